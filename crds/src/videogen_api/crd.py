@@ -1,0 +1,325 @@
+"""CustomResourceDefinitions from the pydantic types. `python -m videogen_api.crd --write DIR | --check DIR`.
+
+Kubernetes wants a *structural* schema in OpenAPI 3.0: no `$ref`, no `anyOf` with null, no `const`, no titles
+(https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/). pydantic writes JSON
+Schema 2020-12, so this module rewrites the one into the other. JSON is YAML, and it is written by hand as YAML here
+because the API package depends on pydantic alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from videogen_api.meta import CATEGORY, GROUP, VERSION
+from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
+from videogen_api.training_run import TrainingRunSpec, TrainingRunStatus
+
+Schema = dict[str, Any]
+_DROPPED = ("title", "additionalProperties", "const", "$defs", "multipleOf")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A printer column; priority 1 shows with `-o wide` only."""
+
+    name: str
+    path: str
+    description: str
+    type: str = "string"
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind: its types, its names and what kubectl prints."""
+
+    kind: str
+    plural: str
+    short: str
+    description: str
+    spec: type[BaseModel]
+    status: type[BaseModel]
+    rules: tuple[tuple[str, str, str], ...]  # CEL, message, path of the field that the message is about ("" for none)
+    columns: tuple[Column, ...]
+
+
+AGE = Column("Age", ".metadata.creationTimestamp", "Since when the object exists.", "date")
+
+TRAINING_RUN = Resource(
+    kind="TrainingRun",
+    plural="trainingruns",
+    short="vrun",
+    description="One model's schedule: an ordered list of phases, each attempt of a phase one Kubeflow PyTorchJob.",
+    spec=TrainingRunSpec,
+    status=TrainingRunStatus,
+    rules=(
+        (
+            "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            "metadata.name must have at most 40 characters, begin with a letter and contain only a-z, 0-9 and hyphens,"
+            " because pods are named after it",
+            "",
+        ),
+        (
+            "self.spec.phases.all(p, p.task != 'Train' || self.spec.recipe.globalBatchSize % (p.resources.workers *"
+            " (has(p.resources.processesPerWorker) ? p.resources.processesPerWorker :"
+            " (p.resources.gpusPerWorker > 0 ? p.resources.gpusPerWorker : 1))"
+            " * self.spec.recipe.gradientAccumulationSteps) == 0)",
+            "recipe.globalBatchSize must be divisible by workers * processes per worker * gradientAccumulationSteps of"
+            " every Train phase; processes per worker is processesPerWorker, else gpusPerWorker, else 1",
+            ".spec.recipe.globalBatchSize",
+        ),
+        (
+            "self.spec.recipe.schedule.warmupSteps <= self.spec.recipe.steps",
+            "recipe.schedule.warmupSteps may not be greater than recipe.steps",
+            ".spec.recipe.schedule.warmupSteps",
+        ),
+        (
+            "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task in ['Evaluate', 'Release'])"
+            " || self.spec.phases.exists(p, p.task == 'Train')",
+            "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
+            ".spec.phases",
+        ),
+    ),
+    columns=(
+        Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),
+        Column("Phase", ".status.summary.phase", "Number and name of the current phase."),
+        Column("Progress", ".status.summary.progress", "Share of the phase that is done."),
+        Column("ETA", ".status.summary.eta", "Time to the end of the phase at the present speed."),
+        Column("Step", ".status.summary.step", "Training step of all steps."),
+        Column("Loss", ".status.summary.loss", "Newest training loss.", priority=1),
+        Column("Release", ".status.release", "ModelRelease that the run created.", priority=1),
+        Column("Message", ".status.conditions[?(@.type=='Succeeded')].message", "The status in words.", priority=1),
+        AGE,
+    ),
+)
+
+MODEL_RELEASE = Resource(
+    kind="ModelRelease",
+    plural="modelreleases",
+    short="vrel",
+    description="One version of one model in a service; all releases of a service compete for its traffic.",
+    spec=ModelReleaseSpec,
+    status=ModelReleaseStatus,
+    rules=(
+        (
+            "self.metadata.name == 'pib-videogen-' + self.spec.model.type + '-v' + self.spec.model.version + '-'"
+            " + self.spec.model.specialization",
+            "metadata.name must be pib-videogen-<type>-v<version>-<specialization>, made from spec.model",
+            ".spec.model",
+        ),
+    ),
+    columns=(
+        Column("Status", ".status.conditions[?(@.type=='Ready')].reason", "What the release is doing."),
+        Column("Service", ".spec.service", "Service whose traffic it competes for."),
+        Column("Weight", ".status.summary.weight", "Share of the service's traffic, read back from the route."),
+        Column("Gates", ".status.summary.gates", "Offline gates passed, of all."),
+        Column("Message", ".status.summary.message", "What it is doing or waiting for."),
+        Column("RolledBack", ".status.rollback.reason", "Why its traffic was taken back.", priority=1),
+        AGE,
+    ),
+)
+
+RESOURCES = (TRAINING_RUN, MODEL_RELEASE)
+_IMMUTABLE = {
+    "TrainingRun": ["model", "storage", "initFrom", "recipe", "phases"],
+    "ModelRelease": ["service", "model", "artifact", "lineage"],
+}
+
+
+def definition(resource: Resource) -> Schema:
+    """The CustomResourceDefinition of a kind."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{resource.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+                "plural": resource.plural,
+                "singular": resource.kind.lower(),
+                "shortNames": [resource.short],
+                "categories": [CATEGORY],
+            },
+            "versions": [_version(resource)],
+        },
+    }
+
+
+def _version(resource: Resource) -> Schema:
+    return {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [_column(column) for column in resource.columns],
+        "schema": {"openAPIV3Schema": _root(resource)},
+    }
+
+
+def _column(column: Column) -> Schema:
+    shown = {"name": column.name, "type": column.type, "jsonPath": column.path, "description": column.description}
+    return shown | ({"priority": column.priority} if column.priority else {})
+
+
+def _root(resource: Resource) -> Schema:
+    spec = structural(resource.spec)
+    spec["description"] = _first_paragraph(resource.spec)
+    spec.setdefault("x-kubernetes-validations", []).extend(_immutability(resource))
+    status = _without_defaults(structural(resource.status))
+    status |= {"description": _first_paragraph(resource.status), "default": {"observedGeneration": -1}}
+    return {
+        "type": "object",
+        "description": resource.description,
+        "required": ["spec"],
+        "x-kubernetes-validations": [_root_rule(*rule) for rule in resource.rules],
+        "properties": {
+            "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
+            "kind": {"type": "string", "description": resource.kind},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
+
+
+def _root_rule(rule: str, message: str, path: str) -> Schema:
+    return {"rule": rule, "message": message} | ({"fieldPath": path} if path else {})
+
+
+def _immutability(resource: Resource) -> Iterator[Schema]:
+    """Rules on the parent, because a rule on an optional field would not see it being added or removed."""
+    advice = "create a new TrainingRun instead" if resource.kind == "TrainingRun" else "release a new version instead"
+    for name in _IMMUTABLE[resource.kind]:
+        yield {
+            "rule": f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+            "message": f"spec.{name} is immutable; {advice}",
+        }
+
+
+def _first_paragraph(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def structural(model: type[BaseModel]) -> Schema:
+    """A pydantic model's schema as Kubernetes accepts it."""
+    raw = model.model_json_schema(by_alias=True, mode="validation")
+    return _rewrite(raw, raw.get("$defs", {}))
+
+
+def _rewrite(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    merged = _merged(node, definitions)
+    result = {key: value for key, value in merged.items() if key not in _DROPPED}
+    if "const" in merged:
+        result["enum"] = [merged["const"]]
+    if (step := merged.get("multipleOf")) is not None:
+        result["multipleOf"] = step
+    if "properties" in result:
+        result["properties"] = {name: _property(value, definitions) for name, value in result["properties"].items()}
+    if "items" in result:
+        result["items"] = _rewrite(result["items"], definitions)
+    if result.get("type") == "integer":
+        result["format"] = "int64"
+    return result
+
+
+def _property(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    result = _rewrite(node, definitions)
+    if "default" in result and result["default"] is None:
+        del result["default"]
+    if "default" in result:
+        result["default"] = _without_null(result["default"])
+    return result
+
+
+def _without_defaults(node: Schema) -> Schema:
+    """Status is stored as the operator wrote it: defaulted fields would look like foreign changes to it."""
+    kept = {key: value for key, value in node.items() if key != "default"}
+    if "properties" in kept:
+        kept["properties"] = {name: _without_defaults(value) for name, value in kept["properties"].items()}
+    if "items" in kept:
+        kept["items"] = _without_defaults(kept["items"])
+    return kept
+
+
+def _without_null(value: Any) -> Any:
+    """A default as the API server takes it: an absent field is left out, not null."""
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    return [_without_null(item) for item in value] if isinstance(value, list) else value
+
+
+def _merged(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    """References inlined; `X | None` is X, since an optional field is simply left out; own keywords win."""
+    own = {key: value for key, value in node.items() if key not in ("$ref", "anyOf", "allOf")}
+    options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
+    assert len(options) <= 1, f"a union has no structural schema: {options}"
+    target = node.get("$ref") or (options[0].get("$ref") if options else None)
+    inner = definitions[target.rsplit("/", 1)[1]] if target else (options[0] if options else {})
+    return (_merged(inner, definitions) if inner else {}) | own
+
+
+def yaml(value: Any, indent: int = 0) -> str:
+    """Block-style YAML of JSON data; strings are JSON-quoted, so that nothing is misread."""
+    pad = "  " * indent
+    if isinstance(value, dict) and value:
+        return "".join(f"{pad}{_key(key)}:{_nested(item, indent)}" for key, item in value.items())
+    assert isinstance(value, list) and value, "only containers with content have a block form"
+    return "".join(f"{pad}-{_item(item, indent)}" for item in value)
+
+
+def _key(key: str) -> str:
+    return key if key.replace("-", "").replace("_", "").isalnum() else json.dumps(key)
+
+
+def _nested(item: Any, indent: int) -> str:
+    return f"\n{yaml(item, indent + 1)}" if isinstance(item, dict | list) and item else f" {json.dumps(item, ensure_ascii=False)}\n"
+
+
+def _item(item: Any, indent: int) -> str:
+    if isinstance(item, dict | list) and item:
+        return " " + yaml(item, indent + 1).lstrip(" ")
+    return f" {json.dumps(item, ensure_ascii=False)}\n"
+
+
+def files() -> dict[str, str]:
+    """File name -> text of every generated CRD."""
+    head = "# Generated from crds/src/videogen_api by `make generate`; edit the types, not this file.\n"
+    return {f"{resource.plural}.yaml": head + yaml(definition(resource)) for resource in RESOURCES}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the CRDs into a folder, or check that they are current there."""
+    parser = argparse.ArgumentParser(prog="python -m videogen_api.crd", description="CRDs from the API's types.")
+    parser.add_argument("folders", nargs="+", type=Path, help="where the YAML files are")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is not current")
+    options = parser.parse_args(arguments)
+    stale = [
+        path
+        for folder in options.folders
+        for name, text in files().items()
+        if not (path := folder / name).exists() or path.read_text() != text
+    ]
+    if options.check:
+        for path in stale:
+            print(f"{path} is not current; run `make generate`", file=sys.stderr)
+        return 1 if stale else 0
+    for folder in options.folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files().items():
+            (folder / name).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

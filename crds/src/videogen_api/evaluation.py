@@ -1,0 +1,96 @@
+"""Metrics, their results and the gates that judge them: shared by runs, releases and the trainer's contract."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from videogen_api.meta import Decimal, DnsLabel, Model, Observation, StoragePath, Text
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+
+
+class Metric(StrEnum):
+    """Offline metrics of a model."""
+
+    FVD = "FVD"
+    INCEPTION_SCORE = "InceptionScore"
+    CLIP_SCORE = "CLIPScore"
+    TEMPORAL_COHERENCE = "TemporalCoherence"
+    GENERATION_SECONDS = "GenerationSeconds"
+
+
+class Normalization(StrEnum):
+    """How CLIPScore is scaled: Raw is the mean cosine, ClipScore25 is 2.5 * max(cosine, 0) (Hessel et al., 2021)."""
+
+    RAW = "Raw"
+    CLIP_SCORE_25 = "ClipScore25"
+
+
+class Operator(StrEnum):
+    """How a gate compares."""
+
+    LESS_THAN = "LessThan"
+    GREATER_THAN = "GreaterThan"
+
+
+class Verdict(StrEnum):
+    """Outcome of a gate or of a live check. Only Passed lets a release go on."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+    ERROR = "Error"
+
+
+class ExtractorArchitecture(StrEnum):
+    """Feature networks that the trainer can build; their weights are mounted by the user."""
+
+    I3D = "I3D"
+    C3D = "C3D"
+    CLIP = "CLIP"
+
+
+class Extractor(Model):
+    """A feature network of the user's own, read from the run's storage and verified by its digest."""
+
+    name: DnsLabel = Field(description="Name that gates refer to, for example i3d-kinetics400.")
+    architecture: ExtractorArchitecture = Field(description="I3D (for FVD), C3D (for InceptionScore) or CLIP (for CLIPScore).")
+    path: StoragePath = Field(description="Safetensors file in the storage; for CLIP a diffusers-style folder.")
+    sha256: Sha256 = Field(description="SHA-256 of the file (for CLIP of its model.safetensors), in hex.")
+
+
+class Gate(Model):
+    """A condition on one metric that must hold before a release."""
+
+    metric: Metric = Field(description="FVD, InceptionScore, CLIPScore, TemporalCoherence or GenerationSeconds.")
+    operator: Operator = Field(description="LessThan or GreaterThan.")
+    threshold: Decimal = Field(description="The bound, as a decimal string.")
+    minimum_samples: int = Field(
+        default=64, ge=2, le=1_000_000, description="With fewer samples than this the verdict is Inconclusive, never Passed."
+    )
+    extractor: DnsLabel | None = Field(
+        default=None, description="Feature network that must have been used; absent: the default one of the trainer."
+    )
+    normalization: Normalization = Field(
+        default=Normalization.CLIP_SCORE_25, description="Scale of CLIPScore; other metrics ignore it."
+    )
+
+
+class MetricResult(Observation):
+    """One measured metric, with all that makes it comparable."""
+
+    metric: Metric = Field(description="What was measured.")
+    value: Decimal = Field(description="The value.")
+    low: Decimal | None = Field(default=None, description="Lower end of the bootstrap 95 % interval.")
+    high: Decimal | None = Field(default=None, description="Upper end of the bootstrap 95 % interval.")
+    samples: int = Field(ge=0, le=10_000_000, description="Generated clips that the value rests on.")
+    extractor: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="Name of the feature network.")
+    extractor_digest: Annotated[str, StringConstraints(max_length=71)] = Field(
+        default="", description="SHA-256 of the feature network's weights."
+    )
+    normalization: Normalization | None = Field(default=None, description="Scale, for CLIPScore.")
+    verdict: Verdict | None = Field(default=None, description="What the run's gate on this metric said, if it has one.")
+    message: Text = Field(default="", description="The verdict in words.")

@@ -1,0 +1,111 @@
+"""The contract between operator and trainer: Job in, Report and ExitCode out.
+
+The operator writes a Job as JSON into an immutable ConfigMap, which the pod mounts at `JOB_PATH`. The trainer
+ends with an ExitCode and, from global rank 0 (or from the process that failed first), a Report as JSON of at most
+4096 bytes in the pod's termination message. A reader ignores fields that it does not know; a `contract` that it does
+not know ends with ExitCode.CONTRACT_UNSUPPORTED.
+
+Storage layout below `STORAGE_PATH`:
+  raw/...                                   videos and captions, put there by users
+  datasets/<name>/<digest hex>/             manifest.json + clips-*.safetensors (uint8) + index.json
+  datasets/<name>/versions/<version>.json   {"digest": "sha256:..."}
+  runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
+  bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from videogen_api.evaluation import MetricResult
+from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
+from videogen_api.recipe import Recipe
+from videogen_api.training_run import Curate, DataReference, Evaluation, Reason, ResolvedDataset, Task
+
+CONTRACT = "v1"
+JOB_PATH = "/etc/videogen/job.json"
+STORAGE_PATH = "/storage"
+TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+TOKEN_AUDIENCE = "videogen.pib.gov.in/progress"
+
+# Kubeflow Trainer's progress protocol (docs/user-guides/trainjob-progress.md): names of its environment variables.
+# The CA variable is absent when the operator serves plain HTTP inside the cluster.
+ENV_SERVER_URL = "KUBEFLOW_TRAINER_SERVER_URL"
+ENV_SERVER_CA_CERT = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
+ENV_SERVER_TOKEN = "KUBEFLOW_TRAINER_SERVER_TOKEN"
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the trainer's container; the operator's failure policy is a table over them."""
+
+    SUCCEEDED = 0
+    FAILED = 1
+    INVALID_JOB = 64
+    CONTRACT_UNSUPPORTED = 65
+    DATA_REJECTED = 66
+    ARTIFACT_INVALID = 67
+    EXTRACTOR_MISSING = 68
+    DIVERGED = 70
+    OUT_OF_MEMORY = 71
+    PEER_LOST = 72
+    STORAGE_FAILED = 74
+    PREEMPTED = 75
+
+
+class ArtifactReference(Observation):
+    """A bundle in the storage."""
+
+    path: StoragePath
+    digest: Digest
+
+
+class PinnedData(Observation):
+    """A part of a dataset version; the digest is there once an earlier attempt has resolved it."""
+
+    reference: DataReference
+    digest: Digest | None = None
+
+
+class Job(Observation):
+    """Everything that one attempt of one phase needs to know."""
+
+    contract: str
+    run: str
+    run_uid: str
+    namespace: str
+    phase: str
+    attempt: int = Field(ge=1)
+    task: Task
+    model: ModelIdentity
+    recipe: Recipe
+    work_path: StoragePath  # the run's folder of checkpoints, runs/<run>-<uid8>/<phase>
+    data: list[PinnedData] = []
+    curate: Curate | None = None
+    evaluate: Evaluation | None = None
+    init_from: ArtifactReference | None = None  # Train: weights to start from
+    artifact: ArtifactReference | None = None  # Evaluate: the bundle to measure
+    learning_rate_scale: PositiveDecimal = "1"
+    workers: int = 1
+    processes_per_worker: int = 1
+    progress_interval_seconds: int = 5
+
+
+class Report(Observation):
+    """How an attempt ended."""
+
+    contract: Literal["v1"] = "v1"
+    reason: Reason = Reason.COMPLETED
+    message: Annotated[str, StringConstraints(max_length=1024)] = ""
+    resumed_from_step: int = 0
+    last_step: int = 0  # newest step that is saved
+    artifact: ArtifactReference | None = None
+    datasets: list[ResolvedDataset] = []
+    results: list[MetricResult] = []
+
+
+def work_path(run: str, run_uid: str, phase: str) -> str:
+    """Folder of a phase's checkpoints, below the storage's root."""
+    return f"runs/{run}-{run_uid[:8]}/{phase}"

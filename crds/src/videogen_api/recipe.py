@@ -1,0 +1,121 @@
+"""What to train and how: written once, used in TrainingRun.spec and in the trainer's job file.
+
+Numbers that are not whole are decimal strings, because the API conventions forbid floats in specs.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from videogen_api.meta import Model, PositiveDecimal, k8s
+
+Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$", max_length=6)]
+UnitDecimal = Annotated[str, StringConstraints(pattern=r"^0\.[0-9]{1,9}$", max_length=11)]
+
+
+class Architecture(StrEnum):
+    """Sizes of the networks."""
+
+    TINY = "Tiny"
+    SMALL = "Small"
+    PAPER = "Paper"
+
+
+class Precision(StrEnum):
+    """Number format of the forward and backward pass; weights and optimiser states are always 32 bits."""
+
+    FP32 = "FP32"
+    FP16 = "FP16"
+    BF16 = "BF16"
+
+
+class ScheduleType(StrEnum):
+    """Shape of the learning rate after its warm-up."""
+
+    COSINE = "Cosine"
+    LINEAR = "Linear"
+    CONSTANT = "Constant"
+
+
+class Resolution(Model):
+    """Size of a frame."""
+
+    height: int = Field(ge=16, le=1024, multiple_of=8, description="Rows of pixels; a multiple of 8.")
+    width: int = Field(ge=16, le=1024, multiple_of=8, description="Columns of pixels; a multiple of 8.")
+
+
+class Optimizer(Model):
+    """AdamW (Loshchilov and Hutter, 2019)."""
+
+    learning_rate: PositiveDecimal = Field(default="1e-5", description="Peak learning rate, after the warm-up.")
+    weight_decay: PositiveDecimal = Field(default="0.01", description="Decoupled weight decay.")
+    gradient_clip_norm: PositiveDecimal = Field(
+        default="1.0", description="The gradient's global norm is scaled down to this; 0 switches clipping off."
+    )
+
+
+class Schedule(Model):
+    """Learning rate over the steps: linear warm-up, then the type's decay to 0 at the last step."""
+
+    type: ScheduleType = Field(default=ScheduleType.COSINE, description="Cosine, Linear or Constant.")
+    warmup_steps: int = Field(default=0, ge=0, le=10_000_000, description="Steps of linear warm-up from 0.")
+
+
+class Checkpoints(Model):
+    """How often the complete training state is saved; an interrupted run goes on from the last one."""
+
+    every_steps: int = Field(default=1000, ge=1, le=1_000_000, description="Steps between two checkpoints.")
+    keep_last: int = Field(default=3, ge=1, le=100, description="How many of the newest checkpoints are kept.")
+
+
+class VideoFusion(Model):
+    """VideoFusion's own parameters: shares of the noise's VARIANCE, mixed by their square roots."""
+
+    base_noise_share: Share = Field(
+        default="0.70", description="λ: share of the noise variance that all frames of a clip have in common."
+    )
+    residual_noise_share: Share = Field(
+        default="0.30", description="1 - λ: share of the noise variance that each frame has alone."
+    )
+    base_learning_rate_scale: PositiveDecimal = Field(
+        default="0.1", description="The base generator learns at learningRate times this (the paper: a small rate, not frozen)."
+    )
+
+
+class Recipe(Model):
+    """A complete, reproducible training recipe."""
+
+    architecture: Architecture = Field(
+        default=Architecture.SMALL, description="Size of the networks: Tiny (about 1 M parameters each, for CPUs), Small, Paper."
+    )
+    frames: int = Field(default=16, ge=2, le=128, description="Frames of a clip.")
+    resolution: Resolution = Field(description="Size of a frame.")
+    frame_rate: int = Field(default=8, ge=1, le=60, description="Frames per second of generated videos.")
+    global_batch_size: int = Field(ge=1, le=65536, description="Clips per optimiser step, over all processes.")
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=1024, description="Forward passes that one optimiser step adds up.")
+    steps: int = Field(ge=1, le=10_000_000, description="Optimiser steps.")
+    precision: Precision = Field(default=Precision.FP32, description="FP32, FP16 (with loss scaling) or BF16.")
+    optimizer: Optimizer = Field(default=Optimizer(), description="AdamW and its parameters.")
+    schedule: Schedule = Field(default=Schedule(), description="Learning rate over the steps.")
+    ema_decay: UnitDecimal = Field(
+        default="0.999", description="Decay of the exponential moving average of the weights; it is what gets evaluated and released."
+    )
+    checkpoints: Checkpoints = Field(default=Checkpoints(), description="How often the state is saved.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="All random numbers derive from it.")
+    video_fusion: VideoFusion = Field(
+        default=VideoFusion(),
+        description="Parameters of VideoFusion.",
+        json_schema_extra=k8s(
+            rules=[
+                (
+                    "double(self.baseNoiseShare) + double(self.residualNoiseShare) > 0.99995"
+                    " && double(self.baseNoiseShare) + double(self.residualNoiseShare) < 1.00005",
+                    "baseNoiseShare and residualNoiseShare are shares of one variance and must add up to 1,"
+                    " for example 0.70 and 0.30",
+                )
+            ]
+        ),
+    )

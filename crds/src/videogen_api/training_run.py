@@ -1,0 +1,334 @@
+"""TrainingRun: one model's schedule, an ordered list of phases; each attempt of a phase is one PyTorchJob."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from videogen_api.evaluation import Extractor, Gate, MetricResult
+from videogen_api.meta import (
+    Condition,
+    Digest,
+    DnsLabel,
+    Model,
+    ModelIdentity,
+    ObjectName,
+    Observation,
+    Quantity,
+    ShortName,
+    StoragePath,
+    Text,
+    Timestamp,
+    k8s,
+)
+from videogen_api.model_release import ReleaseTemplate
+from videogen_api.recipe import Recipe
+
+VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=40)]
+
+
+class Task(StrEnum):
+    """What a phase does."""
+
+    CURATE = "Curate"
+    TRAIN = "Train"
+    EVALUATE = "Evaluate"
+    RELEASE = "Release"
+
+
+class Split(StrEnum):
+    """The two parts of a dataset; no training phase may read HeldOut."""
+
+    TRAIN = "Train"
+    HELD_OUT = "HeldOut"
+
+
+class ConditionType(StrEnum):
+    """Conditions of a TrainingRun."""
+
+    SUCCEEDED = "Succeeded"  # Unknown while it runs, then True or False for good
+    RECONCILING = "Reconciling"  # present and True until the current phase's job exists
+    STALLED = "Stalled"  # present and True when the run has failed
+
+
+class Reason(StrEnum):
+    """Reasons of a TrainingRun's conditions; one sentence each."""
+
+    PENDING = "Pending"  # the operator has not looked yet
+    SUSPENDED = "Suspended"  # spec.suspend is true; no pods
+    STARTING = "Starting"  # the job exists, its pods are not running yet
+    CURATING = "Curating"  # a Curate phase is running
+    TRAINING = "Training"  # a Train phase is running
+    EVALUATING = "Evaluating"  # an Evaluate phase is running
+    RELEASING = "Releasing"  # the ModelRelease is being created
+    RETRYING = "Retrying"  # an attempt ended; the next one waits for its back-off
+    COMPLETED = "Completed"  # every phase is done
+    TRAINING_OPERATOR_UNAVAILABLE = "TrainingOperatorUnavailable"  # PyTorchJobs cannot be created; retried
+    CLAIM_NOT_FOUND = "ClaimNotFound"  # the persistent volume claim does not exist; waits for it
+    IMAGE_NOT_FOUND = "ImageNotFound"  # the trainer image cannot be pulled; waits for it
+    INSUFFICIENT_CAPACITY = "InsufficientCapacity"  # no node has the GPUs, CPUs or memory of one worker
+    UNSCHEDULABLE = "Unschedulable"  # nodes exist that are large enough, but they are full; waits
+    INIT_FROM_NOT_FOUND = "InitFromNotFound"  # spec.initFrom names a run or release that does not exist or has no artifact
+    INVALID_JOB = "InvalidJob"  # the trainer refused the job file
+    CONTRACT_UNSUPPORTED = "ContractUnsupported"  # the trainer image is too old or too new for this operator
+    VIDEO_UNREADABLE = "VideoUnreadable"  # a video file cannot be decoded
+    VIDEO_MISSING = "VideoMissing"  # a source folder or video does not exist
+    CAPTION_MISSING = "CaptionMissing"  # a video has no caption
+    DATASET_TOO_SMALL = "DatasetTooSmall"  # fewer clips than minimumClips, or than one batch
+    DATASET_NOT_FOUND = "DatasetNotFound"  # no such dataset or version in the storage
+    DATASET_CORRUPT = "DatasetCorrupt"  # a dataset's files do not have the digests of its manifest
+    ARTIFACT_INVALID = "ArtifactInvalid"  # a bundle's files do not have the digests of its manifest
+    EXTRACTOR_MISSING = "ExtractorMissing"  # a feature network is missing or has another digest
+    STORAGE_FAILED = "StorageFailed"  # reading or writing the storage failed
+    OUT_OF_MEMORY = "OutOfMemory"  # a worker was killed for memory
+    DIVERGED = "Diverged"  # loss or gradient became non-finite
+    PREEMPTED = "Preempted"  # a pod was stopped or evicted; does not count as an attempt
+    NODE_LOST = "NodeLost"  # a pod vanished with its node; does not count as an attempt
+    TRAINER_FAILED = "TrainerFailed"  # the trainer ended with an unexpected error
+    ATTEMPTS_EXHAUSTED = "AttemptsExhausted"  # the last allowed attempt failed
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # the phase took longer than deadlineSeconds
+    GATE_FAILED = "GateFailed"  # a gate of an Evaluate phase failed
+    GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
+    RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
+
+
+class Storage(Model):
+    """Where datasets, checkpoints and bundles live."""
+
+    claim_name: DnsLabel = Field(description="Persistent volume claim in the run's namespace; ReadWriteMany if workers run on several nodes.")
+
+
+class InitFrom(Model):
+    """Weights to start from: exactly one of them."""
+
+    release: ObjectName | None = Field(default=None, description="A ModelRelease in this namespace.")
+    run: ObjectName | None = Field(default=None, description="A TrainingRun in this namespace that has produced a bundle.")
+
+
+class Source(Model):
+    """A folder of mp4 or webm files, each with its caption in a text file of the same name."""
+
+    path: StoragePath = Field(description="Folder in the storage, read recursively.")
+
+
+class Curate(Model):
+    """How a dataset version is made from videos."""
+
+    dataset: ShortName = Field(description="Name of the dataset.")
+    version: VersionName = Field(description="Name of the new version; an existing one must have the same content.")
+    sources: list[Source] = Field(min_length=1, max_length=16, description="Folders of videos.", json_schema_extra=k8s(atomic=True))
+    frame_stride: int = Field(default=1, ge=1, le=60, description="Take every n-th frame of a video.")
+    held_out_percent: int = Field(
+        default=20, ge=0, le=90, description="Share of clips kept for evaluation; which ones depends on their content alone."
+    )
+    minimum_clips: int = Field(default=1, ge=1, le=100_000_000, description="With fewer clips the phase fails with DatasetTooSmall.")
+    maximum_clips_per_video: int = Field(default=64, ge=1, le=100_000, description="Clips that are cut out of one video at most.")
+
+
+class DataReference(Model):
+    """A part of a dataset version."""
+
+    dataset: ShortName = Field(description="Name of the dataset.")
+    version: VersionName = Field(description="Version of the dataset.")
+    split: Split = Field(default=Split.TRAIN, description="Train or HeldOut.")
+    samples: int | None = Field(default=None, ge=1, le=100_000_000, description="Use this many clips at most; absent: all.")
+
+
+class Evaluation(Model):
+    """How an Evaluate phase measures."""
+
+    samples: int = Field(default=256, ge=2, le=1_000_000, description="Clips to generate.")
+    sampling_steps: int = Field(default=50, ge=1, le=1000, description="Denoising steps (DDIM) of one generation.")
+    extractors: list[Extractor] = Field(
+        default=[],
+        max_length=8,
+        description="Feature networks of the user's own; without one the trainer's small default network is used.",
+        json_schema_extra=k8s(list_map="name"),
+    )
+
+
+class Resources(Model):
+    """What one phase's pods ask for."""
+
+    workers: int = Field(default=1, ge=1, le=128, description="Pods.")
+    gpus_per_worker: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; 0 trains on CPUs.")
+    processes_per_worker: int | None = Field(
+        default=None, ge=1, le=64, description="Training processes of each pod; absent: one for each GPU, or one."
+    )
+    cpu_per_worker: Quantity = Field(default="1", description="CPU request of each pod.")
+    memory_per_worker: Quantity = Field(default="4Gi", description="Memory request and limit of each pod.")
+
+
+class Phase(Model):
+    """One step of the schedule."""
+
+    name: ShortName = Field(description="Name of the phase, unique in the run.")
+    task: Task = Field(description="Curate, Train, Evaluate or Release.")
+    data: list[DataReference] = Field(
+        default=[], max_length=16, description="Train and Evaluate: datasets to read.", json_schema_extra=k8s(atomic=True)
+    )
+    curate: Curate | None = Field(default=None, description="Curate: what to make.")
+    evaluate: Evaluation | None = Field(default=None, description="Evaluate: how to measure; absent: the defaults.")
+    gates: list[Gate] = Field(
+        default=[], max_length=16, description="Evaluate: conditions that must hold.", json_schema_extra=k8s(atomic=True)
+    )
+    release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
+    resources: Resources = Field(default=Resources(), description="What the phase's pods ask for.")
+    attempts: int = Field(
+        default=3, ge=1, le=100, description="Attempts that may fail through the work's own fault; lost nodes and preemption do not count."
+    )
+    deadline_seconds: int | None = Field(
+        default=None, ge=1, le=31_536_000, description="The phase may take this long, over all attempts, suspended time not counted."
+    )
+
+
+_BLOCKS = [
+    ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
+    ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
+    ("self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (!has(p.gates) || size(p.gates) == 0)))", "only an Evaluate phase has evaluate or gates"),
+    ("self.all(p, !(p.task in ['Train', 'Evaluate']) || (has(p.data) && size(p.data) > 0))", "a Train or Evaluate phase needs at least one entry in data"),
+    ("self.all(p, p.task != 'Train' || p.data.all(d, d.split == 'Train'))", "a Train phase may not read the HeldOut split"),
+]
+_ORDER = [
+    ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
+    ("!self.exists(p, p.task == 'Release') || self[size(self) - 1].task == 'Release'", "the Release phase must be the last one"),
+    ("!self.exists(p, p.task == 'Release') || self.exists(p, p.task == 'Evaluate')", "a Release phase needs an Evaluate phase before it"),
+    (
+        "!self.exists(p, p.task == 'Evaluate') || !self.exists(p, p.task == 'Train') || "
+        "self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task == 'Train').lastIndexOf(true)",
+        "the last Evaluate phase must come after the last Train phase",
+    ),
+    (
+        "!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task in ['Train', 'Evaluate']) || "
+        "self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task in ['Train', 'Evaluate']).indexOf(true)",
+        "Curate phases must come before the first Train or Evaluate phase",
+    ),
+]
+
+
+class TrainingRunSpec(Model):
+    """One model's schedule. Immutable but for suspend: make a new run instead."""
+
+    model: ModelIdentity = Field(description="The version that this run makes.")
+    storage: Storage = Field(description="Where datasets, checkpoints and bundles live.")
+    init_from: InitFrom | None = Field(
+        default=None,
+        description="Weights to start from; absent: from scratch.",
+        json_schema_extra=k8s(rules=[("has(self.release) != has(self.run)", "set exactly one of release and run")]),
+    )
+    recipe: Recipe = Field(description="What to train and how.")
+    phases: list[Phase] = Field(
+        min_length=1,
+        max_length=16,
+        description="Steps of the schedule, in order.",
+        json_schema_extra=k8s(list_map="name", rules=_BLOCKS + _ORDER),
+    )
+    suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it go on from there.")
+
+
+class Progress(Observation):
+    """Progress of a running phase, with the field names of Kubeflow Trainer's trainerStatus."""
+
+    progress_percentage: int | None = Field(default=None, ge=0, le=100, description="Share of the phase that is done.")
+    estimated_remaining_seconds: int | None = Field(default=None, ge=0, le=2**31 - 1, description="Time to the end at the present speed.")
+    metrics: list[ProgressMetric] = Field(
+        default=[], max_length=16, description="Newest values: step, steps, loss, ...", json_schema_extra=k8s(list_map="name")
+    )
+    last_updated_time: Timestamp | None = Field(default=None, description="When the trainer reported.")
+
+
+class ProgressMetric(Observation):
+    """One value that the trainer reported."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(description="Name of the value.")
+    value: Annotated[str, StringConstraints(max_length=64)] = Field(description="The value.")
+
+
+class ResolvedDataset(Observation):
+    """Exactly which data a phase read or wrote."""
+
+    dataset: ShortName = Field(description="Name of the dataset.")
+    version: VersionName = Field(description="Version of the dataset.")
+    digest: Digest = Field(description="Digest of the version's manifest.")
+    clips: int = Field(default=0, ge=0, le=10**12, description="Clips in the version or in the part of it that was read.")
+
+
+class RunArtifact(Observation):
+    """A bundle that the run has produced."""
+
+    path: StoragePath = Field(description="Folder in the storage.")
+    digest: Digest = Field(description="Digest of the bundle's manifest.")
+
+
+class AttemptRecord(Observation):
+    """One ended attempt of a phase."""
+
+    number: int = Field(ge=1, le=100_000, description="Number of the attempt.")
+    reason: Reason = Field(description="How it ended.")
+    message: Text = Field(default="", description="The end in words.")
+    counted: bool = Field(default=True, description="Whether it used up one of the phase's attempts.")
+    start_time: Timestamp | None = Field(default=None, description="When its job was created.")
+    end_time: Timestamp | None = Field(default=None, description="When its end was observed.")
+    resumed_from_step: int = Field(default=0, ge=0, le=10**9, description="Step that it began with.")
+    last_step: int = Field(default=0, ge=0, le=10**9, description="Last step that is saved.")
+
+
+class PhaseStatus(Observation):
+    """What is known of one phase."""
+
+    name: ShortName = Field(description="Name of the phase.")
+    attempt: int = Field(default=0, ge=0, le=100_000, description="Number of the current or last attempt; 0: not begun.")
+    job_name: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="PyTorchJob of that attempt.")
+    start_time: Timestamp | None = Field(default=None, description="When the first attempt was created.")
+    attempt_start_time: Timestamp | None = Field(default=None, description="When the current attempt was created.")
+    completion_time: Timestamp | None = Field(default=None, description="When the phase succeeded or failed for good.")
+    suspended_seconds: int = Field(default=0, ge=0, le=2**31 - 1, description="Time spent suspended; not part of the deadline.")
+    suspend_time: Timestamp | None = Field(default=None, description="When the present suspension began.")
+    retry_time: Timestamp | None = Field(default=None, description="When the next attempt may begin.")
+    outcome: Reason | None = Field(default=None, description="Completed, or the reason why the phase failed for good.")
+    message: Text = Field(default="", description="The outcome in words.")
+    progress: Progress | None = Field(default=None, description="Live progress of the current attempt.")
+    checkpoint_step: int = Field(default=0, ge=0, le=10**9, description="Step of the newest checkpoint.")
+    datasets: list[ResolvedDataset] = Field(
+        default=[], max_length=16, description="Data that was read or written.", json_schema_extra=k8s(atomic=True)
+    )
+    attempts: list[AttemptRecord] = Field(
+        default=[], max_length=10, description="The newest ended attempts.", json_schema_extra=k8s(list_map="number")
+    )
+    counted_attempts: int = Field(default=0, ge=0, le=100_000, description="Attempts that failed through the work's own fault.")
+    results: list[MetricResult] = Field(
+        default=[], max_length=16, description="Metrics of an Evaluate phase.", json_schema_extra=k8s(atomic=True)
+    )
+
+
+class RunSummary(Observation):
+    """Preformatted for printer columns; no logic reads it."""
+
+    phase: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Number and name of the phase.")
+    progress: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Percent of the phase.")
+    step: Annotated[str, StringConstraints(max_length=40)] = Field(default="", description="Step of all steps.")
+    loss: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Newest loss.")
+    eta: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Time to the end of the phase.")
+
+
+class TrainingRunStatus(Observation):
+    """What the operator observes of a run, and the little that it must remember."""
+
+    observed_generation: int = Field(default=-1, ge=-1, le=2**53, description="Generation of the spec that this status judges.")
+    conditions: list[Condition] = Field(
+        default=[], max_length=8, description="Succeeded, Reconciling, Stalled.", json_schema_extra=k8s(list_map="type")
+    )
+    phases: list[PhaseStatus] = Field(
+        default=[], max_length=16, description="What is known of each phase that has begun.", json_schema_extra=k8s(list_map="name")
+    )
+    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last Train phase.")
+    release: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="ModelRelease that the run created.")
+    last_handled_request: Annotated[str, StringConstraints(max_length=128)] = Field(
+        default="", description="Value of the request annotation that was answered last."
+    )
+    summary: RunSummary | None = Field(default=None, description="For printer columns.")
+
+
+Progress.model_rebuild()

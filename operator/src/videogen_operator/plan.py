@@ -1,0 +1,142 @@
+"""The values that pass between observing, planning and applying. No I/O, no clock, no Kubernetes client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+Manifest = Mapping[str, Any]
+O = TypeVar("O")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """What one loop decides about: a kind's name with namespace and name (of an object, or of a service)."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An observed object to delete; the UID is the precondition, so that a namesake survives."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An intent with its reason: becomes a log line and an Event on the object, after the status was written."""
+
+    object: Manifest  # the object that the event is about (apiVersion, kind, metadata.name/namespace/uid are read)
+    reason: str  # CamelCase, from the kind's Reason vocabulary or a past participle such as JobCreated
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusWrite:
+    """The complete new status of one object; `remembered` says that a stale write must fail with a conflict."""
+
+    object: Manifest  # the object as observed; its resourceVersion guards the write
+    status: Manifest
+    remembered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one pass wants: applied in the order apply, delete, statuses, notes."""
+
+    apply: tuple[Manifest, ...] = ()
+    delete: tuple[Ref, ...] = ()
+    statuses: tuple[StatusWrite, ...] = ()
+    notes: tuple[Note, ...] = ()
+    requeue_after: float | None = None  # seconds; None: only when something changes
+    answers: Mapping[str, str] = field(default_factory=dict)  # alert fingerprint -> what was decided, e.g. "RolledBack", "NotServing"
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A failed external read, as data: the plan decides what it means."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An apply or delete that the API server refused in the last pass, as data for the next plan."""
+
+    kind: str
+    name: str
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to Prometheus: an instant query that must give one number."""
+
+    name: str
+    promql: str
+
+
+class World(Protocol):
+    """Read-only view of the watched objects, as dicts. Reads never block and never fail."""
+
+    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """The object of that kind and name, or None; namespace is '' for cluster-scoped kinds."""
+
+    def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> tuple[Manifest, ...]:
+        """Objects of a kind, sorted by namespace and name, filtered by namespace and equality of labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Everything that a plan may know beside the watched objects."""
+
+    now: datetime  # timezone-aware, UTC
+    measurements: Mapping[str, float | Unavailable] = field(default_factory=dict)  # by Query.name
+    progress: Mapping[str, Manifest] = field(default_factory=dict)  # by pod name: last trainerStatus received
+    alerts: tuple[Manifest, ...] = ()  # ModelRelease: accepted alerts not yet in a status
+    failures: tuple[Failure, ...] = ()  # what the API server refused in the last pass
+    settings: Mapping[str, str] = field(default_factory=dict)  # images, gateway, ...: see settings.py
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A watched resource of the Kubernetes API."""
+
+    group: str  # "" is the core group
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    optional: bool = False  # True: its CRD may be absent, which must not stop the operator
+
+    @property
+    def api_version(self) -> str:
+        """`apiVersion` of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind(Generic[O]):
+    """What the shell needs to know about one kind of decision; `O` is its frozen snapshot (`observed.py`).
+
+    All functions are pure. `observe` returns None when nothing is left to decide, which ends the loop of the key.
+    `plan` sees the same alert again in each pass until it gives an answer to its fingerprint.
+    """
+
+    name: str  # Key.kind
+    resources: tuple[Resource, ...]  # everything it reads; the shell watches and lists them
+    keys: Callable[[Manifest, World], Iterable[Key]]  # object that changed (with `kind`) -> loops to wake
+    observe: Callable[[World, Key], O | None]
+    queries: Callable[[O], tuple[Query, ...]]
+    plan: Callable[[O, Inputs], Plan]
