@@ -74,9 +74,7 @@ class Gate(Model):
     extractor: DnsLabel | None = Field(
         default=None, description="Feature network that must have been used; absent: the default one of the trainer."
     )
-    normalization: Normalization = Field(
-        default=Normalization.CLIP_SCORE_25, description="Scale of CLIPScore; other metrics ignore it."
-    )
+    normalization: Normalization = Field(default=Normalization.CLIP_SCORE_25, description="Scale of CLIPScore; other metrics ignore it.")
 
 
 class MetricResult(Observation):

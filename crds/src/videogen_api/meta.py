@@ -30,9 +30,7 @@ FIELD_MANAGER = "videogen-operator"
 class Model(BaseModel):
     """Base of everything a user may write: frozen, camelCase on the wire, unknown fields refused."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", use_enum_values=False
-    )
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", use_enum_values=False)
 
     def wire(self) -> dict[str, Any]:
         """The value as it stands in JSON: camelCase keys, enums as strings, absent fields left out."""
@@ -64,9 +62,7 @@ def k8s(**keywords: Any) -> dict[str, Any]:
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=63)]
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=30)]
-StoragePath = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=256)
-]
+StoragePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=256)]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 PositiveDecimal = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?(e-?[0-9]{1,2})?$", max_length=24)]
 Decimal = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,9}(\.[0-9]{1,9})?(e-?[0-9]{1,2})?$", max_length=24)]
@@ -94,9 +90,7 @@ class Condition(Observation):
     message: Annotated[str, StringConstraints(max_length=2048)] = Field(
         default="", description="The same for a person: what, where, what was found, what to do."
     )
-    observed_generation: int = Field(
-        default=0, ge=0, le=2**53, description="metadata.generation that this condition judges."
-    )
+    observed_generation: int = Field(default=0, ge=0, le=2**53, description="metadata.generation that this condition judges.")
     last_transition_time: Timestamp = Field(description="When status last changed its value.")
 
 
@@ -113,9 +107,9 @@ class ModelIdentity(Model):
     version: Annotated[
         str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})$", max_length=14)
     ] = Field(description="Semantic version, major.minor.patch, without a leading v.")
-    specialization: Annotated[
-        str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=20)
-    ] = Field(default="base", description="What this version is specialised in: base, multilingual, ...")
+    specialization: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=20)] = Field(
+        default="base", description="What this version is specialised in: base, multilingual, ..."
+    )
 
 
 def release_name(model: ModelIdentity) -> str:

@@ -148,9 +148,7 @@ class Rollout(Model):
         default=[], max_length=8, description="Live checks against bounds and against stable.", json_schema_extra=k8s(list_map="name")
     )
     check_interval_seconds: int = Field(default=10, ge=1, le=3600, description="Time between two rounds of checks.")
-    failure_limit: int = Field(
-        default=1, ge=1, le=100, description="Consecutive failed rounds that roll back."
-    )
+    failure_limit: int = Field(default=1, ge=1, le=100, description="Consecutive failed rounds that roll back.")
 
 
 class Rollback(Model):
@@ -210,10 +208,15 @@ class RolloutState(Observation):
     state: Annotated[str, StringConstraints(max_length=32)] = Field(default="Pending", description="State of the rollout's state machine.")
     step: int = Field(default=0, ge=0, le=100, description="Index of the current step.")
     step_start_time: Timestamp | None = Field(default=None, description="When the current state or step began.")
+    traffic_start_time: Timestamp | None = Field(default=None, description="When it first took traffic in this rollout.")
     last_check_time: Timestamp | None = Field(default=None, description="When the last round of checks was judged.")
+    requests: int = Field(default=0, ge=0, le=2**53, description="Requests answered in this step, as of the last round of checks.")
     failed_checks: int = Field(default=0, ge=0, le=1000, description="Consecutive failed rounds of checks.")
     promoted_time: Timestamp | None = Field(default=None, description="When the release became stable.")
     retired_time: Timestamp | None = Field(default=None, description="When it stopped being stable.")
+    retried: bool = Field(default=False, description="A person asked to retry it, so the quarantine of its digest does not hold it.")
+    reason: Reason | None = Field(default=None, description="Why it left the traffic or could not start, for a state that lasts.")
+    message: Text = Field(default="", description="The same in words, or what was asked for and could not be done.")
     verdicts: list[CheckVerdict] = Field(
         default=[], max_length=8, description="Newest verdict of each check.", json_schema_extra=k8s(list_map="name")
     )

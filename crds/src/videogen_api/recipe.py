@@ -74,12 +74,8 @@ class Checkpoints(Model):
 class VideoFusion(Model):
     """VideoFusion's own parameters: shares of the noise's VARIANCE, mixed by their square roots."""
 
-    base_noise_share: Share = Field(
-        default="0.70", description="λ: share of the noise variance that all frames of a clip have in common."
-    )
-    residual_noise_share: Share = Field(
-        default="0.30", description="1 - λ: share of the noise variance that each frame has alone."
-    )
+    base_noise_share: Share = Field(default="0.70", description="λ: share of the noise variance that all frames of a clip have in common.")
+    residual_noise_share: Share = Field(default="0.30", description="1 - λ: share of the noise variance that each frame has alone.")
     base_learning_rate_scale: PositiveDecimal = Field(
         default="0.1", description="The base generator learns at learningRate times this (the paper: a small rate, not frozen)."
     )
@@ -113,8 +109,7 @@ class Recipe(Model):
                 (
                     "double(self.baseNoiseShare) + double(self.residualNoiseShare) > 0.99995"
                     " && double(self.baseNoiseShare) + double(self.residualNoiseShare) < 1.00005",
-                    "baseNoiseShare and residualNoiseShare are shares of one variance and must add up to 1,"
-                    " for example 0.70 and 0.30",
+                    "baseNoiseShare and residualNoiseShare are shares of one variance and must add up to 1, for example 0.70 and 0.30",
                 )
             ]
         ),

@@ -92,12 +92,13 @@ class Reason(StrEnum):
     GATE_FAILED = "GateFailed"  # a gate of an Evaluate phase failed
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
     RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
+    NAME_CONFLICT = "NameConflict"  # an object that is not the run's has the name of its next job; waits until it is gone
 
 
 class Storage(Model):
     """Where datasets, checkpoints and bundles live."""
 
-    claim_name: DnsLabel = Field(description="Persistent volume claim in the run's namespace; ReadWriteMany if workers run on several nodes.")
+    claim_name: DnsLabel = Field(description="Persistent volume claim in the namespace; ReadWriteMany if workers run on several nodes.")
 
 
 class InitFrom(Model):
@@ -187,8 +188,14 @@ class Phase(Model):
 _BLOCKS = [
     ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
     ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
-    ("self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (!has(p.gates) || size(p.gates) == 0)))", "only an Evaluate phase has evaluate or gates"),
-    ("self.all(p, !(p.task in ['Train', 'Evaluate']) || (has(p.data) && size(p.data) > 0))", "a Train or Evaluate phase needs at least one entry in data"),
+    (
+        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (!has(p.gates) || size(p.gates) == 0)))",
+        "only an Evaluate phase has evaluate or gates",
+    ),
+    (
+        "self.all(p, !(p.task in ['Train', 'Evaluate']) || (has(p.data) && size(p.data) > 0))",
+        "a Train or Evaluate phase needs at least one entry in data",
+    ),
     ("self.all(p, p.task != 'Train' || p.data.all(d, d.split == 'Train'))", "a Train phase may not read the HeldOut split"),
 ]
 _ORDER = [

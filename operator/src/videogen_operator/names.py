@@ -6,6 +6,7 @@ import hashlib
 
 JOB_NAME_LIMIT = 50  # PyTorchJob appends -worker-<i> and a Service name may have 63 characters
 LABEL_LIMIT = 63
+MANAGED_BY = ("app.kubernetes.io/managed-by", "videogen-operator")  # on every child and on its pods
 
 
 def child_name(parts: list[str], limit: int = LABEL_LIMIT) -> str:

@@ -52,9 +52,15 @@ class StatusWrite:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one pass wants: applied in the order apply, delete, statuses, notes."""
+    """What one pass wants: carried out in the order apply, create, delete, statuses, notes.
 
-    apply: tuple[Manifest, ...] = ()
+    A refused write ends the writing of children; the shell then asks for the plan again, with the Failure in its
+    Inputs, and carries out only the statuses and notes of that second plan. So a plan without failures may state what
+    its own writes bring about, and a plan with failures must not.
+    """
+
+    apply: tuple[Manifest, ...] = ()  # server-side apply of full intents; an unchanged one costs no request
+    create: tuple[Manifest, ...] = ()  # made once and never changed: POST; one that exists and is ours is a success
     delete: tuple[Ref, ...] = ()
     statuses: tuple[StatusWrite, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -71,7 +77,8 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An apply or delete that the API server refused in the last pass, as data for the next plan."""
+    """An apply, create or delete that the API server refused in this pass; code 409 also if the name is taken by
+    an object that is not ours."""
 
     kind: str
     name: str
@@ -104,8 +111,8 @@ class Inputs:
     now: datetime  # timezone-aware, UTC
     measurements: Mapping[str, float | Unavailable] = field(default_factory=dict)  # by Query.name
     progress: Mapping[str, Manifest] = field(default_factory=dict)  # by pod name: last trainerStatus received
-    alerts: tuple[Manifest, ...] = ()  # ModelRelease: accepted alerts not yet in a status
-    failures: tuple[Failure, ...] = ()  # what the API server refused in the last pass
+    alerts: tuple[Manifest, ...] = ()  # ModelRelease: {fingerprint, startsAt, receivedAt, labels, annotations}, until answered
+    failures: tuple[Failure, ...] = ()  # what the API server refused in this pass, see Plan
     settings: Mapping[str, str] = field(default_factory=dict)  # images, gateway, ...: see settings.py
 
 
@@ -119,6 +126,8 @@ class Resource:
     kind: str
     namespaced: bool = True
     optional: bool = False  # True: its CRD may be absent, which must not stop the operator
+    selector: str = ""  # label selector of lists and watches
+    keep: tuple[str, ...] = ()  # dotted paths kept in memory beside apiVersion, kind and metadata; (): everything
 
     @property
     def api_version(self) -> str:
@@ -138,5 +147,5 @@ class Kind(Generic[O]):
     resources: tuple[Resource, ...]  # everything it reads; the shell watches and lists them
     keys: Callable[[Manifest, World], Iterable[Key]]  # object that changed (with `kind`) -> loops to wake
     observe: Callable[[World, Key], O | None]
-    queries: Callable[[O], tuple[Query, ...]]
+    queries: Callable[[O, datetime], tuple[Query, ...]]  # asked before each plan, about the moment `now`
     plan: Callable[[O, Inputs], Plan]

@@ -1,0 +1,60 @@
+# The commands of this repository. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := crds models trainer-image serving-image operator demo localcluster
+export SSL_CERT_FILE ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help setup generate check unit test demo cluster install down bench-rollback bench-operator soak
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## the Python environment, from hashed locks
+
+$(VENV)/.installed: requirements/all.lock requirements/installer.lock $(PACKAGES:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, found " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/installer.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(PACKAGES:%=--editable %)
+	@touch $@
+
+generate: setup ## CRDs and their copies in the chart, from the API's types
+	$(BIN)/python -m videogen_api.crd crds charts/videogen/files/crds
+
+check: setup ## lint, strict types, import contracts, generated files, chart, fences
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/python -m videogen_api.crd --check crds charts/videogen/files/crds
+	localcluster/localcluster build helm
+	$(BIN)/python -m pytest -q tests/fences tests/charts
+
+unit: setup ## tests that need no cluster
+	$(BIN)/python -m pytest -q tests --ignore=tests/cluster --ignore=tests/e2e
+
+test: setup install ## every test: unit, simulation, real API server, end to end
+	$(BIN)/python -m pytest tests
+
+demo: setup ## the main job: train, judge, release, A/B-test, roll back, on a real cluster
+	$(BIN)/python -m videogen_demo
+
+cluster: setup ## a real Kubernetes cluster on this machine (see localcluster/README.md)
+	localcluster/localcluster up
+
+install: setup ## cluster, images and chart, without the story
+	$(BIN)/python -m videogen_demo --install-only
+
+down: ## stop the local cluster and everything in it
+	localcluster/localcluster down
+
+bench-rollback: install ## 20 rollbacks under load: webhook and alert path to the last bad answer
+	$(BIN)/python -m benchmarks.rollback
+
+bench-operator: setup ## 1, 100 and 1,000 TrainingRuns: latency, CPU, requests, memory, restart
+	$(BIN)/python -m benchmarks.operator

@@ -1,0 +1,142 @@
+"""From nothing to an installed product: a cluster (ours, or the one of KUBECONFIG), images, the chart, the alerts.
+
+Every step is repeatable and quick when there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from videogen_demo.kubectl import REPOSITORY, Cluster, CommandError, run
+
+SYSTEM = "videogen-system"
+TOKEN_SECRET = "videogen-alertmanager-token"
+GATEWAY_NAMESPACE = "videogen-gateway"
+GATEWAY = "videogen"
+STATE = REPOSITORY / ".demo"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An installed product."""
+
+    cluster: Cluster
+    images: dict[str, str]  # operator, trainer, serving -> image name
+    local: bool  # the cluster of localcluster/, whose Prometheus and Alertmanager are ours to configure
+
+
+def local_cluster(*arguments: str) -> None:
+    """Run localcluster, its output passed through."""
+    done = subprocess.run([str(REPOSITORY / "localcluster/localcluster"), *arguments], check=False)
+    if done.returncode:
+        raise CommandError(f"localcluster {' '.join(arguments)} failed with {done.returncode}; its last lines say why")
+
+
+def ensure(say: Say = print, values: tuple[str, ...] = ()) -> Installation:
+    """Everything up and current. `values`: more `key=value` settings of the chart."""
+    foreign = os.environ.get("KUBECONFIG")
+    local = not foreign
+    if local:
+        local_cluster("up")
+        cluster = Cluster(REPOSITORY / ".localcluster/kubeconfig")
+    else:
+        cluster = Cluster(Path(str(foreign)))
+        local_cluster("install-addons")
+    images = _images(local, say)
+    chart(cluster, images, values)
+    if local:
+        wire_alerts(cluster)
+    return Installation(cluster, images, local)
+
+
+def _images(local: bool, say: Say) -> dict[str, str]:
+    """Build what has changed, and make the cluster have it."""
+    say("images: building what has changed")
+    done = subprocess.run([sys.executable, REPOSITORY / "images/build.py"], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise CommandError("building the images failed; the lines above say why")
+    images = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    if local:
+        local_cluster("load-image", *images.values())
+    elif shutil.which("kind"):
+        run(["kind", "load", "docker-image", *images.values()], timeout=1800)
+    return images
+
+
+def chart(cluster: Cluster, images: dict[str, str], values: tuple[str, ...] = ()) -> None:
+    """Install or upgrade the chart, with a token for Alertmanager that is made once."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace",
+                 "metadata": {"name": SYSTEM, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}  # fmt: skip
+    cluster.apply(namespace)
+    if not cluster.get("secret", TOKEN_SECRET, SYSTEM):
+        cluster("create", "secret", "generic", TOKEN_SECRET, "-n", SYSTEM, f"--from-literal=token={secrets.token_urlsafe(32)}")
+    settings = [
+        *(f"image.{key}={value}" for key, value in _split(images["operator"]).items()),
+        *(f"{name}.image.{key}={value}" for name in ("trainer", "serving") for key, value in _split(images[name]).items()),
+        f"alertWebhook.existingSecret={TOKEN_SECRET}",
+        f"gateway.name={GATEWAY}",
+        f"gateway.namespace={GATEWAY_NAMESPACE}",
+        "prometheus.url=http://prometheus.monitoring:9090",
+        "alerts.configMap=true",
+        "alerts.interval=2s",  # the local Prometheus scrapes every 2 s
+        "alerts.window=15s",
+        *values,
+    ]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    run([_helm(), "--kubeconfig", cluster.kubeconfig, "upgrade", "--install", "videogen", REPOSITORY / "charts/videogen",
+         "--namespace", SYSTEM, "--wait", "--timeout", "5m", *sets])  # fmt: skip
+
+
+def _split(image: str) -> dict[str, str]:
+    repository, _, tag = image.rpartition(":")
+    return {"repository": repository, "tag": tag}
+
+
+def _helm() -> str:
+    built = REPOSITORY / ".localcluster/bin/helm"
+    found = str(built) if built.exists() else shutil.which("helm")
+    if not found:
+        raise CommandError("helm is not on PATH and the local cluster has not built it; run `make cluster`")
+    return found
+
+
+def wire_alerts(cluster: Cluster) -> None:
+    """Prometheus takes the chart's rules, and Alertmanager the operator's webhook with its token."""
+    rules = REPOSITORY / ".localcluster/prometheus/rules"
+    rules.mkdir(parents=True, exist_ok=True)
+    config_map = cluster.get("configmap", "videogen-rules", SYSTEM) or {}
+    for name, text in config_map.get("data", {}).items():
+        (rules / name.replace(".yml", ".yaml")).write_text(text)
+    service = cluster.get("service", "videogen-operator", SYSTEM)
+    if not service:
+        raise CommandError(f"the chart made no Service videogen-operator in {SYSTEM}")
+    port = next(port["port"] for port in service["spec"]["ports"] if port["name"] == "inbox")
+    token = STATE / "alertmanager-token"
+    token.touch(mode=0o600)
+    encoded = cluster("get", "secret", TOKEN_SECRET, "-n", SYSTEM, "-o", "go-template={{.data.token | base64decode}}")
+    token.write_text(encoded)
+    local_cluster("alerts", "--webhook", f"http://{service['spec']['clusterIP']}:{port}/v1/alerts", "--token-file", str(token))
+
+
+def gateway_url(cluster: Cluster) -> str:
+    """URL of the gateway from this machine: its address if it has one, else the cluster IP of its Service."""
+    selector = f"gateway.envoyproxy.io/owning-gateway-name={GATEWAY},gateway.envoyproxy.io/owning-gateway-namespace={GATEWAY_NAMESPACE}"
+    services = json.loads(cluster("get", "service", "-A", "-l", selector, "-o", "json"))["items"]
+    if not services:
+        raise CommandError(f"no Envoy Service belongs to Gateway {GATEWAY_NAMESPACE}/{GATEWAY}; is Envoy Gateway running?")
+    return f"http://{services[0]['spec']['clusterIP']}"
+
+
+def host_name(service: str, namespace: str) -> str:
+    """Host name of a service's route, with the chart's default domain."""
+    return f"{service}.{namespace}.videogen.local"

@@ -1,0 +1,145 @@
+"""The story: 1.0.0 is trained and released; 1.1.0 takes over by canary; 1.2.0 is slow in production and rolled back.
+
+Each chapter applies what a platform engineer would apply and waits for what kubectl shows. Nothing is scripted inside
+the cluster: the operator decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videogen_demo.kubectl import REPOSITORY, Cluster, CommandError, Manifest, condition
+from videogen_demo.load import Load
+
+NAMESPACE = "newsroom"
+CLAIM = "pib-models"
+MANIFESTS = REPOSITORY / "examples/newsroom"
+RUNS = ("videofusion-1-0", "videofusion-1-1", "videofusion-1-2")
+RELEASES = tuple(f"pib-videogen-videofusion-v{version}-base" for version in ("1.0.0", "1.1.0", "1.2.0"))
+
+
+@dataclass
+class Story:
+    """What has happened so far; the view reads it from another thread."""
+
+    cluster: Cluster
+    chapter: str = "starting"
+    began: float = field(default_factory=time.monotonic)
+    marks: list[tuple[str, float]] = field(default_factory=list)  # what, seconds since the beginning
+    lines: list[str] = field(default_factory=list)
+    load: Load | None = None
+
+    def mark(self, what: str) -> None:
+        """Remember when something happened, and say so."""
+        self.marks.append((what, time.monotonic() - self.began))
+        self.say(what)
+
+    def say(self, line: str) -> None:
+        """Add a line to the log of the view."""
+        self.lines.append(f"{time.monotonic() - self.began:6.1f} s  {line}")
+
+    def seconds_between(self, first: str, second: str) -> float | None:
+        """Time between two marks, or None if one is missing."""
+        times = dict(self.marks)
+        return times[second] - times[first] if first in times and second in times else None
+
+
+def prepare(story: Story, fresh: bool = True) -> None:
+    """A namespace with Pod Security `restricted` and a claim; an earlier story's objects are removed first."""
+    cluster = story.cluster
+    if fresh and cluster.get("namespace", NAMESPACE):
+        story.say("removing the objects of an earlier story")
+        cluster("delete", "namespace", NAMESPACE, "--wait=true", "--timeout=180s")
+    for manifest in yaml.safe_load_all((MANIFESTS / "namespace.yaml").read_text()):
+        cluster.apply(manifest)
+
+
+def apply_run(story: Story, index: int) -> None:
+    """Apply the manifest of one TrainingRun."""
+    path = MANIFESTS / f"{RUNS[index]}.yaml"
+    story.chapter = f"{RUNS[index]}: train, judge, release"
+    story.cluster.apply(yaml.safe_load(path.read_text()))
+    story.mark(f"{RUNS[index]} applied")
+
+
+def wait_for_run(story: Story, index: int, timeout: float = 1800) -> None:
+    """Until the run has Succeeded. Raises CommandError with its reason and message if it fails."""
+    name = RUNS[index]
+    succeeded = story.cluster.wait(f"TrainingRun {name} to end", lambda: _ended(story.cluster, name), timeout)
+    if succeeded["status"] != "True":
+        raise CommandError(f"TrainingRun {name} failed: {succeeded['reason']}: {succeeded['message']}")
+    story.mark(f"{name} completed")
+
+
+def _ended(cluster: Cluster, name: str) -> Manifest | None:
+    found = condition(cluster.get("trainingrun", name, NAMESPACE), "Succeeded")
+    return found if found.get("status") in ("True", "False") else None
+
+
+def wait_for_release(story: Story, index: int, reason: str, timeout: float = 900) -> Manifest:
+    """Until the release's Ready condition has this reason; returns the object."""
+    name = RELEASES[index]
+
+    def reached() -> Manifest | None:
+        release = story.cluster.get("modelrelease", name, NAMESPACE)
+        ready = condition(release, "Ready")
+        if reason not in ("RolledBack", ready.get("reason")) and condition(release, "RolledBack").get("status") == "True":
+            raise CommandError(f"{name} was rolled back: {condition(release, 'RolledBack').get('message')}")
+        if condition(release, "Stalled").get("status") == "True" and reason != "RolledBack":
+            raise CommandError(f"{name} stalled: {ready.get('reason')}: {ready.get('message')}")
+        rolled_back = condition(release, "RolledBack").get("status") == "True"
+        return release if ready.get("reason") == reason or (reason == "RolledBack" and rolled_back) else None
+
+    release: Manifest = story.cluster.wait(f"{name} to be {reason}", reached, timeout, pause=0.3)
+    story.mark(f"{name} {reason}")
+    return release
+
+
+def tell(story: Story, footage: Callable[[], Any], gateway: Callable[[], tuple[str, str]]) -> None:
+    """The whole story. `footage()` fills the claim, `gateway()` gives the URL and the service's host name."""
+    story.chapter = "footage into the claim"
+    prepare(story)
+    footage()
+    story.mark("footage uploaded")
+    apply_run(story, 0)
+    wait_for_run(story, 0)
+    wait_for_release(story, 0, "Stable")
+    story.chapter = "viewers arrive"
+    url, host = gateway()
+    story.load = Load(url, host, viewers=2).start()
+    story.cluster.wait("the first video through the gateway", lambda: any(answer.ok for answer in story.load.answers), 120)  # type: ignore[union-attr]
+    story.mark("first video through the gateway")
+    apply_run(story, 1)
+    wait_for_run(story, 1)
+    story.chapter = f"{RELEASES[1]}: canary 10 % -> 50 % -> 100 % under load"
+    wait_for_release(story, 1, "Stable")
+    apply_run(story, 2)
+    wait_for_run(story, 2)
+    story.chapter = f"{RELEASES[2]}: canary; passes its gates, but is slow in production"
+    wait_for_release(story, 2, "Canary")
+    wait_for_release(story, 2, "RolledBack")
+    story.chapter = "after the rollback"
+    _calm(story)
+    story.load.stop()
+
+
+def _calm(story: Story, seconds: float = 10) -> None:
+    """Let the viewers ask for a while longer: all answers must come from the release that took the traffic back."""
+    since = time.monotonic()
+    time.sleep(seconds)
+    assert story.load
+    stray = [answer for answer in story.load.answers if answer.sent > since and answer.release == RELEASES[2]]
+    if stray:
+        raise CommandError(f"{len(stray)} requests sent after the rollback were answered by {RELEASES[2]}")
+    story.mark("calm after the rollback")
+
+
+def manifests() -> list[Path]:
+    """The files that the story applies, in order."""
+    return [MANIFESTS / "namespace.yaml", *(MANIFESTS / f"{run}.yaml" for run in RUNS)]

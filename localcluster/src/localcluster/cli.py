@@ -1,0 +1,148 @@
+"""The command line."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from localcluster import addons, build, claim, cluster, images, kubectl, layout, monitoring, preflight
+from localcluster import progress, status
+from localcluster.addons import AddonImages
+from localcluster.faults import Fault
+
+INTERRUPTED = 130
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command; a Fault is one line and exit code 1."""
+    arguments = parser().parse_args(argv)
+    command: Callable[[argparse.Namespace, Path], int] = arguments.command
+    try:
+        return command(arguments, layout.checkout())
+    except Fault as fault:
+        print(f"localcluster: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("localcluster: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(prog="localcluster", description="A real Kubernetes cluster on this machine.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, command: Callable[[argparse.Namespace, Path], int]) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text)
+        one.set_defaults(command=command)
+        return one
+
+    add("up", "start the cluster, and build what is missing; safe to repeat", _up)
+    add("prepare", "build and download everything that `up` needs, without starting anything", _prepare)
+    down = add("down", "end everything; the cluster's state stays for the next `up`", _down)
+    down.add_argument("--purge", action="store_true", help="forget the state too; binaries and built images stay")
+    add("status", "one line for each part; exit code 0 if all run", _status)
+    show = add("kubeconfig", "print the path of the administrator's kubeconfig", _kubeconfig)
+    show.add_argument("--content", action="store_true", help="print the file instead of its path")
+    add("gateway-url", "print the Gateway's address", _gateway_url)
+    run = add("kubectl", "run the cluster's own kubectl", _kubectl)
+    run.add_argument("words", nargs=argparse.REMAINDER)
+    add("build-base", "build the Python base image for buildah", _build_base)
+    load = add("load-image", "take images from buildah's storage into every node", _load_image)
+    load.add_argument("names", nargs="+", metavar="NAME")
+    alerts = add("alerts", "send all alerts to one webhook", _alerts)
+    alerts.add_argument("--webhook", metavar="URL", help="without it, alerts go nowhere")
+    alerts.add_argument("--token-file", type=Path, metavar="FILE", help="a bearer token")
+    node = add("node", "add or remove a further real node", _node)
+    node.add_argument("action", choices=("add", "remove"))
+    node.add_argument("name", metavar="node-N")
+    _add_addons(add("install-addons", "give another cluster (current KUBECONFIG) what it lacks", _install_addons))
+    return top
+
+
+def _add_addons(command: argparse.ArgumentParser) -> None:
+    names = AddonImages()
+    for name in AddonImages.__dataclass_fields__:
+        flag = f"--{name.replace('_', '-')}-image"
+        command.add_argument(flag, dest=name, default=getattr(names, name), help="default: %(default)s")
+
+
+def _up(_: argparse.Namespace, repo: Path) -> int:
+    running = cluster.up(repo)
+    progress.say("the cluster is up")
+    print(f"export KUBECONFIG={running.kubeconfig}")
+    return 0
+
+
+def _prepare(_: argparse.Namespace, repo: Path) -> int:
+    preflight.check(layout.Layout(repo=repo, index=0))
+    with claim.exclusive(repo):
+        cluster.prepare(claim.known_layout(repo))
+    return 0
+
+
+def _down(arguments: argparse.Namespace, repo: Path) -> int:
+    cluster.down(repo, arguments.purge)
+    return 0
+
+
+def _status(_: argparse.Namespace, repo: Path) -> int:
+    return status.show(repo)
+
+
+def _kubeconfig(arguments: argparse.Namespace, repo: Path) -> int:
+    file = claim.known_layout(repo).kubeconfig
+    if not file.exists():
+        raise Fault("there is no kubeconfig yet; `localcluster up` makes it")
+    print(file.read_text() if arguments.content else file)
+    return 0
+
+
+def _gateway_url(_: argparse.Namespace, repo: Path) -> int:
+    url = status.gateway_url(claim.known_layout(repo))
+    if not url:
+        raise Fault("the Gateway has no address yet")
+    print(url)
+    return 0
+
+
+def _kubectl(arguments: argparse.Namespace, repo: Path) -> int:
+    known = claim.known_layout(repo)
+    return kubectl.passthrough(known.bin / "kubectl", known.kubeconfig, arguments.words)
+
+
+def _build_base(_: argparse.Namespace, repo: Path) -> int:
+    with claim.exclusive(repo):
+        images.ensure_built(claim.known_layout(repo))
+    return 0
+
+
+def _load_image(arguments: argparse.Namespace, repo: Path) -> int:
+    cluster.load(repo, arguments.names)
+    return 0
+
+
+def _alerts(arguments: argparse.Namespace, repo: Path) -> int:
+    monitoring.set_webhook(claim.known_layout(repo), arguments.webhook, arguments.token_file)
+    return 0
+
+
+def _node(arguments: argparse.Namespace, repo: Path) -> int:
+    change = cluster.add_node if arguments.action == "add" else cluster.remove_node
+    change(repo, arguments.name)
+    return 0
+
+
+def _install_addons(arguments: argparse.Namespace, repo: Path) -> int:
+    known = claim.known_layout(repo)
+    names = AddonImages(**{name: getattr(arguments, name) for name in AddonImages.__dataclass_fields__})
+    for part in build.GO_PARTS:
+        if part.module in ("kubernetes", "helm") and not build.current(known, part):
+            with progress.step(f"build {part.module} {part.version}"):
+                build.build(known, part)
+    addons.ensure_upstream(known)
+    client = kubectl.Kubectl(known.bin / "kubectl", None)
+    with progress.step("training-operator and Envoy Gateway"):
+        addons.install(known, client, names)
+        addons.wait(client)
+    return 0

@@ -1,0 +1,1 @@
+"""The video models of pib-videogen, shared by the trainer and the server: networks, noise, sampling, bundles."""

@@ -1,0 +1,147 @@
+"""The two generators of VideoFusion: diffusers' 2D U-Nets on patches of pixels, and their sizes.
+
+The paper starts from a pretrained image model of about 2 billion parameters that is not public and has a residual
+generator of about 0.5 billion; the preset Paper has the residual generator's size and a base of Stable Diffusion's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import UNet2DConditionModel
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from videogen_api.meta import Observation
+from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_models.text import TextSize
+
+CHANNELS = 3  # red, green, blue
+
+
+class GeneratorSize(Observation):
+    """Size of one U-Net."""
+
+    patch: int = Field(ge=1)  # the U-Net works on squares of patch x patch pixels
+    widths: list[int] = Field(min_length=1)  # channels of each level, full resolution first
+    attention: list[bool]  # which levels attend to the text; the innermost block always does
+    layers: int = Field(ge=1)  # residual blocks of a level
+    head_width: int = Field(ge=1)
+    groups: int = Field(ge=1)  # of group normalisation
+    checkpointing: bool = False  # recompute activations in the backward pass to save memory
+
+
+class Preset(Observation):
+    """Sizes of all networks of an architecture."""
+
+    text: TextSize
+    base: GeneratorSize
+    residual: GeneratorSize
+    weighting: Literal["Noise", "Velocity"]  # in what the error is measured: the paper's is the noise
+    residual_frames: int | None = None  # frames, drawn at random, that a training step computes the residual of; None: all
+
+
+class ModelConfig(Observation):
+    """All that is needed to build a VideoFusion model; `model.json` of a bundle."""
+
+    frames: int
+    resolution: Resolution
+    frame_rate: int
+    base_noise_share: float
+    networks: Preset
+
+
+def _unet(patch: int, widths: list[int], attention: list[bool], layers: int, head_width: int, groups: int, **more: bool) -> GeneratorSize:
+    return GeneratorSize(
+        patch=patch, widths=widths, attention=attention, layers=layers, head_width=head_width, groups=groups, **more
+    )
+
+
+PRESETS = {
+    Architecture.TINY: Preset(
+        text=TextSize(vocabulary=4096, length=16, width=64, layers=2, heads=4),
+        base=_unet(2, [32, 80], [False, False], 1, 8, 8),
+        residual=_unet(2, [32, 80], [False, False], 1, 8, 8),
+        weighting="Velocity",
+        residual_frames=2,
+    ),
+    Architecture.SMALL: Preset(
+        text=TextSize(vocabulary=16384, length=32, width=256, layers=4, heads=4),
+        base=_unet(2, [96, 192, 288], [False, True, True], 2, 32, 32),
+        residual=_unet(2, [96, 192, 288], [False, True, True], 2, 32, 32),
+        weighting="Velocity",
+    ),
+    Architecture.PAPER: Preset(
+        text=TextSize(vocabulary=49408, length=77, width=768, layers=12, heads=12),
+        base=_unet(4, [320, 640, 1280, 1280], [True, True, True, False], 2, 64, 32, checkpointing=True),
+        residual=_unet(4, [256, 512, 960, 960], [True, True, True, False], 2, 64, 32, checkpointing=True),
+        weighting="Noise",
+    ),
+}
+
+
+def model_config(recipe: Recipe) -> ModelConfig:
+    """The model that a recipe describes."""
+    return ModelConfig(
+        frames=recipe.frames,
+        resolution=recipe.resolution,
+        frame_rate=recipe.frame_rate,
+        base_noise_share=float(recipe.video_fusion.base_noise_share),
+        networks=PRESETS[recipe.architecture],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """How much signal and how much noise a noisy image has, each float [batch]."""
+
+    signal: Tensor
+    noise: Tensor
+
+    @property
+    def norm(self) -> Tensor:
+        """Root of the summed squares: the standard deviation of the noisy image, if the signal's is 1."""
+        return (self.signal**2 + self.noise**2).sqrt()
+
+
+class Generator(nn.Module):
+    """A noise predictor for single images; with `frames` it is also told the number of the image's frame."""
+
+    def __init__(self, size: GeneratorSize, text_width: int, resolution: Resolution, frames: int | None = None) -> None:
+        super().__init__()
+        self.patch = size.patch
+        down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in size.attention]
+        up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(size.attention)]
+        self.unet = UNet2DConditionModel(
+            sample_size=(resolution.height // size.patch, resolution.width // size.patch),
+            in_channels=CHANNELS * size.patch**2,
+            out_channels=CHANNELS * size.patch**2,
+            block_out_channels=tuple(size.widths),
+            layers_per_block=size.layers,
+            down_block_types=tuple(down),
+            up_block_types=tuple(up),
+            mid_block_type="UNetMidBlock2DCrossAttn",
+            cross_attention_dim=text_width,
+            attention_head_dim=[width // size.head_width for width in size.widths],  # diffusers takes the number of heads here
+            norm_num_groups=size.groups,
+            num_class_embeds=frames,
+        )
+        if size.checkpointing:
+            self.unet.enable_gradient_checkpointing()
+
+    def forward(
+        self, noisy: Tensor, scales: Scales, timestep: Tensor, text: Tensor, frame: Tensor | None = None
+    ) -> Tensor:
+        """Predicted noise n^ of noisy = signal * x + noise * n, float32, as noisy.
+
+        noisy [batch, 3, height, width], timestep int64 [batch], text [batch, length, width], frame int64 [batch].
+        The U-Net sees its input with variance 1 and predicts the velocity v = (signal * n - noise * x) / norm (Salimans and
+        Ho, 2022); n = (noise * noisy + signal * norm * v) / norm^2, so that no capacity is spent on passing noise through.
+        """
+        signal, noise, norm = (scale.reshape(-1, 1, 1, 1) for scale in (scales.signal, scales.noise, scales.norm))
+        patches = pixel_unshuffle(noisy / norm, self.patch)
+        velocity = pixel_shuffle(self.unet(patches, timestep, text, class_labels=frame).sample, self.patch)
+        return (noise * noisy + signal * norm * velocity.to(torch.float32)) / norm**2

@@ -1,0 +1,100 @@
+"""Sealed folders: a folder of files and a manifest with their SHA-256 sums, published whole or not at all.
+
+Datasets, checkpoints and bundles are sealed folders. What the manifest says beyond `files` is their own affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from videogen_api.bundle import MANIFEST, BundleFile
+
+
+class CorruptError(ValueError):
+    """A sealed folder is not what its manifest or its digest says."""
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(folder: Path) -> list[BundleFile]:
+    """Every file below `folder` but its manifest, sorted by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return [
+        BundleFile(path=path.relative_to(folder).as_posix(), sha256=sha256_of(path), size=path.stat().st_size)
+        for path in files
+    ]
+
+
+def verify(folder: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
+    """Check that `folder` holds exactly `files`, with their sums. Raises CorruptError naming the first difference."""
+    for file in files:
+        _verify_file(folder, file, suffixes)
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    if unknown := sorted(present - {file.path for file in files} - {MANIFEST}):
+        raise CorruptError(f"{folder / unknown[0]} is not in the manifest; remove it or publish the folder again")
+
+
+def _verify_file(folder: Path, file: BundleFile, suffixes: Sequence[str]) -> None:
+    if PurePosixPath(file.path).suffix not in suffixes:
+        raise CorruptError(f"{folder.name}: the manifest lists {file.path!r}; accepted are {', '.join(suffixes)} only")
+    path = folder / file.path
+    if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
+        raise CorruptError(f"{folder.name}: {file.path!r} leads out of the folder; links are not accepted")
+    if not path.is_file():
+        raise CorruptError(f"{path} is missing, although the manifest lists it")
+    if path.stat().st_size != file.size or (found := sha256_of(path)) != file.sha256:
+        found = sha256_of(path)
+        raise CorruptError(f"{path} has SHA-256 {found}, the manifest says {file.sha256}; restore the file or publish again")
+
+
+@contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """A folder next to the future one, on the same file system; whatever is left of it at the end is removed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(staged: Path, target: Path) -> None:
+    """Make `staged` durable and visible as `target` in one step; a non-empty `target` that exists raises OSError."""
+    for path in sorted(staged.rglob("*"), reverse=True):
+        _sync(path)
+    _sync(staged)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(staged, target)
+    _sync(target.parent)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a small file at once: whoever reads it sees the old bytes or all of the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".staging-", dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(name, 0o644)
+    os.rename(name, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

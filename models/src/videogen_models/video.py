@@ -1,0 +1,66 @@
+"""Frames to files and back: H.264 in mp4, and a contact sheet. Frames are uint8 [frames, height, width, 3], RGB."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+Frames = npt.NDArray[np.uint8]
+
+
+def encode_mp4(frames: Frames, frame_rate: int, *, quality: int = 18) -> bytes:
+    """mp4 (H.264, yuv420p).
+
+    yuv420p has no odd sizes: an odd last row or column is repeated. `quality` is x264's CRF, 0 (lossless) .. 51.
+    Raises ValueError if `frames` is not uint8 [frames >= 1, height, width, 3].
+    """
+    if frames.ndim != 4 or frames.shape[0] < 1 or frames.shape[3] != 3 or frames.dtype != np.uint8:
+        raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 [frames, height, width, 3]")
+    height, width = frames.shape[1:3]
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(frame_rate), options={"crf": str(quality), "preset": "veryfast"})
+        stream.height, stream.width, stream.pix_fmt, stream.thread_count = frames.shape[1], frames.shape[2], "yuv420p", 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def decode_mp4(data: bytes) -> Frames:
+    """All frames of a video. Raises ValueError if it cannot be decoded or has none."""
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    except (av.FFmpegError, IndexError) as error:
+        raise ValueError(f"the video cannot be decoded: {error}") from error
+    if not frames:
+        raise ValueError("the video has no frames")
+    return np.stack(frames).astype(np.uint8, copy=False)
+
+
+def contact_sheet(clips: Sequence[Frames], captions: Sequence[str], *, columns: int = 8, scale: int = 2) -> bytes:
+    """PNG with one row a clip: its caption above `columns` frames at even distances, enlarged `scale` times."""
+    if not clips or len(clips) != len(captions):
+        raise ValueError(f"{len(clips)} clips and {len(captions)} captions; a contact sheet needs as many of both, at least one")
+    margin, line = 6, 14
+    height, width = (scale * size + margin for size in clips[0].shape[1:3])
+    columns = min(columns, *(len(clip) for clip in clips))
+    sheet = Image.new("RGB", (columns * width + margin, len(clips) * (height + line) + margin), (24, 26, 30))
+    draw = ImageDraw.Draw(sheet)
+    for row, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
+        top = margin + row * (height + line)
+        draw.text((margin, top), caption, fill=(220, 220, 220))
+        for column, number in enumerate(np.linspace(0, len(clip) - 1, columns).round().astype(int)):
+            frame = Image.fromarray(clip[number]).resize((width - margin, height - margin), Image.Resampling.NEAREST)
+            sheet.paste(frame, (margin + column * width, top + line))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,83 @@
+"""VideoFusion (arXiv 2303.08320): a base generator for what frames share, a residual generator for the rest.
+
+Ours differs from the paper in this: text instead of CLIP image embeddings conditions both generators directly (there
+is no prior), and the base generator need not be pretrained. Frames are in [-1, 1], [batch, frames, 3, height, width].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from videogen_models.networks import Generator, ModelConfig, Scales
+from videogen_models.noise import frame_shares, middle, mix, remove_base
+from videogen_models.schedule import signal_levels
+from videogen_models.text import TextEncoder, tokenize
+
+PARTS = ("text", "base", "residual")  # the networks, each a file of its own in bundles and checkpoints
+
+
+class VideoFusionModel(nn.Module):
+    """Text encoder, base generator and residual generator."""
+
+    signal: Tensor
+    shares: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        sizes = config.networks
+        self.config = config
+        self.text = TextEncoder(sizes.text)
+        self.base = Generator(sizes.base, sizes.text.width, config.resolution)
+        self.residual = Generator(sizes.residual, sizes.text.width, config.resolution, frames=config.frames)
+        self.register_buffer("signal", signal_levels(), persistent=False)
+        self.register_buffer("shares", frame_shares(config.frames, config.base_noise_share), persistent=False)
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int, int]:
+        """Shape of one clip: frames, channels, height, width."""
+        return (self.config.frames, 3, self.config.resolution.height, self.config.resolution.width)
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> [batch, length, width]."""
+        tokens = tokenize(captions, self.config.networks.text)
+        encoded: Tensor = self.text(tokens.to(self.signal.device))
+        return encoded
+
+    def scales(self, timestep: Tensor, shares: Tensor | None = None) -> Scales:
+        """Signal and noise of z_t^mid, timestep int64 [batch]; with shares [batch, k] those of z'_t^i, [batch * k]."""
+        level = self.signal[timestep]
+        if shares is None:
+            return Scales(level.sqrt(), (1 - level).sqrt())
+        level = level.unsqueeze(1).expand_as(shares).flatten()
+        return Scales(level.sqrt(), ((1 - level) * (1 - shares.flatten())).sqrt())
+
+    def predict_base(self, noisy: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """b^ of the base frame, noisy = z_t^mid [batch, 3, h, w]."""
+        predicted: Tensor = self.base(noisy, self.scales(timestep), timestep, text)
+        return predicted
+
+    def predict_residual(self, noisy: Tensor, base: Tensor, timestep: Tensor, text: Tensor, frames: Tensor) -> Tensor:
+        """r^ of chosen frames: noisy [batch, k, 3, h, w], frames int64 [batch, k], base = b^ [batch, 3, h, w] -> as noisy."""
+        batch, count = frames.shape
+        without_base = remove_base(noisy, base, self.signal[timestep], self.shares[frames])
+        predicted = self.residual(
+            without_base.flatten(0, 1),
+            self.scales(timestep, self.shares[frames]),
+            timestep.repeat_interleave(count),
+            text.repeat_interleave(count, dim=0),
+            frames.flatten(),
+        )
+        return torch.unflatten(predicted, 0, (batch, count))
+
+    def predict_noise(self, noisy: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """eps^ of all frames with ONE call of the base generator (equations 8 and 9); timestep int64 [batch]."""
+        batch, count = noisy.shape[:2]
+        centre = middle(count)
+        base = self.predict_base(noisy[:, centre], timestep, text)
+        others = torch.tensor([frame for frame in range(count) if frame != centre], device=noisy.device)
+        residual = torch.zeros_like(noisy)
+        residual[:, others] = self.predict_residual(noisy[:, others], base, timestep, text, others.expand(batch, -1))
+        return mix(base, residual, self.shares)

@@ -1,0 +1,249 @@
+"""The only module that talks to the API server: lists, applies, creates, deletes, writes status, records events.
+
+Every write goes through the fence first, so that a replica that has lost its Lease writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import kopf
+
+from videogen_api.meta import FIELD_MANAGER, GROUP
+from videogen_operator.names import MANAGED_BY
+from videogen_operator.plan import Manifest, Note, Ref, Resource, StatusWrite
+from videogen_operator.telemetry import REQUESTS
+from videogen_operator.world import ObjectWorld
+
+APPLIED = f"{GROUP}/applied"  # annotation: hash of the intent, so that an unchanged intent costs no request
+PAGE = 500
+CREDENTIALS_SECONDS = 60.0
+JSON, JSON_PATCH, APPLY = "application/json", "application/json-patch+json", "application/apply-patch+yaml"
+
+
+class ApiError(Exception):
+    """The API server refused a request."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code, self.reason, self.message = code, reason, message
+
+
+class Cluster:
+    """A connection to the API server; use it as an async context manager."""
+
+    def __init__(self, login: Callable[[], kopf.ConnectionInfo], resources: Iterable[Resource], world: ObjectWorld) -> None:
+        self._login, self._world = login, world
+        self._resources = {resource.kind: resource for resource in resources}
+        self._connection, self._connected_at = login(), time.monotonic()
+        self._applied: dict[str, tuple[str, str]] = {}  # UID -> hash of the intent, resourceVersion of its answer
+        self.fence: Callable[[], None] = lambda: None
+
+    async def __aenter__(self) -> Cluster:
+        connector = aiohttp.TCPConnector(limit=64, ssl=self._connection.as_ssl_context())
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30, sock_connect=5))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._session.close()
+
+    async def request(
+        self, verb: str, path: str, *, body: object = None, content: str = JSON, query: Mapping[str, str] | None = None
+    ) -> Any:
+        """One request. Raises ApiError for an answer >= 400, aiohttp.ClientError and TimeoutError without an answer."""
+        headers = {"Content-Type": content, "Accept": JSON} | self._authorization()
+        data = None if body is None else json.dumps(body, separators=(",", ":"))
+        url = self._connection.server.rstrip("/") + path
+        async with self._session.request(verb, url, params=query, data=data, headers=headers) as response:
+            answer = await response.read()
+            REQUESTS.labels(verb, _resource_of(path), str(response.status)).inc()
+            if response.status == 401:
+                self._connected_at = float("-inf")
+            if response.status >= 400:
+                raise _error(response.status, response.reason or "", answer)
+            return json.loads(answer)
+
+    async def list(self, resource: Resource, namespace: str | None) -> tuple[list[dict[str, Any]], str]:
+        """All objects of a resource and the version at which they were read, in pages."""
+        items: list[dict[str, Any]] = []
+        query = {"limit": str(PAGE)} | ({"labelSelector": resource.selector} if resource.selector else {})
+        while True:
+            answer = await self.request("GET", path_of(resource, namespace or ""), query=query)
+            items += [{"apiVersion": resource.api_version, "kind": resource.kind} | item for item in answer["items"]]
+            if not (following := answer["metadata"].get("continue")):
+                return items, answer["metadata"]["resourceVersion"]
+            query["continue"] = following
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        """One object as it is now, also remembered in the world. Raises ApiError with code 404 if there is none."""
+        item: Manifest = await self.request("GET", path_of(self._resources[kind], namespace, name))
+        self._world.store(item)
+        return item
+
+    async def apply(self, manifest: Manifest) -> bool:
+        """Server-side apply of a full intent; True if it changed something. Refuses to adopt what is not ours (409)."""
+        namespace, name = manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+        digest = digest_of(manifest)
+        found = self._world.get(manifest["kind"], namespace, name) or await self._find(manifest["kind"], namespace, name)
+        if found is not None:
+            refuse_foreign(manifest, found)
+            if self._is_applied(found, manifest, digest):
+                return False
+        annotations = dict(manifest["metadata"].get("annotations", {})) | {APPLIED: digest}
+        guard = {"uid": found["metadata"]["uid"]} if found is not None else {}
+        body = dict(manifest) | {"metadata": dict(manifest["metadata"]) | {"annotations": annotations} | guard}
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        path = path_of(self._resources[manifest["kind"]], namespace, name)
+        answer = await self._write("PATCH", path, body=body, content=APPLY, query=query)
+        self._applied[answer["metadata"]["uid"]] = (digest, answer["metadata"]["resourceVersion"])
+        return self._world.store(answer)
+
+    async def create(self, manifest: Manifest) -> bool:
+        """Create an object that never changes, or find that it exists and is ours. Raises ApiError 409 if it is not ours."""
+        namespace, name = manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+        try:
+            path = path_of(self._resources[manifest["kind"]], namespace)
+            answer = await self._write("POST", path, body=manifest, query={"fieldManager": FIELD_MANAGER})
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            refuse_foreign(manifest, await self.get(manifest["kind"], namespace, name))
+        else:
+            self._world.store(answer)
+        return True
+
+    async def delete(self, ref: Ref) -> bool:
+        """Delete exactly the object with this UID, children in the background; False if it is gone already."""
+        path = path_of(self._resources[ref.kind], ref.namespace, ref.name)
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": ref.uid}, "propagationPolicy": "Background"}
+        item = {"kind": ref.kind, "metadata": {"namespace": ref.namespace, "name": ref.name, "uid": ref.uid}}
+        try:
+            answer = await self._write("DELETE", path, body=body)
+        except ApiError as error:
+            if error.code not in {404, 409}:
+                raise
+            return self._world.remove(item)
+        if answer.get("kind") == ref.kind and answer["metadata"].get("deletionTimestamp"):
+            return self._world.store(answer)  # a finalizer holds it
+        return self._world.remove(item)
+
+    async def write_status(self, write: StatusWrite) -> None:
+        """Replace the status. Raises ApiError 409 if the object has changed since it was observed."""
+        metadata = write.object["metadata"]
+        guard = [{"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}]
+        body = [*(guard if write.remembered else []), {"op": "add", "path": "/status", "value": write.status}]
+        path = path_of(self._resources[write.object["kind"]], metadata.get("namespace", ""), metadata["name"]) + "/status"
+        answer = await self._write("PATCH", path, body=body, content=JSON_PATCH, query={"fieldManager": FIELD_MANAGER})
+        self._world.store(answer)
+
+    async def record(self, note: Note, now: datetime) -> None:
+        """Create the Event of a note; the same note about the same object has the same name, so it is there once."""
+        try:
+            event = event_of(note, now)
+            path = path_of(self._resources["Event"], event["metadata"]["namespace"])
+            await self._write("POST", path, body=event)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    async def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        try:
+            return await self.get(kind, namespace, name)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    async def _write(self, verb: str, path: str, **keywords: Any) -> Any:
+        self.fence()
+        return await self.request(verb, path, **keywords)
+
+    def _is_applied(self, found: Manifest, manifest: Manifest, digest: str) -> bool:
+        if self._applied.get(found["metadata"]["uid"]) == (digest, found["metadata"].get("resourceVersion")):
+            return True
+        said = (found["metadata"].get("annotations") or {}).get(APPLIED)
+        return said == digest and contains(found, manifest)
+
+    def _authorization(self) -> dict[str, str]:
+        if time.monotonic() - self._connected_at > CREDENTIALS_SECONDS:
+            self._connection, self._connected_at = self._login(), time.monotonic()
+        return self._connection.as_http_headers()
+
+
+def path_of(resource: Resource, namespace: str = "", name: str = "") -> str:
+    """URL path of a resource, of its objects in a namespace, or of one object."""
+    root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+    scope = f"/namespaces/{namespace}" if resource.namespaced and namespace else ""
+    return f"{root}{scope}/{resource.plural}" + (f"/{name}" if name else "")
+
+
+def refuse_foreign(manifest: Manifest, found: Manifest) -> None:
+    """Raise ApiError 409 if `found` has the name that we want and another owner: adopting it would run a stranger's content."""
+    wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])}
+    owners = {owner["uid"] for owner in found["metadata"].get("ownerReferences") or []}
+    label, value = MANAGED_BY
+    ours = bool(wanted & owners) if wanted else (found["metadata"].get("labels") or {}).get(label) == value
+    if not ours:
+        where = f"{found['metadata'].get('namespace', '')}/{found['metadata']['name']}"
+        raise ApiError(409, "NotOurs", f"{found['kind']} {where} exists and was not made for this object; delete or rename it")
+
+
+def digest_of(manifest: Manifest) -> str:
+    """16 hex digits that are the same for equal intents."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def contains(found: Any, wanted: Any) -> bool:
+    """Whether every field of the intent stands in the object; lists must have the same length."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(key in found and contains(found[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list | tuple):
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(contains, found, wanted))
+    return bool(found == wanted)
+
+
+def event_of(note: Note, now: datetime) -> dict[str, Any]:
+    """The Event (events.k8s.io/v1) of a note; its name is a hash of object, reason and message."""
+    about = note.object["metadata"]
+    digest = hashlib.sha256("\n".join((about.get("uid", ""), note.reason, note.message)).encode()).hexdigest()[:12]
+    namespace = about.get("namespace") or "default"
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{about['name']}.{digest}", "namespace": namespace},
+        "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": GROUP,
+        "reportingInstance": FIELD_MANAGER,
+        "action": note.reason,
+        "reason": note.reason,
+        "type": note.type,
+        "note": note.message[:1024],
+        "regarding": {
+            "apiVersion": note.object["apiVersion"],
+            "kind": note.object["kind"],
+            "namespace": about.get("namespace", ""),
+            "name": about["name"],
+            "uid": about.get("uid", ""),
+        },
+    }
+
+
+def _resource_of(path: str) -> str:
+    parts = path.strip("/").split("/")
+    rest = parts[2:] if parts[0] == "api" else parts[3:]
+    return rest[2] if rest[:1] == ["namespaces"] and len(rest) > 2 else (rest[0] if rest else "")
+
+
+def _error(code: int, reason: str, answer: bytes) -> ApiError:
+    try:
+        status = json.loads(answer)
+        return ApiError(code, str(status.get("reason") or reason), str(status.get("message", ""))[:1024])
+    except (ValueError, AttributeError):
+        return ApiError(code, reason, answer[:256].decode(errors="replace"))

@@ -1,0 +1,54 @@
+"""Gates: is a metric good enough, by what it was measured with and on how many samples. Shared by runs and releases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from videogen_api.evaluation import Gate, Metric, MetricResult, Normalization, Operator, Verdict
+
+SIGNS = {Operator.LESS_THAN: "<", Operator.GREATER_THAN: ">"}
+SEVERITY = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.PASSED)  # worst first
+
+
+def judge(gate: Gate, results: Iterable[MetricResult]) -> tuple[Verdict, str]:
+    """The verdict on one gate and the reason in words. No measurement, or another extractor's, is never a pass."""
+    of_metric = [result for result in results if result.metric == gate.metric]
+    result = next((result for result in of_metric if comparable(gate, result)), None)
+    if result is None:
+        return Verdict.INCONCLUSIVE, _not_measured(gate, of_metric)
+    if result.samples < gate.minimum_samples:
+        return Verdict.INCONCLUSIVE, (
+            f"{gate.metric} rests on {result.samples} samples and the gate needs {gate.minimum_samples};"
+            " evaluate more clips (phase.data[].samples) or lower minimumSamples"
+        )
+    value, threshold = Decimal(result.value), Decimal(gate.threshold)
+    holds = value < threshold if gate.operator == Operator.LESS_THAN else value > threshold
+    sentence = f"{gate.metric} is {result.value} and must be {SIGNS[gate.operator]} {gate.threshold}"
+    return (Verdict.PASSED, sentence) if holds else (Verdict.FAILED, sentence)
+
+
+def comparable(gate: Gate, result: MetricResult) -> bool:
+    """Whether a result was measured as the gate demands: extractor by name, and for CLIPScore the scale."""
+    extractor_fits = gate.extractor is None or result.extractor == gate.extractor
+    scale_fits = gate.metric != Metric.CLIP_SCORE or (result.normalization or Normalization.CLIP_SCORE_25) == gate.normalization
+    return extractor_fits and scale_fits
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst verdict: Failed, Error, Inconclusive, then Passed, also if there is none."""
+    return min(verdicts, key=SEVERITY.index, default=Verdict.PASSED)
+
+
+def judge_all(gates: Sequence[Gate], results: Sequence[MetricResult]) -> tuple[Verdict, tuple[tuple[Gate, Verdict, str], ...]]:
+    """The worst verdict over all gates, and each gate with its own."""
+    judged = tuple((gate, *judge(gate, results)) for gate in gates)
+    return worst(verdict for _, verdict, _ in judged), judged
+
+
+def _not_measured(gate: Gate, of_metric: Sequence[MetricResult]) -> str:
+    wanted = f" with extractor {gate.extractor}" if gate.extractor else ""
+    wanted += f" as {gate.normalization}" if gate.metric == Metric.CLIP_SCORE else ""
+    measured = ", ".join(f"{result.extractor or 'the default extractor'} {result.normalization or ''}".strip() for result in of_metric)
+    found = f"; it was measured with {measured}" if measured else ""
+    return f"{gate.metric} was not measured{wanted}{found}"

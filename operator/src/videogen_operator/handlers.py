@@ -1,0 +1,56 @@
+"""Every kopf handler. They only tell what has changed; what to do about it is decided in `kinds`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import kopf
+
+from videogen_operator.login import connection
+from videogen_operator.plan import Manifest, Resource
+
+Changed = Callable[[Manifest, bool], None]  # object, whether it is gone
+
+
+def register(registry: kopf.OperatorRegistry, resources: Iterable[Resource], changed: Changed) -> None:
+    """Watch the resources; kopf leaves nothing on the objects, because it only sees `on.event` handlers."""
+    watched = tuple(resources)
+    kopf.on.login(registry=registry)(connection)
+    configure(registry, watched)
+    for resource in watched:
+        watch(registry, resource, changed)
+
+
+def watch(registry: kopf.OperatorRegistry, resource: Resource, changed: Changed) -> None:
+    """Hand on each event of one resource, the first list included."""
+
+    @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
+    async def _event(event: kopf.RawEvent, **_: Any) -> None:
+        item = {"apiVersion": resource.api_version, "kind": resource.kind} | dict(event["object"])
+        changed(item, event["type"] == "DELETED")
+
+
+def configure(registry: kopf.OperatorRegistry, resources: Iterable[Resource]) -> None:
+    """Never give up on an error of the API server, list in pages, and post no events of kopf's own."""
+
+    @kopf.on.startup(registry=registry)
+    async def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False
+        settings.networking.error_backoffs = Patience()
+        settings.watching.chunk_size = 500
+        for resource in resources:
+            if resource.selector:
+                settings.watching.label_selectors[resource.group, resource.version, resource.plural] = resource.selector
+
+
+class Patience:
+    """Back-offs without end, with jitter: after the last one kopf would let a watcher die."""
+
+    def __iter__(self) -> Iterator[float]:
+        """About 1, 2, 4, 8, 16, 16, ... seconds, anew for each request."""
+        delay = 1.0
+        while True:
+            yield delay * (1 + random.random() / 4)
+            delay = min(delay * 2, 16.0)

@@ -1,0 +1,17 @@
+"""ModelRelease: one loop for each service, because its releases share one route and one decision."""
+
+from __future__ import annotations
+
+from videogen_operator.kinds.model_release.observed import KIND, RESOURCES, Observed, keys, observe
+from videogen_operator.kinds.model_release.plan import plan
+from videogen_operator.kinds.model_release.queries import queries
+from videogen_operator.plan import Kind
+
+MODEL_RELEASE: Kind[Observed] = Kind(
+    name=KIND,
+    resources=RESOURCES,
+    keys=keys,
+    observe=observe,
+    queries=queries,
+    plan=plan,
+)

@@ -1,0 +1,85 @@
+"""Is there room for a release's pods: a full GPU pool is said with numbers, instead of pods that are pending for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+from videogen_api.meta import LABEL_RELEASE
+from videogen_operator.kinds.model_release.observed import Release
+from videogen_operator.plan import Manifest
+
+GPU = "nvidia.com/gpu"
+_SUFFIXES = {
+    "": Decimal(1), "m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
+}  # fmt: skip
+
+
+def quantity(text: str | int) -> Decimal:
+    """A Kubernetes quantity as a number: 500m is 0.5, 2Gi is 2147483648. Raises ValueError for anything else."""
+    number = str(text).rstrip("kmMGTi")
+    suffix = str(text)[len(number) :]
+    if suffix not in _SUFFIXES or not number:
+        raise ValueError(f"{text!r} is no quantity; accepted are numbers with m, k, M, G, T, Ki, Mi, Gi or Ti")
+    return Decimal(number) * _SUFFIXES[suffix]
+
+
+def shortage(release: Release, nodes: Sequence[Manifest], pods: Iterable[Manifest]) -> str:
+    """Why the release's pods do not fit, with numbers, or "". Without any known node nothing can be said: ""."""
+    if not nodes:
+        return ""
+    serving = release.spec.serving
+    asked = {"cpu": quantity(serving.cpu), "memory": quantity(serving.memory), GPU: Decimal(serving.gpus)}
+    others = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(LABEL_RELEASE) != release.name]
+    free = {node["metadata"]["name"]: _free(node, others) for node in nodes if _usable(node, serving.gpus > 0)}
+    fitting = sum(_fits(asked, room) for room in free.values())
+    if fitting >= serving.replicas:
+        return ""
+    return f"{serving.replicas} pods of {_words(asked)} each are asked for, and there is room for {fitting}; {_free_words(asked, free)}"
+
+
+def _usable(node: Manifest, gpus: bool) -> bool:
+    spec = node.get("spec") or {}
+    conditions = (node.get("status") or {}).get("conditions") or []
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    blocking = [t for t in spec.get("taints") or [] if t.get("effect") != "PreferNoSchedule" and not (gpus and t.get("key") == GPU)]
+    return ready and not spec.get("unschedulable") and not blocking
+
+
+def _free(node: Manifest, pods: Sequence[Manifest]) -> dict[str, Decimal]:
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    room = {name: quantity(allocatable.get(name, 0)) for name in ("cpu", "memory", GPU)}
+    for pod in pods:
+        ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+        if pod["spec"].get("nodeName") == node["metadata"]["name"] and not ended:
+            for container in pod["spec"].get("containers") or []:
+                for name, text in _requests(container).items():
+                    room[name] -= quantity(text)
+    return room
+
+
+def _requests(container: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[str, str]:
+    resources = container.get("resources") or {}
+    merged = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {name: text for name, text in merged.items() if name in {"cpu", "memory", GPU}}
+
+
+def _fits(asked: Mapping[str, Decimal], room: Mapping[str, Decimal]) -> int:
+    return max(0, min(int(room[name] // amount) for name, amount in asked.items() if amount > 0))
+
+
+def _words(amounts: Mapping[str, Decimal]) -> str:
+    gpus = f"{amounts[GPU]} GPUs, " if amounts[GPU] else ""
+    return f"{gpus}{_plain(amounts['cpu'])} CPUs and {_plain(amounts['memory'] / 2**30)} GiB"
+
+
+def _free_words(asked: Mapping[str, Decimal], free: Mapping[str, Mapping[str, Decimal]]) -> str:
+    if not free:
+        return "no node is ready and schedulable"
+    best = sorted(free, key=lambda name: (-(free[name][GPU] if asked[GPU] else free[name]["memory"]), name))[:3]
+    return "free: " + ", ".join(f"{name} {_words({**free[name], GPU: free[name][GPU] if asked[GPU] else Decimal(0)})}" for name in best)
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number:.1f}".removesuffix(".0")

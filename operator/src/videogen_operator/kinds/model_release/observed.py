@@ -1,0 +1,211 @@
+"""Everything that a plan may know of one service: its releases with their objects, its route, and what they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from videogen_api.meta import LABEL_RELEASE, LABEL_SERVICE
+from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
+from videogen_operator.kinds.model_release import remembered
+from videogen_operator.kinds.model_release.rollout import Rollout
+from videogen_operator.kinds.model_release.states import State
+from videogen_operator.names import release_child_name
+from videogen_operator.plan import Key, Manifest, Resource, World
+from videogen_operator.resources import CLAIMS, MODEL_RELEASES, NODES, OURS, PODS, TRAINING_RUNS
+
+KIND = "ModelRelease"
+_GATEWAY = "gateway.networking.k8s.io"
+RESOURCES = (
+    MODEL_RELEASES,
+    TRAINING_RUNS,
+    PODS,
+    NODES,
+    CLAIMS,
+    Resource("apps", "v1", "deployments", "Deployment", selector=OURS),
+    Resource("", "v1", "services", "Service", selector=OURS),
+    Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", selector=OURS),
+    Resource(_GATEWAY, "v1", "httproutes", "HTTPRoute", optional=True, selector=OURS),
+    Resource(_GATEWAY, "v1", "gateways", "Gateway", optional=True),
+    Resource("gateway.envoyproxy.io", "v1alpha1", "backendtrafficpolicies", "BackendTrafficPolicy", optional=True, selector=OURS),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """One ModelRelease with what exists for it."""
+
+    manifest: Manifest
+    spec: ModelReleaseSpec
+    status: ModelReleaseStatus
+    rollout: Rollout
+    deployment: Manifest | None = None
+    service: Manifest | None = None
+    budget: Manifest | None = None
+    pods: tuple[Manifest, ...] = ()
+    run: Manifest | None = None
+    claim: Manifest | None = None
+    weight: int = 0  # percent of the service's traffic, read back from the route
+
+    @property
+    def name(self) -> str:
+        """metadata.name: the version."""
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid."""
+        return str(self.manifest["metadata"]["uid"])
+
+    @property
+    def created(self) -> str:
+        """metadata.creationTimestamp."""
+        return str(self.manifest["metadata"].get("creationTimestamp", ""))
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The semantic version as numbers, for ordering."""
+        return tuple(int(part) for part in self.spec.model.version.split("."))
+
+    @property
+    def ready(self) -> int:
+        """Pods whose model is ready. An old count for a newer Deployment still counts: those pods answer."""
+        return int(((self.deployment or {}).get("status") or {}).get("readyReplicas") or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A ModelRelease whose spec this version of the operator does not understand."""
+
+    manifest: Manifest
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The snapshot of one service."""
+
+    namespace: str
+    service: str
+    releases: tuple[Release, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+    route: Manifest | None = None
+    policy: Manifest | None = None
+    gateways: tuple[Manifest, ...] = ()
+    nodes: tuple[Manifest, ...] = ()
+    pods: tuple[Manifest, ...] = ()  # all known pods; only gathered while a release waits to start
+
+
+def observe(world: World, key: Key) -> Observed | None:
+    """The snapshot, or None when the service has no release any more."""
+    manifests = [m for m in world.list(KIND, key.namespace) if m["spec"].get("service") == key.name and not _deleting(m)]
+    if not manifests:
+        return None
+    route = world.get("HTTPRoute", key.namespace, key.name)
+    weights = route_weights(route)
+    read = [_release(world, manifest, weights) for manifest in manifests]
+    releases = tuple(release for release in read if isinstance(release, Release))
+    start_pending = any(r.rollout.state in {State.PENDING, State.GATING, State.REJECTED, State.QUEUED} for r in releases)
+    return Observed(
+        namespace=key.namespace,
+        service=key.name,
+        releases=releases,
+        unreadable=tuple(release for release in read if isinstance(release, Unreadable)),
+        route=route,
+        policy=world.get("BackendTrafficPolicy", key.namespace, key.name),
+        gateways=world.list("Gateway"),
+        nodes=world.list("Node") if start_pending else (),
+        pods=world.list("Pod") if start_pending else (),
+    )
+
+
+def _deleting(manifest: Manifest) -> bool:
+    return bool(manifest["metadata"].get("deletionTimestamp"))
+
+
+def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Release | Unreadable:
+    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    try:
+        spec = ModelReleaseSpec.model_validate(manifest["spec"])
+        status = ModelReleaseStatus.model_validate(manifest.get("status") or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        return Unreadable(manifest=manifest, message=f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+    child = release_child_name(name)
+    run = spec.lineage.run
+    return Release(
+        manifest=manifest,
+        spec=spec,
+        status=status,
+        rollout=remembered.read(status.rollout),
+        deployment=_owned(world.get("Deployment", namespace, child), manifest),
+        service=_owned(world.get("Service", namespace, child), manifest),
+        budget=_owned(world.get("PodDisruptionBudget", namespace, child), manifest),
+        pods=world.list("Pod", namespace, {LABEL_RELEASE: name}),
+        run=world.get("TrainingRun", namespace, run) if run else None,
+        claim=world.get("PersistentVolumeClaim", namespace, spec.artifact.claim_name),
+        weight=weights.get(name, 0),
+    )
+
+
+def _owned(child: Manifest | None, owner: Manifest) -> Manifest | None:
+    """The child, unless it belongs to a deleted namesake of its owner and is about to be collected."""
+    owners = (child or {}).get("metadata", {}).get("ownerReferences") or []
+    return child if any(reference.get("uid") == owner["metadata"]["uid"] for reference in owners) else None
+
+
+def route_weights(route: Manifest | None) -> dict[str, int]:
+    """Percent of the traffic by release, as the route says now; a backend names its release in the header it sets."""
+    rules = ((route or {}).get("spec") or {}).get("rules") or []
+    backends = rules[-1].get("backendRefs") or [] if rules else []
+    total = sum(int(backend.get("weight", 1)) for backend in backends)
+    return {name: round(100 * int(backend.get("weight", 1)) / total) for backend in backends if total and (name := _release_of(backend))}
+
+
+def _release_of(backend: Mapping[str, Any]) -> str:
+    for item in backend.get("filters") or []:
+        for header in (item.get("requestHeaderModifier") or {}).get("set") or []:
+            if header.get("name") == "x-videogen-release":
+                return str(header["value"])
+    return ""
+
+
+def with_rollout(release: Release, rollout: Rollout) -> Release:
+    """The release as it is after this pass."""
+    return replace(release, rollout=rollout)
+
+
+def keys(changed: Manifest, world: World) -> Iterable[Key]:
+    """The services that an object's change may concern."""
+    namespace = changed["metadata"].get("namespace", "")
+    match changed.get("kind"):
+        case "ModelRelease":
+            return [_key(changed)]
+        case "TrainingRun":
+            return _services(world, namespace, ("lineage", "run"), changed["metadata"]["name"])
+        case "PersistentVolumeClaim":
+            return _services(world, namespace, ("artifact", "claimName"), changed["metadata"]["name"])
+        case "Gateway":
+            return sorted({_key(release) for release in world.list(KIND)})
+        case "Node":
+            return sorted({_key(release) for release in world.list(KIND) if _waits_for_room(release)})
+        case _:
+            service = (changed["metadata"].get("labels") or {}).get(LABEL_SERVICE)
+            return [Key(KIND, namespace, service)] if service else []
+
+
+def _key(release: Manifest) -> Key:
+    return Key(KIND, release["metadata"]["namespace"], release["spec"]["service"])
+
+
+def _services(world: World, namespace: str, field: tuple[str, str], name: str) -> list[Key]:
+    named = [release for release in world.list(KIND, namespace) if (release["spec"].get(field[0]) or {}).get(field[1]) == name]
+    return sorted({_key(release) for release in named})
+
+
+def _waits_for_room(release: Manifest) -> bool:
+    state = ((release.get("status") or {}).get("rollout") or {}).get("state")
+    return state in {State.QUEUED.value, State.STARTING.value}

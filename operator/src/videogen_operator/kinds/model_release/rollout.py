@@ -1,0 +1,379 @@
+"""The rollout of one release as a value: what is remembered of it, and the rules that move it.
+
+`states.py` opens with the theory of operation and has the table of moves. A step absorbs the newest round of live checks,
+then the first rule of RULES with a verdict moves the value; `unmet` says in words what a canary still waits for, and is
+the same function that decides whether it may go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from videogen_api.evaluation import Verdict
+from videogen_api.model_release import CheckVerdict, ModelReleaseSpec, Reason, Step
+from videogen_operator.conditions import timestamp
+from videogen_operator.kinds.model_release.states import CANARIES, CANDIDATES, RETRIABLE, SERVING, WAITING, Event, State, moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """What is remembered of one release; `remembered.py` has its form in the status."""
+
+    state: State = State.PENDING
+    step: int = 0
+    since: datetime | None = None  # when the state or step began
+    traffic_since: datetime | None = None  # when it first took traffic in this rollout
+    last_check: datetime | None = None
+    requests: int = 0
+    failed_rounds: int = 0
+    promoted: datetime | None = None
+    retired: datetime | None = None
+    retried: bool = False
+    reason: Reason | None = None
+    message: str = ""
+    verdicts: tuple[CheckVerdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Why traffic is taken back, or why something cannot start."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a release may not start: WAIT for what may still come, REJECT for what a person must change."""
+
+    event: Event
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of live checks and the requests that were counted with it; None: they could not be counted."""
+
+    verdicts: tuple[CheckVerdict, ...]
+    requests: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a step may know beside the remembered value and the spec."""
+
+    now: datetime
+    ready: int = 0  # pods whose model is ready
+    obstacle: Obstacle | None = None
+    overtaken_by: str = ""  # a stable release of a higher version that was made later
+    may_start: bool = False  # no other release is a candidate, nobody is before it in the queue, there is room
+    adopted: bool = False  # the route gives it all traffic though nothing is remembered
+    fatal: Trigger | None = None  # its pods will never become ready
+    route_problem: str = ""
+    stable: str = ""  # another release that is Stable
+    outranked: bool = False  # another release became Stable (for a Stable) or Standby (for a Standby) later than this one
+    window_end: datetime | None = None  # Standby: until when it stays warm
+    refuge: str = ""  # another release with ready pods that would take the traffic back
+    checked: bool = True  # Stable: live checks go on, because there is a Standby
+    round: Round | None = None
+    alert: str = ""  # an accepted alert in words
+    request: str = ""  # abort, promote, hold, resume, retry; "" is none
+    unfinished: Trigger | None = None  # a rollback that the route has and the status has not
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A rule's verdict. Without event the state stays and only the message is remembered."""
+
+    event: Event | None
+    message: str
+    reason: Reason | None = None
+
+
+def step(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> tuple[Rollout, Move | None]:
+    """One pass of one release: absorb the newest round, then at most one move. Pure; all times come from `facts.now`."""
+    absorbed = absorb(rollout, facts)
+    for states, rule in RULES:
+        if absorbed.state in states and (move := rule(absorbed, spec, facts)):
+            return after(absorbed, move, facts.now), move
+    return absorbed, None
+
+
+def absorb(rollout: Rollout, facts: Facts) -> Rollout:
+    """The value with a round of checks in it. Passed sets the count of failed rounds to 0, Failed adds one, and
+    Inconclusive and Error leave it as it is: they are no evidence in either direction.
+    """
+    if facts.round is None or rollout.state not in SERVING:
+        return rollout
+    verdict = worst(facts.round.verdicts)
+    quiet = verdict == Verdict.PASSED == worst(rollout.verdicts) and rollout.failed_rounds == 0
+    if rollout.state == State.STABLE and quiet and len(rollout.verdicts) == len(facts.round.verdicts):
+        return rollout  # nothing that matters has changed: a stable release does not write its status every few seconds
+    failed = {Verdict.PASSED: 0, Verdict.FAILED: min(rollout.failed_rounds + 1, 1000)}.get(verdict, rollout.failed_rounds)
+    counted = rollout.requests if facts.round.requests is None else max(rollout.requests, facts.round.requests)
+    return replace(rollout, verdicts=facts.round.verdicts, failed_rounds=failed, requests=counted, last_check=facts.now)
+
+
+def worst(verdicts: tuple[CheckVerdict, ...]) -> Verdict:
+    """Failed before Error before Inconclusive before Passed; Passed if there are none."""
+    order = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.PASSED)
+    return min((check.verdict for check in verdicts), key=order.index, default=Verdict.PASSED)
+
+
+def after(rollout: Rollout, move: Move, now: datetime) -> Rollout:
+    """The value after a move: a new state or step begins with nothing measured."""
+    if move.event is None:
+        return replace(rollout, message=move.message)
+    state = moved(rollout.state, move.event)
+    fresh = replace(
+        rollout, state=state, since=now, last_check=None, requests=0, failed_rounds=0, verdicts=(), reason=move.reason, message=""
+    )
+    match move.event:
+        case Event.HOLD | Event.RESUME:  # the same step goes on, and what was measured in it still holds
+            return replace(rollout, state=state)
+        case Event.ADVANCE:
+            return replace(fresh, step=rollout.step + 1)
+        case Event.TAKE_TRAFFIC:
+            return replace(fresh, step=0, traffic_since=now)
+        case Event.TAKE_OVER:
+            return replace(fresh, promoted=now, retired=None, traffic_since=rollout.traffic_since or now, retried=False)
+        case Event.RECALL:
+            return replace(fresh, promoted=now, retired=None, traffic_since=now)
+        case Event.YIELD:
+            return replace(fresh, retired=now)
+        case Event.ROLL_BACK:
+            taken = now if rollout.traffic_since else None  # without traffic there is nothing to drain
+            return replace(fresh, retired=taken, promoted=None, retried=False, message=move.message)
+        case Event.GIVE_UP | Event.OVERTAKE:
+            return replace(fresh, message=move.message)
+        case Event.RETRY:
+            return Rollout(state=state, since=now, retried=True)
+        case _:
+            return fresh
+
+
+# Rules ------------------------------------------------------------------------------------------------------------
+
+Rule = Callable[[Rollout, ModelReleaseSpec, Facts], Move | None]
+
+
+def finish_rollback(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.ROLL_BACK, facts.unfinished.message, facts.unfinished.reason) if facts.unfinished else None
+
+
+def abort_waiting(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.request != "abort":
+        return None
+    return Move(Event.ROLL_BACK, "aborted on request before it took traffic", Reason.ROLLED_BACK_REQUEST)
+
+
+def abort_serving(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return _taken_back(Reason.ROLLED_BACK_REQUEST, "aborted on request", facts) if facts.request == "abort" else None
+
+
+def heed_alert(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return _taken_back(Reason.ROLLED_BACK_ALERT, facts.alert, facts) if facts.alert else None
+
+
+def fail_checks(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if rollout.failed_rounds < spec.rollout.failure_limit or not facts.refuge or not facts.checked:
+        return None
+    return _taken_back(Reason.ROLLED_BACK_CHECK, failure_of(rollout), facts)
+
+
+def lose_pods(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.ready > 0 or not facts.refuge:
+        return None
+    return _taken_back(Reason.ROLLED_BACK_PODS_LOST, "none of its pods is ready any more", facts)
+
+
+def _taken_back(reason: Reason, what: str, facts: Facts) -> Move:
+    if facts.refuge:
+        return Move(Event.ROLL_BACK, f"{what}; {facts.refuge} takes the traffic back", reason)
+    return Move(None, f"{what}; it keeps serving, because no other release has ready pods to take the traffic back")
+
+
+def adopt(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.TAKE_OVER, "the route already gives it all traffic") if facts.adopted else None
+
+
+def yield_traffic(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.YIELD, f"{facts.stable} took over; kept warm for a rollback") if facts.outranked else None
+
+
+def recall(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return None if facts.stable else Move(Event.RECALL, "takes all traffic again")
+
+
+def retire(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.outranked:
+        return Move(Event.RETIRE, "a newer release is the standby now", Reason.SUPERSEDED)
+    over = facts.window_end is not None and facts.now >= facts.window_end
+    return Move(Event.RETIRE, "the window for a rollback to it has ended", Reason.SUPERSEDED) if over else None
+
+
+def retry(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.RETRY, "tried again on request") if facts.request == "retry" else None
+
+
+def retry_quarantined(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.request != "retry" or facts.obstacle is None or facts.obstacle.reason != Reason.QUARANTINED:
+        return None
+    return Move(Event.RETRY, "tried again on request, in spite of the quarantine")
+
+
+def overtake(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if not facts.overtaken_by:
+        return None
+    return Move(Event.OVERTAKE, f"{facts.overtaken_by}, a later version, became stable before it could start", Reason.SUPERSEDED)
+
+
+def obstructed(rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    obstacle = facts.obstacle
+    if obstacle is None or rollout.state == {Event.WAIT: State.GATING, Event.REJECT: State.REJECTED}[obstacle.event]:
+        return None
+    return Move(obstacle.event, obstacle.message, obstacle.reason)
+
+
+def admit(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return None if facts.obstacle else Move(Event.ADMIT, "gates passed")
+
+
+def start(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.START, "its pods are being started") if facts.may_start and not facts.obstacle else None
+
+
+def fail_start(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.GIVE_UP, facts.fatal.message, facts.fatal.reason) if facts.fatal else None
+
+
+def take_all(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.stable or facts.ready == 0 or facts.route_problem:
+        return None
+    return Move(Event.TAKE_OVER, "takes all traffic, because no other release is stable")
+
+
+def take_traffic(_rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.route_problem or not facts.stable:
+        return None
+    if not spec.rollout.steps:
+        full = carried(facts.ready, spec) >= 100
+        return Move(Event.TAKE_OVER, "takes all traffic: the rollout has no steps") if full else None
+    first = spec.rollout.steps[0].weight_percent
+    return Move(Event.TAKE_TRAFFIC, f"takes {first} % of the traffic") if carried(facts.ready, spec) >= first else None
+
+
+def promote(_rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.request != "promote":
+        return None
+    if carried(facts.ready, spec) < 100:
+        return Move(None, f"not promoted on request: {facts.ready} of {spec.serving.replicas} pods are ready")
+    return Move(Event.TAKE_OVER, "promoted on request")
+
+
+def hold(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.HOLD, "held on request") if facts.request == "hold" else None
+
+
+def resume(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.RESUME, "goes on by request") if facts.request == "resume" else None
+
+
+def advance(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if unmet(rollout, spec, facts):
+        return None
+    now_at = step_of(rollout, spec).weight_percent
+    target = next_weight(rollout, spec)
+    why = f"weight {now_at} -> {target} %: {rollout.requests} requests answered{_passed(rollout)}"
+    return Move(Event.TAKE_OVER if rollout.step + 1 >= len(spec.rollout.steps) else Event.ADVANCE, why)
+
+
+def _passed(rollout: Rollout) -> str:
+    return f", {len(rollout.verdicts)} of {len(rollout.verdicts)} checks passed" if rollout.verdicts else ""
+
+
+_ADMISSION = frozenset({State.PENDING, State.GATING, State.REJECTED})
+_QUEUE = frozenset({State.PENDING, State.GATING, State.QUEUED})
+RULES: tuple[tuple[frozenset[State], Rule], ...] = (
+    (SERVING | {State.PENDING}, finish_rollback),  # the route already took its traffic back: only the status is missing
+    (_QUEUE | {State.STARTING}, abort_waiting),  # a person takes it out of the race
+    (SERVING, abort_serving),  # a person takes its traffic back
+    (SERVING, heed_alert),  # an authenticated alert names it
+    (SERVING, fail_checks),  # failureLimit rounds of live checks failed one after the other
+    (SERVING, lose_pods),  # none of its pods is ready, and another release's are
+    (frozenset({State.PENDING}), adopt),  # an operator that lost the status goes on with what the route says
+    (frozenset({State.STABLE}), yield_traffic),  # the candidate was promoted in this pass
+    (frozenset({State.STANDBY}), recall),  # the stable release was rolled back or deleted
+    (frozenset({State.STANDBY}), retire),  # its window is over, or there is a newer standby
+    (RETRIABLE - {State.REJECTED}, retry),  # a person wants it to be tried again
+    (frozenset({State.REJECTED}), retry_quarantined),  # only the quarantine can be lifted by a person, never a gate
+    (_QUEUE, overtake),  # a later version is already stable: an older one that waited must not replace it
+    (WAITING, obstructed),  # gates, lineage, quarantine and claim decide whether it may start
+    (_ADMISSION, admit),  # nothing stands in the way any more
+    (frozenset({State.QUEUED}), start),  # its turn, and there is room for its pods
+    (frozenset({State.STARTING}), fail_start),  # its pods will never be ready, or took too long
+    (CANDIDATES, take_all),  # no release is stable: whoever is ready serves
+    (frozenset({State.STARTING}), take_traffic),  # ready pods can carry the first step
+    (CANARIES, promote),  # a person skips the remaining steps
+    (frozenset({State.CANARY}), hold),  # a person stops at this step
+    (frozenset({State.HELD}), resume),  # and lets it go on
+    (frozenset({State.CANARY}), advance),  # time, requests, checks and capacity allow the next step
+)
+
+
+# What a canary waits for ------------------------------------------------------------------------------------------
+
+
+def unmet(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> tuple[str, ...]:
+    """Everything that the next step still waits for, in words; empty: it may come. No data is never enough."""
+    stage = step_of(rollout, spec)
+    earliest = (rollout.since or facts.now) + timedelta(seconds=stage.minimum_seconds)
+    answers = (
+        (facts.now < earliest, f"not before {timestamp(earliest)}"),
+        (rollout.requests < stage.minimum_requests, f"{rollout.requests} of {stage.minimum_requests} requests"),
+        (len(rollout.verdicts) < len(spec.rollout.checks), "first round of checks"),
+        (worst(rollout.verdicts) != Verdict.PASSED, doubts(rollout)),
+        (carried(facts.ready, spec) < next_weight(rollout, spec), f"{facts.ready} of {spec.serving.replicas} pods are ready"),
+        (bool(facts.route_problem), facts.route_problem),
+    )
+    return tuple(words for missing, words in answers if missing)
+
+
+def step_of(rollout: Rollout, spec: ModelReleaseSpec) -> Step:
+    """The current step; the last one if somebody has shortened the list, a full one if there are none."""
+    steps = spec.rollout.steps or [Step(weight_percent=100, minimum_requests=0, minimum_seconds=0)]
+    return steps[min(rollout.step, len(steps) - 1)]
+
+
+def next_weight(rollout: Rollout, spec: ModelReleaseSpec) -> int:
+    """Percent of the step after the current one; 100 after the last."""
+    following = spec.rollout.steps[rollout.step + 1 :]
+    return following[0].weight_percent if following else 100
+
+
+def carried(ready: int, spec: ModelReleaseSpec) -> int:
+    """Percent of the service's traffic that the ready pods can carry: all replicas together are meant for 100 %."""
+    return min(100, 100 * ready // spec.serving.replicas)
+
+
+def doubts(rollout: Rollout) -> str:
+    """The checks that did not pass, in words."""
+    return "; ".join(f"check {v.name} {v.verdict}: {v.message}" for v in rollout.verdicts if v.verdict != Verdict.PASSED)
+
+
+def failure_of(rollout: Rollout) -> str:
+    """The failed checks, in words."""
+    failed = [f"check {v.name}: {v.message}" for v in rollout.verdicts if v.verdict == Verdict.FAILED]
+    rounds = f" ({rollout.failed_rounds} rounds)" if rollout.failed_rounds > 1 else ""
+    return ("; ".join(failed) or "live checks failed") + rounds
+
+
+def round_due(rollout: Rollout, spec: ModelReleaseSpec, checked: bool, now: datetime) -> bool:
+    """Whether a round of checks is to be judged now; a new state or step first serves for one interval."""
+    if rollout.state not in SERVING or (rollout.state == State.STABLE and not checked):
+        return False
+    last = rollout.last_check or rollout.since or now
+    return now >= last + timedelta(seconds=spec.rollout.check_interval_seconds)

@@ -1,0 +1,204 @@
+"""The status of one release: conditions, what it takes, what must be remembered, and one sentence for a person.
+
+Every state has one function that says its headline: ready or not, why, how far, and what it waits for. Texts change
+only when something happens or a round of checks is judged, so that a status that says the same costs no write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from videogen_api.evaluation import Verdict
+from videogen_api.model_release import ConditionType, ModelReleaseStatus, Reason, ReleaseSummary, RollbackRecord, Traffic
+from videogen_operator.conditions import Wanted, merged, timestamp
+from videogen_operator.kinds.model_release import eligibility, pods, remembered
+from videogen_operator.kinds.model_release.observed import Release, Unreadable
+from videogen_operator.kinds.model_release.rollout import Facts, Trigger, doubts, failure_of, step_of, unmet, worst
+from videogen_operator.kinds.model_release.states import CANARIES, State
+from videogen_operator.plan import Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A release after this pass, with what its status needs."""
+
+    release: Release
+    facts: Facts
+    waits_for: Trigger | None
+    settled: bool  # the gateway has taken over the route as it is
+    wanted_weight: int
+    rollback: RollbackRecord | None
+    answered: str
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What the top condition says; `changing` and `stuck` become Reconciling and Stalled."""
+
+    ready: bool
+    reason: Reason
+    message: str
+    changing: bool = False
+    stuck: bool = False
+
+
+def status(view: View) -> dict[str, Any]:
+    """The complete status, as it stands in JSON."""
+    release, line = view.release, headline(view)
+    generation = int(release.manifest["metadata"].get("generation", 0))
+    before = (release.manifest.get("status") or {}).get("conditions") or []
+    rest = ModelReleaseStatus(
+        observed_generation=generation,
+        traffic=Traffic(weight_percent=release.weight, ready_replicas=release.ready),
+        evaluation=list(eligibility.evidence(release)),
+        rollout=remembered.write(release.rollout),
+        rollback=view.rollback,
+        last_handled_request=view.answered,
+        summary=_summary(release, line),
+    )
+    return rest.wire() | {"conditions": merged(before, _conditions(view, line), generation, view.facts.now)}
+
+
+def unreadable(broken: Unreadable, now: datetime) -> dict[str, Any]:
+    """The status of a release whose spec cannot be read: everything else in it stays."""
+    metadata, old = broken.manifest["metadata"], broken.manifest.get("status") or {}
+    generation = int(metadata.get("generation", 0))
+    message = f"this operator cannot read it: {broken.message}; are operator and CRDs of the same version?"
+    said = [
+        Wanted(ConditionType.READY.value, status=False, reason=Reason.PENDING.value, message=message),
+        Wanted(ConditionType.STALLED.value, status=True, reason=Reason.PENDING.value, message=message),
+    ]
+    return {**old, "observedGeneration": generation, "conditions": merged(old.get("conditions") or [], said, generation, now)}
+
+
+def _conditions(view: View, line: Headline) -> list[Wanted]:
+    rollout = view.release.rollout
+    back = rollout.state == State.ROLLED_BACK
+    taken = (rollout.reason or Reason.ROLLED_BACK_REQUEST, rollout.message) if back else (Reason.NOT_ROLLED_BACK, "")
+    said = (line.reason.value, line.message)
+    return [
+        Wanted(ConditionType.READY.value, line.ready, *said),
+        Wanted(ConditionType.RECONCILING.value, line.changing, *said, when_false=False),
+        Wanted(ConditionType.STALLED.value, line.stuck, *said, when_false=False),
+        Wanted(ConditionType.ROLLED_BACK.value, back, taken[0].value, taken[1]),
+    ]
+
+
+def _summary(release: Release, line: Headline) -> ReleaseSummary:
+    passed, gates = eligibility.gates_passed(release)
+    steps = len(release.spec.rollout.steps)
+    at = f" (step {min(release.rollout.step + 1, steps)}/{steps})" if release.rollout.state in CANARIES and steps else ""
+    return ReleaseSummary(weight=f"{release.weight} %{at}", gates=f"{passed}/{gates}" if gates else "none", message=line.message[:1024])
+
+
+# Headlines --------------------------------------------------------------------------------------------------------
+
+
+def headline(view: View) -> Headline:
+    """Ready or not, why, and what it waits for."""
+    return HEADLINES[view.release.rollout.state](view)
+
+
+def _waiting(view: View) -> Headline:
+    obstacle = view.facts.obstacle
+    if obstacle is None:
+        return Headline(ready=False, reason=Reason.PENDING, message="about to be queued", changing=True)
+    rejected = view.release.rollout.state == State.REJECTED
+    return Headline(ready=False, reason=obstacle.reason, message=obstacle.message, changing=not rejected, stuck=rejected)
+
+
+def _queued(view: View) -> Headline:
+    waits = view.waits_for or Trigger(Reason.QUEUED, "about to start")
+    return Headline(ready=False, reason=waits.reason, message=waits.message, changing=True)
+
+
+def _starting(view: View) -> Headline:
+    release = view.release
+    counted = f"{release.ready} of {release.spec.serving.replicas} pods are ready"
+    trouble = pods.trouble(release, view.failures)
+    if trouble:
+        return Headline(ready=False, reason=trouble.reason, message=f"{counted}; {trouble.message}", changing=True)
+    if view.facts.route_problem:
+        return Headline(ready=False, reason=Reason.GATEWAY_NOT_FOUND, message=f"{counted}; {view.facts.route_problem}", changing=True)
+    return Headline(ready=False, reason=Reason.STARTING, message=counted, changing=True)
+
+
+def _canary(view: View) -> Headline:
+    release, rollout = view.release, view.release.rollout
+    held = rollout.state == State.HELD
+    stage, steps = step_of(rollout, release.spec), len(release.spec.rollout.steps)
+    parts = [f"{release.weight} % of {release.spec.service}", f"step {min(rollout.step + 1, steps)} of {steps}"]
+    if stage.minimum_requests:
+        parts.append(f"{rollout.requests} of {stage.minimum_requests} requests")
+    waits = [words for words in unmet(rollout, release.spec, view.facts) if not words.endswith(" requests")]
+    tail = "; held on request" if held else f"; waits: {', '.join(waits)}" if waits else ""
+    doubtful = worst(rollout.verdicts) in {Verdict.INCONCLUSIVE, Verdict.ERROR}
+    reason = Reason.HELD if held else Reason.CHECKS_INCONCLUSIVE if doubtful else Reason.CANARY
+    return _serving(view, reason, ", ".join(parts) + tail)
+
+
+def _stable(view: View) -> Headline:
+    release, rollout, facts = view.release, view.release.rollout, view.facts
+    words = f"{release.weight} % of {release.spec.service}"
+    if facts.refuge:
+        words += f"; {facts.refuge} is kept for a rollback"
+    if rollout.failed_rounds:
+        words += f"; {failure_of(rollout)}"
+    elif worst(rollout.verdicts) in {Verdict.INCONCLUSIVE, Verdict.ERROR}:
+        words += f"; {doubts(rollout)}"
+    if release.ready == 0:
+        lost = "none of its pods is ready, and no other release can take over"
+        return Headline(ready=False, reason=Reason.ROLLED_BACK_PODS_LOST, message=f"{words}; {lost}", changing=True)
+    return _serving(view, Reason.STABLE, words)
+
+
+def _serving(view: View, reason: Reason, words: str) -> Headline:
+    """The headline of a release that takes traffic, if the gateway lets it."""
+    refused = [f"{f.kind} {f.name} was refused by the API server: {f.message}" for f in view.failures if f.kind != "HTTPRoute"]
+    told = "; ".join([words, *([view.release.rollout.message] if view.release.rollout.message else []), *refused])
+    if view.facts.route_problem:
+        return Headline(ready=False, reason=Reason.GATEWAY_NOT_FOUND, message=f"{told}; {view.facts.route_problem}", changing=True)
+    applied = view.settled and view.release.weight == view.wanted_weight
+    return Headline(ready=True, reason=reason, message=told, changing=not applied)
+
+
+def _standby(view: View) -> Headline:
+    until = f" until {timestamp(view.facts.window_end)}" if view.facts.window_end else ""
+    words = f"kept warm for a rollback{until}; {view.release.ready} of {view.release.spec.serving.replicas} pods are ready"
+    return Headline(ready=True, reason=Reason.STANDBY, message=words)
+
+
+def _superseded(view: View) -> Headline:
+    return Headline(ready=True, reason=Reason.SUPERSEDED, message=view.release.rollout.message or "a later release serves")
+
+
+def _rolled_back(view: View) -> Headline:
+    rollout = view.release.rollout
+    words = f"{rollout.message}; its digest is quarantined: publish a better version, or ask for it with the request retry@<id>"
+    return Headline(ready=False, reason=rollout.reason or Reason.ROLLED_BACK_REQUEST, message=words, stuck=True)
+
+
+def _failed(view: View) -> Headline:
+    rollout = view.release.rollout
+    words = f"{rollout.message}; publish a better version, or ask for it with the request retry@<id>"
+    return Headline(ready=False, reason=rollout.reason or Reason.START_FAILED, message=words, stuck=True)
+
+
+HEADLINES: Mapping[State, Callable[[View], Headline]] = {
+    State.PENDING: _waiting,
+    State.GATING: _waiting,
+    State.REJECTED: _waiting,
+    State.QUEUED: _queued,
+    State.STARTING: _starting,
+    State.CANARY: _canary,
+    State.HELD: _canary,
+    State.STABLE: _stable,
+    State.STANDBY: _standby,
+    State.SUPERSEDED: _superseded,
+    State.ROLLED_BACK: _rolled_back,
+    State.FAILED: _failed,
+}

@@ -1,0 +1,201 @@
+"""Attempts of one phase as a state machine.
+
+A phase is worked on by attempts, one at a time; each is one PyTorchJob that is never restarted. The state is not
+stored: it follows from what must be remembered anyway (`PhaseStatus`), so the two cannot contradict each other.
+
+    Idle ──► Active ──► BackOff ──► Active ...        an attempt ended and may be repeated
+      │        ├──────► Completed | Failed            it is over
+      └────────┴──────► Suspended ──► BackOff | Idle  spec.suspend; time does not count
+
+Attempts that ended through no fault of the work (preemption, lost nodes, suspension) do not use up `phase.attempts`;
+they are bounded by MAXIMUM_UNCOUNTED all the same, so that nothing repeats for ever.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from videogen_api.training_run import AttemptRecord, Phase, PhaseStatus, Reason
+from videogen_operator.conditions import timestamp
+from videogen_operator.kinds.training_run.failure_policy import NEXT_STEP, Action, Ending
+
+MAXIMUM_UNCOUNTED = 100
+FIRST_DELAY, LONGEST_DELAY = 10, 300  # seconds before a repeated attempt
+PREEMPTED_DELAY = 2  # before the first repeat after a preemption
+REMEMBERED = 10  # records of ended attempts in the status
+
+
+class State(StrEnum):
+    """Where a phase stands."""
+
+    IDLE = "Idle"
+    ACTIVE = "Active"
+    BACK_OFF = "BackOff"
+    SUSPENDED = "Suspended"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.IDLE: frozenset({State.ACTIVE, State.SUSPENDED, State.FAILED, State.COMPLETED}),
+    State.ACTIVE: frozenset({State.BACK_OFF, State.SUSPENDED, State.COMPLETED, State.FAILED}),
+    State.BACK_OFF: frozenset({State.ACTIVE, State.SUSPENDED, State.FAILED}),
+    State.SUSPENDED: frozenset({State.IDLE, State.BACK_OFF, State.FAILED}),
+    State.COMPLETED: frozenset(),
+    State.FAILED: frozenset({State.IDLE, State.BACK_OFF}),  # by a retry request alone
+}
+
+
+def state_of(phase: PhaseStatus) -> State:
+    """The state that a status stands for."""
+    if phase.outcome is not None:
+        return State.COMPLETED if phase.outcome == Reason.COMPLETED else State.FAILED
+    if phase.suspend_time:
+        return State.SUSPENDED
+    if phase.retry_time:
+        return State.BACK_OFF
+    return State.ACTIVE if phase.attempt else State.IDLE
+
+
+def moved(old: PhaseStatus, **changes: object) -> PhaseStatus:
+    """The status after a move. AssertionError for a move that the table does not have."""
+    new = old.model_copy(update=changes)
+    before, after = state_of(old), state_of(new)
+    assert before == after or after in MOVES[before], f"phase {old.name}: {before} -> {after} is no legal move"
+    return new
+
+
+def started(phase: PhaseStatus, job: str, now: datetime) -> PhaseStatus:
+    """The next attempt exists."""
+    return moved(
+        phase,
+        attempt=phase.attempt + 1,
+        job_name=job,
+        start_time=phase.start_time or timestamp(now),
+        attempt_start_time=timestamp(now),
+        retry_time=None,
+        progress=None,
+    )
+
+
+def ended(phase: PhaseStatus, spec: Phase, end: Ending, now: datetime) -> PhaseStatus:
+    """The current attempt has ended; what follows is decided by the failure policy's action."""
+    recorded = recorded_end(phase, end, now)
+    if end.action == Action.SUCCEED:
+        return completed(recorded, now)
+    if end.action == Action.FAIL:
+        return failed(recorded, end.reason, advice(end.reason, end.message), now)
+    counted, uncounted = recorded.counted_attempts, recorded.attempt - recorded.counted_attempts
+    if counted >= spec.attempts:
+        said = f"{counted} of {spec.attempts} attempts failed, the last one with {end.reason}: {end.message}"
+        return failed(recorded, Reason.ATTEMPTS_EXHAUSTED, advice(end.reason, said), now)
+    if uncounted >= MAXIMUM_UNCOUNTED:
+        said = f"{uncounted} attempts were interrupted, the last one with {end.reason}: {end.message}"
+        return failed(recorded, Reason.ATTEMPTS_EXHAUSTED, said, now)
+    return moved(recorded, retry_time=timestamp(now + timedelta(seconds=delay_after(recorded))))
+
+
+def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
+    """The status with a record of the ended attempt and with what its report says."""
+    counted = end.action in {Action.RETRY, Action.RETRY_SLOWER, Action.FAIL}
+    report = end.report
+    record = AttemptRecord(
+        number=phase.attempt,
+        reason=end.reason,
+        message=end.message[:1024],
+        counted=counted,
+        start_time=phase.attempt_start_time,
+        end_time=timestamp(now),
+        resumed_from_step=report.resumed_from_step if report else 0,
+        last_step=report.last_step if report else 0,
+    )
+    kept = [old for old in phase.attempts if old.number != phase.attempt]
+    changes: dict[str, object] = {
+        "attempts": [*kept, record][-REMEMBERED:],
+        "counted_attempts": phase.counted_attempts + int(counted),
+        "progress": None,
+    }
+    if report:
+        changes["checkpoint_step"] = max(phase.checkpoint_step, report.last_step)
+        changes["datasets"] = report.datasets or phase.datasets
+        changes["results"] = report.results or phase.results
+    return phase.model_copy(update=changes)
+
+
+def delay_after(phase: PhaseStatus) -> int:
+    """Seconds before the next attempt: short after a first preemption, else doubling with the ends in a row."""
+    last = phase.attempts[-1]
+    row = 0
+    for record in reversed(phase.attempts):
+        if record.counted != last.counted:
+            break
+        row += 1
+    if not last.counted and row == 1:
+        return PREEMPTED_DELAY
+    return int(min(FIRST_DELAY * 2 ** (row - 1), LONGEST_DELAY))
+
+
+def suspended(phase: PhaseStatus, now: datetime) -> PhaseStatus:
+    """Work stops because spec.suspend is true; a running attempt is recorded and does not count."""
+    if state_of(phase) == State.ACTIVE:
+        end = Ending(Reason.SUSPENDED, Action.RETRY_FREE, "stopped because spec.suspend is true")
+        return moved(recorded_end(phase, end, now), suspend_time=timestamp(now))
+    return moved(phase, suspend_time=timestamp(now))
+
+
+def resumed(phase: PhaseStatus, now: datetime) -> PhaseStatus:
+    """spec.suspend is false again: go on at once, and do not count the time between."""
+    assert phase.suspend_time is not None
+    seconds = max(0, int((now - datetime.fromisoformat(phase.suspend_time)).total_seconds())) if phase.start_time else 0
+    return moved(
+        phase,
+        suspend_time=None,
+        suspended_seconds=phase.suspended_seconds + seconds,
+        retry_time=timestamp(now) if phase.attempt else None,
+    )
+
+
+def completed(phase: PhaseStatus, now: datetime, message: str = "") -> PhaseStatus:
+    """The phase has done its work."""
+    return moved(phase, outcome=Reason.COMPLETED, completion_time=timestamp(now), retry_time=None, progress=None, message=message[:1024])
+
+
+def failed(phase: PhaseStatus, reason: Reason, message: str, now: datetime) -> PhaseStatus:
+    """The phase, and with it the run, has failed for good."""
+    changes = {"outcome": reason, "completion_time": timestamp(now), "retry_time": None, "suspend_time": None, "progress": None}
+    return moved(phase, **changes, message=message[:1024])
+
+
+def restarted(phase: PhaseStatus) -> PhaseStatus:
+    """A person asks for another try: the counts begin anew; checkpoints, pinned data and attempt numbers stay."""
+    return moved(
+        phase,
+        outcome=None,
+        message="",
+        start_time=None,
+        completion_time=None,
+        suspended_seconds=0,
+        retry_time=phase.completion_time if phase.attempt else None,
+        counted_attempts=0,
+        results=[],
+    )
+
+
+def elapsed_seconds(phase: PhaseStatus, now: datetime) -> float:
+    """Time since the phase began, without suspensions."""
+    if phase.start_time is None:
+        return 0.0
+    end = datetime.fromisoformat(phase.suspend_time) if phase.suspend_time else now
+    return (end - datetime.fromisoformat(phase.start_time)).total_seconds() - phase.suspended_seconds
+
+
+def learning_rate_scale(phase: PhaseStatus) -> str:
+    """Half for each attempt in memory that diverged, at least 1/16."""
+    diverged = sum(record.reason == Reason.DIVERGED for record in phase.attempts)
+    return f"{0.5 ** min(diverged, 4):g}"
+
+
+def advice(reason: Reason, message: str) -> str:
+    """The message with the next step, where there is one."""
+    return f"{message}; {NEXT_STEP[reason]}" if reason in NEXT_STEP else message

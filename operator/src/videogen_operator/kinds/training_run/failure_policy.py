@@ -1,0 +1,165 @@
+"""How an attempt ended, read from its pods, and what to do about it: two tables and the reading between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import ValidationError
+
+from videogen_api.job import ExitCode, Report
+from videogen_api.training_run import Reason, Task
+from videogen_operator.plan import Manifest
+
+CONTAINER = "pytorch"  # the name that training-operator demands
+SIBLING_SECONDS = 20  # a lost peer is believed to be lost when no other pod has given a reason for so long
+
+
+class Action(StrEnum):
+    """What follows an attempt's end."""
+
+    SUCCEED = "Succeed"
+    RETRY = "Retry"  # from the last checkpoint; uses up one of the phase's attempts
+    RETRY_SLOWER = "RetrySlower"  # the same with half the learning rate
+    RETRY_FREE = "RetryFree"  # the same, and does not count: the work was not at fault
+    FAIL = "Fail"  # trying again cannot help
+    ASK_SIBLINGS = "AskSiblings"  # this process died of another one's death
+
+
+CODES: dict[ExitCode, tuple[Reason, Action]] = {
+    ExitCode.SUCCEEDED: (Reason.COMPLETED, Action.SUCCEED),
+    ExitCode.FAILED: (Reason.TRAINER_FAILED, Action.RETRY),
+    ExitCode.INVALID_JOB: (Reason.INVALID_JOB, Action.FAIL),
+    ExitCode.CONTRACT_UNSUPPORTED: (Reason.CONTRACT_UNSUPPORTED, Action.FAIL),
+    ExitCode.DATA_REJECTED: (Reason.DATASET_CORRUPT, Action.FAIL),  # the report says more exactly
+    ExitCode.ARTIFACT_INVALID: (Reason.ARTIFACT_INVALID, Action.FAIL),
+    ExitCode.EXTRACTOR_MISSING: (Reason.EXTRACTOR_MISSING, Action.FAIL),
+    ExitCode.DIVERGED: (Reason.DIVERGED, Action.RETRY_SLOWER),
+    ExitCode.OUT_OF_MEMORY: (Reason.OUT_OF_MEMORY, Action.RETRY),
+    ExitCode.PEER_LOST: (Reason.NODE_LOST, Action.ASK_SIBLINGS),
+    ExitCode.STORAGE_FAILED: (Reason.STORAGE_FAILED, Action.RETRY),
+    ExitCode.PREEMPTED: (Reason.PREEMPTED, Action.RETRY_FREE),
+}
+SIGNALS: dict[int, tuple[Reason, Action]] = {  # 128 + signal: the trainer could not say anything itself
+    143: (Reason.PREEMPTED, Action.RETRY_FREE),  # SIGTERM
+    137: (Reason.TRAINER_FAILED, Action.RETRY),  # SIGKILL, by somebody else than the kernel's memory killer
+}
+BY_CODE = {int(code): row for code, row in CODES.items()} | SIGNALS
+EMPTY: Manifest = {}
+NODE_REASONS = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity", "UnexpectedAdmissionError", "OutOfcpu"})
+NEXT_STEP: dict[Reason, str] = {
+    Reason.INVALID_JOB: "report it: the operator wrote a job that the trainer refuses",
+    Reason.CONTRACT_UNSUPPORTED: "use operator and trainer images of one version",
+    Reason.ARTIFACT_INVALID: "train again, or restore the bundle's files",
+    Reason.EXTRACTOR_MISSING: "put the file there, or correct path and sha256 in evaluate.extractors",
+    Reason.DATASET_CORRUPT: "curate the dataset again",
+    Reason.DATASET_NOT_FOUND: "curate it first, or correct dataset and version",
+    Reason.DATASET_TOO_SMALL: "add videos, or lower minimumClips or globalBatchSize",
+    Reason.VIDEO_UNREADABLE: "convert or remove the file",
+    Reason.VIDEO_MISSING: "copy the videos into the storage, or correct curate.sources",
+    Reason.CAPTION_MISSING: "write a .txt file beside the video",
+    Reason.OUT_OF_MEMORY: "raise memoryPerWorker, or lower globalBatchSize, frames or resolution",
+    Reason.DIVERGED: "lower optimizer.learningRate or gradientClipNorm, or use FP32",
+    Reason.STORAGE_FAILED: "look at the claim's free space and its permissions",
+    Reason.TRAINER_FAILED: "look at the pod's log",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt, or one pod of it, ended."""
+
+    reason: Reason
+    action: Action
+    message: str
+    report: Report | None = None
+
+
+def ending(pods: Sequence[Manifest], task: Task, now: datetime) -> Ending | None:
+    """How the attempt of these pods ended; None while it goes on or while a better reason may still come."""
+    ends = [(pod, end) for pod in pods if (end := pod_ending(pod)) is not None]
+    found = [end for _, end in ends]
+    if done := next((end for end in found if end.action == Action.SUCCEED and is_complete(end.report, task)), None):
+        return done
+    failed = [end for end in found if end.action not in {Action.SUCCEED, Action.ASK_SIBLINGS}]
+    if failed:
+        return min(failed, key=lambda end: _CLEARNESS.index(end.action))
+    if found and len(found) == len(pods) and all(end.action == Action.SUCCEED for end in found):
+        return Ending(Reason.TRAINER_FAILED, Action.RETRY, "every pod ended with exit code 0, but none left a complete report")
+    lost = [(pod, end) for pod, end in ends if end.action == Action.ASK_SIBLINGS]
+    waited = any(now - ended_at(pod, now) >= timedelta(seconds=SIBLING_SECONDS) for pod, _ in lost)
+    if lost and (waited or len(found) == len(pods)):
+        return Ending(Reason.NODE_LOST, Action.RETRY_FREE, f"workers lost contact with each other: {lost[0][1].message}", lost[0][1].report)
+    return None
+
+
+_CLEARNESS = (Action.FAIL, Action.RETRY_SLOWER, Action.RETRY_FREE, Action.RETRY)  # an interruption explains a sibling's error
+
+
+def pod_ending(pod: Manifest) -> Ending | None:
+    """How one pod ended; None while it runs. A pod that is being deleted counts as ended."""
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    if ended := terminated(pod):
+        return _of_container(name, ended)
+    why = status.get("reason", "")
+    if status.get("phase") == "Failed":
+        reason = Reason.NODE_LOST if why in NODE_REASONS else Reason.PREEMPTED
+        return Ending(reason, Action.RETRY_FREE, f"pod {name} was stopped: {why or 'no reason given'} {status.get('message', '')}".strip())
+    if pod["metadata"].get("deletionTimestamp"):
+        conditions: list[Manifest] = status.get("conditions") or []
+        disruption = next((c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True"), EMPTY)
+        by_taint = disruption.get("reason") == "DeletionByTaintManager"
+        reason = Reason.NODE_LOST if by_taint or why == "NodeLost" else Reason.PREEMPTED
+        return Ending(reason, Action.RETRY_FREE, f"pod {name} was deleted {disruption.get('message', '')}".strip())
+    return None
+
+
+def terminated(pod: Manifest) -> Manifest | None:
+    """The `terminated` state of the trainer's container."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        if container["name"] == CONTAINER:
+            ended: Manifest | None = container.get("state", {}).get("terminated")
+            return ended
+    return None
+
+
+def ended_at(pod: Manifest, now: datetime) -> datetime:
+    """When the trainer's container ended; now if that is not known."""
+    finished = (terminated(pod) or {}).get("finishedAt")
+    return datetime.fromisoformat(finished) if finished else now
+
+
+def is_complete(report: Report | None, task: Task) -> bool:
+    """Whether a report says what the task must have produced."""
+    if report is None or report.reason != Reason.COMPLETED:
+        return False
+    produced = {Task.TRAIN: report.artifact, Task.EVALUATE: report.results, Task.CURATE: report.datasets}
+    return bool(produced[task])
+
+
+def parse_report(message: str) -> Report | None:
+    """The report in a termination message, or None if that is something else."""
+    try:
+        return Report.model_validate_json(message)
+    except (ValidationError, ValueError):
+        return None
+
+
+def newest_report(pods: Iterable[Manifest]) -> Report | None:
+    """The report with the latest step that any pod has left."""
+    reports = [report for pod in pods if (ended := terminated(pod)) and (report := parse_report(ended.get("message") or ""))]
+    return max(reports, key=lambda report: report.last_step, default=None)
+
+
+def _of_container(pod: str, ended: Manifest) -> Ending:
+    code, message = int(ended["exitCode"]), ended.get("message") or ""
+    report = parse_report(message)
+    if ended.get("reason") == "OOMKilled":
+        return Ending(Reason.OUT_OF_MEMORY, Action.RETRY, f"pod {pod} was killed because it used more memory than memoryPerWorker", report)
+    reason, action = BY_CODE.get(code, (Reason.TRAINER_FAILED, Action.RETRY))
+    if report is not None and action == Action.FAIL:
+        reason = report.reason
+    words = report.message if report is not None else message.strip()[-500:]
+    return Ending(reason, action, f"pod {pod} ended with exit code {code}" + (f": {words}" if words else ""), report)

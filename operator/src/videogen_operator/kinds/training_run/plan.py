@@ -1,0 +1,372 @@
+"""What to do about a TrainingRun now: a pure function from a snapshot to a Plan.
+
+Phases run in order, one at a time. `attempts.py` says what an attempt's end leads to, `waiting.py` why nothing happens,
+`status.py` how it reads; here is the order of things. What must not be lost is written before it is acted upon: the end
+of an attempt goes into the status first, and its job is deleted in a later pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from videogen_api.evaluation import MetricResult, Verdict
+from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE
+from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
+from videogen_operator.gates import judge_all
+from videogen_operator.kinds.training_run import attempts, objects, release
+from videogen_operator.kinds.training_run.attempts import State, state_of
+from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
+from videogen_operator.kinds.training_run.observed import Missing, Observed
+from videogen_operator.kinds.training_run.status import DOING, assembled, position, worth_writing
+from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, live_pods
+from videogen_operator.names import job_name
+from videogen_operator.plan import Inputs, Manifest, Note, Plan, Ref, StatusWrite
+
+LOOK_AGAIN_SECONDS = 15.0  # while waiting for what wakes nobody, such as nodes
+STOPPING_SECONDS = 5.0
+GATE_REASONS = {Verdict.FAILED: Reason.GATE_FAILED, Verdict.INCONCLUSIVE: Reason.GATE_INCONCLUSIVE, Verdict.ERROR: Reason.GATE_INCONCLUSIVE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one pass does about the current phase."""
+
+    status: PhaseStatus
+    said: Wait  # reason and words for the conditions, unless the phase ends in this pass
+    create: tuple[Manifest, ...] = ()
+    delete: tuple[Ref, ...] = ()
+    notes: tuple[Note, ...] = ()
+    again: float | None = None  # seconds
+    artifact: RunArtifact | None = None  # what the phase has made
+
+
+def plan(observed: Observed, inputs: Inputs) -> Plan:
+    """The plan for a run."""
+    request_notes: tuple[Note, ...] = ()
+    if observed.request != observed.status.last_handled_request:
+        observed, request_notes = _answer_request(observed)
+    place = position(observed.spec, observed.status)
+    phase = None if place is None else observed.spec.phases[place]
+    if phase is None or state_of(observed.phase_status(phase.name)) == State.FAILED:
+        return _finished(observed, phase, inputs, request_notes)
+    situation = _situation(observed, phase, inputs)
+    step = _suspension(situation) or _deadline(situation) or _advance(situation, inputs)
+    status = assembled(observed, step.status, step.said, step.artifact or observed.status.artifact, inputs.now)
+    ended = state_of(step.status) in {State.COMPLETED, State.FAILED}
+    notes = (*request_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
+    again = 0.0 if _moved_on(situation, step) else _soonest(step.again, _deadline_in(situation))
+    return Plan(
+        create=step.create, delete=step.delete, statuses=_write(observed, status), notes=notes, requeue_after=again
+    )
+
+
+def _advance(situation: Situation, inputs: Inputs) -> Step:
+    if situation.phase.task == Task.RELEASE:
+        return _release(situation)
+    match state_of(situation.status):
+        case State.ACTIVE:
+            return _watch(situation, inputs)
+        case State.SUSPENDED:
+            resumed = attempts.resumed(situation.status, situation.now)
+            return Step(status=resumed, said=_doing(situation, "resumed"), notes=(_note(situation, "Resumed", "resumed"),))
+        case _:
+            return _begin(situation, inputs)
+
+
+def _begin(situation: Situation, inputs: Inputs) -> Step:
+    """Create the next attempt, if nothing stands against it."""
+    status, observed = situation.status, situation.observed
+    if wait := before_attempt(situation):
+        return Step(status=status, said=wait, again=LOOK_AGAIN_SECONDS)
+    left = seconds_until(status.retry_time, situation.now)
+    old_pods = live_pods(_past_pods(situation), observed.nodes)
+    old_jobs = tuple(_ref(job) for job in _past_jobs(situation))
+    if left > 0:
+        return Step(status=status, said=_retrying(status), delete=old_jobs if old_pods else (), again=left)
+    if old_pods:
+        names = ", ".join(sorted(pod["metadata"]["name"] for pod in old_pods)[:3])
+        said = Wait(Reason.RETRYING, f"attempt {status.attempt} is being stopped; waiting for {names} to end")
+        return Step(status=status, said=said, delete=old_jobs, again=STOPPING_SECONDS)
+    attempt = status.attempt + 1
+    job = objects.job_of(observed, situation.phase, status, attempt)
+    create = (objects.config_map(observed, job), objects.pytorch_job(observed, situation.phase, job, inputs.settings))
+    name = job_name(observed.name, situation.phase.name, attempt)
+    note = _note(situation, "JobCreated", f"{situation.phase.name}: attempt {attempt} is PyTorchJob {name}")
+    begun = attempts.started(status, name, situation.now)
+    said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {_pod_states((), situation.phase)}")
+    return Step(status=begun, said=said, create=create, delete=old_jobs, notes=(note,))
+
+
+def _watch(situation: Situation, inputs: Inputs) -> Step:
+    """Follow the current attempt to its end."""
+    status = situation.status
+    if end := ending(situation.pods, situation.phase.task, situation.now) or _end_without_pods(situation):
+        return _ended(situation, end)
+    status = _with_progress(situation, inputs)
+    if wait := during_attempt(situation):
+        return Step(status=status, said=wait, again=LOOK_AGAIN_SECONDS)
+    if any((pod.get("status") or {}).get("phase") == "Running" for pod in situation.pods):
+        some_ended = any(terminated(pod) for pod in situation.pods)
+        return Step(status=status, said=_doing(situation, progress_message(status)), again=STOPPING_SECONDS if some_ended else None)
+    said = Wait(Reason.STARTING, f"attempt {status.attempt} is starting: {_pod_states(situation.pods, situation.phase)}")
+    return Step(status=status, said=said, again=LOOK_AGAIN_SECONDS)
+
+
+def _ended(situation: Situation, end: Ending) -> Step:
+    status, spec = situation.status, situation.phase
+    if end.action == Action.SUCCEED:
+        return _succeeded(situation, end)
+    if end.report is None and (report := newest_report(situation.pods)):
+        end = replace(end, report=report)
+    new = attempts.ended(status, spec, end, situation.now)
+    message = f"{spec.name}: attempt {status.attempt} ended with {end.reason}: {end.message}"
+    return Step(status=new, said=_retrying(new), notes=(_note(situation, "AttemptEnded", message, warning=True),))
+
+
+def _succeeded(situation: Situation, end: Ending) -> Step:
+    """A phase's work is done; what it measured must also pass the phase's gates."""
+    recorded = attempts.recorded_end(situation.status, end, situation.now)
+    assert end.report is not None
+    said = _doing(situation, "done")
+    verdict, judged = judge_all(situation.phase.gates, end.report.results)
+    if situation.phase.task == Task.EVALUATE and judged:
+        recorded = recorded.model_copy(update={"results": _with_verdicts(end.report.results, judged)})
+        passed = sum(one == Verdict.PASSED for _, one, _ in judged)
+        words = f"{passed} of {len(judged)} gates passed"
+        if verdict != Verdict.PASSED:
+            why = "; ".join(message for _, one, message in judged if one == verdict)
+            status = attempts.failed(recorded, GATE_REASONS[verdict], f"{words}: {why}", situation.now)
+            return Step(status=status, said=said)
+        return Step(status=attempts.completed(recorded, situation.now, words), said=said)
+    made = end.report.artifact if situation.phase.task == Task.TRAIN else None
+    artifact = RunArtifact(path=made.path, digest=made.digest) if made else None
+    return Step(status=attempts.completed(recorded, situation.now, end.report.message or _made(end)), said=said, artifact=artifact)
+
+
+def _end_without_pods(situation: Situation) -> Ending | None:
+    """The attempt's job is gone, or over, and no pod can tell how it ended."""
+    name, job = situation.status.job_name, situation.observed.job(situation.status.job_name)
+    if job is None:
+        return Ending(Reason.PREEMPTED, Action.RETRY_FREE, f"PyTorchJob {name} was deleted")
+    conditions = {c["type"]: c for c in (job.get("status") or {}).get("conditions") or [] if c["status"] == "True"}
+    if situation.pods or not conditions.keys() & {"Failed", "Succeeded"}:
+        return None
+    if failed := conditions.get("Failed"):
+        return Ending(Reason.TRAINER_FAILED, Action.RETRY, f"PyTorchJob {name} failed: {failed.get('message', '')}")
+    return Ending(Reason.PREEMPTED, Action.RETRY_FREE, f"PyTorchJob {name} ended, and its pods were deleted before their report was read")
+
+
+def _suspension(situation: Situation) -> Step | None:
+    """spec.suspend: record it first, then stop the pods."""
+    if not situation.observed.spec.suspend:
+        return None
+    said = Wait(Reason.SUSPENDED, "suspended; set spec.suspend to false to go on")
+    if state_of(situation.status) == State.SUSPENDED:
+        jobs = _past_jobs(situation)
+        return Step(status=situation.status, said=said, delete=tuple(_ref(job) for job in jobs))
+    end = ending(situation.pods, situation.phase.task, situation.now) if state_of(situation.status) == State.ACTIVE else None
+    if end is not None and end.action in {Action.SUCCEED, Action.FAIL}:
+        return None  # the attempt had ended before it could be stopped
+    return Step(status=attempts.suspended(situation.status, situation.now), said=said, notes=(_note(situation, "Suspended", said.message),))
+
+
+def _deadline(situation: Situation) -> Step | None:
+    """The phase has taken too long, over all its attempts."""
+    limit = situation.phase.deadline_seconds
+    if limit is None or state_of(situation.status) == State.SUSPENDED or situation.status.start_time is None:
+        return None
+    if attempts.elapsed_seconds(situation.status, situation.now) < limit:
+        return None
+    message = f"the phase took longer than deadlineSeconds {limit}; raise it, or give the phase more workers"
+    status = attempts.failed(situation.status, Reason.DEADLINE_EXCEEDED, message, situation.now)
+    return Step(status=status, said=Wait(Reason.DEADLINE_EXCEEDED, message))
+
+
+def _release(situation: Situation) -> Step:
+    """Create the ModelRelease once; from then on it lives without the run."""
+    observed, template = situation.observed, situation.phase.release
+    assert template is not None
+    if state_of(situation.status) == State.SUSPENDED:
+        return Step(status=attempts.resumed(situation.status, situation.now), said=_doing(situation, "resumed"))
+    artifact = observed.status.artifact or _initial(observed)
+    if artifact is None:
+        said = before_attempt(situation) or Wait(Reason.INIT_FROM_NOT_FOUND, "there is no bundle to release")
+        return Step(status=situation.status, said=said, again=LOOK_AGAIN_SECONDS)
+    manifest = release.manifest(observed, template, artifact)
+    name = manifest["metadata"]["name"]
+    if observed.release is None:
+        said = Wait(Reason.RELEASING, f"creating ModelRelease {name}")
+        if situation.failures:
+            said = Wait(Reason.RELEASING, f"ModelRelease {name} was refused and will be tried again: {situation.failures[0].message[:500]}")
+        return Step(status=situation.status, said=said, create=(manifest,))
+    if not release.is_of(observed.release, artifact):
+        found = observed.release["spec"]["artifact"]["digest"]
+        said_ = f"ModelRelease {name} exists with artifact {found} and this run has made {artifact.digest}; raise spec.model.version"
+        return Step(status=attempts.failed(situation.status, Reason.RELEASE_CONFLICT, said_, situation.now), said=_doing(situation, "done"))
+    done = attempts.completed(situation.status, situation.now, f"ModelRelease {name} is created")
+    return Step(status=done, said=_doing(situation, "done"))
+
+
+def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tuple[Note, ...]) -> Plan:
+    """Nothing left to do but to stop pods of a failed phase that still run."""
+    status = observed.phase_status(phase.name) if phase else None
+    said = Wait(Reason.COMPLETED, f"all {len(observed.spec.phases)} phases are done")
+    if phase is not None and status is not None and status.outcome is not None:
+        said = Wait(status.outcome, status.message)
+    new = assembled(observed, status, said, observed.status.artifact, inputs.now)
+    delete: tuple[Ref, ...] = ()
+    if phase is not None:
+        situation = _situation(observed, phase, inputs)
+        delete = tuple(_ref(job) for job in _past_jobs(situation)) if live_pods(_past_pods(situation), observed.nodes) else ()
+    return Plan(delete=delete, statuses=_write(observed, new), notes=notes)
+
+
+def _answer_request(observed: Observed) -> tuple[Observed, tuple[Note, ...]]:
+    """`retry@<id>` lets a failed phase begin again; anything else is answered with an event."""
+    verb = observed.request.partition("@")[0]
+    failed = next((phase for phase in observed.status.phases if state_of(phase) == State.FAILED), None)
+    phases = observed.status.phases
+    if verb == "retry" and failed is not None:
+        phases = [attempts.restarted(phase) if phase is failed else phase for phase in phases]
+        note = Note(observed.run, "Retried", f"{failed.name}: tried again at the request {observed.request}")
+    elif observed.request:
+        said = f"request {observed.request!r} does nothing: a TrainingRun knows retry@<id>, and only when a phase has failed"
+        note = Note(observed.run, "RequestIgnored", said, "Warning")
+    else:
+        note = Note(observed.run, "RequestWithdrawn", "the request annotation is gone")
+    status = observed.status.model_copy(update={"phases": phases, "last_handled_request": observed.request})
+    return replace(observed, status=status), (note,)
+
+
+def _situation(observed: Observed, phase: Phase, inputs: Inputs) -> Situation:
+    status = observed.phase_status(phase.name)
+    pods = observed.attempt_pods(phase.name, status.attempt)
+    return Situation(observed=observed, phase=phase, status=status, pods=pods, failures=inputs.failures, now=inputs.now)
+
+
+def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
+    reports = [inputs.progress[pod["metadata"]["name"]] for pod in situation.pods if pod["metadata"]["name"] in inputs.progress]
+    if not reports:
+        return situation.status
+    newest = Progress.model_validate(max(reports, key=lambda report: report.get("lastUpdatedTime", "")))
+    if not worth_writing(situation.status.progress, newest):
+        return situation.status
+    saved = next((metric.value for metric in newest.metrics if metric.name == "checkpoint_step"), "0")
+    step = int(float(saved)) if saved.replace(".", "", 1).isdigit() else 0
+    changes = {"progress": newest, "checkpoint_step": max(step, situation.status.checkpoint_step)}
+    return situation.status.model_copy(update=changes)
+
+
+def _with_verdicts(results: list[MetricResult], judged: Any) -> list[MetricResult]:
+    said = {gate.metric: (verdict, message) for gate, verdict, message in reversed(judged)}
+    return [
+        result.model_copy(update={"verdict": said[result.metric][0], "message": said[result.metric][1][:1024]})
+        if result.metric in said
+        else result
+        for result in results
+    ]
+
+
+def _initial(observed: Observed) -> RunArtifact | None:
+    init = observed.init_from
+    return None if init is None or isinstance(init, Missing) else RunArtifact(path=init.path, digest=init.digest)
+
+
+def _write(observed: Observed, status: TrainingRunStatus) -> tuple[StatusWrite, ...]:
+    before, after = TrainingRunStatus.model_validate(observed.run.get("status") or {}).wire(), status.wire()
+    return () if before == after else (StatusWrite(observed.run, after),)
+
+
+def _end_notes(observed: Observed, phase: Phase, status: PhaseStatus) -> tuple[Note, ...]:
+    if status.outcome == Reason.COMPLETED:
+        return (Note(observed.run, "PhaseCompleted", f"{phase.name}: {status.message or 'done'}"),)
+    return (Note(observed.run, str(status.outcome), f"{phase.name}: {status.message}", "Warning"),)
+
+
+def _moved_on(situation: Situation, step: Step) -> bool:
+    before, after = state_of(situation.status), state_of(step.status)
+    return before != after and after != State.ACTIVE
+
+
+def _deadline_in(situation: Situation) -> float | None:
+    limit = situation.phase.deadline_seconds
+    if limit is None or situation.status.start_time is None or state_of(situation.status) == State.SUSPENDED:
+        return None
+    return max(0.5, limit - attempts.elapsed_seconds(situation.status, situation.now))
+
+
+def _soonest(*delays: float | None) -> float | None:
+    return min((delay for delay in delays if delay is not None), default=None)
+
+
+def seconds_until(moment: str | None, now: datetime) -> float:
+    """Seconds from now to a timestamp; 0 or less once it has passed, and without one."""
+    return 0.0 if moment is None else (datetime.fromisoformat(moment) - now).total_seconds()
+
+
+def progress_message(status: PhaseStatus) -> str:
+    """`step 41,200 of 100,000, loss 0.083`, as far as it is known."""
+    metrics = {metric.name: metric.value for metric in status.progress.metrics} if status.progress else {}
+    words = [f"step {thousands(metrics['step'])}" + (f" of {thousands(metrics['steps'])}" if "steps" in metrics else "")] if (
+        "step" in metrics
+    ) else []
+    words += [f"loss {metrics['loss']}"] if "loss" in metrics else []
+    return ", ".join(words) or f"attempt {status.attempt} is running"
+
+
+def thousands(number: str) -> str:
+    """41200 as 41,200; other texts as they are."""
+    return f"{int(number):,}" if number.isdigit() else number
+
+
+def _doing(situation: Situation, words: str) -> Wait:
+    return Wait(DOING[situation.phase.task], words)
+
+
+def _retrying(status: PhaseStatus) -> Wait:
+    last = status.attempts[-1] if status.attempts else None
+    why = f"attempt {last.number} ended with {last.reason}: {last.message}; " if last else ""
+    return Wait(Reason.RETRYING, f"{why}the next attempt goes on from step {status.checkpoint_step:,}")
+
+
+def _made(end: Ending) -> str:
+    report = end.report
+    if report and report.artifact:
+        return f"bundle {report.artifact.digest} after step {report.last_step:,}"
+    if report and report.datasets:
+        return ", ".join(f"dataset {data.dataset} {data.version} with {data.clips:,} clips" for data in report.datasets)
+    return f"{len(report.results)} metrics measured" if report else "done"
+
+
+def _pod_states(pods: tuple[Manifest, ...], phase: Phase) -> str:
+    phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
+    return f"{phases.count('Running')} of {phase.resources.workers} pods run" if phases else f"0 of {phase.resources.workers} pods exist"
+
+
+def _past_pods(situation: Situation) -> tuple[Manifest, ...]:
+    """Pods of the phase's ended attempts."""
+    return tuple(pod for pod in situation.observed.pods if _is_past(situation, pod))
+
+
+def _past_jobs(situation: Situation) -> tuple[Manifest, ...]:
+    """Jobs of the phase's ended attempts that are not being deleted yet."""
+    jobs = (job for job in situation.observed.jobs if _is_past(situation, job))
+    return tuple(job for job in jobs if not job["metadata"].get("deletionTimestamp"))
+
+
+def _is_past(situation: Situation, item: Manifest) -> bool:
+    """Of an attempt that has ended. One of a later number was created just before a crash, and will be taken up."""
+    labels, status = item["metadata"]["labels"], situation.status
+    ended = status.attempt - (1 if state_of(status) == State.ACTIVE else 0)
+    return bool(labels.get(LABEL_PHASE) == situation.phase.name and int(labels.get(LABEL_ATTEMPT, "0")) <= ended)
+
+
+def _ref(item: Manifest) -> Ref:
+    metadata = item["metadata"]
+    return Ref(item["apiVersion"], item["kind"], metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def _note(situation: Situation, reason: str, message: str, warning: bool = False) -> Note:
+    return Note(situation.observed.run, reason, message, "Warning" if warning else "Normal")

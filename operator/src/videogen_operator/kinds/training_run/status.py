@@ -1,0 +1,107 @@
+"""How a run's status reads: conditions, summary for printer columns, and what is worth a write."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from videogen_api.meta import Condition
+from videogen_api.training_run import (
+    ConditionType,
+    Phase,
+    PhaseStatus,
+    Progress,
+    Reason,
+    RunArtifact,
+    RunSummary,
+    Task,
+    TrainingRunSpec,
+    TrainingRunStatus,
+)
+from videogen_operator.conditions import Wanted, merged
+from videogen_operator.kinds.training_run.attempts import State, state_of
+from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.waiting import Wait
+
+PROGRESS_SECONDS = 5  # live progress is written at most this often
+DOING = {Task.CURATE: Reason.CURATING, Task.TRAIN: Reason.TRAINING, Task.EVALUATE: Reason.EVALUATING, Task.RELEASE: Reason.RELEASING}
+
+
+def position(spec: TrainingRunSpec, status: TrainingRunStatus) -> int | None:
+    """Index of the first phase that is not completed; None when all are."""
+    done = {phase.name for phase in status.phases if phase.outcome == Reason.COMPLETED}
+    return next((index for index, phase in enumerate(spec.phases) if phase.name not in done), None)
+
+
+def assembled(observed: Observed, phase: PhaseStatus | None, said: Wait, artifact: RunArtifact | None, now: datetime) -> TrainingRunStatus:
+    """The complete new status."""
+    known = {old.name: old for old in observed.status.phases}
+    if phase is not None and (phase.name in known or phase != PhaseStatus(name=phase.name)):
+        known[phase.name] = phase
+    status = observed.status.model_copy(
+        update={
+            "observed_generation": observed.generation,
+            "phases": [known[spec.name] for spec in observed.spec.phases if spec.name in known],
+            "artifact": artifact,
+            "release": _release(observed, list(known.values())),
+        }
+    )
+    wanted = conditions(observed.spec, status, phase, said)
+    written = merged((old.wire() for old in observed.status.conditions), wanted, observed.generation, now)
+    return status.model_copy(
+        update={"conditions": [Condition.model_validate(one) for one in written], "summary": summary(observed.spec, status)}
+    )
+
+
+def conditions(spec: TrainingRunSpec, status: TrainingRunStatus, phase: PhaseStatus | None, said: Wait) -> tuple[Wanted, ...]:
+    """Succeeded always; Reconciling until the current phase's job exists; Stalled when the run has failed."""
+    place = position(spec, status)
+    if place is None:
+        words = f"all {len(spec.phases)} phases are done"
+        return (Wanted(ConditionType.SUCCEEDED, True, Reason.COMPLETED, words),)
+    state = state_of(phase) if phase is not None else State.IDLE
+    if phase is not None and state == State.FAILED:
+        reason, message = str(phase.outcome), f"{phase.name}: {phase.message}"
+        return (Wanted(ConditionType.SUCCEEDED, False, reason, message), Wanted(ConditionType.STALLED, True, reason, message))
+    message = f"{spec.phases[place].name if phase is None else phase.name}: {said.message}"
+    top = Wanted(ConditionType.SUCCEEDED, None, said.reason, message)
+    working = state in {State.ACTIVE, State.SUSPENDED}
+    return (top,) if working else (top, Wanted(ConditionType.RECONCILING, True, said.reason, message))
+
+
+def summary(spec: TrainingRunSpec, status: TrainingRunStatus) -> RunSummary:
+    """Printer columns."""
+    place = position(spec, status)
+    if place is None:
+        return RunSummary(phase=f"{len(spec.phases)}/{len(spec.phases)}", progress="100 %")
+    phase = spec.phases[place]
+    known = next((one for one in status.phases if one.name == phase.name), None)
+    progress = known.progress if known else None
+    metrics = {metric.name: metric.value for metric in progress.metrics} if progress else {}
+    return RunSummary(
+        phase=f"{place + 1}/{len(spec.phases)} {phase.name}",
+        progress="" if progress is None or progress.progress_percentage is None else f"{progress.progress_percentage} %",
+        step="/".join(metrics[name] for name in ("step", "steps") if name in metrics)[:40],
+        loss=metrics.get("loss", "")[:16],
+        eta="" if progress is None or progress.estimated_remaining_seconds is None else duration(progress.estimated_remaining_seconds),
+    )
+
+
+def worth_writing(old: Progress | None, new: Progress) -> bool:
+    """Whether new progress is different, and the old one is some seconds old."""
+    if old is None or old.last_updated_time is None or new.last_updated_time is None:
+        return old != new
+    passed = datetime.fromisoformat(new.last_updated_time) - datetime.fromisoformat(old.last_updated_time)
+    return passed >= timedelta(seconds=PROGRESS_SECONDS)
+
+
+def duration(seconds: int) -> str:
+    """The two largest units: 9d6h, 3h5m, 2m10s, 8s."""
+    units = (("d", seconds // 86400), ("h", seconds // 3600 % 24), ("m", seconds // 60 % 60), ("s", seconds % 60))
+    first = next((index for index, (_, value) in enumerate(units) if value), 3)
+    return "".join(f"{value}{unit}" for unit, value in units[first : first + 2])
+
+
+def _release(observed: Observed, phases: list[PhaseStatus]) -> str:
+    specs: dict[str, Phase] = {spec.name: spec for spec in observed.spec.phases}
+    done = any(specs[one.name].task == Task.RELEASE and state_of(one) == State.COMPLETED for one in phases if one.name in specs)
+    return str(observed.release["metadata"]["name"]) if done and observed.release is not None else observed.status.release

@@ -1,0 +1,195 @@
+"""Why a run does not go on: ordered rules, the first one that holds speaks.
+
+BEFORE rules keep an attempt from being created. DURING rules explain an attempt whose pods do not run; the attempt
+stays, because only a pending pod makes an autoscaler add a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from videogen_api.training_run import Phase, PhaseStatus, Reason
+from videogen_operator.kinds.training_run.failure_policy import CONTAINER, pod_ending
+from videogen_operator.kinds.training_run.observed import Missing, Observed
+from videogen_operator.plan import Failure, Manifest
+
+GPU = "nvidia.com/gpu"
+UNANSWERED_SECONDS = 30  # a PyTorchJob without pods and conditions for so long has nobody who looks at it
+PULL_ERRORS = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"})
+SUFFIXES = {"m": "0.001", "k": "1e3", "M": "1e6", "G": "1e9", "T": "1e12", "Ki": "1024", "Mi": "1048576", "Gi": "1073741824"} | {
+    "Ti": "1099511627776"
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What is waited for."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What a rule may look at."""
+
+    observed: Observed
+    phase: Phase
+    status: PhaseStatus
+    pods: tuple[Manifest, ...]  # of the current attempt
+    failures: tuple[Failure, ...]
+    now: datetime
+
+
+Rule = Callable[[Situation], Wait | None]
+
+
+def before_attempt(situation: Situation) -> Wait | None:
+    """Why no attempt can be created now."""
+    return next((wait for rule in BEFORE if (wait := rule(situation))), None)
+
+
+def during_attempt(situation: Situation) -> Wait | None:
+    """Why the current attempt's pods do not run."""
+    return next((wait for rule in DURING if (wait := rule(situation))), None)
+
+
+def name_is_taken(situation: Situation) -> Wait | None:
+    """An object that is not ours has the name of the attempt's job or ConfigMap."""
+    for failure in situation.failures:
+        if failure.code == 409:
+            return Wait(Reason.NAME_CONFLICT, f"{failure.kind} {failure.name} cannot be created: {failure.message}")
+    return None
+
+
+def refused(situation: Situation) -> Wait | None:
+    """The API server, or training-operator's webhook behind it, refused the job."""
+    for failure in situation.failures:
+        if failure.kind == "PyTorchJob" and failure.code == 404:
+            said = "the cluster knows no PyTorchJobs (kubeflow.org/v1); install the Kubeflow training-operator"
+            return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, said)
+        said = f"{failure.kind} {failure.name} was refused and will be tried again: {failure.message[:500]}"
+        return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, said)
+    return None
+
+
+def claim_is_missing(situation: Situation) -> Wait | None:
+    """The storage does not exist."""
+    if situation.observed.claim is not None:
+        return None
+    name, namespace = situation.observed.spec.storage.claim_name, situation.observed.namespace
+    said = f"spec.storage.claimName names persistent volume claim {name}, which does not exist in namespace {namespace}; create it"
+    return Wait(Reason.CLAIM_NOT_FOUND, said)
+
+
+def weights_are_missing(situation: Situation) -> Wait | None:
+    """spec.initFrom leads nowhere."""
+    init = situation.observed.init_from
+    return Wait(Reason.INIT_FROM_NOT_FOUND, init.message) if isinstance(init, Missing) else None
+
+
+def nobody_answers(situation: Situation) -> Wait | None:
+    """The job exists, and training-operator has not looked at it."""
+    started, job = situation.status.attempt_start_time, situation.observed.job(situation.status.job_name)
+    if situation.pods or job is None or started is None or (job.get("status") or {}).get("conditions"):
+        return None
+    if situation.now - datetime.fromisoformat(started) < timedelta(seconds=UNANSWERED_SECONDS):
+        return None
+    said = f"PyTorchJob {situation.status.job_name} has had no pods for {UNANSWERED_SECONDS} s; is the Kubeflow training-operator running?"
+    return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, said)
+
+
+def image_is_missing(situation: Situation) -> Wait | None:
+    """The kubelet cannot pull the trainer image."""
+    for pod in situation.pods:
+        for container in (pod.get("status") or {}).get("containerStatuses") or []:
+            waiting = container.get("state", {}).get("waiting", {})
+            if container["name"] == CONTAINER and waiting.get("reason") in PULL_ERRORS:
+                said = f"image {container.get('image', '')} of pod {pod['metadata']['name']}: {waiting.get('message') or waiting['reason']}"
+                return Wait(Reason.IMAGE_NOT_FOUND, f"{said}; push the image, or correct the operator's trainerImage")
+    return None
+
+
+def too_large_for_any_node(situation: Situation) -> Wait | None:
+    """No node is as large as one worker, even if it were empty."""
+    if not unscheduled(situation.pods):
+        return None
+    needs = {"cpu": situation.phase.resources.cpu_per_worker, "memory": situation.phase.resources.memory_per_worker}
+    if situation.phase.resources.gpus_per_worker:
+        needs[GPU] = str(situation.phase.resources.gpus_per_worker)
+    for resource, need in needs.items():
+        largest = max((allocatable(node, resource) for node in situation.observed.nodes), default=Decimal(0))
+        if amount(need) > largest:
+            name = {GPU: "GPUs", "cpu": "CPUs", "memory": "bytes of memory"}[resource]
+            said = f"phase {situation.phase.name}: one worker asks for {need} {name} and the largest node has {largest:f}"
+            return Wait(Reason.INSUFFICIENT_CAPACITY, f"{said}; add a larger node, or ask for less in resources")
+    return None
+
+
+def nodes_are_full(situation: Situation) -> Wait | None:
+    """The scheduler finds no place now."""
+    if pod := next(iter(unscheduled(situation.pods)), None):
+        condition = next(c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
+        return Wait(Reason.UNSCHEDULABLE, f"pod {pod['metadata']['name']}: {condition.get('message', 'no place')}")
+    return None
+
+
+BEFORE: tuple[Rule, ...] = (
+    name_is_taken,  # somebody else's object must go first
+    refused,  # the API server said no in this very pass
+    claim_is_missing,  # pods would wait for ever without a word
+    weights_are_missing,  # the job would have nothing to start from
+)
+DURING: tuple[Rule, ...] = (
+    nobody_answers,  # training-operator is absent
+    image_is_missing,  # the kubelet says so
+    too_large_for_any_node,  # waiting alone cannot help
+    nodes_are_full,  # waiting may help
+)
+
+
+def unscheduled(pods: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
+    """Pods that the scheduler could not place."""
+    return tuple(pod for pod in pods if any(_no_place(c) for c in (pod.get("status") or {}).get("conditions") or []))
+
+
+def _no_place(condition: Mapping[str, str]) -> bool:
+    return condition["type"] == "PodScheduled" and condition["status"] == "False" and condition.get("reason") == "Unschedulable"
+
+
+def live_pods(pods: tuple[Manifest, ...], nodes: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
+    """Pods whose processes may still write: not ended, or going, unless their node is lost."""
+    ready = {node["metadata"]["name"] for node in nodes if _is_ready(node)}
+    return tuple(pod for pod in pods if not _is_over(pod, ready))
+
+
+def _is_over(pod: Manifest, ready_nodes: set[str]) -> bool:
+    node = (pod.get("spec") or {}).get("nodeName")
+    if (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}:
+        return True
+    going = pod["metadata"].get("deletionTimestamp") is not None
+    return going and (node is None or node not in ready_nodes or (pod_ending(pod) is not None and _has_stopped(pod)))
+
+
+def _has_stopped(pod: Manifest) -> bool:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return bool(statuses) and all("terminated" in status.get("state", {}) for status in statuses)
+
+
+def _is_ready(node: Manifest) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def allocatable(node: Manifest, resource: str) -> Decimal:
+    """How much of a resource a node has for pods."""
+    return amount(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
+
+
+def amount(quantity: str) -> Decimal:
+    """A Kubernetes quantity such as 500m, 4Gi or 8 as a number."""
+    digits = quantity.rstrip("kmMGTi")
+    return Decimal(digits) * Decimal(SUFFIXES.get(quantity[len(digits) :], "1"))

@@ -1,0 +1,119 @@
+"""One pass for any kind: observe, measure, plan, write, tell. Written once; what is decided stands in `kinds`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from videogen_operator.cluster import ApiError, Cluster
+from videogen_operator.inbox import Mail
+from videogen_operator.loops import Retry
+from videogen_operator.metrics_query import Prometheus
+from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Note, Plan, StatusWrite, World
+from videogen_operator.telemetry import PASS_SECONDS, PASSES
+
+CONFLICT_SECONDS = 0.1
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """`pass_once(key)` returns the seconds until the next pass, None to wait for a change; raises loops.Retry."""
+
+    def __init__(
+        self,
+        kinds: tuple[Kind[Any], ...],
+        *,
+        world: World,
+        cluster: Cluster,
+        prometheus: Prometheus,
+        mail: Mail,
+        settings: Mapping[str, str],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._world, self._cluster, self._prometheus, self._mail = world, cluster, prometheus, mail
+        self._settings, self._clock = settings, clock
+
+    async def pass_once(self, key: Key) -> float | None:
+        """Bring one key a step closer to what is wanted."""
+        with PASS_SECONDS.labels(key.kind).time():
+            try:
+                delay = await self._pass(self._kinds[key.kind], key)
+            except BaseException as error:
+                PASSES.labels(key.kind, type(error).__name__).inc()
+                raise
+        PASSES.labels(key.kind, "Done").inc()
+        return delay
+
+    async def _pass(self, kind: Kind[Any], key: Key) -> float | None:
+        observed = kind.observe(self._world, key)
+        if observed is None:
+            self._mail.answer(key, {alert["fingerprint"]: "UnknownRelease" for alert in self._mail.alerts(key)})
+            return None
+        inputs = await self._inputs(kind, key, observed)
+        plan = kind.plan(observed, inputs)
+        changed, failures = await self._change(plan)
+        if failures:
+            plan = kind.plan(observed, replace(inputs, failures=failures))
+        await self._tell(plan)
+        if failures:
+            raise Retry("; ".join(f"{failure.kind} {failure.name}: {failure.message}" for failure in failures), plan.requeue_after)
+        self._mail.answer(key, plan.answers)
+        return 0.0 if changed else plan.requeue_after
+
+    async def _inputs(self, kind: Kind[Any], key: Key, observed: Any) -> Inputs:
+        measurements = await self._prometheus.ask(kind.queries(observed, self._clock()))
+        return Inputs(
+            now=self._clock(),
+            measurements=measurements,
+            progress=self._mail.progress(key.namespace),
+            alerts=self._mail.alerts(key),
+            settings=self._settings,
+        )
+
+    async def _change(self, plan: Plan) -> tuple[bool, tuple[Failure, ...]]:
+        changed, kind, name = False, "", ""
+        try:
+            for manifest, write in (*((one, self._cluster.apply) for one in plan.apply), *((one, self._cluster.create) for one in plan.create)):
+                kind, name = manifest["kind"], manifest["metadata"]["name"]
+                changed |= await write(manifest)
+            for ref in plan.delete:
+                kind, name = ref.kind, ref.name
+                changed |= await self._cluster.delete(ref)
+        except ApiError as error:
+            return changed, (Failure(kind, name, error.code, error.message),)
+        return changed, ()
+
+    async def _tell(self, plan: Plan) -> None:
+        for write in plan.statuses:
+            await self._write_status(write)
+        for note in plan.notes:
+            await self._note(note)
+
+    async def _write_status(self, write: StatusWrite) -> None:
+        metadata = write.object["metadata"]
+        try:
+            await self._cluster.write_status(write)
+        except ApiError as error:
+            if error.code not in {404, 409}:
+                raise Retry(f"status of {write.object['kind']} {metadata['name']}: {error}") from error
+            await self._refresh(write.object)
+            raise Retry(f"{write.object['kind']} {metadata['name']} has changed meanwhile", CONFLICT_SECONDS) from error
+
+    async def _refresh(self, item: Manifest) -> None:
+        metadata = item["metadata"]
+        try:
+            await self._cluster.get(item["kind"], metadata.get("namespace", ""), metadata["name"])
+        except ApiError as error:
+            log.debug("%s %s cannot be read again: %s", item["kind"], metadata["name"], error)
+
+    async def _note(self, note: Note) -> None:
+        metadata = note.object["metadata"]
+        log.info("%s %s/%s: %s: %s", note.object["kind"], metadata.get("namespace", ""), metadata["name"], note.reason, note.message)
+        try:
+            await self._cluster.record(note, self._clock())
+        except ApiError as error:
+            log.warning("event %s of %s cannot be recorded: %s", note.reason, metadata["name"], error)

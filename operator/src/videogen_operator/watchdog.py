@@ -1,0 +1,73 @@
+"""Is the operator deaf? Liveness and readiness that fail when it is, and the end of the process when nothing else helps.
+
+kopf runs one task for each watched resource, named `watcher for <resource>@<namespace>`. One that ends is not started
+again by every version of kopf; without it changes are seen only by the periodic list. So the process ends, and
+Kubernetes starts a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from videogen_operator.telemetry import LOOP_LAG, RESYNC_AGE
+
+PERIODS = 3  # a list that failed for so many periods means that the API server cannot be read
+TICK_SECONDS = 1.0
+WATCHER = "watcher for "
+log = logging.getLogger(__name__)
+
+
+class DeafError(Exception):
+    """The operator no longer sees what changes; the process must end."""
+
+
+class Watchdog:
+    """Knows what keeps the operator from seeing or acting. `clock` is monotonic, in seconds."""
+
+    def __init__(self, resync_seconds: float, holds_lease: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
+        self._resync_seconds, self._holds_lease, self._clock = resync_seconds, holds_lease, clock
+        self._started = self._ticked = clock()
+        self._listed: float | None = None
+        self._watchers: set[str] = set()
+
+    def listed(self) -> None:
+        """All watched objects have been listed."""
+        self._listed = self._clock()
+
+    def tick(self, task_names: Iterable[str]) -> None:
+        """The event loop is alive; these tasks run. Raises DeafError if a watcher is gone or lists fail for too long."""
+        now = self._clock()
+        LOOP_LAG.set(max(0.0, now - self._ticked - TICK_SECONDS))
+        RESYNC_AGE.set(now - (self._listed or self._started))
+        self._ticked = now
+        running = {name for name in task_names if name.startswith(WATCHER)}
+        if gone := sorted(self._watchers - running):
+            raise DeafError(f"{gone[0]} has ended")
+        self._watchers = running
+        if self.is_stale():
+            raise DeafError(f"no complete list of the watched objects for {PERIODS * self._resync_seconds:.0f} s")
+
+    def is_stale(self) -> bool:
+        """Whether lists have failed for too long."""
+        return self._clock() - (self._listed or self._started) > PERIODS * self._resync_seconds
+
+    def dead(self) -> str:
+        """Why the process should be restarted; empty if it is alive."""
+        if self._clock() - self._ticked > 30:
+            return "the event loop has stalled"
+        return "the watched objects cannot be listed" if self.is_stale() else ""
+
+    def unready(self) -> str:
+        """Why it does not do its work now; empty if it does."""
+        if self._listed is None:
+            return "the watched objects have not been listed yet"
+        return self.dead() or ("" if self._holds_lease() else "the Lease is not held")
+
+    async def run(self) -> None:
+        """Tick for ever; ends with DeafError."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.tick(task.get_name() for task in asyncio.all_tasks())

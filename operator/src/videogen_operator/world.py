@@ -1,0 +1,144 @@
+"""The watched objects in memory: fed by events, by our own writes' answers, and replaced by complete lists.
+
+An older state never overwrites a newer one (resourceVersions are compared as numbers, which Kubernetes guarantees
+since 1.35), and what was deleted never returns (a UID is used once). So the three sources may arrive in any order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from videogen_api.meta import LABEL_RELEASE, LABEL_RUN, LABEL_SERVICE
+from videogen_operator.plan import Manifest, Resource
+
+INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE})
+REMEMBERED_DEAD = 20_000
+
+Name = tuple[str, str]  # namespace, name
+UNWANTED = frozenset({"managedFields", "selfLink"})
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # a second copy of the whole object
+
+
+class ObjectWorld:
+    """Implements `plan.World`. Not thread-safe: it lives in one event loop."""
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._keep = {resource.kind: resource.keep for resource in resources}
+        self._objects: dict[str, dict[Name, Manifest]] = defaultdict(dict)
+        self._names: dict[tuple[str, str], set[Name]] = defaultdict(set)  # (kind, namespace)
+        self._labelled: dict[tuple[str, str, str], set[Name]] = defaultdict(set)  # (kind, label, value)
+        self._dead: set[str] = set()
+        self._dead_in_order: deque[str] = deque()
+
+    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        return self._objects[kind].get((namespace, name))
+
+    def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> tuple[Manifest, ...]:
+        objects, wanted = self._objects[kind], dict(labels or {})
+        names = self._candidates(kind, namespace, wanted)
+        found = (objects[name] for name in sorted(names) if namespace is None or name[0] == namespace)
+        return tuple(found) if not wanted else tuple(item for item in found if wanted.items() <= labels_of(item).items())
+
+    def count(self, kind: str) -> int:
+        """Number of objects of a kind."""
+        return len(self._objects[kind])
+
+    def store(self, item: Manifest) -> bool:
+        """Take over a state of an object; False if it is not newer than what is known."""
+        kind, name, uid = item["kind"], name_of(item), item["metadata"].get("uid", "")
+        old = self._objects[kind].get(name)
+        if uid in self._dead or (old is not None and not newer(item, old)):
+            return False
+        if old is not None:
+            self._unindex(kind, name, old)
+        trimmed = trim(item, self._keep.get(kind, ()))
+        self._objects[kind][name] = trimmed
+        self._index(kind, name, trimmed)
+        return True
+
+    def remove(self, item: Manifest) -> bool:
+        """The object with this UID is gone; False if it was not known."""
+        kind, name, uid = item["kind"], name_of(item), item["metadata"].get("uid", "")
+        self._bury(uid)
+        old = self._objects[kind].get(name)
+        if old is None or old["metadata"].get("uid", "") != uid:
+            return False
+        self._unindex(kind, name, old)
+        del self._objects[kind][name]
+        return True
+
+    def replace(self, kind: str, namespace: str | None, items: Iterable[Manifest], version: str) -> tuple[Manifest, ...]:
+        """Take over a complete list, read at `version`. Returns what is new, newer, or gone."""
+        listed = {name_of(item): item for item in items}
+        changed = [item for item in listed.values() if self.store(item)]
+        names = list(self._objects[kind]) if namespace is None else list(self._names[kind, namespace])
+        ghosts = [self._objects[kind][name] for name in names if name not in listed]
+        gone = [ghost for ghost in ghosts if not newer(ghost, {"metadata": {"resourceVersion": version}})]
+        return (*changed, *(ghost for ghost in gone if self.remove(ghost)))
+
+    def _candidates(self, kind: str, namespace: str | None, labels: Mapping[str, str]) -> Iterable[Name]:
+        for label in INDEXED:
+            if label in labels:
+                return self._labelled[kind, label, labels[label]]
+        return self._objects[kind] if namespace is None else self._names[kind, namespace]
+
+    def _index(self, kind: str, name: Name, item: Manifest) -> None:
+        self._names[kind, name[0]].add(name)
+        for label in INDEXED & labels_of(item).keys():
+            self._labelled[kind, label, labels_of(item)[label]].add(name)
+
+    def _unindex(self, kind: str, name: Name, item: Manifest) -> None:
+        self._names[kind, name[0]].discard(name)
+        for label in INDEXED & labels_of(item).keys():
+            self._labelled[kind, label, labels_of(item)[label]].discard(name)
+
+    def _bury(self, uid: str) -> None:
+        if uid not in self._dead:
+            self._dead.add(uid)
+            self._dead_in_order.append(uid)
+        if len(self._dead_in_order) > REMEMBERED_DEAD:
+            self._dead.discard(self._dead_in_order.popleft())
+
+
+def name_of(item: Manifest) -> Name:
+    """(namespace, name); the namespace of a cluster-scoped object is ''."""
+    return item["metadata"].get("namespace", ""), item["metadata"]["name"]
+
+
+def labels_of(item: Manifest) -> Mapping[str, str]:
+    """The labels, or none."""
+    labels: Mapping[str, str] = item["metadata"].get("labels") or {}
+    return labels
+
+
+def newer(item: Manifest, old: Manifest) -> bool:
+    """Whether `item` is a later state than `old`; versions that are no numbers count as later when they differ."""
+    new, known = item["metadata"].get("resourceVersion", ""), old["metadata"].get("resourceVersion", "")
+    return int(new) > int(known) if new.isdigit() and known.isdigit() else bool(new != known)
+
+
+def trim(item: Manifest, keep: tuple[str, ...]) -> Manifest:
+    """The object without what no plan reads, so that thousands fit into little memory."""
+    metadata = {key: value for key, value in item["metadata"].items() if key not in UNWANTED}
+    if LAST_APPLIED in (metadata.get("annotations") or {}):
+        metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != LAST_APPLIED}
+    head = {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata}
+    rest = {key: value for key, value in item.items() if key not in head} if not keep else _picked(item, keep)
+    return head | rest
+
+
+def _picked(item: Manifest, paths: tuple[str, ...]) -> dict[str, Any]:
+    picked: dict[str, Any] = {}
+    for path in paths:
+        *parents, leaf = path.split(".")
+        source: Any = item
+        for parent in parents:
+            source = source.get(parent) or {}
+        if leaf in source:
+            target = picked
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[leaf] = source[leaf]
+    return picked

@@ -1,0 +1,91 @@
+"""One release's model in memory: prompt and seed in, mp4 and metadata out. Knows nothing of Triton.
+
+On the CPU the same prompt, seed and steps give the same bytes; on a GPU the same noise, and pixels up to the kernels'
+rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from videogen_api.bundle import MANIFEST, Manifest
+from videogen_models.bundle import load_model
+from videogen_models.sampling import sample
+from videogen_models.video import encode_mp4
+from videogen_models.videofusion import VideoFusionModel
+from videogen_serving.request import (
+    GenerationCancelledError,
+    GenerationTimeoutError,
+    Metadata,
+    Request,
+    Result,
+    check_request,
+)
+from videogen_serving.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A loaded model and the release's settings; `clock` tells seconds, `new_seed` draws one for requests without."""
+
+    settings: Settings
+    manifest: Manifest
+    model: VideoFusionModel
+    clock: Callable[[], float]
+    new_seed: Callable[[], int]
+
+    @classmethod
+    def load(cls, settings: Settings, *, clock: Callable[[], float], new_seed: Callable[[], int]) -> Pipeline:
+        """Verify the bundle and load its model, to the GPU if there is one. Raises ValueError for a wrong bundle."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = load_model(settings.bundle_path, settings.bundle_digest, device)
+        manifest = Manifest.model_validate_json((settings.bundle_path / MANIFEST).read_bytes())
+        return cls(settings=settings, manifest=manifest, model=model, clock=clock, new_seed=new_seed)
+
+    def warm_up(self) -> None:
+        """One generation of one step: proves that the model runs, and the first user does not wait for it to warm up."""
+        self.generate(Request(prompt="warm-up", seed=0, steps=1))
+
+    def generate(self, request: Request, is_cancelled: Callable[[], bool] = lambda: False) -> Result:
+        """One video.
+
+        Raises InvalidRequestError before any work, GenerationTimeoutError after TIMEOUT_SECONDS and
+        GenerationCancelledError once `is_cancelled` says so; both are looked at before every denoising step.
+        """
+        check_request(request)
+        started = self.clock()
+        seed = self.new_seed() if request.seed is None else request.seed
+        steps = request.steps or self.settings.sampling_steps
+
+        def on_step(done: int, total: int) -> None:
+            self._stop_if_late(self.clock() - started, done, total)
+            if is_cancelled():
+                raise GenerationCancelledError(f"the client left after {done} of {total} denoising steps")
+
+        frames = sample(self.model, [request.prompt], [seed], steps, on_step)[0]
+        video = encode_mp4(frames, self.model.config.frame_rate)
+        return Result(video=video, metadata=self._metadata(request.prompt, seed, steps, self.clock() - started))
+
+    def _stop_if_late(self, seconds: float, done: int, total: int) -> None:
+        if seconds > self.settings.timeout_seconds:
+            raise GenerationTimeoutError(
+                f"the generation took {seconds:.1f} s for {done} of {total} denoising steps, the release allows"
+                f" {self.settings.timeout_seconds} s; ask for fewer STEPS, or raise spec.serving.timeoutSeconds"
+            )
+
+    def _metadata(self, prompt: str, seed: int, steps: int, seconds: float) -> Metadata:
+        return Metadata(
+            release=self.settings.release,
+            model=self.manifest.model,
+            bundle_digest=self.settings.bundle_digest,
+            prompt=prompt,
+            seed=seed,
+            steps=steps,
+            frames=self.model.config.frames,
+            frame_rate=self.model.config.frame_rate,
+            resolution=self.model.config.resolution,
+            seconds=round(seconds, 3),
+        )

@@ -1,0 +1,163 @@
+"""The alerts, evaluated by Prometheus' own test tool."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHART = Path(__file__).parents[2] / "charts/videogen"
+Render = Callable[[dict[str, Any]], list[dict[str, Any]]]
+
+RELEASE = 'namespace="models", service="standard", release="r2"'
+LIMIT = f'videogen_release_check_maximum{{{RELEASE}, check="latency", metric="LatencyP95Seconds"}}'
+ERROR_LIMIT = f'videogen_release_check_maximum{{{RELEASE}, check="errors", metric="ErrorRatio"}}'
+LEADER, RESYNC = ('videogen_leader{job="operator", instance="a"}', 'videogen_resync_age_seconds{job="operator", instance="a"}')
+STEP = 'videogen_training_metric{namespace="models", run="run", phase="train", metric="step"}'
+TRAINING = 'videogen_training_run{namespace="models", run="run", reason="Training"}'
+
+
+def promtool(*arguments: str) -> None:
+    program = shutil.which("promtool")
+    assert program, "no promtool: install Debian's package prometheus, which the local cluster needs too"
+    result = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=30)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def latency(under_one: str, under_ten: str, outcome: str = "ok") -> dict[str, str]:
+    """Series of the request histogram: counters of requests that took at most 1 s and at most 10 s."""
+    bounds = {"1": under_one, "10": under_ten, "+Inf": under_ten}
+    return {
+        f'videogen_request_duration_seconds_bucket{{{RELEASE}, outcome="{outcome}", le="{le}"}}': counts for le, counts in bounds.items()
+    }
+
+
+def requests(good: str, bad: str) -> dict[str, str]:
+    name = "videogen_requests_total"
+    return {f'{name}{{{RELEASE}, outcome="ok"}}': good, f'{name}{{{RELEASE}, outcome="error"}}': bad}
+
+
+LATENCY, ERRORS, DEAF, STALLED = (
+    "VideogenReleaseLatencyHigh",
+    "VideogenReleaseErrorsHigh",
+    "VideogenOperatorDeaf",
+    "VideogenTrainingStalled",
+)
+NAMED = {"namespace": "models", "release": "r2", "videogen_action": "rollback"}
+
+# what is so: (series, alert, time, labels of the firing alert, or None if it must be silent)
+ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
+    "a release slower than its limit fires": (latency("0+0x60", "0+5x60") | {LIMIT: "2x60"}, LATENCY, "2m", NAMED),
+    "a fast release does not": (latency("0+5x60", "0+5x60") | {LIMIT: "2x60"}, LATENCY, "2m", None),
+    "a release without a latency check does not": (latency("0+0x60", "0+5x60") | {ERROR_LIMIT: "0.1x60"}, LATENCY, "2m", None),
+    "a release without requests does not": (latency("7x60", "9x60") | {LIMIT: "2x60"}, LATENCY, "2m", None),
+    "another namespace's limit does not count": (
+        latency("0+0x60", "0+5x60") | {LIMIT.replace("models", "other"): "2x60"},
+        LATENCY,
+        "2m",
+        None,
+    ),
+    "requests that the client got wrong do not count": (
+        latency("0+5x60", "0+5x60", "invalid") | latency("0+0x60", "0+5x60") | {LIMIT: "2x60"},
+        LATENCY,
+        "2m",
+        NAMED,
+    ),
+    "a slow release fires also while two operators export its limit": (
+        latency("0+0x60", "0+5x60") | {LIMIT.replace("}", ', instance="a"}'): "2x60", LIMIT.replace("}", ', instance="b"}'): "2x60"},
+        LATENCY,
+        "2m",
+        NAMED,
+    ),
+    "of two latency checks the stricter one counts": (
+        latency("0+0x60", "0+5x60") | {LIMIT: "2x60", LIMIT.replace('"latency"', '"loose"'): "100x60"},
+        LATENCY,
+        "2m",
+        NAMED,
+    ),
+    "a release that fails too often fires": (requests("0+9x60", "0+1x60") | {ERROR_LIMIT: "0.05x60"}, ERRORS, "2m", NAMED),
+    "one within its error limit does not": (requests("0+99x60", "0+1x60") | {ERROR_LIMIT: "0.05x60"}, ERRORS, "2m", None),
+    "one that has no requests any more does not": (requests("3x60", "3x60") | {ERROR_LIMIT: "0.05x60"}, ERRORS, "2m", None),
+    "an operator that leads and lists is not deaf": ({LEADER: "1x200", RESYNC: "30x200"}, DEAF, "10m", None),
+    "one that leads but has not listed for long is": ({LEADER: "1x200", RESYNC: "0+5x200"}, DEAF, "10m", {}),
+    "a standby that does not list is not, while another leads": (
+        {LEADER: "0x200", RESYNC: "0+5x200", LEADER.replace('"a"', '"b"'): "1x200", RESYNC.replace('"a"', '"b"'): "9x200"},
+        DEAF,
+        "10m",
+        None,
+    ),
+    "no operator at all is deaf": ({"up": "1x200"}, DEAF, "10m", {}),
+    "training that steps is not stalled": ({STEP: "0+1x400", TRAINING: "1x400"}, STALLED, "25m", None),
+    "training whose step stands still is": ({STEP: "7x400", TRAINING: "1x400"}, STALLED, "25m", {"namespace": "models"}),
+    "training that has just begun is not": ({STEP: "_x250 7x60", TRAINING: "1x400"}, STALLED, "25m", None),
+    "a run that is evaluating is not": ({STEP: "7x400", TRAINING: "0x400"}, STALLED, "25m", None),
+}
+
+
+def alert_test(series: dict[str, str], alert: str, at: str, labels: dict[str, str] | None) -> dict[str, Any]:
+    return {
+        "interval": "5s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f'count by (namespace, release, videogen_action) (ALERTS{{alertname="{alert}", alertstate="firing"}})',
+                "eval_time": at,
+                "exp_samples": [{"labels": _series(labels), "value": 1}] if labels is not None else [],
+            }
+        ],
+    }
+
+
+def _series(labels: dict[str, str]) -> str:
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
+
+
+def check(rules: Path, test: dict[str, Any], folder: Path) -> None:
+    file = folder / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(rules)], "evaluation_interval": "5s", "tests": [test]}))
+    promtool("test", "rules", str(file))
+
+
+@pytest.mark.parametrize(("series", "alert", "at", "labels"), ROWS.values(), ids=ROWS.keys())
+def test_so_is_it_that(tmp_path: Path, series: dict[str, str], alert: str, at: str, labels: dict[str, str] | None) -> None:
+    check(CHART / "files/rules.yaml", alert_test(series, alert, at, labels), tmp_path)
+
+
+def groups(render: Render, **values: Any) -> dict[str, Any]:
+    objects = render({"prometheusRule": {"enabled": True}, "alerts": values})
+    return dict(next(item for item in objects if item["kind"] == "PrometheusRule")["spec"])
+
+
+def test_by_default_the_prometheus_rule_is_the_file(render: Render) -> None:
+    assert groups(render) == yaml.safe_load((CHART / "files/rules.yaml").read_text())
+
+
+def test_values_change_windows_intervals_fors_and_labels(render: Render, tmp_path: Path) -> None:
+    changed = groups(render, window="15s", interval="2s", rollbackFor="4s", pageFor="1m", labels={"team": "video"})
+    rollback, health = changed["groups"]
+    assert {group["interval"] for group in changed["groups"]} == {"2s"}
+    assert all("[15s]" in rule["expr"] and "[1m]" not in rule["expr"] for rule in rollback["rules"])
+    assert {rule["for"] for rule in rollback["rules"]} == {"4s"}
+    assert {rule["for"] for rule in health["rules"]} == {"1m"}
+    assert all(rule["labels"]["team"] == "video" for rule in rollback["rules"] + health["rules"])
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(changed))
+    promtool("check", "rules", str(tmp_path / "rules.yaml"))
+
+
+def test_the_config_map_has_the_same_rules(render: Render, tmp_path: Path) -> None:
+    objects = render({"prometheusRule": {"enabled": True}, "alerts": {"configMap": True, "window": "30s"}})
+    config = next(item for item in objects if item["kind"] == "ConfigMap")
+    rule = next(item for item in objects if item["kind"] == "PrometheusRule")
+    (tmp_path / "rules.yaml").write_text(config["data"]["videogen.rules.yaml"])
+    assert yaml.safe_load(config["data"]["videogen.rules.yaml"]) == rule["spec"]
+    promtool("check", "rules", str(tmp_path / "rules.yaml"))
+
+
+def test_rollback_alerts_do_not_wait_and_name_the_release(render: Render) -> None:
+    for rule in groups(render)["groups"][0]["rules"]:
+        assert "for" not in rule
+        assert rule["labels"]["videogen_action"] == "rollback"
+        assert "by (namespace, service, release" in rule["expr"]

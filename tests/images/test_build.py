@@ -1,0 +1,147 @@
+"""Tags that follow the contents, commands for both engines, and what every Dockerfile must keep to."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("images_build", ROOT / "images" / "build.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+build = load()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A repository with one image of each kind."""
+    for image in build.IMAGES.values():
+        for name in (image.dockerfile, *image.inputs):
+            path = tmp_path / name
+            if (ROOT / name).is_dir():
+                path /= "code.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{name}\n")
+    return tmp_path
+
+
+def references(tree: Path) -> dict[str, str]:
+    return {name: build.reference(name, "base:1", tree) for name in build.IMAGES}
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "nothing": (lambda tree: tree, set()),
+    "the API": (lambda tree: (tree / "crds/code.py").write_text("x"), {"trainer", "serving", "operator"}),
+    "the models": (lambda tree: (tree / "models/new.py").write_text(""), {"trainer", "serving"}),
+    "the operator": (lambda tree: (tree / "operator/code.py").unlink(), {"operator"}),
+    "a file's name": (lambda tree: (tree / "trainer-image/code.py").rename(tree / "trainer-image/other.py"), {"trainer"}),
+    "a file's mode": (lambda tree: (tree / "serving-image/code.py").chmod(0o755), {"serving"}),
+    "torch's lock": (lambda tree: (tree / "requirements/torch.lock").write_text("x"), {"torch", "trainer", "serving"}),
+    "Triton's lock": (lambda tree: (tree / "requirements/serving.lock").write_text("x"), {"serving"}),
+    "a Dockerfile": (lambda tree: (tree / "Dockerfile").write_text("x"), {"operator"}),
+    "the tests": (lambda tree: (tree / "tests").mkdir(), set()),
+    "what Python leaves behind": (lambda tree: leave(tree / "crds/__pycache__/code.pyc"), set()),
+    "what setuptools leaves behind": (lambda tree: leave(tree / "crds/src/videogen_api.egg-info/PKG-INFO"), set()),
+}
+
+
+def leave(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+
+
+@pytest.mark.parametrize("change, expected", CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_gives_new_tags_to_the_images_that_have_it(tree: Path, change: Callable[[Path], object], expected: set[str]) -> None:
+    before = references(tree)
+    change(tree)
+    after = references(tree)
+    assert {name for name in before if before[name] != after[name]} == expected
+
+
+def test_another_base_image_gives_new_tags_to_all(tree: Path) -> None:
+    assert all(build.reference(name, "base:2", tree) != reference for name, reference in references(tree).items())
+
+
+def test_docker_is_taken_where_its_daemon_answers() -> None:
+    assert build.detect_engine(lambda _: True) == "docker"
+    assert build.detect_engine(lambda command: command[0] == "buildah") == "buildah"
+    with pytest.raises(build.BuildError, match="neither does a docker daemon answer nor is buildah installed; install one of them"):
+        build.detect_engine(lambda _: False)
+
+
+def test_the_torch_layer_uses_the_machines_package_cache_and_index() -> None:
+    environment = {"HOME": "/home/anna", "PIP_INDEX_URL": "https://index", "SECRET": "s"}
+    command = " ".join(build.build_command("buildah", "torch", "torch:1", "base:1", environment))
+    assert "--volume /home/anna/.cache/uv:/var/cache/uv" in command
+    assert "--build-arg BASE_IMAGE=base:1 --build-arg PIP_INDEX_URL=https://index" in command
+    assert command.endswith("--file images/torch/Dockerfile --tag torch:1 .")
+    assert "SECRET" not in command
+
+
+def test_images_on_the_torch_layer_are_told_which() -> None:
+    command = build.build_command("docker", "serving", "serving:1", "torch:1", {})
+    assert command == [
+        "docker",
+        "build",
+        "--build-arg",
+        "TORCH_IMAGE=torch:1",
+        "--file",
+        "serving-image/Dockerfile",
+        "--tag",
+        "serving:1",
+        ".",
+    ]
+
+
+CACHES = {
+    "uv's own variable": ({"UV_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/c"),
+    "the desktop's variable": ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/uv"),
+    "the home folder": ({"HOME": "/h"}, "/h/.cache/uv"),
+}
+
+
+@pytest.mark.parametrize("environment, folder", CACHES.values(), ids=CACHES.keys())
+def test_where_the_package_cache_is(environment: dict[str, str], folder: str) -> None:
+    assert build.uv_cache(environment) == Path(folder)
+
+
+RUNNABLE = [image.dockerfile for name, image in build.IMAGES.items() if name != "torch"]
+
+
+@pytest.mark.parametrize("dockerfile", RUNNABLE)
+def test_a_container_starts_as_nobody_and_without_a_shell(dockerfile: str) -> None:
+    lines = (ROOT / dockerfile).read_text().splitlines()
+    assert "USER 65532:65532" in lines
+    assert [line for line in lines if re.match(r"(ENTRYPOINT|CMD) (?!\[)", line)] == []
+    assert sum(line.startswith("ENTRYPOINT [") for line in lines) == 1
+
+
+@pytest.mark.parametrize("name", build.IMAGES)
+def test_all_that_goes_into_an_image_is_in_the_build_context(name: str) -> None:
+    sent = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / build.IMAGES[name].dockerfile).read_text(), re.MULTILINE)
+    sources = [source for line in copied for source in line.split()]
+    assert {source.split("/")[0] for source in sources} <= sent
+    inputs = build.IMAGES[name].inputs
+    assert all(any(source == each or source.startswith(f"{each}/") for each in inputs) for source in sources)
+
+
+@pytest.mark.parametrize("name", build.IMAGES)
+def test_everything_installed_is_pinned_by_hash(name: str) -> None:
+    for lock in (each for each in build.IMAGES[name].inputs if each.endswith(".lock")):
+        pins = re.findall(r"^[a-z0-9][^\s]*==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", (ROOT / lock).read_text(), re.MULTILINE)
+        assert len(pins) == len(re.findall(r"^[a-z0-9].*$", (ROOT / lock).read_text(), re.MULTILINE)) > 0

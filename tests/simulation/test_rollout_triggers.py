@@ -1,0 +1,169 @@
+"""Every trigger of a rollback in every state of a rollout: what happens, as a golden transcript, and at once."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+
+import pytest
+
+from videogen_testing.releases import a_release, an_alert, name_of
+from videogen_testing.service_simulation import Crashed, Simulation
+
+ROLLOUT = {
+    "steps": [
+        {"weightPercent": 10, "minimumRequests": 50, "minimumSeconds": 20},
+        {"weightPercent": 50, "minimumRequests": 200, "minimumSeconds": 20},
+    ],
+    "checks": [
+        {"name": "latency", "metric": "LatencyP95Seconds", "maximum": "10", "maximumRatioToStable": "1.5", "windowSeconds": 20},
+        {"name": "errors", "metric": "ErrorRatio", "maximum": "0.05", "windowSeconds": 20},
+    ],
+    "checkIntervalSeconds": 5,
+}
+ROLLBACK = {"windowSeconds": 100}
+SERVING = {"startDeadlineSeconds": 40}
+OLD, NEW = "1.0.0", "1.1.0"
+
+
+def two_releases(seed: int | None = None) -> Simulation:
+    """1.0.0 is stable, and 1.1.0 was just made."""
+    simulation = Simulation(a_release(OLD, rollout=ROLLOUT, rollback=ROLLBACK, serving=SERVING), seed=seed)
+    simulation.until(OLD, "Stable")
+    simulation.tick(5)
+    simulation.put(a_release(NEW, at=simulation.now, rollout=ROLLOUT, rollback=ROLLBACK, serving=SERVING))
+    return simulation
+
+
+@cache
+def prepared(state: Callable[[Simulation], None], seed: int | None = None) -> Simulation:
+    simulation = two_releases(seed)
+    state(simulation)
+    return simulation
+
+
+def at(state: Callable[[Simulation], None], seed: int | None = None) -> Simulation:
+    """A simulation that has come to a state, for this test alone."""
+    return deepcopy(prepared(state, seed))
+
+
+def starting(simulation: Simulation) -> None:
+    simulation.until(NEW, "Starting")
+
+
+def first_step(simulation: Simulation) -> None:
+    simulation.until(NEW, "Canary")
+    simulation.tick()
+
+
+def second_step(simulation: Simulation) -> None:
+    simulation.until(NEW, "Canary")
+    while simulation.weights()[NEW] < 50:
+        simulation.tick()
+
+
+def held(simulation: Simulation) -> None:
+    first_step(simulation)
+    simulation.request(NEW, "hold@1")
+    simulation.until(NEW, "Held")
+
+
+def stable_in_window(simulation: Simulation) -> None:
+    simulation.until(NEW, "Stable")
+    simulation.tick(4)
+
+
+def stable_after_window(simulation: Simulation) -> None:
+    simulation.until(OLD, "Superseded")
+    simulation.tick(8)
+
+
+def check(simulation: Simulation) -> None:
+    simulation.say(f"{NEW} becomes slow")
+    simulation.latency[NEW] = 25.0
+
+
+def alert(simulation: Simulation) -> None:
+    simulation.say(f"an alert names {NEW}")
+    simulation.alerts.append(an_alert(name_of(NEW), at=simulation.now))
+
+
+def abort(simulation: Simulation) -> None:
+    simulation.request(NEW, "abort@7")
+
+
+def pods(simulation: Simulation) -> None:
+    simulation.say(f"{NEW} loses its pods")
+    simulation.broken.add(NEW)
+
+
+STATES = [starting, first_step, second_step, held, stable_in_window, stable_after_window]
+TRIGGERS = [check, alert, abort, pods]
+ROLLS_BACK = {first_step, second_step, held, stable_in_window}  # in the others there is no traffic, or nobody to give it to
+ENDS = {(trigger, state) for trigger in TRIGGERS for state in ROLLS_BACK} | {(abort, starting), (check, starting)}
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.__name__)
+def test_transcript(
+    trigger: Callable[[Simulation], None], state: Callable[[Simulation], None], golden: Callable[[str, list[str]], None]
+) -> None:
+    simulation = at(state)
+    simulation.transcript.clear()
+    simulation.transcript += simulation.table()
+    trigger(simulation)
+    simulation.tick(15)
+    answers = [f"answer to the alert: {answer}" for answer in simulation.answers.values()]
+    golden(f"rollout_{trigger.__name__}_{state.__name__}", [*simulation.transcript, *answers, *simulation.table()])
+    assert (simulation.state(NEW) == "RolledBack") == ((trigger, state) in ENDS)
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state in ROLLS_BACK], ids=lambda state: state.__name__)
+@pytest.mark.parametrize("trigger", [alert, abort], ids=lambda trigger: trigger.__name__)
+def test_a_rollback_takes_one_pass_and_its_route_comes_first(
+    trigger: Callable[[Simulation], None], state: Callable[[Simulation], None]
+) -> None:
+    simulation = at(state)
+    simulation.settle()
+    trigger(simulation)
+    simulation.writes_until_crash = 1  # only the first write of the pass is carried out
+    with pytest.raises(Crashed):
+        simulation.pass_once()
+    assert simulation.weights()[OLD] == 100
+    assert simulation.weights().get(NEW, 0) == 0
+
+
+@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.__name__)
+def test_an_operator_that_dies_after_any_write_ends_in_the_same_state(
+    trigger: Callable[[Simulation], None], state: Callable[[Simulation], None], writes: int
+) -> None:
+    """An alert is delivered once more only while it is unanswered, as Alertmanager does after a broken connection."""
+    ends = []
+    for crash in (None, writes):
+        simulation = at(state)
+        trigger(simulation)
+        simulation.writes_until_crash = crash
+        try:
+            simulation.tick(3)
+        except Crashed:
+            simulation.writes_until_crash = None
+            if simulation.weights().get(NEW, 0) == 0:
+                simulation.alerts.clear()  # even if it is never delivered again
+            simulation.settle()
+        simulation.writes_until_crash = None
+        simulation.tick(15)
+        ends.append({version: (simulation.state(version), simulation.weights().get(version, 0)) for version in (OLD, NEW)})
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.__name__)
+def test_invariants_hold_in_any_order_of_events(
+    trigger: Callable[[Simulation], None], state: Callable[[Simulation], None], seed: int
+) -> None:
+    simulation = at(state, seed)
+    trigger(simulation)
+    simulation.tick(15)
+    assert (simulation.state(NEW) == "RolledBack") == ((trigger, state) in ENDS)

@@ -1,0 +1,203 @@
+"""A real control plane for tests: etcd, kube-apiserver and kube-controller-manager on free loopback ports, without nodes.
+
+Tests play what is absent: they create the pods that training-operator would create and write what a kubelet would.
+"""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[3]
+BINARIES = ROOT / ".localcluster" / "bin"
+TOKEN = "test-administrator"
+CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller"
+
+
+class Refused(Exception):
+    """The API server's answer was an error."""
+
+    def __init__(self, code: int, body: str) -> None:
+        super().__init__(f"{code}: {body[:600]}")
+        self.code = code
+
+
+class Api:
+    """A few verbs of the Kubernetes API, as an administrator. Paths as in the API reference."""
+
+    def __init__(self, url: str, ca: Path) -> None:
+        self.url = url
+        self._context = ssl.create_default_context(cafile=str(ca))
+
+    def request(self, verb: str, path: str, body: object = None, content: str = "application/json", token: str = TOKEN) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": content}
+        request = urllib.request.Request(self.url + path, data=data, headers=headers, method=verb)
+        try:
+            with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise Refused(error.code, error.read().decode(errors="replace")) from None
+
+    def get(self, path: str) -> Any:
+        return self.request("GET", path)
+
+    def find(self, path: str) -> Any:
+        """The object, or None."""
+        try:
+            return self.get(path)
+        except Refused as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def items(self, path: str) -> list[Any]:
+        found: list[Any] = self.get(path)["items"]
+        return found
+
+    def create(self, path: str, manifest: Mapping[str, Any]) -> Any:
+        return self.request("POST", path, manifest)
+
+    def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
+        return self.request("PATCH", path, patch, "application/merge-patch+json")
+
+    def apply(self, path: str, manifest: Mapping[str, Any]) -> Any:
+        return self.request("PATCH", f"{path}?fieldManager=test&force=true", manifest, "application/apply-patch+yaml")
+
+    def delete(self, path: str) -> None:
+        self.request("DELETE", path)
+
+
+class ControlPlane:
+    """Started processes and how to reach them."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+        self.url = f"https://127.0.0.1:{port}"
+        self.ca = folder / "certificates" / "apiserver.crt"
+        self.kubeconfig = self.write_kubeconfig("kubeconfig", self.url)
+
+    @property
+    def api(self) -> Api:
+        return Api(self.url, self.ca)
+
+    def write_kubeconfig(self, name: str, server: str, token: str = TOKEN) -> Path:
+        """A kubeconfig for this server, or for a proxy in front of it."""
+        cluster = {"server": server} | ({"certificate-authority": str(self.ca)} if server.startswith("https") else {})
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "current-context": "test",
+        }
+        path = self.folder / name
+        path.write_text(json.dumps(config))
+        return path
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(ask: Callable[[], T], seconds: float = 20.0, every: float = 0.05) -> T:
+    """The first true answer. AssertionError with the last answer after so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if answer or time.monotonic() > end:
+            assert answer, f"not within {seconds} s; the last answer was {answer!r}"
+            return answer
+        time.sleep(every)
+
+
+@contextmanager
+def process(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process in its own group, ended with the block."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+    try:
+        yield child
+    finally:
+        end(child)
+
+
+def end(child: "subprocess.Popen[bytes]", with_signal: int = signal.SIGTERM) -> int:
+    """Signal a child's group and wait; SIGKILL after 10 s."""
+    if child.poll() is None:
+        os.killpg(child.pid, with_signal)
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait(10)
+    return child.returncode
+
+
+@contextmanager
+def control_plane(folder: Path) -> Iterator[ControlPlane]:
+    """etcd, API server and controller manager; ready when the block begins."""
+    missing = [name for name in ("etcd", "kube-apiserver", "kube-controller-manager") if not (BINARIES / name).exists()]
+    assert not missing, f"{BINARIES} lacks {', '.join(missing)}; build them with: python -m localcluster build"
+    etcd, peer, port = free_port(), free_port(), free_port()
+    key = folder / "service-account.key"
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    (folder / "tokens.csv").write_text(f'{TOKEN},administrator,administrator,"system:masters"\n')
+    with (
+        process(_etcd(folder, etcd, peer), folder / "etcd.log"),
+        process(_apiserver(folder, key, etcd, port), folder / "apiserver.log"),
+    ):
+        plane = ControlPlane(folder, port)
+        eventually(lambda: plane.ca.exists() and _is_ready(plane), 60)
+        with process(_controller_manager(plane, key), folder / "controller-manager.log"):
+            eventually(lambda: plane.api.find("/api/v1/namespaces/default/serviceaccounts/default"), 30)
+            yield plane
+
+
+def _etcd(folder: Path, port: int, peer: int) -> list[str]:
+    client, peers = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
+    return [
+        str(BINARIES / "etcd"), f"--data-dir={folder / 'etcd'}", f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}",
+        "--unsafe-no-fsync", "--log-level=warn",
+    ]  # fmt: skip
+
+
+def _apiserver(folder: Path, key: Path, etcd: int, port: int) -> list[str]:
+    return [
+        str(BINARIES / "kube-apiserver"), f"--etcd-servers=http://127.0.0.1:{etcd}", f"--cert-dir={folder / 'certificates'}",
+        "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={port}",
+        "--authorization-mode=RBAC", f"--token-auth-file={folder / 'tokens.csv'}",
+        "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={key}",
+        f"--service-account-signing-key-file={key}", "--service-cluster-ip-range=10.97.0.0/16", "--profiling=false",
+    ]  # fmt: skip
+
+
+def _controller_manager(plane: ControlPlane, key: Path) -> list[str]:
+    return [
+        str(BINARIES / "kube-controller-manager"), f"--kubeconfig={plane.kubeconfig}", f"--controllers={CONTROLLERS}",
+        f"--service-account-private-key-file={key}", "--leader-elect=false", "--secure-port=0",
+        "--concurrent-gc-syncs=4", "--concurrent-namespace-syncs=2",
+    ]  # fmt: skip
+
+
+def _is_ready(plane: ControlPlane) -> bool:
+    try:
+        return bool(plane.api.get("/api/v1/namespaces/default"))
+    except (OSError, Refused):
+        return False

@@ -1,0 +1,93 @@
+"""TrainingRuns for tests, and the parts of training-operator and kubelet that tests play."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from videogen_api.job import ArtifactReference, Report
+from videogen_api.meta import API_VERSION
+from videogen_testing.control_plane import Api
+
+RUNS = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns"
+JOBS = "/apis/kubeflow.org/v1/namespaces/{}/pytorchjobs"
+DIGEST = "sha256:" + "a" * 64
+
+TRAIN: dict[str, Any] = {"name": "train", "task": "Train", "data": [{"dataset": "clips", "version": "1"}]}
+EVALUATE: dict[str, Any] = {
+    "name": "validate",
+    "task": "Evaluate",
+    "data": [{"dataset": "clips", "version": "1", "split": "HeldOut"}],
+    "gates": [{"metric": "FVD", "operator": "LessThan", "threshold": "200"}],
+}
+RELEASE: dict[str, Any] = {"name": "release", "task": "Release", "release": {"service": "standard"}}
+
+
+def a_run(name: str = "run", namespace: str = "models", phases: list[dict[str, Any]] | None = None, **spec: Any) -> dict[str, Any]:
+    """A valid TrainingRun: one Train phase of one worker, unless told otherwise."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "TrainingRun",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {"type": "videofusion", "version": "1.0.0"},
+            "storage": {"claimName": "models"},
+            "recipe": {"architecture": "Tiny", "resolution": {"height": 16, "width": 16}, "globalBatchSize": 4, "steps": 100},
+            "phases": phases or [TRAIN],
+        }
+        | spec,
+    }
+
+
+def a_claim(name: str = "models") -> dict[str, Any]:
+    """A persistent volume claim."""
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def trained(last_step: int = 100, digest: str = DIGEST) -> Report:
+    """The report of a successful Train phase."""
+    path = f"bundles/pib-videogen-videofusion-v1.0.0-base/{digest.removeprefix('sha256:')}"
+    return Report(last_step=last_step, artifact=ArtifactReference(path=path, digest=digest))
+
+
+def pods_of(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pods that training-operator makes of a PyTorchJob."""
+    owner = {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "controller": True} | {
+        "name": job["metadata"]["name"],
+        "uid": job["metadata"]["uid"],
+    }
+    pods = []
+    for role, replica in job["spec"]["pytorchReplicaSpecs"].items():
+        for index in range(replica["replicas"]):
+            template = replica["template"]
+            name = f"{job['metadata']['name']}-{role.lower()}-{index}"
+            metadata = {"name": name, "labels": template["metadata"]["labels"], "ownerReferences": [owner]}
+            pods.append({"metadata": metadata, "spec": template["spec"] | {"restartPolicy": "Never"}})
+    return pods
+
+
+def running() -> dict[str, Any]:
+    """Status of a pod whose trainer runs."""
+    state = {"running": {"startedAt": "2026-11-01T00:00:00Z"}}
+    return {"phase": "Running", "containerStatuses": [_container(state)]}
+
+
+def ended(code: int, message: str = "", reason: str = "") -> dict[str, Any]:
+    """Status of a pod whose trainer has ended."""
+    state = {"exitCode": code, "message": message, "reason": reason or ("Completed" if code == 0 else "Error")}
+    times = {"startedAt": "2026-11-01T00:00:00Z", "finishedAt": "2026-11-01T00:01:00Z"}
+    return {"phase": "Failed" if code else "Succeeded", "containerStatuses": [_container({"terminated": state | times})]}
+
+
+def _container(state: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "pytorch", "image": "trainer", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+
+
+def play(api: Api, namespace: str, job: Mapping[str, Any], status: Mapping[str, Any]) -> list[str]:
+    """Create a job's pods where they are absent, and give all of them this status. Returns their names."""
+    pods = pods_of(job)
+    for pod in pods:
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        if api.find(f"{path}/{pod['metadata']['name']}") is None:
+            api.create(path, pod)
+        api.merge(f"{path}/{pod['metadata']['name']}/status", {"status": status})
+    return [pod["metadata"]["name"] for pod in pods]

@@ -1,0 +1,316 @@
+"""A service in a closed loop: the real plan, driven against small pure stand-ins for everybody else in the cluster.
+
+The stand-ins play kubelet and Deployment controller (pods become ready after some ticks), the gateway's controller (takes
+over the route), users (requests, split by the route's weights over ready pods) and Prometheus (answers the very PromQL
+that the operator asks, from the requests that were answered). Invariants are checked after every pass. `transcript` tells
+what happened, to be compared with a golden file.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from videogen_api.meta import ANNOTATION_REQUEST
+from videogen_api.model_release import ModelReleaseStatus
+from videogen_operator.kinds.model_release import MODEL_RELEASE
+from videogen_operator.kinds.model_release.observed import route_weights
+from videogen_operator.kinds.model_release.quarantine import ANNOTATION
+from videogen_operator.plan import Failure, Inputs, Key, Manifest, Plan, Query, Unavailable
+from videogen_testing.releases import NAMESPACE, SERVICE, SETTINGS, START, a_claim, a_gateway, a_node, name_of
+
+TICK = timedelta(seconds=5)
+KEY = Key("ModelRelease", NAMESPACE, SERVICE)
+CANDIDATES = {"Starting", "Canary", "Held"}
+
+
+class Crashed(Exception):
+    """The operator died after one of its writes."""
+
+
+class Simulation:
+    """One service. All behaviour of the surroundings is in public attributes, which a test may change at any time."""
+
+    def __init__(self, *releases: Manifest, seed: int | None = None) -> None:
+        self.now = START
+        self.objects: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.ready_after = 2  # ticks until a new Deployment's pods are ready
+        self.broken: set[str] = set()  # versions whose pods are not ready, whatever happens
+        self.ready_limit: dict[str, int] = {}  # pods of a version that become ready at most
+        self.latency: dict[str, float] = defaultdict(lambda: 2.0)  # P95 seconds by version
+        self.errors: dict[str, float] = defaultdict(float)  # error ratio by version
+        self.requests_per_tick = 100
+        self.prometheus = True
+        self.gateway = True
+        self.alerts: list[Manifest] = []
+        self.answers: dict[str, str] = {}
+        self.transcript: list[str] = []
+        self.writes_until_crash: int | None = None
+        self.writes = 0
+        self.refused: dict[str, Failure] = {}  # by kind: what the API server refuses
+        self.served: list[tuple[Any, str, int]] = []  # time, version, requests
+        self._random = random.Random(seed) if seed is not None else None
+        self._version = 10
+        self._age: dict[str, int] = defaultdict(int)
+        for item in (a_claim(), a_gateway(), a_node(), *releases):
+            self.put(item)
+
+    # plan.World -------------------------------------------------------------------------------------------------
+
+    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        return self.objects.get((kind, namespace, name))
+
+    def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> tuple[Manifest, ...]:
+        found = (item for (of, where, _), item in sorted(self.objects.items()) if of == kind and namespace in {None, where})
+        wanted = dict(labels or {})
+        return tuple(item for item in found if wanted.items() <= (item["metadata"].get("labels") or {}).items())
+
+    # What a person does -----------------------------------------------------------------------------------------
+
+    def put(self, item: Manifest) -> None:
+        metadata = item["metadata"]
+        self.objects[item["kind"], metadata.get("namespace", ""), metadata["name"]] = self._stamped(deepcopy(dict(item)))
+
+    def drop(self, kind: str, name: str, namespace: str = NAMESPACE) -> None:
+        """Delete something that has no children."""
+        del self.objects[kind, namespace, name]
+
+    def remove(self, version: str) -> None:
+        """Delete a release; its children go with it."""
+        uid = self.objects["ModelRelease", NAMESPACE, name_of(version)]["metadata"]["uid"]
+        for key, item in list(self.objects.items()):
+            owners = item["metadata"].get("ownerReferences") or []
+            if item["metadata"].get("uid") == uid or [owner["uid"] for owner in owners] == [uid]:
+                del self.objects[key]
+
+    def request(self, version: str, token: str) -> None:
+        release = self.objects["ModelRelease", NAMESPACE, name_of(version)]
+        release["metadata"].setdefault("annotations", {})[ANNOTATION_REQUEST] = token
+        self._stamped(release)
+        self.say(f"a person asks {version} for {token}")
+
+    # The loop ---------------------------------------------------------------------------------------------------
+
+    def tick(self, count: int = 1) -> None:
+        """Time goes on; everybody acts once, in default or in random order, and the operator until it is quiet."""
+        for _ in range(count):
+            self.now += TICK
+            actors = [self._run_deployments, self._run_gateway, self._run_users, self.settle]
+            if self._random:
+                self._random.shuffle(actors)
+            for act in actors:
+                act()
+
+    def until(self, version: str, state: str, limit: int = 400) -> None:
+        """Tick until a release is in a state."""
+        for _ in range(limit):
+            if self.state(version) == state:
+                return
+            self.tick()
+        raise AssertionError(f"{version} is {self.state(version)} after {limit} ticks, not {state}\n" + "\n".join(self.transcript[-20:]))
+
+    def settle(self) -> None:
+        """Passes until one changes nothing."""
+        for _ in range(30):
+            if not self.pass_once():
+                return
+        raise AssertionError("the operator does not come to rest\n" + "\n".join(self.transcript[-30:]))
+
+    def pass_once(self) -> bool:
+        """One pass of the shell; True if it has written something."""
+        observed = MODEL_RELEASE.observe(self, KEY)
+        if observed is None:
+            return False
+        inputs = Inputs(
+            now=self.now,
+            measurements={query.name: self._answer(query) for query in MODEL_RELEASE.queries(observed, self.now)},
+            alerts=tuple(alert for alert in self.alerts if alert["fingerprint"] not in self.answers),
+            settings=SETTINGS,
+        )
+        steps = {version: self.step(version) for version in self.releases()}
+        plan = MODEL_RELEASE.plan(observed, inputs)
+        changed, failures = self._write(plan)
+        if failures:
+            plan = MODEL_RELEASE.plan(observed, replace(inputs, failures=failures))
+        for write in plan.statuses:
+            changed |= self._write_status(write.object, write.status)
+        for note in plan.notes:
+            self.say(f"{version_of(note.object['metadata']['name'])}: {note.reason}: {note.message}")
+        if not failures:
+            self.answers.update(plan.answers)
+        self.check()
+        raised = [version for version, step in steps.items() if self.step(version) > step]
+        assert self.prometheus or not raised, f"{raised} were raised without data"
+        return changed
+
+    def _write(self, plan: Plan) -> tuple[bool, tuple[Failure, ...]]:
+        changed = False
+        for manifest in plan.apply:
+            if failure := self.refused.get(manifest["kind"]):
+                return changed, (failure,)
+            changed |= self._apply(manifest)
+        for ref in plan.delete:
+            item = self.objects.get((ref.kind, ref.namespace, ref.name))
+            if item and item["metadata"]["uid"] == ref.uid:
+                self._count_write()
+                del self.objects[ref.kind, ref.namespace, ref.name]
+                changed = True
+        return changed, ()
+
+    def _apply(self, manifest: Manifest) -> bool:
+        metadata = manifest["metadata"]
+        key = (manifest["kind"], metadata["namespace"], metadata["name"])
+        old = self.objects.get(key)
+        if old and old["spec"] == manifest["spec"] and metadata.items() <= old["metadata"].items():
+            return False
+        before = self.weights()
+        self._count_write()
+        own = {"uid": f"uid-{self._version}", "generation": 0} if old is None else old["metadata"]
+        generation = own["generation"] + (old is None or old["spec"] != manifest["spec"])
+        item = {**deepcopy(dict(manifest)), "metadata": {**own, **deepcopy(dict(metadata)), "generation": generation}}
+        self.objects[key] = self._stamped(item | ({"status": old["status"]} if old and "status" in old else {}))
+        if self.weights() != before:
+            self.say("weights: " + (", ".join(f"{version} {weight} %" for version, weight in self.weights().items()) or "none"))
+        return True
+
+    def _write_status(self, item: Manifest, status: Manifest) -> bool:
+        current = self.objects["ModelRelease", NAMESPACE, item["metadata"]["name"]]
+        ModelReleaseStatus.model_validate(status)
+        if current.get("status") == status:
+            return False
+        self._count_write()
+        current["status"] = deepcopy(dict(status))
+        self._stamped(current)
+        return True
+
+    def _count_write(self) -> None:
+        if self.writes_until_crash is not None:
+            if self.writes_until_crash == 0:
+                raise Crashed
+            self.writes_until_crash -= 1
+        self.writes += 1
+
+    def _stamped(self, item: dict[str, Any]) -> dict[str, Any]:
+        self._version += 1
+        item["metadata"]["resourceVersion"] = str(self._version)
+        return item
+
+    # Everybody else ---------------------------------------------------------------------------------------------
+
+    def _run_deployments(self) -> None:
+        for (kind, _, _), item in list(self.objects.items()):
+            if kind == "Deployment":
+                version = version_of(item["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"])
+                uid = item["metadata"]["uid"]
+                self._age[uid] += 1
+                ready = item["spec"]["replicas"] if self._age[uid] > self.ready_after and version not in self.broken else 0
+                status = {"readyReplicas": min(ready, self.ready_limit.get(version, ready)), "replicas": item["spec"]["replicas"]}
+                if item.get("status") != status:
+                    item["status"] = status
+                    self._stamped(item)
+
+    def _run_gateway(self) -> None:
+        route = self.objects.get(("HTTPRoute", NAMESPACE, SERVICE))
+        if route and self.gateway:
+            generation = route["metadata"]["generation"]
+            said = [{"type": kind, "status": "True", "observedGeneration": generation} for kind in ("Accepted", "ResolvedRefs")]
+            status = {"parents": [{"parentRef": route["spec"]["parentRefs"][0], "conditions": said}]}
+            if route.get("status") != status:
+                route["status"] = status
+                self._stamped(route)
+
+    def _run_users(self) -> None:
+        for version, weight in self.weights().items():
+            if weight and self.ready(version):
+                self.served.append((self.now, version, self.requests_per_tick * weight // 100))
+
+    def _answer(self, query: Query) -> float | Unavailable:
+        if not self.prometheus:
+            return Unavailable("Prometheus cannot be reached")
+        release, window = re.search(r'release="([^"]+)"', query.promql), re.search(r"\[(\d+)s\]", query.promql)
+        assert release and window and f'namespace="{NAMESPACE}"' in query.promql, query.promql
+        version = version_of(release[1])
+        since = self.now - timedelta(seconds=int(window[1]))
+        count = float(sum(requests for time, who, requests in self.served if who == version and time > since))
+        if query.promql.startswith("sum(increase(videogen_requests_total"):
+            return count
+        if not count:
+            return Unavailable("Prometheus has no data")
+        return self.latency[version] if "histogram_quantile(0.95" in query.promql else self.errors[version]
+
+    # What can be seen -------------------------------------------------------------------------------------------
+
+    def releases(self) -> dict[str, dict[str, Any]]:
+        return {version_of(name): item for (kind, _, name), item in sorted(self.objects.items()) if kind == "ModelRelease"}
+
+    def state(self, version: str) -> str:
+        rollout = (self.releases()[version].get("status") or {}).get("rollout") or {}
+        return str(rollout.get("state", "Pending"))
+
+    def step(self, version: str) -> int:
+        rollout = (self.releases()[version].get("status") or {}).get("rollout") or {}
+        return int(rollout.get("step", 0))
+
+    def status(self, version: str) -> dict[str, Any]:
+        status: dict[str, Any] = self.releases()[version]["status"]
+        return status
+
+    def condition(self, version: str, kind: str = "Ready") -> dict[str, Any]:
+        return next((c for c in self.status(version).get("conditions", []) if c["type"] == kind), {})
+
+    def weights(self) -> dict[str, int]:
+        return {version_of(name): weight for name, weight in route_weights(self.objects.get(("HTTPRoute", NAMESPACE, SERVICE))).items()}
+
+    def ready(self, version: str) -> int:
+        child = name_of(version).replace(".", "-")
+        return int(((self.objects.get(("Deployment", NAMESPACE, child)) or {}).get("status") or {}).get("readyReplicas", 0))
+
+    def say(self, words: str) -> None:
+        self.transcript.append(f"{(self.now - START).total_seconds():5.0f} s  {words}")
+
+    def table(self) -> Iterable[str]:
+        """One line a release, as `kubectl get` would say it."""
+        for version in self.releases():
+            ready, stalled = self.condition(version), self.condition(version, "Stalled").get("status") == "True"
+            mark = " stalled" if stalled else ""
+            traffic = f"{self.weights().get(version, 0):>3} %  {self.ready(version)} pods"
+            said = f"ready={ready['status']}{mark} {ready['reason']}: {ready['message']}"
+            yield f"{version}  {self.state(version):<10} {traffic}  {said}"
+
+    # What must always hold --------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """The invariants, after every pass."""
+        weights, states = self.weights(), {version: self.state(version) for version in self.releases()}
+        total = sum(weights.values())
+        assert total in {0, 100}, f"weights are {weights}"
+        if any(self.served) and states and any(self.ready(version) for version in states):
+            assert total == 100, f"nobody serves any more: {weights}, {states}"
+        for state in ("Stable", "Standby"):
+            assert sum(found == state for found in states.values()) <= 1, states
+        assert sum(found in CANDIDATES for found in states.values()) <= 1, states
+        self._check_weights(weights, states)
+
+    def _check_weights(self, weights: Mapping[str, int], states: Mapping[str, str]) -> None:
+        warm = {version for version, state in states.items() if state in CANDIDATES | {"Stable", "Standby"} and self.ready(version)}
+        route = self.objects.get(("HTTPRoute", NAMESPACE, SERVICE)) or {"metadata": {}}
+        quarantined = (route["metadata"].get("annotations") or {}).get(ANNOTATION, "")
+        for version, weight in weights.items():
+            if not weight:
+                continue
+            assert self.ready(version) or not warm, f"{version} takes {weight} % without a ready pod, and {warm} could"
+            assert states[version] not in {"RolledBack", "Failed", "Superseded", "Queued", "Gating", "Rejected"}, (version, states)
+            release = self.releases()[version]
+            if not release["status"]["rollout"]["retried"] and states[version] != "Stable":
+                assert release["spec"]["artifact"]["digest"] not in quarantined, f"{version} takes traffic in spite of the quarantine"
+
+
+def version_of(name: str) -> str:
+    """1.2.3 of pib-videogen-videofusion-v1.2.3-base."""
+    return name.removeprefix("pib-videogen-videofusion-v").removesuffix("-base")

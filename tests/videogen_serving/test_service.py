@@ -1,0 +1,101 @@
+"""Every request is answered once and counted once, under the outcome that it had; the metrics are read as Prometheus reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from videogen_models.video import decode_mp4
+from videogen_serving.metrics import RequestMetrics
+from videogen_serving.pipeline import Pipeline
+from videogen_serving.request import Outcome
+from videogen_serving.service import Failure, Service
+from videogen_serving.tensors import Tensor
+
+
+class Series:
+    def __init__(self, metric: Counter | Histogram) -> None:
+        self._metric = metric
+
+    def increment(self, value: float, /) -> None:
+        assert isinstance(self._metric, Counter)
+        self._metric.inc(value)
+
+    def observe(self, value: float, /) -> None:
+        assert isinstance(self._metric, Histogram)
+        self._metric.observe(value)
+
+
+class PrometheusMetrics:
+    """prometheus_client behind the interface that Triton's metrics have."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def counter(self, name: str, description: str, labels: Mapping[str, str]) -> Series:
+        if name not in self._counters:
+            self._counters[name] = Counter(name, description, list(labels), registry=self.registry)
+        return Series(self._counters[name].labels(**labels))
+
+    def histogram(self, name: str, description: str, labels: Mapping[str, str], bounds: Sequence[float]) -> Series:
+        if name not in self._histograms:
+            self._histograms[name] = Histogram(name, description, list(labels), buckets=bounds, registry=self.registry)
+        return Series(self._histograms[name].labels(**labels))
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, {"release": "r", **labels})
+
+
+def text(value: bytes) -> dict[str, Tensor]:
+    return {"PROMPT": np.array([value], dtype=np.object_)}
+
+
+OUTCOMES = {
+    "a good request": (text(b"a red square"), {}, False, Outcome.OK, ""),
+    "an empty prompt": (text(b""), {}, False, Outcome.INVALID, "PROMPT is empty; write 1 to 500 characters that describe the video"),
+    "a prompt that is no text": (text(b"\xff"), {}, False, Outcome.INVALID, "PROMPT is not UTF-8"),
+    "a client that has left": (text(b"x"), {}, True, Outcome.CANCELLED, "the client left after 0 of 3 denoising steps"),
+    "a generation that takes too long": (
+        text(b"x"),
+        {"clock": itertools.count(0, 99).__next__},
+        False,
+        Outcome.TIMEOUT,
+        "99.0 s for 0 of 3",
+    ),
+    "a mistake of ours": (text(b"x"), {"new_seed": lambda: 2**70}, False, Outcome.ERROR, "the generation failed: "),
+}
+
+
+@pytest.mark.parametrize("inputs, change, cancelled, outcome, message", OUTCOMES.values(), ids=OUTCOMES.keys())
+def test_outcomes(
+    pipeline: Pipeline, inputs: dict[str, Tensor], change: dict[str, Any], cancelled: bool, outcome: Outcome, message: str
+) -> None:
+    metrics = PrometheusMetrics()
+    clock = itertools.count(0.0, 0.4)
+    generator = dataclasses.replace(pipeline, **change)
+    service = Service(generator, RequestMetrics(metrics, "r"), clock.__next__)
+
+    answer = service.answer(inputs, lambda: cancelled)
+
+    if outcome is Outcome.OK:
+        assert isinstance(answer, dict)
+        assert decode_mp4(answer["VIDEO"][0]).shape == (4, 16, 24, 3)
+    else:
+        assert isinstance(answer, Failure)
+        assert answer.outcome is outcome
+        assert message in answer.message
+    for each in Outcome:
+        counted = float(each is outcome)
+        assert metrics.value("videogen_requests_total", outcome=each) == counted
+        assert metrics.value("videogen_request_duration_seconds_count", outcome=each) == counted
+        assert metrics.value("videogen_request_duration_seconds_bucket", outcome=each, le="0.35") == 0
+        assert metrics.value("videogen_request_duration_seconds_bucket", outcome=each, le="0.5") == counted
+    assert metrics.value("videogen_request_duration_seconds_sum", outcome=outcome) == pytest.approx(0.4)

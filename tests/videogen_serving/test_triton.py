@@ -1,0 +1,228 @@
+"""The real Triton, started as its container starts it, asked over HTTP and gRPC.
+
+Its binaries come from requirements/serving.lock into build/, once; the Python backend's stub runs the interpreter of the
+tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+from prometheus_client.parser import text_string_to_metric_families
+
+from videogen_models.video import decode_mp4
+from videogen_serving.client import generate, request_body
+
+ROOT = Path(__file__).resolve().parents[2]
+WHEEL = ROOT / "build" / "nvidia-pytriton"
+START_SECONDS = 90
+
+pytestmark = pytest.mark.timeout(START_SECONDS + 60)
+
+
+class Bundle(Protocol):
+    def environment(self) -> dict[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    http: str
+    grpc: str
+    metrics: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def generate(self, prompt: str, seed: int | None = None, steps: int | None = None) -> tuple[bytes, dict[str, Any]]:
+        return generate(self.http, request_body(prompt, seed, steps), {}, 60.0)
+
+    def get(self, path: str) -> int:
+        try:
+            with urllib.request.urlopen(self.http + path, timeout=10) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def counted(self, name: str, **labels: str) -> float:
+        with urllib.request.urlopen(self.metrics, timeout=10) as response:
+            families = text_string_to_metric_families(response.read().decode())
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+@pytest.fixture(scope="session")
+def triton() -> Path:
+    """Triton's folder, as serving-image/Dockerfile lays it out."""
+    folder = WHEEL / "pytriton" / "tritonserver"
+    backend = folder / "backends" / "python"
+    if not (backend / "triton_python_backend_stub").is_file():
+        uv = Path(sys.executable).parent / "uv"
+        lock = ROOT / "requirements" / "serving.lock"
+        subprocess.run(
+            [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--target", WHEEL, "--requirement", lock], check=True
+        )
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        shutil.copy2(folder / "python_backend_stubs" / version / "triton_python_backend_stub", backend)
+    return folder
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def server(triton: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    http, grpc, metrics = free_ports(3)
+    log = tmp_path_factory.mktemp("triton") / "log"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(log.parent),
+        "OMP_NUM_THREADS": "1",
+        **bundle.environment(),
+        "SAMPLING_STEPS": "3",
+        "TIMEOUT_SECONDS": "8",
+        "HTTP_PORT": str(http),
+        "GRPC_PORT": str(grpc),
+        "METRICS_PORT": str(metrics),
+        "TRITON_PATH": str(triton),
+        "MODEL_REPOSITORY": str(ROOT / "serving-image" / "model_repository"),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-m", "videogen_serving"], env=environment, stdout=output, stderr=output)
+    started = Server(
+        http=f"http://127.0.0.1:{http}",
+        grpc=f"127.0.0.1:{grpc}",
+        metrics=f"http://127.0.0.1:{metrics}/metrics",
+        log=log,
+        process=process,
+    )
+    try:
+        wait_until_ready(started)
+        yield started
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while server.get("/v2/models/video/ready") != 200:
+        assert server.process.poll() is None, server.log.read_text()
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.2)
+
+
+def test_the_same_seed_gives_the_same_bytes_over_http_and_grpc(server: Server) -> None:
+    video, metadata = server.generate("a red square", seed=7)
+    again, _ = server.generate("a red square", seed=7)
+    over_grpc, grpc_metadata = ask_by_grpc(server, "a red square", 7)
+
+    assert decode_mp4(video).shape == (4, 16, 24, 3)
+    assert (metadata["seed"], metadata["steps"], metadata["release"]) == (7, 3, "pib-videogen-videofusion-v1.0.0-tiny")
+    assert again == video
+    assert over_grpc == video
+    assert grpc_metadata["bundleDigest"] == metadata["bundleDigest"]
+    assert server.generate("a red square", seed=8)[0] != video
+
+
+def ask_by_grpc(server: Server, prompt: str, seed: int) -> tuple[bytes, dict[str, Any]]:
+    inputs = [grpcclient.InferInput("PROMPT", [1], "BYTES"), grpcclient.InferInput("SEED", [1], "INT64")]
+    inputs[0].set_data_from_numpy(np.array([prompt.encode()], dtype=np.object_))
+    inputs[1].set_data_from_numpy(np.array([seed], dtype=np.int64))
+    with grpcclient.InferenceServerClient(server.grpc) as client:
+        result = client.infer("video", inputs)
+    return result.as_numpy("VIDEO")[0], json.loads(result.as_numpy("METADATA")[0])
+
+
+def test_a_seed_that_the_server_drew_gives_the_video_again(server: Server) -> None:
+    video, metadata = server.generate("a blue circle")
+    assert server.generate("a blue circle", seed=metadata["seed"])[0] == video
+
+
+REFUSED = {
+    "an empty prompt": (("", None, None), "HTTP 400: PROMPT is empty; write 1 to 500 characters that describe the video"),
+    "a negative seed": (("x", -1, None), "HTTP 400: SEED is -1; accepted is a whole number from 0 to 2147483647"),
+    "too many steps": (("x", 1, 1001), "HTTP 400: STEPS is 1001; accepted is a whole number from 1 to 1000"),
+    "more steps than the time-out allows": (
+        ("x", 1, 1000),
+        r"HTTP 503: the generation took [0-9.]+ s for [0-9]+ of 1000 denoising steps, the release allows 8 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("request_, message", REFUSED.values(), ids=REFUSED.keys())
+def test_refused_in_the_servers_words(server: Server, request_: tuple[str, int | None, int | None], message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        server.generate(*request_)
+
+
+def test_every_answer_is_counted_under_its_outcome(server: Server) -> None:
+    release = "pib-videogen-videofusion-v1.0.0-tiny"
+    before = {outcome: server.counted("videogen_requests_total", release=release, outcome=outcome) for outcome in ("ok", "invalid")}
+    server.generate("x", seed=1)
+    with pytest.raises(RuntimeError, match="HTTP 400"):
+        server.generate("")
+    for outcome, count in before.items():
+        labels = {"release": release, "outcome": outcome}
+        assert server.counted("videogen_requests_total", **labels) == count + 1
+        assert server.counted("videogen_request_duration_seconds_count", **labels) == count + 1
+        assert server.counted("videogen_request_duration_seconds_bucket", le="+Inf", **labels) == count + 1
+        assert 0 <= server.counted("videogen_request_duration_seconds_bucket", le="0.05", **labels) <= count + 1
+    assert server.counted("videogen_request_duration_seconds_sum", release=release, outcome="ok") > 0
+
+
+CLOSED = ["/v2/systemsharedmemory/status", "/v2/cudasharedmemory/status", "/v2/logging", "/v2/trace/setting"]
+
+
+@pytest.mark.parametrize("path", CLOSED)
+def test_what_strangers_must_not_reach_is_closed(server: Server, path: str) -> None:
+    assert server.get(path) == 403
+
+
+def test_the_program_for_people_writes_a_video_and_prints_its_metadata(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "x.mp4"
+    command = [sys.executable, "-m", "videogen_serving.client", "--url", server.http, "--prompt", "गंगा", "--seed", "4", "--out", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert decode_mp4(file.read_bytes()).shape == (4, 16, 24, 3)
+    assert json.loads(done.stdout)["prompt"] == "गंगा"
+    refused = subprocess.run([*command, "--steps", "0"], capture_output=True, text=True, check=False, timeout=30)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "HTTP 400: STEPS is 0; accepted is a whole number from 1 to 1000" in refused.stderr
+
+
+def test_asked_to_end_it_answers_what_it_has_begun(server: Server) -> None:
+    """Last in this file: it ends the server."""
+    with ThreadPoolExecutor() as executor:
+        answer = executor.submit(server.generate, "x", seed=1, steps=100)
+        time.sleep(0.2)
+        assert not answer.done()
+        server.process.send_signal(signal.SIGTERM)
+        assert answer.result(timeout=30)[1]["steps"] == 100
+    assert server.process.wait(timeout=30) == 0
+    assert server.get("/v2/models/video/ready") == 0

@@ -1,0 +1,236 @@
+"""Task Evaluate, whole: a bundle and a dataset in the storage, a report with every metric out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from videogen_api.bundle import Manifest
+from videogen_api.evaluation import Extractor, ExtractorArchitecture, Metric, MetricResult, Normalization
+from videogen_api.job import ArtifactReference, Job, PinnedData
+from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_api.training_run import DataReference, Evaluation, Reason, Split, Task
+from videogen_models.bundle import write_bundle
+from videogen_models.networks import model_config
+from videogen_models.sealed import sha256_of
+from videogen_models.videofusion import VideoFusionModel
+from videogen_trainer.dataset import Clip, write_dataset
+from videogen_trainer.evaluate import extractors, measure, run, task
+from videogen_trainer.evaluate.c3d import C3D
+from videogen_trainer.evaluate.measure import Network
+from videogen_trainer.failure import Failure
+from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.synthetic import synthetic_clip
+
+MODEL = ModelIdentity(type=ModelType.VIDEOFUSION, version="1.0.0")
+RECIPE = Recipe(
+    architecture=Architecture.TINY, frames=4, resolution=Resolution(height=16, width=16), global_batch_size=1, steps=1, seed=7
+)
+
+
+def dataset(storage: Path, version: str, held_out: int, *, frames: int = 4, side: int = 16, caption: str | None = None) -> None:
+    """`held_out` clips of HeldOut and one of Train."""
+    made = [synthetic_clip(number, seed=3, frames=frames, height=side, width=side) for number in range(held_out + 1)]
+    clips = [
+        Clip(frames=clip.frames, caption=caption or clip.caption, split=Split.HELD_OUT if number < held_out else Split.TRAIN)
+        for number, clip in enumerate(made)
+    ]
+    write_dataset(storage, "shapes", version, clips, frames=frames, resolution=Resolution(height=side, width=side))
+
+
+def bundle(storage: Path, seed: int = 0) -> ArtifactReference:
+    torch.manual_seed(seed)
+    config = model_config(RECIPE)
+    manifest = Manifest(model=MODEL, recipe=RECIPE, step=1, files=[])
+    path, digest = write_bundle(storage, manifest, config, VideoFusionModel(config).state_dict())
+    return ArtifactReference(path=path, digest=digest)
+
+
+def job(artifact: ArtifactReference, versions: tuple[str, ...] = ("v1",), **evaluation: object) -> Job:
+    return Job(
+        contract="v1",
+        run="demo",
+        run_uid="12345678-0000",
+        namespace="videos",
+        phase="validation",
+        attempt=1,
+        task=Task.EVALUATE,
+        model=MODEL,
+        recipe=RECIPE,
+        work_path="runs/demo-12345678/validation",
+        data=[PinnedData(reference=DataReference(dataset="shapes", version=version, split=Split.HELD_OUT)) for version in versions],
+        evaluate=Evaluation.model_validate({"samples": 10, "sampling_steps": 2} | evaluation),
+        artifact=artifact,
+    )
+
+
+def silent() -> ProgressReporter:
+    return ProgressReporter(None, 0.0, lambda: 0.0, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def named(results: list[MetricResult]) -> dict[tuple[Metric, str, Normalization | None], MetricResult]:
+    return {(result.metric, result.extractor, result.normalization): result for result in results}
+
+
+def test_every_metric_is_reported_with_what_makes_it_comparable(tmp_path: Path) -> None:
+    dataset(tmp_path, "v1", 6)
+    artifact = bundle(tmp_path)
+    report = run(job(artifact), tmp_path, silent())
+    results = named(report.results)
+    classifier, encoder = "video-classifier", "text-video-encoder"
+    assert set(results) == {
+        (Metric.FVD, classifier, None),
+        (Metric.INCEPTION_SCORE, classifier, None),
+        (Metric.CLIP_SCORE, encoder, Normalization.RAW),
+        (Metric.CLIP_SCORE, encoder, Normalization.CLIP_SCORE_25),
+        (Metric.TEMPORAL_COHERENCE, encoder, None),
+        (Metric.GENERATION_SECONDS, "", None),
+    }
+    for result in report.results:
+        assert result.low is not None and result.high is not None
+        assert float(result.low) <= float(result.value) <= float(result.high)
+        assert result.samples == (6 if result.metric is Metric.FVD else 10)  # FVD rests on the smaller side
+        assert result.verdict is None
+        assert result.extractor_digest.startswith("sha256:") is bool(result.extractor)
+    assert report.artifact == artifact
+    assert [(part.dataset, part.version, part.clips) for part in report.datasets] == [("shapes", "v1", 6)]
+
+
+def test_the_same_job_gives_the_same_values_whatever_the_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset(tmp_path, "v1", 6)
+    wanted = job(bundle(tmp_path))
+    first = run(wanted, tmp_path, silent()).results
+    monkeypatch.setattr(task, "BATCH", 3)
+    again = named(run(wanted, tmp_path, silent()).results)
+    for key, result in named(first).items():
+        if result.metric is not Metric.GENERATION_SECONDS:
+            assert float(again[key].value) == pytest.approx(float(result.value), rel=1e-3, abs=1e-4)
+
+
+def test_samples_are_written_to_look_at(tmp_path: Path) -> None:
+    dataset(tmp_path, "v1", 6)
+    run(job(bundle(tmp_path)), tmp_path, silent())
+    folder = tmp_path / "runs/demo-12345678/validation/samples"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "contact-sheet.png",
+        *(f"sample-{number:02}.{kind}" for number in range(8) for kind in ("mp4", "txt")),
+    ]
+    assert (folder / "sample-07.txt").read_text().strip() == synthetic_clip(1, seed=3, frames=2, height=16, width=16).caption
+    with av.open(str(folder / "sample-00.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 4
+    with Image.open(folder / "contact-sheet.png") as sheet:
+        assert sheet.height > 8 * 16
+
+
+def test_datasets_of_different_size_are_compared_together(tmp_path: Path) -> None:
+    dataset(tmp_path, "v1", 3)
+    dataset(tmp_path, "v2", 5, frames=6, side=32)
+    report = run(job(bundle(tmp_path), versions=("v1", "v2"), samples=4), tmp_path, silent())
+    assert [part.clips for part in report.datasets] == [3, 5]
+    assert "4 generated against 8 real clips" in report.results[0].message
+
+
+def test_captions_that_the_default_encoder_does_not_know_are_counted(tmp_path: Path) -> None:
+    dataset(tmp_path, "v1", 3, caption="people ride bicycles")
+    results = run(job(bundle(tmp_path), samples=4), tmp_path, silent()).results
+    messages = {result.message for result in results if result.metric is Metric.CLIP_SCORE}
+    assert messages == {"4 of 4 captions have no word that this encoder knows"}
+
+
+def test_the_users_own_network_is_measured_beside_the_default_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset(tmp_path, "v1", 3)
+    torch.manual_seed(0)
+    save_file(C3D(5, width=2).state_dict(), tmp_path / "c3d.safetensors")
+    monkeypatch.setattr(extractors, "C3D", lambda classes: C3D(classes, width=2))
+    digest = sha256_of(tmp_path / "c3d.safetensors")
+    own = Extractor(name="mine", architecture=ExtractorArchitecture.C3D, path="c3d.safetensors", sha256=digest)
+    results = named(run(job(bundle(tmp_path), samples=4, extractors=[own]), tmp_path, silent()).results)
+    assert results[Metric.INCEPTION_SCORE, "mine", None].extractor_digest == f"sha256:{digest}"
+    assert (Metric.INCEPTION_SCORE, "video-classifier", None) in results
+
+
+def tampered(storage: Path, artifact: ArtifactReference) -> Job:
+    weights = storage / artifact.path / "base.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    return job(artifact)
+
+
+def another_digest(storage: Path, artifact: ArtifactReference) -> Job:
+    return job(artifact.model_copy(update={"digest": "sha256:" + "0" * 64}))
+
+
+def no_bundle(storage: Path, artifact: ArtifactReference) -> Job:
+    return job(artifact.model_copy(update={"path": "bundles/none"}))
+
+
+def no_version(storage: Path, artifact: ArtifactReference) -> Job:
+    return job(artifact, versions=("v9",))
+
+
+def no_held_out_clip(storage: Path, artifact: ArtifactReference) -> Job:
+    dataset(storage, "v0", 0)
+    return job(artifact, versions=("v0",))
+
+
+def no_extractor(storage: Path, artifact: ArtifactReference) -> Job:
+    own = Extractor(name="i3d-kinetics400", architecture=ExtractorArchitecture.I3D, path="networks/i3d.safetensors", sha256="0" * 64)
+    return job(artifact, extractors=[own])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "words"),
+    [
+        pytest.param(tampered, Reason.ARTIFACT_INVALID, "base.safetensors has SHA-256", id="a bundle with a changed file"),
+        pytest.param(another_digest, Reason.ARTIFACT_INVALID, "expected sha256:0000", id="a bundle with another digest"),
+        pytest.param(no_bundle, Reason.ARTIFACT_INVALID, "bundles/none is no bundle", id="no bundle"),
+        pytest.param(no_version, Reason.DATASET_NOT_FOUND, "no version 'v9'", id="no such version"),
+        pytest.param(no_held_out_clip, Reason.DATASET_TOO_SMALL, "shapes v0 HeldOut has 0 clips", id="nothing held out"),
+        pytest.param(no_extractor, Reason.EXTRACTOR_MISSING, "no file .*networks/i3d.safetensors", id="no extractor"),
+    ],
+)
+def test_bad_input_is_named(
+    tmp_path: Path, make: Callable[[Path, ArtifactReference], Job], reason: Reason, words: str
+) -> None:
+    dataset(tmp_path, "v1", 3)
+    wanted = make(tmp_path, bundle(tmp_path))
+    with pytest.raises(Failure, match=words) as failure:
+        run(wanted, tmp_path, silent())
+    assert failure.value.reason is reason
+
+
+def test_seeds_differ_between_clips_and_recipes_and_stay_in_range() -> None:
+    seeds = {task.clip_seed(seed, number) for seed in range(20) for number in range(50)}
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.0, "0.000000"), (163.25, "163.250000"), (-0.25, "-0.250000"), (1.5e-7, "1.50000e-7"), (3e12, "3.00000e12")]
+)
+def test_values_are_decimal_strings_of_the_api(value: float, expected: str) -> None:
+    assert measure.decimal(value) == expected
+    MetricResult(metric=Metric.FVD, value=expected, samples=1)
+
+
+def test_a_value_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="came out as nan"):
+        measure.decimal(float("nan"))
+
+
+@pytest.mark.parametrize("network", [Network(name="n", digest="sha256:00")])
+def test_a_small_sample_has_a_wide_interval(network: Network) -> None:
+    random = np.random.default_rng(0)
+    real, made = random.standard_normal((400, 4)), random.standard_normal((400, 4)) + 0.5
+    few, many = (measure.fvd(network, real[:count], made[:count], seed=0) for count in (20, 400))
+    widths = [float(result.high or 0) - float(result.low or 0) for result in (few, many)]
+    assert widths[0] > 3 * widths[1]
+    assert float(many.low or 0) < 1.0 < float(many.high or 0)

@@ -1,0 +1,82 @@
+"""Checkpoints: sealed folders `step-<n>`, published at once, verified before use. The newest `keep_last` stay.
+
+A folder holds safetensors files of tensors and `state.json`. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from videogen_api.bundle import MANIFEST, BundleFile, canonical_json
+from videogen_models.sealed import CorruptError, describe, publish, staging, verify
+
+_LOG = logging.getLogger(__name__)
+_NAME = re.compile(r"step-(\d+)")
+_FILES = TypeAdapter(list[BundleFile])
+_STATE = "state.json"
+SUFFIXES = (".safetensors", ".json")
+
+
+def folder_of(root: Path, step: int) -> Path:
+    """Folder of the checkpoint after `step` steps."""
+    return root / f"step-{step:09}"
+
+
+def steps(root: Path) -> list[int]:
+    """Steps of all checkpoints, valid or not, newest first."""
+    if not root.is_dir():
+        return []
+    return sorted((int(match[1]) for path in root.iterdir() if (match := _NAME.fullmatch(path.name))), reverse=True)
+
+
+def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep_last: int) -> None:
+    """Write a checkpoint, whole or not at all, then delete those older than the newest `keep_last`.
+
+    A folder of the same step can only be one that `load_latest` refused, and gives way.
+    """
+    with staging(root) as staged:
+        for name, content in tensors.items():
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}, staged / f"{name}.safetensors")
+        (staged / _STATE).write_bytes(canonical_json({"step": step, **state}))
+        (staged / MANIFEST).write_bytes(canonical_json([file.wire() for file in describe(staged)]))
+        shutil.rmtree(folder_of(root, step), ignore_errors=True)
+        publish(staged, folder_of(root, step))
+    for old in steps(root)[keep_last:]:
+        shutil.rmtree(folder_of(root, old), ignore_errors=True)
+
+
+def newest_valid(root: Path) -> int | None:
+    """Step of the newest checkpoint whose files have their sums; the log names those that do not."""
+    for step in steps(root):
+        try:
+            verify_checkpoint(folder_of(root, step))
+            return step
+        except CorruptError as error:
+            _LOG.warning("checkpoint of step %d is damaged, trying the one before: %s", step, error)
+    return None
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Raises CorruptError unless every file has the sum that the manifest says."""
+    try:
+        files = _FILES.validate_json((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        raise CorruptError(f"{folder / MANIFEST}: {error}") from error
+    verify(folder, files, SUFFIXES)
+
+
+def load(root: Path, step: int) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors by file and key, and the state, of a checkpoint that has been verified."""
+    folder = folder_of(root, step)
+    tensors = {path.stem: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
+    return tensors, json.loads((folder / _STATE).read_bytes())

@@ -1,0 +1,207 @@
+"""Dataset versions in the storage: written by Curate, read by Train and Evaluate.
+
+`datasets/<name>/<digest hex>/` is a sealed folder: `clips-<number>.safetensors` each with one tensor `frames`, uint8
+[clips, frames, height, width, 3] (RGB); `index.json` with one record a clip; `manifest.json` (canonical JSON), whose
+SHA-256 is the dataset's digest. `datasets/<name>/versions/<version>.json` names the digest of a version. The digest
+depends on the clips, captions, splits and their order alone: not on the name, the version or the time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from videogen_api.bundle import MANIFEST, BundleFile, canonical_json, manifest_digest
+from videogen_api.meta import Observation
+from videogen_api.recipe import Resolution
+from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Split
+from videogen_models.sealed import CorruptError, describe, publish, staging, verify
+from videogen_trainer.failure import Failure
+
+INDEX = "index.json"
+SUFFIXES = (".safetensors", ".json")
+SHARD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """A clip on its way into a dataset: uint8 [frames, height, width, 3], RGB."""
+
+    frames: npt.NDArray[np.uint8]
+    caption: str
+    split: Split
+    source: str = ""  # the video and frame that it was cut from, for people
+
+
+class ClipRecord(Observation):
+    """Where a clip of a dataset lies and what is known of it."""
+
+    file: str
+    row: int = Field(ge=0)
+    caption: str
+    split: Split
+    source: str = ""
+
+
+class DatasetIndex(Observation):
+    """index.json."""
+
+    clips: list[ClipRecord]
+
+
+class DatasetManifest(Observation):
+    """manifest.json."""
+
+    format: Literal["videogen-dataset/v1"] = "videogen-dataset/v1"
+    frames: int
+    resolution: Resolution
+    clips: int
+    files: list[BundleFile]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """An opened dataset version."""
+
+    folder: Path
+    resolved: ResolvedDataset  # `clips` counts all of its clips
+    manifest: DatasetManifest
+    records: tuple[ClipRecord, ...]
+
+    def part(self, split: Split) -> list[int]:
+        """Numbers of the clips of one split, in the dataset's order."""
+        return [number for number, record in enumerate(self.records) if record.split is split]
+
+    def frames(self, number: int) -> npt.NDArray[np.uint8]:
+        """Frames of one clip, uint8 [frames, height, width, 3]."""
+        record = self.records[number]
+        with safe_open(str(self.folder / record.file), framework="numpy") as shard:
+            return np.asarray(shard.get_slice("frames")[record.row], dtype=np.uint8)
+
+
+def dataset_folder(storage: Path, name: str, digest: str) -> Path:
+    """Folder of a dataset's content."""
+    return storage / "datasets" / name / digest.removeprefix("sha256:")
+
+
+def write_dataset(
+    storage: Path, name: str, version: str, clips: Iterable[Clip], *, frames: int, resolution: Resolution
+) -> ResolvedDataset:
+    """Write clips as a new version, whole or not at all; the same clips under the same version again are no error.
+
+    Raises Failure(InvalidJob) if the version exists with other content, ValueError if a clip has another shape.
+    """
+    with staging(storage / "datasets" / name) as staged:
+        records = [
+            record
+            for number, shard in enumerate(_shards(clips, frames, resolution))
+            for record in _write_shard(staged, number, shard)
+        ]
+        (staged / INDEX).write_bytes(canonical_json(DatasetIndex(clips=records).wire()))
+        manifest = DatasetManifest(frames=frames, resolution=resolution, clips=len(records), files=describe(staged))
+        (staged / MANIFEST).write_bytes(data := canonical_json(manifest.wire()))
+        digest = manifest_digest(data)
+        target = dataset_folder(storage, name, digest)
+        if not target.exists():
+            publish(staged, target)
+    _name_version(storage, name, version, digest)
+    return ResolvedDataset(dataset=name, version=version, digest=digest, clips=len(records))
+
+
+def _shards(clips: Iterable[Clip], frames: int, resolution: Resolution) -> Iterator[list[Clip]]:
+    shape = (frames, resolution.height, resolution.width, 3)
+    limit = max(1, SHARD_BYTES // int(np.prod(shape)))
+    shard: list[Clip] = []
+    for clip in clips:
+        if clip.frames.shape != shape or clip.frames.dtype != np.uint8:
+            raise ValueError(f"clip {clip.source!r} is {clip.frames.dtype} {clip.frames.shape}, expected uint8 {shape}")
+        shard.append(clip)
+        if len(shard) == limit:
+            yield shard
+            shard = []
+    if shard:
+        yield shard
+
+
+def _write_shard(folder: Path, number: int, clips: list[Clip]) -> list[ClipRecord]:
+    name = f"clips-{number:05}.safetensors"
+    save_file({"frames": np.stack([clip.frames for clip in clips])}, folder / name)
+    return [
+        ClipRecord(file=name, row=row, caption=clip.caption, split=clip.split, source=clip.source)
+        for row, clip in enumerate(clips)
+    ]
+
+
+def _name_version(storage: Path, name: str, version: str, digest: str) -> None:
+    """Bind the version's name to the digest. A hard link, because it fails if the name exists: no version is rebound."""
+    path = storage / "datasets" / name / "versions" / f"{version}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with staging(path.parent.parent) as staged:
+        (pointer := staged / "version.json").write_bytes(canonical_json({"digest": digest}))
+        with pointer.open("rb") as file:
+            os.fsync(file.fileno())
+        try:
+            os.link(pointer, path)
+        except FileExistsError:
+            if (existing := _read_version(path)) != digest:
+                raise Failure(
+                    Reason.INVALID_JOB,
+                    f"curate.version: {name} {version} exists with other content ({existing}, now {digest});"
+                    " versions never change: choose a new version name",
+                ) from None
+
+
+def _read_version(path: Path) -> str:
+    try:
+        digest = json.loads(path.read_bytes())["digest"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure(Reason.DATASET_CORRUPT, f"{path} names no digest ({error}); curate the version again") from error
+    return str(digest)
+
+
+def open_dataset(storage: Path, reference: DataReference, pinned: str | None = None, *, verified: bool = True) -> Dataset:
+    """Open a dataset version, by its pinned digest if an earlier attempt has one.
+
+    `verified=False` skips the sums of the clip files, for processes beside one that has checked them.
+    Raises Failure: DatasetNotFound if there is no such version, DatasetCorrupt if anything has another sum.
+    """
+    digest = pinned or _resolve(storage, reference)
+    folder = dataset_folder(storage, reference.dataset, digest)
+    if not (folder / MANIFEST).is_file():
+        raise Failure(
+            Reason.DATASET_NOT_FOUND, f"dataset {reference.dataset} {reference.version}: {folder} has no {MANIFEST}; curate it again"
+        )
+    data = (folder / MANIFEST).read_bytes()
+    if (found := manifest_digest(data)) != digest:
+        raise Failure(Reason.DATASET_CORRUPT, f"{folder / MANIFEST} has digest {found}, expected {digest}; curate the version again")
+    try:
+        manifest = DatasetManifest.model_validate_json(data)
+        if verified:
+            verify(folder, manifest.files, SUFFIXES)
+        index = DatasetIndex.model_validate_json((folder / INDEX).read_bytes())
+    except (CorruptError, ValidationError, SafetensorError) as error:
+        raise Failure(Reason.DATASET_CORRUPT, f"dataset {reference.dataset} {reference.version}: {error}") from error
+    resolved = ResolvedDataset(dataset=reference.dataset, version=reference.version, digest=digest, clips=manifest.clips)
+    return Dataset(folder=folder, resolved=resolved, manifest=manifest, records=tuple(index.clips))
+
+
+def _resolve(storage: Path, reference: DataReference) -> str:
+    path = storage / "datasets" / reference.dataset / "versions" / f"{reference.version}.json"
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.json"))
+        raise Failure(
+            Reason.DATASET_NOT_FOUND,
+            f"dataset {reference.dataset} has no version {reference.version!r};"
+            f" the storage has {', '.join(known) or 'none'}; run a Curate phase for it first",
+        )
+    return _read_version(path)

@@ -1,0 +1,104 @@
+"""The processes of a job: who am I, and agreeing with the others. gloo on CPUs, NCCL on GPUs, one process a GPU."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from videogen_api.training_run import Reason
+from videogen_trainer.failure import Failure
+
+# Rank 0 verifies datasets and writes bundles while the others wait; a peer that dies is noticed at once all the same.
+_TIMEOUT = timedelta(minutes=30)
+_LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|socket|timed out|gloo|nccl|tcpstore|peer", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """This process among all processes of the job."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes to the storage and reports."""
+        return self.rank == 0
+
+    def distribute(self, module: nn.Module) -> nn.Module:
+        """The module with its gradients averaged over all processes."""
+        if self.size == 1:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
+
+    def local(self, module: nn.Module, *, only: bool) -> AbstractContextManager[None]:
+        """A context in which, if `only`, gradients stay local: for all but the last part of an accumulated batch."""
+        return module.no_sync() if only and isinstance(module, DistributedDataParallel) else nullcontext()
+
+    def mean(self, values: Tensor) -> list[float]:
+        """Mean over all processes of each value; the same numbers everywhere, so all take the same decisions."""
+        values = values.to(torch.float64)
+        if self.size > 1:
+            dist.all_reduce(values)
+        return [value / self.size for value in values.tolist()]
+
+    def from_leader(self, value: object) -> object:
+        """Rank 0's value, which must be JSON, in every process. Also a barrier: nobody returns before rank 0 has called."""
+        if self.size == 1:
+            return value
+        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(self.device)
+        length = torch.tensor([len(data)], device=self.device)
+        dist.broadcast(length, 0)
+        if not self.leads:
+            data = torch.empty(int(length), dtype=torch.uint8, device=self.device)
+        dist.broadcast(data, 0)
+        return json.loads(bytes(data.tolist()))
+
+
+def join(environment: Mapping[str, str]) -> World:
+    """Join the processes that torch's agent started (RANK, WORLD_SIZE, LOCAL_RANK), or be alone."""
+    rank, size, local = (int(environment.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    device = _device(local)
+    if size > 1:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT, device_id=device if device.type == "cuda" else None
+        )
+    return World(rank=rank, size=size, device=device)
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= (count := torch.cuda.device_count()):
+        raise Failure(
+            Reason.INVALID_JOB,
+            f"resources.processesPerWorker: process {local_rank} of this pod has no GPU, the pod has {count};"
+            " leave processesPerWorker out or set it to gpusPerWorker",
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def leave() -> None:
+    """End the group of processes, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def is_peer_lost(error: BaseException) -> bool:
+    """Whether an error means that another process is gone: torch has types for NCCL and the store, but none for gloo."""
+    if not dist.is_initialized():
+        return isinstance(error, dist.DistError)
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(_LOST.search(str(error))))

@@ -1,0 +1,119 @@
+"""From features to results: each metric with its interval, sample count and the network that it rests on.
+
+Not here: generating clips and running networks over them (`task.py`), and verdicts, which are the operator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videogen_api.evaluation import Metric, MetricResult, Normalization
+from videogen_trainer.evaluate.bootstrap import interval
+from videogen_trainer.evaluate.clip_score import normalized, similarities
+from videogen_trainer.evaluate.coherence import coherence
+from videogen_trainer.evaluate.frechet import extrapolated, frechet_distance
+from videogen_trainer.evaluate.inception import inception_score, split_count
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """Which feature network, in a result's words."""
+
+    name: str
+    digest: str
+
+
+def fvd(network: Network, real: Array, generated: Array, *, seed: int) -> MetricResult:
+    """FVD between features [R, D] and [N, D]. Its `samples` is the smaller count, for both sides bias the value."""
+    low, high = interval(lambda of_real, of_made: frechet_distance(real[of_real], generated[of_made]), len(real), len(generated), seed=seed)
+    unbiased = decimal(extrapolated(real, generated, seed=seed))
+    return result(
+        Metric.FVD,
+        frechet_distance(real, generated),
+        (max(low, 0.0), high),
+        samples=min(len(real), len(generated)),
+        network=network,
+        message=f"{len(generated)} generated against {len(real)} real clips; extrapolated to infinitely many: {unbiased}",
+    )
+
+
+def inception(network: Network, log_probabilities: Array, *, seed: int) -> MetricResult:
+    """Inception Score of log-probabilities [N, K]."""
+    samples, classes = log_probabilities.shape
+    splits = split_count(samples, classes)
+    value = inception_score(log_probabilities, splits=splits)
+    low, high = interval(lambda drawn: inception_score(log_probabilities[drawn], splits=splits), samples, seed=seed)
+    message = f"{splits} split{'s' if splits > 1 else ''}, {classes} classes: at most {min(classes, samples // splits)}"
+    return result(Metric.INCEPTION_SCORE, value, (max(low, 1.0), high), samples=samples, network=network, message=message)
+
+
+def clip_scores(network: Network, clips: Array, captions: Array, unknown: int, *, seed: int) -> list[MetricResult]:
+    """CLIP score of clips' embeddings [N, M, E] with captions' [N, E], in both normalisations.
+
+    `unknown` captions have no word that the encoder knows; the message says so.
+    """
+    cosines = similarities(clips, captions)
+    message = f"{unknown} of {len(cosines)} captions have no word that this encoder knows" if unknown else ""
+    return [
+        _mean(Metric.CLIP_SCORE, normalized(cosines, scale), network, seed=seed, message=message, normalization=scale)
+        for scale in Normalization
+    ]
+
+
+def temporal_coherence(network: Network, frames: Array, moved: Array, reference_moved: Array, *, seed: int) -> MetricResult:
+    """Temporal coherence of frames' embeddings [N, F, E] and motions [N]; see `coherence.py`."""
+    return _mean(Metric.TEMPORAL_COHERENCE, coherence(frames, moved, reference_moved), network, seed=seed)
+
+
+def generation_seconds(seconds: Array, *, seed: int, message: str) -> MetricResult:
+    """Mean of the clips' generation times [N]."""
+    return _mean(Metric.GENERATION_SECONDS, seconds, Network(name="", digest=""), seed=seed, message=message)
+
+
+def _mean(
+    metric: Metric, values: Array, network: Network, *, seed: int, message: str = "", normalization: Normalization | None = None
+) -> MetricResult:
+    bounds = interval(lambda drawn: float(values[drawn].mean()), len(values), seed=seed)
+    return result(
+        metric, float(values.mean()), bounds, samples=len(values), network=network, message=message, normalization=normalization
+    )
+
+
+def result(
+    metric: Metric,
+    value: float,
+    bounds: Sequence[float],
+    *,
+    samples: int,
+    network: Network,
+    message: str,
+    normalization: Normalization | None = None,
+) -> MetricResult:
+    """A result without a verdict."""
+    return MetricResult(
+        metric=metric,
+        value=decimal(value),
+        low=decimal(bounds[0]),
+        high=decimal(bounds[1]),
+        samples=samples,
+        extractor=network.name,
+        extractor_digest=network.digest,
+        normalization=normalization,
+        message=message,
+    )
+
+
+def decimal(value: float) -> str:
+    """The API's decimal string with six digits: "0.731250", or "1.5e-7" for what six places cannot show."""
+    if not np.isfinite(value):
+        raise ValueError(f"a metric came out as {value}; the generated clips or the feature network are broken")
+    if value == 0 or 1e-3 <= abs(value) < 1e9:
+        return f"{value:.6f}"
+    digits, exponent = f"{value:.5e}".split("e")
+    return f"{digits}e{int(exponent)}"

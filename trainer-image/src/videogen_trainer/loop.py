@@ -1,0 +1,119 @@
+"""Training, whole, from top to bottom. Everything derives from `state.step`: to resume, run the same job again.
+
+What ends it early is a Failure: Diverged in the very step, Preempted after a checkpoint that all processes agreed on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from videogen_api.job import Job, Report
+from videogen_api.training_run import Reason
+from videogen_models.networks import model_config
+from videogen_models.sampling import from_pixels
+from videogen_models.text import tokenize
+from videogen_trainer import checkpoint
+from videogen_trainer.curve import Curve
+from videogen_trainer.data import Batches, open_mixture
+from videogen_trainer.distributed import World
+from videogen_trainer.divergence import judge
+from videogen_trainer.export import export
+from videogen_trainer.failure import Failure
+from videogen_trainer.learning_rate import learning_rates
+from videogen_trainer.objective import Objective, draw
+from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.report import Milestones
+from videogen_trainer.start import initial_model, resume
+from videogen_trainer.state import autocast, new_state, recipe_digest
+
+_LOG = logging.getLogger(__name__)
+
+
+def train(
+    job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool], milestones: Milestones
+) -> Report:
+    """Train to the recipe's last step, from the newest checkpoint if there is one, and write the bundle.
+
+    Raises Failure: what `open_mixture` raises, InvalidJob, ArtifactInvalid, Diverged, Preempted.
+    """
+    recipe, accumulation = job.recipe, job.recipe.gradient_accumulation_steps
+    mixture = open_mixture(storage, job, verified=world.leads)
+    config = model_config(recipe)
+    model = initial_model(job, storage, world)
+    state = new_state(model, recipe, world.device)
+    root = storage / job.work_path / "checkpoints"
+    milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
+    objective = world.distribute(Objective(model))
+    batches = Batches(mixture, recipe, world.rank, world.size)
+    curve = Curve(storage / job.work_path / "curve.jsonl", resumed) if world.leads else None
+    clip_norm = float(recipe.optimizer.gradient_clip_norm) or math.inf
+
+    def save() -> None:
+        if world.leads:
+            assert curve
+            curve.flush()
+            values = state.values() | {"recipe": recipe_digest(recipe)}
+            checkpoint.save(root, state.step, state.tensors(), values, recipe.checkpoints.keep_last)
+        world.from_leader(None)  # no process goes on, or ends, before the checkpoint is safe
+        milestones.last_step = state.step
+
+    _LOG.info("%d clips, batch %d, %d processes on %s, step %d", len(mixture), recipe.global_batch_size, world.size, world.device, resumed)
+    while state.step < recipe.steps:
+        started = time.monotonic()
+        rates = learning_rates(recipe, float(job.learning_rate_scale), state.step)
+        state.set_rates(*rates)
+        losses = torch.zeros(2, device=world.device)
+        for part in range(accumulation):
+            batch = batches.get(state.step, part)
+            drawn = draw(recipe.seed, batch.positions, model.frame_shape, config.networks.residual_frames).to(world.device)
+            clean = from_pixels(batch.frames.to(world.device))
+            tokens = tokenize(batch.captions, config.networks.text).to(world.device)
+            with world.local(objective, only=part + 1 < accumulation):
+                with autocast(recipe.precision, world.device):
+                    part_losses = objective(clean, tokens, drawn) / accumulation
+                state.scaler.scale(part_losses.sum()).backward()
+            losses += part_losses.detach()
+        state.scaler.unscale_(state.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(state.parameters, clip_norm)
+        asked = torch.tensor([float(stop())], device=world.device)
+        base_loss, residual_loss, stopping = world.mean(torch.cat([losses, asked]))
+        loss, gradient = base_loss + residual_loss, float(norm)
+        judge(state, recipe, loss, gradient)
+        state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.ema.step(model.parameters())
+        state.step += 1
+
+        seconds = time.monotonic() - started
+        if curve:
+            curve.add(step=state.step, loss=loss, base=base_loss, residual=residual_loss, gradient=gradient, rate=rates[1])
+        last = state.step == recipe.steps
+        if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
+            save()
+        metrics = {
+            "step": state.step,
+            "steps": recipe.steps,
+            "loss": f"{loss:.4g}",
+            "learningRate": f"{rates[1]:.3g}",
+            "stepSeconds": f"{seconds:.3g}",
+            "checkpointStep": milestones.last_step,
+        }
+        if world.leads:
+            progress.report(state.step, recipe.steps, metrics, final=bool(stopping) or last)
+        if stopping and not last:
+            raise Failure(
+                Reason.PREEMPTED,
+                f"asked to stop after step {state.step} of {recipe.steps}; saved, and the next attempt goes on from there",
+            )
+
+    batches.close()
+    artifact = export(job, storage, state, mixture.resolved, world)
+    message = f"{recipe.steps} steps on {len(mixture)} clips"
+    return Report(message=message, resumed_from_step=resumed, last_step=state.step, artifact=artifact, datasets=mixture.resolved)

@@ -1,0 +1,94 @@
+"""VideoFusion's training objective (arXiv 2303.08320, section 3.3), and the random numbers of a step.
+
+Base frame:    || eps^mid - z_phi(z_t^mid, t) ||^2
+Other frames:  || eps^i - sqrt(lambda_i) sg(b^) - sqrt(1 - lambda_i) z_psi(z'_t^i, t, i) ||^2,   b^ = z_phi(z_t^mid, t)
+
+sg stops the gradient, in the target and in z': the base generator learns from base frames only. Each term is a mean
+over pixels; a preset may draw some of the other frames at random instead of all, which leaves the expectation as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from videogen_models.noise import add_noise, middle, mix
+from videogen_models.schedule import TIMESTEPS
+from videogen_models.videofusion import VideoFusionModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Random numbers of one batch."""
+
+    timestep: Tensor  # int64 [batch]
+    frames: Tensor  # int64 [batch, k], numbers of the other frames that take part
+    base: Tensor  # [batch, 3, h, w], standard normal
+    residual: Tensor  # [batch, k, 3, h, w], standard normal
+
+    def to(self, device: torch.device) -> Draw:
+        """The same numbers on a device."""
+        return Draw(
+            timestep=self.timestep.to(device),
+            frames=self.frames.to(device),
+            base=self.base.to(device),
+            residual=self.residual.to(device),
+        )
+
+
+def draw(seed: int, positions: Sequence[int], frame_shape: Sequence[int], count: int | None) -> Draw:
+    """Random numbers for the samples at `positions` (numbers that never repeat in a run), frame_shape = (frames, 3, h, w).
+
+    Each sample has a generator of its own: its numbers depend neither on the batch nor on the number of processes.
+    """
+    samples = [_draw_one(_generator(seed, position), frame_shape, count) for position in positions]
+    timestep, frames, base, residual = (torch.stack(values) for values in zip(*samples, strict=True))
+    return Draw(timestep=timestep, frames=frames, base=base, residual=residual)
+
+
+def _generator(seed: int, position: int) -> torch.Generator:
+    digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+def _draw_one(generator: torch.Generator, frame_shape: Sequence[int], count: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    total = frame_shape[0]
+    others = torch.tensor([frame for frame in range(total) if frame != middle(total)])
+    chosen = others[torch.randperm(total - 1, generator=generator)[: count or total - 1]].sort().values
+    timestep = torch.randint(0, TIMESTEPS, (), generator=generator)
+    base = torch.randn(*frame_shape[1:], generator=generator)
+    return timestep, chosen, base, torch.randn(len(chosen), *frame_shape[1:], generator=generator)
+
+
+class Objective(nn.Module):
+    """The loss as a module, so that DistributedDataParallel can wrap all networks at once."""
+
+    def __init__(self, model: VideoFusionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, clean: Tensor, tokens: Tensor, drawn: Draw) -> Tensor:
+        """clean [batch, frames, 3, h, w] in [-1, 1], tokens int64 [batch, length] -> [2]: loss of base and of other frames."""
+        model = self.model
+        signal, text = model.signal[drawn.timestep], model.text(tokens)
+        noisy_middle = add_noise(clean[:, middle(clean.shape[1])], drawn.base, signal)
+        base = model.predict_base(noisy_middle, drawn.timestep, text)
+
+        shares = model.shares[drawn.frames]
+        noise = mix(drawn.base, drawn.residual, shares)
+        rows = torch.arange(len(clean), device=clean.device).unsqueeze(1)
+        noisy = add_noise(clean[rows, drawn.frames], noise, signal)
+        residual = model.predict_residual(noisy, base.detach(), drawn.timestep, text, drawn.frames)
+        predicted = mix(base.detach(), residual, shares)
+        base_error = (base - drawn.base).square().mean(dim=(1, 2, 3))
+        residual_error = (predicted - noise).square().mean(dim=(2, 3, 4)).flatten()
+        scales = (model.scales(drawn.timestep), model.scales(drawn.timestep, shares))
+        if model.config.networks.weighting == "Velocity":
+            base_error, residual_error = (
+                error * (scale.norm / scale.signal) ** 2 for error, scale in zip((base_error, residual_error), scales, strict=True)
+            )
+        return torch.stack([base_error.mean(), residual_error.mean()])

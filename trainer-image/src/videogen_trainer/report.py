@@ -1,0 +1,71 @@
+"""The Report in the pod's termination message: JSON of at most 4096 bytes, which is what Kubernetes keeps."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from videogen_api.job import ExitCode, Report
+from videogen_api.training_run import Reason
+from videogen_trainer.failure import EXIT_CODES, Failure
+
+_LOG = logging.getLogger(__name__)
+LIMIT_BYTES = 4096
+_CUT = " ..."
+
+
+@dataclass(slots=True)
+class Milestones:
+    """How far an attempt has come; known whatever ends it."""
+
+    resumed_from_step: int = 0
+    last_step: int = 0  # the newest step that is saved
+
+
+def of_failure(failure: Failure, milestones: Milestones | None = None) -> Report:
+    """The report of a failed attempt."""
+    reached = milestones or Milestones()
+    return Report(
+        reason=failure.reason,
+        message=shorten(failure.message, 1024),
+        last_step=reached.last_step,
+        resumed_from_step=reached.resumed_from_step,
+    )
+
+
+def exit_code(report: Report) -> ExitCode:
+    """The exit code that belongs to a report."""
+    return EXIT_CODES.get(report.reason, ExitCode.FAILED)
+
+
+def to_bytes(report: Report) -> bytes:
+    """The report as JSON of at most 4096 bytes: what does not fit is cut from the texts, then from the lists."""
+    for candidate in _smaller(report):
+        data = candidate.model_dump_json(by_alias=True, exclude_none=True).encode()
+        if len(data) <= LIMIT_BYTES:
+            return data
+    raise AssertionError("a report without texts and lists is always small enough")
+
+
+def _smaller(report: Report) -> list[Report]:
+    silent = [result.model_copy(update={"message": ""}) for result in report.results]
+    quiet = report.model_copy(update={"results": silent})
+    short = [quiet.model_copy(update={"message": shorten(report.message, length)}) for length in (512, 128)]
+    bare = short[-1].model_copy(update={"datasets": []})
+    return [report, quiet, *short, bare, bare.model_copy(update={"results": []})]
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, cut to `length` characters with a mark if it is longer."""
+    return text if len(text) <= length else text[: length - len(_CUT)] + _CUT
+
+
+def write(report: Report, path: Path) -> None:
+    """Write the termination message; a file that cannot be written is logged, the exit code still says the most."""
+    level = logging.INFO if report.reason is Reason.COMPLETED else logging.ERROR
+    _LOG.log(level, "%s %s", report.reason.value, report.message)
+    try:
+        path.write_bytes(to_bytes(report))
+    except OSError as error:
+        _LOG.warning("the report cannot be written to %s: %s", path, error)

@@ -1,0 +1,109 @@
+"""All that training changes, and how it goes into a checkpoint and back.
+
+There is no random state in it: every random number of a run is a function of (seed, sample), see `objective.draw`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from videogen_api.bundle import canonical_json
+from videogen_api.recipe import Precision, Recipe
+from videogen_models.videofusion import VideoFusionModel
+
+_DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainState:
+    """Weights (always 32 bits), their moving average, AdamW's moments, the loss scale, the number of steps done."""
+
+    model: VideoFusionModel
+    optimizer: torch.optim.AdamW
+    ema: EMAModel
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    skipped: int = 0  # FP16: steps skipped in a row because the scaled gradient overflowed
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All weights, in the optimiser's order: the base generator's, then the others."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def set_rates(self, base: float, others: float) -> None:
+        """Set the learning rates of the base generator and of everything else."""
+        for group, rate in zip(self.optimizer.param_groups, (base, others), strict=True):
+            group["lr"] = rate
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The moving average of the weights, by their names in the model."""
+        names = [name for name, _ in self.model.named_parameters()]
+        return dict(zip(names, self.ema.shadow_params, strict=True))
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Everything for a checkpoint, by file and name."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        moments = {
+            f"{names[parameter]}:{key}": value for parameter, state in self.optimizer.state.items() for key, value in state.items()
+        }
+        return {"model": dict(self.model.named_parameters()), "ema": self.averaged_weights(), "optimizer": moments}
+
+    def values(self) -> dict[str, Any]:
+        """The numbers for a checkpoint beside its tensors."""
+        return {"averaged": self.ema.optimization_step, "scaler": self.scaler.state_dict(), "skipped": self.skipped}
+
+    def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:
+        """Become the state that a checkpoint holds; it must be of the same recipe."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors["model"][name])
+            for name, average in self.averaged_weights().items():
+                average.copy_(tensors["ema"][name])
+        self._restore_moments(tensors["optimizer"])
+        self.ema.optimization_step = values["averaged"]
+        self.scaler.load_state_dict(values["scaler"])
+        self.skipped = values["skipped"]
+        self.step = values["step"]
+
+    def _restore_moments(self, moments: Mapping[str, Tensor]) -> None:
+        if not moments:
+            return  # saved before the first step
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        state = {
+            index: {key: moments[f"{names[parameter]}:{key}"] for key in _MOMENTS}
+            for index, parameter in enumerate(self.parameters)
+        }
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def new_state(model: VideoFusionModel, recipe: Recipe, device: torch.device) -> TrainState:
+    """The state before the first step, on `device`; two groups of weights, because the base generator learns more slowly."""
+    model = model.to(device).train().requires_grad_(True)
+    others = [*model.text.parameters(), *model.residual.parameters()]
+    optimizer = torch.optim.AdamW(
+        [{"params": list(model.base.parameters())}, {"params": others}],
+        lr=0.0,
+        weight_decay=float(recipe.optimizer.weight_decay),
+        fused=True,
+    )
+    ema = EMAModel(model.parameters(), decay=float(recipe.ema_decay), foreach=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision is Precision.FP16)
+    return TrainState(model=model, optimizer=optimizer, ema=ema, scaler=scaler)
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """The number format of the forward pass; a new context for each use."""
+    return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision is not Precision.FP32)
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """What a checkpoint must have been made with to be resumed."""
+    return hashlib.sha256(canonical_json(recipe.wire())).hexdigest()

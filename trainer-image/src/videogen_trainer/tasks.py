@@ -1,0 +1,135 @@
+"""What a job asks for, and everything that can end it, as one Report."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from videogen_api.job import CONTRACT, Job, Report
+from videogen_api.training_run import Reason, Task
+from videogen_trainer import report
+from videogen_trainer.failure import Failure
+from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.report import Milestones
+
+_LOG = logging.getLogger(__name__)
+
+
+def read_job(path: Path) -> Job:
+    """The job file. Raises Failure: ContractUnsupported before anything else is looked at, or InvalidJob."""
+    try:
+        content = json.loads(path.read_bytes())
+        contract = content["contract"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Failure(Reason.INVALID_JOB, f"{path} is no job file: {error!r}") from error
+    if contract != CONTRACT:
+        raise Failure(
+            Reason.CONTRACT_UNSUPPORTED,
+            f"{path}: contract is {contract!r}, this trainer knows {CONTRACT!r}; use the trainer image of the operator's version",
+        )
+    try:
+        job = Job.model_validate(content)
+    except ValidationError as error:
+        raise Failure(Reason.INVALID_JOB, f"{path}: {_first(error)}") from error
+    check(job)
+    return job
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(map(str, problem["loc"]))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{field or 'job'}: {problem['msg']}, found {report.shorten(repr(problem['input']), 80)}{more}"
+
+
+def check(job: Job) -> None:
+    """Rules between fields. Raises Failure(InvalidJob)."""
+    recipe, processes = job.recipe, job.workers * job.processes_per_worker
+    shares = processes * recipe.gradient_accumulation_steps
+    if job.task is Task.TRAIN and recipe.global_batch_size % shares:
+        raise Failure(
+            Reason.INVALID_JOB,
+            f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers x processesPerWorker x"
+            f" gradientAccumulationSteps = {job.workers} x {job.processes_per_worker} x {recipe.gradient_accumulation_steps} = {shares}",
+        )
+    if job.task is not Task.TRAIN and job.workers > 1:
+        raise Failure(Reason.INVALID_JOB, f"resources.workers is {job.workers}; {job.task.value} runs in one pod, set it to 1")
+    missing = {
+        Task.CURATE: ("curate", job.curate),
+        Task.TRAIN: ("data", job.data),
+        Task.EVALUATE: ("artifact", job.artifact),
+        Task.RELEASE: ("a trainer's task", None),
+    }
+    field, value = missing[job.task]
+    if not value:
+        raise Failure(Reason.INVALID_JOB, f"{field} is missing; a job with task {job.task.value} needs it")
+
+
+def processes_of(job: Job) -> int:
+    """Processes in all. Only training is spread over several; the other tasks use one, whatever the pod has."""
+    return job.workers * job.processes_per_worker if job.task is Task.TRAIN else 1
+
+
+def attempt(job: Job, storage: Path, environment: Mapping[str, str], progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
+    """Do the task. Every failure becomes a Report with one reason; tracebacks of unexpected ones go to the log."""
+    milestones = Milestones()
+    try:
+        return _run(job, storage, environment, progress, stop, milestones)
+    except Failure as failure:
+        return report.of_failure(failure, milestones)
+    except Exception as error:
+        _LOG.exception("the attempt ended with an unexpected error")
+        return report.of_failure(_explained(error), milestones)
+
+
+def _run(
+    job: Job,
+    storage: Path,
+    environment: Mapping[str, str],
+    progress: ProgressReporter,
+    stop: Callable[[], bool],
+    milestones: Milestones,
+) -> Report:
+    if not storage.is_dir():
+        raise Failure(Reason.STORAGE_FAILED, f"{storage} is no folder; mount the run's persistent volume claim there")
+    match job.task:
+        case Task.TRAIN:
+            from videogen_trainer.distributed import join, leave
+            from videogen_trainer.loop import train
+
+            world = join(environment)
+            done = train(job, storage, world, progress, stop, milestones)
+            leave()
+            return done
+        case Task.CURATE | Task.EVALUATE:
+            module = importlib.import_module(f"videogen_trainer.{job.task.value.lower()}")
+            result: Report = module.run(job, storage, progress)
+            return result
+        case Task.RELEASE:
+            raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has Curate, Train and Evaluate")
+
+
+def _explained(error: Exception) -> Failure:
+    reason, text = reason_of(error), f"{type(error).__name__}: {error}"
+    return Failure(reason, f"another process of this job is gone ({text})" if reason is Reason.NODE_LOST else text)
+
+
+def reason_of(error: Exception) -> Reason:
+    """The reason that an unexpected error stands for."""
+    import torch
+
+    from videogen_trainer.distributed import is_peer_lost
+
+    text = str(error).lower()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return Reason.OUT_OF_MEMORY
+    if is_peer_lost(error):
+        return Reason.NODE_LOST
+    if isinstance(error, OSError) or "i/o error" in text or "os error" in text:  # safetensors wraps what the system said
+        return Reason.STORAGE_FAILED
+    return Reason.TRAINER_FAILED
