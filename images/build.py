@@ -138,10 +138,13 @@ def ensure(engine: str, name: str, base_image: str, environment: Mapping[str, st
             f"the base image {base_image} is missing; build it with `localcluster/localcluster build-base`, or name another by --base-image"
         )
     uv_cache(environment).mkdir(parents=True, exist_ok=True)
-    say(f"building {target}")
+    say(f"building {target}{' (some minutes)' if name == 'torch' else ''}")
     started = time.monotonic()
-    command = build_command(engine, name, target, parent, environment)
-    if subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode:
+    built = subprocess.run(
+        build_command(engine, name, target, parent, environment), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if built.returncode:
+        say(built.stdout.decode(errors="replace"))
         raise BuildError(f"{name} was not built; what failed stands above")
     say(f"built {target} in {time.monotonic() - started:.0f} s")
     return target

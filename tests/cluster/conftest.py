@@ -1,9 +1,6 @@
 """One control plane for the session, with our CRDs and PyTorchJob's; a namespace and an operator process for each test."""
 
-import os
 import subprocess
-import sys
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from videogen_testing.control_plane import ROOT, Api, ControlPlane, control_plane, end, eventually, free_port, process
+
+from videogen_testing.control_plane import ROOT, Api, ControlPlane, control_plane, eventually
+from videogen_testing.operator_process import OperatorProcess
 
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
@@ -62,61 +61,6 @@ def namespace(api: Api) -> str:
     api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     eventually(lambda: api.find(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
     return name
-
-
-class OperatorProcess:
-    """The real operator as a process that can be killed and started again."""
-
-    def __init__(self, plane: ControlPlane, namespace: str, folder: Path, stack: ExitStack, **changes: str) -> None:
-        self.namespace, self.log, self._stack = namespace, folder / "operator.log", stack
-        self.metrics_port, self.inbox_port = free_port(), free_port()
-        tokens = folder / "alert-token"
-        tokens.write_text("alertmanager-secret\n")
-        own = {
-            "KUBECONFIG": str(plane.kubeconfig),
-            "VIDEOGEN_NAMESPACES": namespace,
-            "VIDEOGEN_OPERATOR_NAMESPACE": namespace,
-            "VIDEOGEN_IDENTITY": "operator-under-test",
-            "VIDEOGEN_METRICS_HOST": "127.0.0.1",
-            "VIDEOGEN_METRICS_PORT": str(self.metrics_port),
-            "VIDEOGEN_INBOX_HOST": "127.0.0.1",
-            "VIDEOGEN_INBOX_PORT": str(self.inbox_port),
-            "VIDEOGEN_PROGRESS_URL": f"http://127.0.0.1:{self.inbox_port}",
-            "VIDEOGEN_ALERT_TOKEN_FILES": str(tokens),
-        }
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIDEOGEN_", "KUBE"))}
-        self.environment = kept | own | changes
-        self.child: subprocess.Popen[bytes] | None = None
-
-    def start(self, *, ready: bool = True) -> "OperatorProcess":
-        command = [sys.executable, "-W", "error", "-m", "videogen_operator"]
-        self.child = self._stack.enter_context(process(command, self.log, self.environment))
-        if ready:
-            eventually(lambda: self.probe("readyz") == 200, 30)
-        return self
-
-    def stop(self, with_signal: int) -> int:
-        assert self.child is not None
-        return end(self.child, with_signal)
-
-    def probe(self, path: str) -> int:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/{path}", timeout=2) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return 0
-
-    def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
-            return str(answer.read().decode())
-
-    def requests(self, *verbs: str) -> float:
-        """Requests to the API server so far; the Lease's apart."""
-        lines = [line for line in self.metrics().splitlines() if line.startswith("videogen_api_requests_total{")]
-        wanted = [line for line in lines if 'resource="leases"' not in line and any(f'verb="{verb}"' in line for verb in verbs)]
-        return sum(float(line.rpartition(" ")[2]) for line in wanted)
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ WINDOW = {"windowSeconds": 60}
 
 
 def release(version: str, **spec: Any) -> dict[str, Any]:
-    at = spec.pop("at", None)
-    return a_release(version, **({"at": at} if at else {}), **({"rollout": ROLLOUT, "rollback": WINDOW} | spec))
+    whole: dict[str, Any] = {"rollout": ROLLOUT, "rollback": WINDOW} | spec
+    return a_release(version, **whole)
 
 
 def serving(version: str = "1.0.0", *, seed: int | None = None, **spec: Any) -> Simulation:

@@ -27,6 +27,8 @@ import pytest
 import tritonclient.grpc as grpcclient
 from prometheus_client.parser import text_string_to_metric_families
 
+from videogen_api.bundle import canonical_json, manifest_digest
+from videogen_models.sealed import sha256_of
 from videogen_models.video import decode_mp4
 from videogen_serving.client import generate, request_body
 
@@ -38,6 +40,8 @@ pytestmark = pytest.mark.timeout(START_SECONDS + 60)
 
 
 class Bundle(Protocol):
+    folder: Path
+
     def environment(self) -> dict[str, str]: ...
 
 
@@ -96,15 +100,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-@pytest.fixture(scope="module")
-def server(triton: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def start(triton: Path, environment: dict[str, str], folder: Path) -> Server:
     http, grpc, metrics = free_ports(3)
-    log = tmp_path_factory.mktemp("triton") / "log"
+    log = folder / "log"
     environment = {
         "PATH": os.environ["PATH"],
-        "HOME": str(log.parent),
+        "HOME": str(folder),
         "OMP_NUM_THREADS": "1",
-        **bundle.environment(),
+        **environment,
         "SAMPLING_STEPS": "3",
         "TIMEOUT_SECONDS": "8",
         "HTTP_PORT": str(http),
@@ -115,19 +118,24 @@ def server(triton: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactor
     }
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-m", "videogen_serving"], env=environment, stdout=output, stderr=output)
-    started = Server(
+    return Server(
         http=f"http://127.0.0.1:{http}",
         grpc=f"127.0.0.1:{grpc}",
         metrics=f"http://127.0.0.1:{metrics}/metrics",
         log=log,
         process=process,
     )
+
+
+@pytest.fixture(scope="module")
+def server(triton: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = start(triton, bundle.environment(), tmp_path_factory.mktemp("triton"))
     try:
         wait_until_ready(started)
         yield started
     finally:
-        process.kill()
-        process.wait()
+        started.process.kill()
+        started.process.wait()
 
 
 def wait_until_ready(server: Server) -> None:
@@ -217,12 +225,34 @@ def test_the_program_for_people_writes_a_video_and_prints_its_metadata(server: S
 
 
 def test_asked_to_end_it_answers_what_it_has_begun(server: Server) -> None:
-    """Last in this file: it ends the server."""
+    """It ends the server that the tests above share."""
+    seconds_of_ten = server.generate("x", seed=1, steps=10)[1]["seconds"]
+    steps = max(10, round(2 / seconds_of_ten * 10))  # about two seconds of work, however busy the machine
     with ThreadPoolExecutor() as executor:
-        answer = executor.submit(server.generate, "x", seed=1, steps=100)
-        time.sleep(0.2)
+        answer = executor.submit(server.generate, "x", seed=1, steps=steps)
+        time.sleep(0.3)
         assert not answer.done()
         server.process.send_signal(signal.SIGTERM)
-        assert answer.result(timeout=30)[1]["steps"] == 100
+        assert answer.result(timeout=30)[1]["steps"] == steps
     assert server.process.wait(timeout=30) == 0
     assert server.get("/v2/models/video/ready") == 0
+
+
+def test_an_intact_bundle_that_this_server_cannot_load_ends_it_with_one_sentence(triton: Path, own_bundle: Bundle, tmp_path: Path) -> None:
+    """As a bundle of a later version would."""
+    message = tmp_path / "termination-log"
+    message.touch()
+    config, manifest = own_bundle.folder / "model.json", own_bundle.folder / "manifest.json"
+    config.write_bytes(canonical_json({"frames": 4}))
+    signed = json.loads(manifest.read_bytes())
+    for file in signed["files"]:
+        if file["path"] == config.name:
+            file |= {"sha256": sha256_of(config), "size": config.stat().st_size}
+    manifest.write_bytes(canonical_json(signed))
+    changed = {"BUNDLE_DIGEST": manifest_digest(manifest.read_bytes()), "TERMINATION_MESSAGE_PATH": str(message)}
+
+    ended = start(triton, own_bundle.environment() | changed, tmp_path)
+
+    assert ended.process.wait(START_SECONDS) == 1
+    assert message.read_text().startswith("the model could not be loaded: ")
+    assert "model.json" in message.read_text()

@@ -68,7 +68,9 @@ TRAINING_RUN = Resource(
             "",
         ),
         (
-            "self.spec.phases.all(p, p.task != 'Train' || self.spec.recipe.globalBatchSize % (p.resources.workers *"
+            "self.spec.recipe.gradientAccumulationSteps < 1 || self.spec.phases.all(p, p.task != 'Train' || p.resources.workers < 1"
+            " || (has(p.resources.processesPerWorker) && p.resources.processesPerWorker < 1)"
+            " || self.spec.recipe.globalBatchSize % (p.resources.workers *"
             " (has(p.resources.processesPerWorker) ? p.resources.processesPerWorker :"
             " (p.resources.gpusPerWorker > 0 ? p.resources.gpusPerWorker : 1))"
             " * self.spec.recipe.gradientAccumulationSteps) == 0)",

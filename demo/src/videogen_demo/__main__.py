@@ -21,18 +21,19 @@ def main(arguments: list[str]) -> int:
     """0 when the story ended as it should; otherwise 1 and one sentence that says what went wrong."""
     parser = argparse.ArgumentParser(prog="python -m videogen_demo", description=__doc__)
     parser.add_argument("--install-only", action="store_true", help="bring everything up and install, but tell no story")
+    parser.add_argument("--keep", action="store_true", help="go on with the objects of an earlier, interrupted story")
     options = parser.parse_args(arguments)
     console, began = Console(), time.monotonic()
     try:
         installation = install.ensure()
         console.print(f"installed after {time.monotonic() - began:.0f} s", highlight=False)
-        return 0 if options.install_only else _story(installation, console)
+        return 0 if options.install_only else _story(installation, console, fresh=not options.keep)
     except CommandError as error:
         console.print(f"demo: {error}", style="bold red", markup=False, highlight=False)
         return 1
 
 
-def _story(installation: install.Installation, console: Console) -> int:
+def _story(installation: install.Installation, console: Console, *, fresh: bool) -> int:
     cluster = installation.cluster
     story = Story(cluster)
 
@@ -42,7 +43,7 @@ def _story(installation: install.Installation, console: Console) -> int:
 
     with View(story, console):
         try:
-            tell(story, upload, lambda: (install.gateway_url(cluster), install.host_name("standard", NAMESPACE)))
+            tell(story, upload, lambda: (install.gateway_url(cluster), install.host_name("standard", NAMESPACE)), fresh)
         finally:
             if story.load:
                 story.load.stop()

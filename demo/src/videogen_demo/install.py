@@ -112,11 +112,10 @@ def _helm() -> str:
 
 def wire_alerts(cluster: Cluster) -> None:
     """Prometheus takes the chart's rules, and Alertmanager the operator's webhook with its token."""
-    rules = REPOSITORY / ".localcluster/prometheus/rules"
-    rules.mkdir(parents=True, exist_ok=True)
-    config_map = cluster.get("configmap", "videogen-rules", SYSTEM) or {}
-    for name, text in config_map.get("data", {}).items():
-        (rules / name.replace(".yml", ".yaml")).write_text(text)
+    STATE.mkdir(exist_ok=True)
+    for name, text in (cluster.get("configmap", "videogen-rules", SYSTEM) or {}).get("data", {}).items():
+        (STATE / name).write_text(text)
+        local_cluster("rules", str(STATE / name))
     service = cluster.get("service", "videogen-operator", SYSTEM)
     if not service:
         raise CommandError(f"the chart made no Service videogen-operator in {SYSTEM}")

@@ -101,10 +101,13 @@ def wait_for_release(story: Story, index: int, reason: str, timeout: float = 900
     return release
 
 
-def tell(story: Story, footage: Callable[[], Any], gateway: Callable[[], tuple[str, str]]) -> None:
-    """The whole story. `footage()` fills the claim, `gateway()` gives the URL and the service's host name."""
+def tell(story: Story, footage: Callable[[], Any], gateway: Callable[[], tuple[str, str]], fresh: bool = True) -> None:
+    """The whole story. `footage()` fills the claim, `gateway()` gives the URL and the service's host name.
+
+    `fresh` removes an earlier story's objects; without it the story goes on with them.
+    """
     story.chapter = "footage into the claim"
-    prepare(story)
+    prepare(story, fresh)
     footage()
     story.mark("footage uploaded")
     apply_run(story, 0)

@@ -69,7 +69,7 @@ def print_summary(story: Story, folder: Path, console: Console) -> None:
             p50, p95 = seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.95)]
             console.print(f"  {release}: {len(seconds)} videos, p50 {p50:.2f} s, p95 {p95:.2f} s")
     console.print("\n$ kubectl get videogen -n " + NAMESPACE, markup=False)
-    console.print(story.cluster("get", "videogen", "-n", NAMESPACE), markup=False, highlight=False)
+    console.print(story.cluster("get", "videogen", "-n", NAMESPACE), markup=False, highlight=False, soft_wrap=True)
     chosen = _spread(list(story.load.videos))
     folder.mkdir(parents=True, exist_ok=True)
     contact_sheet(chosen, folder / "contact-sheet.png")

@@ -58,7 +58,7 @@ class View:
                 self._seen[name] = line
                 self.story.say(line)
         for line in self.story.lines[self._printed :]:
-            self.console.print(line, markup=False, highlight=False)
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._printed = len(self.story.lines)
 
     def _objects(self) -> list[Manifest]:

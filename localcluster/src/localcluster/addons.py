@@ -6,15 +6,17 @@ into any other cluster (kind, k3d, a real one) with upstream's images.
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localcluster import build, files, objects
 from localcluster.commands import run
+from localcluster.faults import Fault
 from localcluster.kubectl import Kubectl
 from localcluster.layout import Layout
-from localcluster.versions import ENVOY, ENVOY_GATEWAY, GO_PARTS, IMAGES, TRAINING_OPERATOR
+from localcluster.versions import ENVOY_GATEWAY, GO_PARTS, IMAGES, TRAINING_OPERATOR
 
 TRAINING_NAMESPACE = "kubeflow"
 ENVOY_NAMESPACE = "envoy-gateway-system"
@@ -23,6 +25,7 @@ GATEWAY_CLASS = "envoy"
 GATEWAY = "videogen"
 # Videos take minutes to make: no timer on the way may be shorter than a generation.
 REQUEST_SECONDS = 900
+CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
 STAMP = "localcluster-addons"
 READY_SECONDS = 240
 # Where the training-operator looks for a replacement of the init container that it injects into workers.
@@ -33,10 +36,10 @@ INIT_TEMPLATE = "/etc/config/initContainer.yaml"
 class AddonImages:
     """Which images the add-ons run; upstream's names by default, for clusters that can pull."""
 
-    training_operator: str = f"docker.io/kubeflow/training-operator:v1-{TRAINING_OPERATOR}"
-    init_container: str = "docker.io/library/python:3.11-slim-bookworm"
-    envoy_gateway: str = f"docker.io/envoyproxy/gateway:v{ENVOY_GATEWAY}"
-    envoy: str = f"docker.io/envoyproxy/envoy:distroless-v{ENVOY}"
+    training_operator: str = "kubeflow/training-operator:v1-04f9f13"  # what its manifests of 1.8.1 name
+    init_container: str = "python:3.11-slim-bookworm"
+    envoy_gateway: str = f"envoyproxy/gateway:v{ENVOY_GATEWAY}"
+    envoy: str = ""  # Envoy Gateway knows the one it was tested with
 
 
 LOCAL_IMAGES = AddonImages(
@@ -79,20 +82,31 @@ def _finish_chart(folder: Path) -> None:
     (folder / "Chart.lock").unlink(missing_ok=True)
 
 
-def install(layout: Layout, kubectl: Kubectl, images: AddonImages) -> bool:
-    """Installs both, unless the cluster has them just so; False if it had."""
-    wanted = files.digest(json.dumps(_everything(images), sort_keys=True), TRAINING_OPERATOR, ENVOY_GATEWAY)
-    found = kubectl.get("configmap", STAMP, "-n", "kube-system")
-    if found and found.get("data", {}).get("digest") == wanted:
-        return False
-    install_training_operator(layout, kubectl, images)
-    install_envoy_gateway(layout, kubectl, images)
-    kubectl.apply([config_map("kube-system", STAMP, {"digest": wanted})])
-    return True
+def install(layout: Layout, kubectl: Kubectl, images: AddonImages) -> list[str]:
+    """Installs what the cluster lacks, unless it was just so installed before; the names of what is ours."""
+    found = (kubectl.get("configmap", STAMP, "-n", "kube-system") or {}).get("data")
+    ours = lacking(kubectl) if found is None else found.get("parts", " ".join(INSTALL)).split()
+    wanted = files.digest(json.dumps(_everything(images), sort_keys=True), TRAINING_OPERATOR, ENVOY_GATEWAY, *ours)
+    if found and found.get("digest") == wanted:
+        return ours
+    # Written first as well: what an interrupted attempt has left is still ours.
+    kubectl.apply([config_map("kube-system", STAMP, {"parts": " ".join(ours)})])
+    for name in ours:
+        INSTALL[name](layout, kubectl, images)
+    kubectl.apply([config_map("kube-system", STAMP, {"parts": " ".join(ours), "digest": wanted})])
+    return ours
+
+
+def lacking(kubectl: Kubectl) -> list[str]:
+    """What a cluster that was never seen before does not have; somebody else's is left alone."""
+    absent = [name for name, definition in SIGNS.items() if not kubectl.get("customresourcedefinition", definition)]
+    if not kubectl.works("get", "gateway", GATEWAY, "-n", GATEWAY_NAMESPACE):
+        absent.append("gateway")
+    return absent
 
 
 def _everything(images: AddonImages) -> list[Any]:
-    return [training_overlay(images), init_template(images), helm_values(images), gateway_objects(images)]
+    return [training_overlay(images), init_template(images), helm_values(images), envoy_proxy(images), gateway_class(), gateway_objects("")]
 
 
 def config_map(space: str, name: str, data: dict[str, str]) -> dict[str, Any]:
@@ -189,13 +203,21 @@ def install_envoy_gateway(layout: Layout, kubectl: Kubectl, images: AddonImages)
     values = layout.upstream / "gateway-values.json"
     files.write_json(values, helm_values(images))
     helm = layout.bin / "helm"
-    kubeconfig = kubectl.flags if kubectl.flags else []
     chart = layout.upstream / "gateway-helm"
-    run([helm, *kubeconfig, "upgrade", "--install", "envoy-gateway", chart, "--namespace", ENVOY_NAMESPACE,
-         "--create-namespace", "--values", values, "--timeout", "5m"], timeout=400)
+    release = ["upgrade", "--install", "envoy-gateway", str(chart), "--namespace", ENVOY_NAMESPACE, "--create-namespace"]
+    run([helm, *kubectl.flags, *release, "--values", values, "--timeout", "5m"], timeout=400)
     kubectl.wait(READY_SECONDS, "deployment/envoy-gateway", "-n", ENVOY_NAMESPACE, "--for=condition=Available")
+    kubectl.apply([envoy_proxy(images), gateway_class()])
+
+
+def install_gateway(_: Layout, kubectl: Kubectl, __: AddonImages) -> None:
+    """Makes our Gateway, of whatever class Envoy Gateway serves."""
+    classes = kubectl.get("gatewayclasses")["items"]
+    served = [one["metadata"]["name"] for one in classes if one["spec"]["controllerName"] == CONTROLLER]
+    if not served:
+        raise Fault("Envoy Gateway is installed in this cluster, but no GatewayClass of its own")
     kubectl.apply([objects.namespace(GATEWAY_NAMESPACE)])
-    kubectl.apply(gateway_objects(images))
+    kubectl.apply(gateway_objects(GATEWAY_CLASS if GATEWAY_CLASS in served else served[0]))
 
 
 def helm_values(images: AddonImages) -> dict[str, Any]:
@@ -206,36 +228,37 @@ def helm_values(images: AddonImages) -> dict[str, Any]:
     }
 
 
-def gateway_objects(images: AddonImages) -> list[dict[str, Any]]:
-    """A class, a Gateway that routes of every namespace may use, and time enough for long answers."""
+def gateway_class() -> dict[str, Any]:
+    """The class of Gateways that Envoy Gateway serves, with our settings for Envoy itself."""
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": GATEWAY_CLASS},
+        "spec": {
+            "controllerName": CONTROLLER,
+            "parametersRef": {
+                "group": "gateway.envoyproxy.io",
+                "kind": "EnvoyProxy",
+                "name": GATEWAY,
+                "namespace": ENVOY_NAMESPACE,
+            },
+        },
+    }
+
+
+def gateway_objects(class_name: str) -> list[dict[str, Any]]:
+    """A Gateway that routes of every namespace may use, and time enough for long answers."""
     target = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": GATEWAY}]
     seconds = f"{REQUEST_SECONDS}s"
     gateway = {"namespace": GATEWAY_NAMESPACE, "name": GATEWAY}
     return [
-        envoy_proxy(images),
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "GatewayClass",
-            "metadata": {"name": GATEWAY_CLASS},
-            "spec": {
-                "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
-                "parametersRef": {
-                    "group": "gateway.envoyproxy.io",
-                    "kind": "EnvoyProxy",
-                    "name": GATEWAY,
-                    "namespace": ENVOY_NAMESPACE,
-                },
-            },
-        },
         {
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "Gateway",
             "metadata": gateway,
             "spec": {
-                "gatewayClassName": GATEWAY_CLASS,
-                "listeners": [
-                    {"name": "http", "protocol": "HTTP", "port": 80, "allowedRoutes": {"namespaces": {"from": "All"}}}
-                ],
+                "gatewayClassName": class_name,
+                "listeners": [{"name": "http", "protocol": "HTTP", "port": 80, "allowedRoutes": {"namespaces": {"from": "All"}}}],
             },
         },
         {
@@ -266,8 +289,8 @@ def envoy_proxy(images: AddonImages) -> dict[str, Any]:
                     "envoyService": {"name": GATEWAY, "type": "ClusterIP"},
                     "envoyDeployment": {
                         "name": f"envoy-{GATEWAY}",
-                        "container": {
-                            "image": images.envoy,
+                        "container": ({"image": images.envoy} if images.envoy else {})
+                        | {
                             "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
                         },
                     },
@@ -277,10 +300,13 @@ def envoy_proxy(images: AddonImages) -> dict[str, Any]:
     }
 
 
-def wait(kubectl: Kubectl) -> None:
+def wait(kubectl: Kubectl, ours: list[str]) -> None:
     """Until jobs are accepted and the Gateway takes traffic."""
-    kubectl.wait(READY_SECONDS, "deployment/training-operator", "-n", TRAINING_NAMESPACE, "--for=condition=Available")
-    kubectl.wait(READY_SECONDS, f"gateway/{GATEWAY}", "-n", GATEWAY_NAMESPACE, "--for=condition=Programmed")
+    if "training-operator" in ours:
+        available = ("deployment/training-operator", "-n", TRAINING_NAMESPACE, "--for=condition=Available")
+        kubectl.wait(READY_SECONDS, *available)
+    if "gateway" in ours:
+        kubectl.wait(READY_SECONDS, f"gateway/{GATEWAY}", "-n", GATEWAY_NAMESPACE, "--for=condition=Programmed")
     _wait_for_webhook(kubectl)
 
 
@@ -298,3 +324,16 @@ def _wait_for_webhook(kubectl: Kubectl) -> None:
         },
     }
     kubectl.retry(120, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(job))
+
+
+Installer = Callable[[Layout, Kubectl, AddonImages], None]
+INSTALL: dict[str, Installer] = {
+    "training-operator": install_training_operator,
+    "envoy-gateway": install_envoy_gateway,
+    "gateway": install_gateway,
+}
+# By what a cluster is known to have it already.
+SIGNS = {
+    "training-operator": "pytorchjobs.kubeflow.org",
+    "envoy-gateway": "envoyproxies.gateway.envoyproxy.io",
+}

@@ -56,9 +56,7 @@ class Api:
         version = listed["metadata"]["resourceVersion"]
         connection = self._connect(WATCH_SECONDS + 30)
         try:
-            connection.request(
-                "GET", f"{path}?{query}&watch=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}"
-            )
+            connection.request("GET", f"{path}?{query}&watch=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}")
             response = connection.getresponse()
             if response.status != 200:
                 raise OSError(f"watch {path}: {response.status}")

@@ -7,10 +7,9 @@ same digest and an unchanged image is recognised.
 import hashlib
 import io
 import json
-import os
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -42,7 +41,7 @@ def write(image: StaticImage, target: Path) -> None:
             "os": "linux",
             "config": {
                 "User": f"{image.user}:{image.user}",
-                "Env": [f"PATH={os.path.dirname(image.path)}:/usr/bin:/bin"],
+                "Env": [f"PATH={PurePosixPath(image.path).parent}:/usr/bin:/bin"],
                 "Entrypoint": [image.path],
                 "WorkingDir": "/",
             },

@@ -6,10 +6,12 @@ nothing that looks finished.
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from localcluster import files, progress
 from localcluster.commands import run
+from localcluster.faults import Fault
 from localcluster.layout import Layout
 from localcluster.versions import GO_PARTS, GoPart
 
@@ -46,10 +48,13 @@ def missing(layout: Layout) -> list[str]:
     return [part.module for part in GO_PARTS if not current(layout, part)]
 
 
-def ensure(layout: Layout) -> None:
-    """Builds what is missing."""
+def ensure(layout: Layout, modules: Collection[str] = ()) -> None:
+    """Builds what is missing: of all parts, or of those named."""
+    unknown = set(modules) - {part.module for part in GO_PARTS}
+    if unknown:
+        raise Fault(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(part.module for part in GO_PARTS)}")
     for part in GO_PARTS:
-        if not current(layout, part):
+        if (not modules or part.module in modules) and not current(layout, part):
             with progress.step(f"build {part.module} {part.version} (minutes, the first time)"):
                 build(layout, part)
 
@@ -62,8 +67,8 @@ def build(layout: Layout, part: GoPart) -> None:
     env = dict(os.environ) | {"CGO_ENABLED": "1" if part.cgo else "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
     packages = list(part.packages.values())
     # The machine stays usable meanwhile.
-    run(["nice", "go", "build", *arguments(part), "-o", f"{beside}/", *packages], cwd=layout.go / part.module, env=env,
-        timeout=2 * HOURS)
+    command = ["nice", "go", "build", *arguments(part), "-o", f"{beside}/", *packages]
+    run(command, cwd=layout.go / part.module, env=env, timeout=2 * HOURS)
     for name, package in part.packages.items():
         (beside / _default_name(package)).replace(layout.bin / name)
     shutil.rmtree(beside)

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from localcluster import addons, build, claim, cluster, images, kubectl, layout, monitoring, preflight
-from localcluster import progress, status
+from localcluster import addons, build, claim, cluster, images, kubectl, layout, monitoring, preflight, progress, status
 from localcluster.addons import AddonImages
 from localcluster.faults import Fault
 
 INTERRUPTED = 130
+NODE_ACTIONS = {"add": cluster.add_node, "kill": cluster.kill_node, "remove": cluster.remove_node}
+# What installing into a foreign cluster needs: kubectl and helm.
+ADDON_PARTS = ("kubernetes", "helm")
 
 
 def main(argv: list[str]) -> int:
@@ -38,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     add("up", "start the cluster, and build what is missing; safe to repeat", _up)
+    one = add("build", "build the Go parts, or some of them, if they are missing or their pins changed", _build)
+    one.add_argument("modules", nargs="*", metavar="PART")
     add("prepare", "build and download everything that `up` needs, without starting anything", _prepare)
     down = add("down", "end everything; the cluster's state stays for the next `up`", _down)
     down.add_argument("--purge", action="store_true", help="forget the state too; binaries and built images stay")
@@ -48,13 +52,16 @@ def parser() -> argparse.ArgumentParser:
     run = add("kubectl", "run the cluster's own kubectl", _kubectl)
     run.add_argument("words", nargs=argparse.REMAINDER)
     add("build-base", "build the Python base image for buildah", _build_base)
-    load = add("load-image", "take images from buildah's storage into every node", _load_image)
-    load.add_argument("names", nargs="+", metavar="NAME")
+    load = add("load-image", "bring images into every node", _load_image)
+    load.add_argument("images", nargs="+", metavar="IMAGE", help="a name in buildah, an image archive, or an OCI folder")
+    add("prune-images", "remove images from the nodes that buildah has no more", _prune_images)
     alerts = add("alerts", "send all alerts to one webhook", _alerts)
     alerts.add_argument("--webhook", metavar="URL", help="without it, alerts go nowhere")
     alerts.add_argument("--token-file", type=Path, metavar="FILE", help="a bearer token")
-    node = add("node", "add or remove a further real node", _node)
-    node.add_argument("action", choices=("add", "remove"))
+    rules = add("rules", "give Prometheus a file of alert rules", _rules)
+    rules.add_argument("file", type=Path)
+    node = add("node", "add, kill (as by a loss of power) or remove a further real node", _node)
+    node.add_argument("action", choices=tuple(NODE_ACTIONS))
     node.add_argument("name", metavar="node-N")
     _add_addons(add("install-addons", "give another cluster (current KUBECONFIG) what it lacks", _install_addons))
     return top
@@ -64,13 +71,23 @@ def _add_addons(command: argparse.ArgumentParser) -> None:
     names = AddonImages()
     for name in AddonImages.__dataclass_fields__:
         flag = f"--{name.replace('_', '-')}-image"
-        command.add_argument(flag, dest=name, default=getattr(names, name), help="default: %(default)s")
+        command.add_argument(
+            flag, dest=name, default=getattr(names, name), help=f"default: {getattr(names, name) or 'what upstream takes'}"
+        )
 
 
 def _up(_: argparse.Namespace, repo: Path) -> int:
     running = cluster.up(repo)
     progress.say("the cluster is up")
     print(f"export KUBECONFIG={running.kubeconfig}")
+    return 0
+
+
+def _build(arguments: argparse.Namespace, repo: Path) -> int:
+    known = claim.known_layout(repo)
+    preflight.check_go(known, arguments.modules)
+    with claim.exclusive(repo):
+        build.ensure(known, arguments.modules)
     return 0
 
 
@@ -118,7 +135,12 @@ def _build_base(_: argparse.Namespace, repo: Path) -> int:
 
 
 def _load_image(arguments: argparse.Namespace, repo: Path) -> int:
-    cluster.load(repo, arguments.names)
+    cluster.load(repo, arguments.images)
+    return 0
+
+
+def _prune_images(_: argparse.Namespace, repo: Path) -> int:
+    cluster.prune_images(repo)
     return 0
 
 
@@ -127,22 +149,25 @@ def _alerts(arguments: argparse.Namespace, repo: Path) -> int:
     return 0
 
 
+def _rules(arguments: argparse.Namespace, repo: Path) -> int:
+    monitoring.set_rules(claim.known_layout(repo), arguments.file)
+    return 0
+
+
 def _node(arguments: argparse.Namespace, repo: Path) -> int:
-    change = cluster.add_node if arguments.action == "add" else cluster.remove_node
-    change(repo, arguments.name)
+    NODE_ACTIONS[arguments.action](repo, arguments.name)
     return 0
 
 
 def _install_addons(arguments: argparse.Namespace, repo: Path) -> int:
     known = claim.known_layout(repo)
     names = AddonImages(**{name: getattr(arguments, name) for name in AddonImages.__dataclass_fields__})
-    for part in build.GO_PARTS:
-        if part.module in ("kubernetes", "helm") and not build.current(known, part):
-            with progress.step(f"build {part.module} {part.version}"):
-                build.build(known, part)
+    preflight.check_go(known, ADDON_PARTS)
+    build.ensure(known, ADDON_PARTS)
     addons.ensure_upstream(known)
     client = kubectl.Kubectl(known.bin / "kubectl", None)
+    if not client.works("get", "--raw", "/readyz"):
+        raise Fault("the cluster of your KUBECONFIG does not answer, or does not know you")
     with progress.step("training-operator and Envoy Gateway"):
-        addons.install(known, client, names)
-        addons.wait(client)
+        addons.wait(client, addons.install(known, client, names))
     return 0

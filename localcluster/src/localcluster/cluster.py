@@ -85,8 +85,8 @@ def up(repo: Path) -> Layout:
         for part in monitoring.parts(layout):
             _start(layout, part)
         with progress.step("training-operator and Envoy Gateway"):
-            addons.install(layout, kubectl_of(layout), addons.LOCAL_IMAGES)
-            addons.wait(kubectl_of(layout))
+            ours = addons.install(layout, kubectl_of(layout), addons.LOCAL_IMAGES)
+            addons.wait(kubectl_of(layout), ours)
             _wait_for_gateway(layout)
     return layout
 
@@ -114,8 +114,7 @@ def keeper(layout: Layout) -> Part:
     return Part(
         name="keeper",
         version="1",
-        argv=(sys.executable, "-m", "localcluster.keeper", layout.kubeconfig, layout.volumes, GPUS,
-              monitoring.target_file(layout)),
+        argv=(sys.executable, "-m", "localcluster.keeper", layout.kubeconfig, layout.volumes, GPUS, monitoring.target_file(layout)),
         in_netns=False,
         env={"PYTHONPATH": str(source.parent), "PYTHONDONTWRITEBYTECODE": "1"},
         configs=(source / "keeper.py", source / "targets.py", source / "apiclient.py", layout.kubeconfig),
@@ -133,11 +132,12 @@ def start_node(layout: Layout, each: node.Node) -> None:
     _start(layout, node.kubelet(each))
 
 
-def load(repo: Path, names: list[str]) -> None:
-    """Takes images from buildah's storage into every node."""
+def load(repo: Path, sources: list[str]) -> None:
+    """Takes images into every node: from buildah's storage, or from archives and folders."""
     with claim.exclusive(repo):
         layout = claim.known_layout(repo)
         require_running(layout)
+        names = [name for source in sources for name in (storage.take(Path(source)) if Path(source).exists() else [source])]
         _load_from_buildah(node.all_nodes(layout), names)
 
 
@@ -147,6 +147,18 @@ def _load_from_buildah(nodes: list[node.Node], names: list[str]) -> None:
         image = storage.find(store, storage.full_name(name))
         for each in nodes:
             loading.load(each, image)
+
+
+def prune_images(repo: Path) -> None:
+    """Removes images from the nodes that buildah has no more and no container runs."""
+    with claim.exclusive(repo):
+        layout = claim.known_layout(repo)
+        require_running(layout)
+        kept = storage.names(storage.root()) | set(IMAGES.values())
+        for each in node.all_nodes(layout):
+            for name in set(loading.names(each)) - kept - loading.used(each):
+                progress.say(f"{each.name}: {name} removed")
+                loading.remove(each, name)
 
 
 def require_running(layout: Layout) -> None:
@@ -191,7 +203,7 @@ def _forget(layout: Layout) -> None:
 
 
 def add_node(repo: Path, name: str) -> None:
-    """Adds a second (third, ...) real node, with the images that the first one has."""
+    """Adds a second (third, ...) real node with the images that the first one has, or starts one that was killed."""
     with claim.exclusive(repo):
         layout = claim.known_layout(repo)
         require_running(layout)
@@ -210,6 +222,8 @@ def remove_node(repo: Path, name: str, seconds: float = 30) -> None:
         removed = node.named(layout, name)
         if name == node.FIRST:
             raise Fault("the first node stays as long as the cluster does")
+        if not removed.home.exists():
+            raise Fault(f"there is no {name}")
         for prefix in ("kubelet", "containerd"):
             entry = processes.record(layout, f"{prefix}-{name}")
             if entry:
@@ -217,6 +231,19 @@ def remove_node(repo: Path, name: str, seconds: float = 30) -> None:
         kubectl_of(layout)("delete", "node", name, "--ignore-not-found", timeout=seconds)
         kill_pods(removed)
         shutil.rmtree(removed.home, ignore_errors=True)
+
+
+def kill_node(repo: Path, name: str) -> None:
+    """Plays a node's loss of power: everything of it ends at once, and the cluster has to find out."""
+    with claim.exclusive(repo):
+        layout = claim.known_layout(repo)
+        lost = node.named(layout, name)
+        for prefix in ("kubelet", "containerd"):
+            entry = processes.record(layout, f"{prefix}-{name}")
+            if not entry or not entry.alive():
+                raise Fault(f"{name} does not run")
+            processes.stop(layout, entry, grace=0)
+        kill_pods(lost)
 
 
 def kill_pods(each: node.Node) -> None:
@@ -229,4 +256,4 @@ def kill_pods(each: node.Node) -> None:
     recovery.unmount_below(each.run)
     recovery.forget_pods(each)
     shutil.rmtree(each.run, ignore_errors=True)
-    network.remove_address(layout, each.address)
+    network.remove_node(layout, each.number, each.address)

@@ -52,7 +52,6 @@ def etcd(layout: Layout) -> Part:
 
 def apiserver(layout: Layout) -> Part:
     """The API server with every admission plugin that a production cluster has by default."""
-
     kubectl = Kubectl(layout.bin / "kubectl", layout.kubeconfig)
     signing_key = layout.pki / "service-accounts.key"
     return Part(

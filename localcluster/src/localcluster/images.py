@@ -13,14 +13,11 @@ from localcluster.versions import APT_PYTHON_PIP, ENVOY, GO_PARTS, IMAGES
 
 STATIC = {
     "pause": archives.StaticImage(name=IMAGES["pause"], program=Path("pause"), path="/pause"),
-    "training-operator": archives.StaticImage(
-        name=IMAGES["training-operator"], program=Path("training-operator"), path="/manager"
-    ),
-    "envoy-gateway": archives.StaticImage(
-        name=IMAGES["envoy-gateway"], program=Path("envoy-gateway"), path="/usr/local/bin/envoy-gateway"
-    ),
+    "training-operator": archives.StaticImage(name=IMAGES["training-operator"], program=Path("training-operator"), path="/manager"),
+    "envoy-gateway": archives.StaticImage(name=IMAGES["envoy-gateway"], program=Path("envoy-gateway"), path="/usr/local/bin/envoy-gateway"),
 }
 DEBIAN_SUITE = "bookworm"
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Like the python:3.11-slim image in what Dockerfiles use of it: python, pip, venv, certificates.
 BASE_PACKAGES = ("python3", "python3-venv", "python3-pip", "libpython3.11", "ca-certificates", "tar")
 UNWANTED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
@@ -52,9 +49,7 @@ def ensure_static(layout: Layout) -> None:
         with progress.step(f"image {image.name}"):
             layout.images.mkdir(parents=True, exist_ok=True)
             program = layout.bin / image.program
-            archives.write(
-                archives.StaticImage(name=image.name, program=program, path=image.path, user=image.user), target
-            )
+            archives.write(archives.StaticImage(name=image.name, program=program, path=image.path, user=image.user), target)
             files.write(stamp, wanted)
 
 
@@ -82,13 +77,13 @@ def build_python_base(layout: Layout) -> None:
     mirror = [os.environ["LOCALCLUSTER_DEBIAN_MIRROR"]] if os.environ.get("LOCALCLUSTER_DEBIAN_MIRROR") else []
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in UNWANTED]
     packages = f"--include={','.join(BASE_PACKAGES)}"
-    run(["nice", "mmdebstrap", "--variant=minbase", packages, *options, f"--customize-hook={hook}", DEBIAN_SUITE, root,
-         *mirror], timeout=1800)
+    command = ["nice", "mmdebstrap", "--variant=minbase", packages, *options, f"--customize-hook={hook}"]
+    run([*command, DEBIAN_SUITE, root, *mirror], timeout=1800)
     container = run(["buildah", "from", "scratch"]).strip()
     try:
         run(["buildah", "add", "--quiet", container, root, "/"])
-        run(["buildah", "config", "--cmd", "python3", "--env", "LANG=C.UTF-8", "--env", "PATH=/usr/local/sbin:"
-             "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "--workingdir", "/", container])
+        environment = ("--env", "LANG=C.UTF-8", "--env", f"PATH={SEARCH_PATH}")
+        run(["buildah", "config", "--cmd", "python3", *environment, "--workingdir", "/", container])
         run(["buildah", "commit", "--quiet", "--format", "oci", container, IMAGES["python-base"]])
     finally:
         run(["buildah", "rm", container])
@@ -109,8 +104,8 @@ def build_envoy(layout: Layout) -> None:
     container = run(["buildah", "from", "--pull-never", IMAGES["python-base"]]).strip()
     try:
         run(["buildah", "add", "--quiet", container, folder / "envoy", "/usr/local/bin/envoy"])
-        run(["buildah", "config", "--user", "65532:65532", "--entrypoint", '["/usr/local/bin/envoy"]', "--cmd", "",
-             container])
+        start = ("--entrypoint", '["/usr/local/bin/envoy"]', "--cmd", "")
+        run(["buildah", "config", "--user", "65532:65532", *start, container])
         run(["buildah", "commit", "--quiet", "--format", "oci", container, IMAGES["envoy"]])
     finally:
         run(["buildah", "rm", container])

@@ -66,14 +66,15 @@ def folder_of(claim: dict[str, Any], volumes: Path) -> Path:
 
 def wants_volume(claim: dict[str, Any]) -> bool:
     """Whether a claim is ours and still has no volume."""
-    meta, spec = claim["metadata"], claim["spec"]
-    ours = meta.get("annotations", {}).get(CLAIM_PROVISIONER) == PROVISIONER
-    return ours and not spec.get("volumeName") and "deletionTimestamp" not in meta
+    meta: dict[str, Any] = claim["metadata"]
+    spec: dict[str, Any] = claim["spec"]
+    ours: bool = meta.get("annotations", {}).get(CLAIM_PROVISIONER) == PROVISIONER
+    return ours and "volumeName" not in spec and "deletionTimestamp" not in meta
 
 
 def is_released(volume: dict[str, Any]) -> bool:
     """Whether a volume is ours and its claim is gone."""
-    ours = volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) == PROVISIONER
+    ours: bool = volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) == PROVISIONER
     return ours and volume.get("status", {}).get("phase") == "Released"
 
 

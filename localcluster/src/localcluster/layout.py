@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_INDEX = 8
-# A Unix socket's path has at most 107 bytes. The kubelet's own sockets lie below its root, inside the checkout.
-LONGEST_SOCKET_BELOW_HOME = len("/nodes/node-12345/kubelet/device-plugins/kubelet.sock")
-LONGEST_SOCKET = 107
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +123,3 @@ class Layout:
 def checkout() -> Path:
     """The repository this file belongs to."""
     return Path(__file__).resolve().parents[3]
-
-
-def path_is_too_long(home: Path) -> int:
-    """How many characters the checkout's path is too long for the kubelet's sockets; 0 if it fits."""
-    return max(0, len(str(home)) + LONGEST_SOCKET_BELOW_HOME - LONGEST_SOCKET)

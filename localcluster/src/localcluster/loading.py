@@ -9,12 +9,11 @@ containerd would look for it before unpacking. What is then imported is only the
 import hashlib
 import io
 import json
-import os
 import subprocess
 import tarfile
 from pathlib import Path
 
-from localcluster import archives, progress, storage
+from localcluster import archives, links, progress, storage
 from localcluster.commands import run, succeeds, tail
 from localcluster.faults import Fault
 from localcluster.node import Node
@@ -41,6 +40,17 @@ def names(node: Node) -> list[str]:
     """The names of the images that a node has."""
     lines = run(node.ctr("images", "list", "--quiet")).splitlines()
     return sorted(name for name in lines if name and not name.startswith("sha256:") and "@" not in name)
+
+
+def used(node: Node) -> set[str]:
+    """The names of the images that a node's containers were made from."""
+    lines = run(node.ctr("containers", "list")).splitlines()[1:]
+    return {fields[1] for line in lines if len(fields := line.split()) > 1}
+
+
+def remove(node: Node, name: str) -> None:
+    """Forgets an image, and frees what only it used."""
+    run(node.ctr("images", "remove", "--sync", name))
 
 
 def has(node: Node, name: str, digest: str) -> bool:
@@ -71,9 +81,7 @@ def _link_layer(node: Node, name: str, below: str, source: Path) -> None:
     succeeds(node.ctr("snapshots", "remove", work))  # of an attempt that was cut off
     run(node.ctr("snapshots", "prepare", work, *([below] if below else [])))
     target = _writable(run(node.ctr("snapshots", "mounts", "/unused", work)))
-    # Folders cannot be linked: they are made anew, with owner, mode and the marks of overlayfs.
-    linkable = os.stat(source).st_dev == os.stat(target).st_dev
-    run(["cp", "--archive", *(["--link"] if linkable else []), f"{source}/.", target], timeout=3600)
+    links.copy(source, target, node.run / "view")
     run(node.ctr("snapshots", "commit", name, work))
 
 

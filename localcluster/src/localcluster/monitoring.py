@@ -56,7 +56,8 @@ def prometheus_config(layout: Layout) -> dict[str, Any]:
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{layout.address}:9093"]}]}]},
         "scrape_configs": [
             {"job_name": "prometheus", "static_configs": [{"targets": [f"{layout.address}:9090"]}]},
-            {"job_name": "pods", "file_sd_configs": [{"files": [str(target_file(layout))]}]},
+            # A pod that tells about others, as the operator does of releases, keeps its labels `namespace` and `release`.
+            {"job_name": "pods", "honor_labels": True, "file_sd_configs": [{"files": [str(target_file(layout))]}]},
         ],
     }
 
@@ -160,6 +161,17 @@ def speaks_http(url: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def set_rules(layout: Layout, file: Path) -> None:
+    """Takes over a file of alert rules; takes effect at once."""
+    if not file.is_file():
+        raise Fault(f"the rule file {file} does not exist")
+    rules = home(layout, "prometheus") / "rules"
+    rules.mkdir(parents=True, exist_ok=True)
+    (rules / f"{file.stem}.yaml").write_text(file.read_text())
+    if not answers(f"{layout.prometheus_url}/-/reload", "POST"):
+        raise Fault(f"Prometheus did not take over {file}; its log says why: {layout.logs / 'prometheus.log'}")
 
 
 def set_webhook(layout: Layout, url: str | None, token_file: Path | None) -> None:

@@ -50,14 +50,47 @@ def up(layout: Layout) -> None:
         run(["nsenter", f"--net=/run/netns/{layout.netns}", "sysctl", "-q", "-w", f"{key}={value}"])
 
 
-def add_address(layout: Layout, address: str) -> None:
-    """Gives the namespace one more address: a further node's own."""
+def add_node(layout: Layout, number: int, address: str) -> None:
+    """Gives the namespace a further node's own address, and its pods a way to reach themselves through a Service."""
     _inside(layout, "addr", "replace", f"{address}/24", "dev", "eth0")
+    _nft(layout, hairpin_rules(hairpin_table(number), f"{layout.pod_prefix}.{number}"))
 
 
-def remove_address(layout: Layout, address: str) -> None:
-    """Takes a node's address away."""
+def remove_node(layout: Layout, number: int, address: str) -> None:
+    """Takes both away again."""
     succeeds(["ip", "-n", layout.netns, "addr", "del", f"{address}/24", "dev", "eth0"])
+    succeeds(["nsenter", f"--net=/run/netns/{layout.netns}", "nft", "delete", "table", "ip", hairpin_table(number)])
+
+
+def hairpin_table(number: int) -> str:
+    """A table of our own for each added node."""
+    return f"hairpin-node-{number}"
+
+
+def hairpin_rules(table: str, prefix: str) -> str:
+    """What kube-proxy does for its own node only: a pod that a Service sends back to itself must see another sender.
+
+    There is one kube-proxy for all nodes, and it belongs to the first. nftables cannot compare two addresses of a
+    packet, but it can look up the pair.
+    """
+    pairs = ", ".join(f"{prefix}.{host} . {prefix}.{host}" for host in range(2, 255))
+    return f"""table ip {table}
+delete table ip {table}
+table ip {table} {{
+    set pairs {{
+        type ipv4_addr . ipv4_addr
+        elements = {{ {pairs} }}
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr . ip daddr @pairs masquerade
+    }}
+}}
+"""
+
+
+def _nft(layout: Layout, rules: str) -> None:
+    run(["nsenter", f"--net=/run/netns/{layout.netns}", "nft", "-f", "-"], stdin=rules)
 
 
 def down(layout: Layout) -> None:
@@ -76,7 +109,5 @@ def routed(prefixes: list[str], own_link: str) -> bool:
     """Whether the machine already sends one of these 10.x prefixes somewhere else."""
     table: list[dict[str, Any]] = json.loads(run(["ip", "-j", "route", "show"]))
     return any(
-        str(route.get("dst", "")).startswith(tuple(f"{prefix}." for prefix in prefixes))
-        for route in table
-        if route.get("dev") != own_link
+        str(route.get("dst", "")).startswith(tuple(f"{prefix}." for prefix in prefixes)) for route in table if route.get("dev") != own_link
     )

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from localcluster import cgroups, files, network, pki
-from localcluster.commands import succeeds
+from localcluster import cgroups, files, links, network, pki
+from localcluster.commands import run, succeeds
 from localcluster.faults import Fault
 from localcluster.kubectl import Kubectl
 from localcluster.layout import Layout
@@ -43,6 +43,11 @@ class Node:
     @property
     def run(self) -> Path:
         return self.layout.run / self.name
+
+    @property
+    def kubelet_root(self) -> Path:
+        """The kubelet's folder under a name that is short enough for its sockets, however deep the checkout lies."""
+        return self.run / "kubelet"
 
     @property
     def address(self) -> str:
@@ -88,9 +93,10 @@ def prepare(node: Node) -> None:
     """Writes a node's configuration and makes its folders, group, address and identity."""
     for folder in (node.home / "kubelet", node.home / "containerd", node.home / "pod-logs", node.run):
         folder.mkdir(parents=True, exist_ok=True)
+    _mount_kubelet_root(node)
     cgroups.create(node.cgroup)
     if node.number > 1:
-        network.add_address(node.layout, node.address)
+        network.add_node(node.layout, node.number, node.address)
     identity = pki.node_identity(node.name, node.address)
     pki.ensure_identity(node.layout, identity)
     pki.write_kubeconfig(node.layout, identity.name, node.home / "kubeconfig")
@@ -98,6 +104,13 @@ def prepare(node: Node) -> None:
     files.write_json(node.home / "cni" / "10-pods.conflist", cni_config(node))
     files.write(node.home / "resolv.conf", f"nameserver {node.layout.dns_service}\n")
     files.write_json(node.home / "kubelet.json", kubelet_config(node))
+
+
+def _mount_kubelet_root(node: Node) -> None:
+    # A symbolic link would not do: the kubelet compares its folder with what the kernel says about mounts.
+    node.kubelet_root.mkdir(exist_ok=True)
+    if not links.is_mounted(node.kubelet_root):
+        run(["mount", "--rbind", node.home / "kubelet", node.kubelet_root])
 
 
 def containerd_config(node: Node) -> str:
@@ -216,7 +229,7 @@ def containerd(node: Node) -> Part:
 
 def kubelet(node: Node) -> Part:
     """A node's kubelet; ready when it says so itself and the API server agrees."""
-    asked = datetime.now(UTC)
+    asked = datetime.now(UTC).replace(microsecond=0)  # a creation time has no fractions of seconds
     return Part(
         name=f"kubelet-{node.name}",
         version=KUBERNETES,
@@ -224,8 +237,8 @@ def kubelet(node: Node) -> Part:
             node.layout.bin / "kubelet",
             f"--config={node.home / 'kubelet.json'}",
             f"--kubeconfig={node.home / 'kubeconfig'}",
-            f"--root-dir={node.home / 'kubelet'}",
-            f"--cert-dir={node.home / 'kubelet' / 'pki'}",
+            f"--root-dir={node.kubelet_root}",
+            f"--cert-dir={node.kubelet_root / 'pki'}",
             f"--hostname-override={node.name}",
             f"--node-ip={node.address}",
         ),
@@ -238,12 +251,14 @@ def kubelet(node: Node) -> Part:
 def is_ready(node: Node, since: datetime) -> bool:
     """Whether a node is Ready and has said so after a moment: for 40 s the API server believes in a dead kubelet."""
     kubectl = Kubectl(node.layout.bin / "kubectl", node.layout.kubeconfig)
-    renewed = ("get", "lease", node.name, "-n", "kube-node-lease", "-o", "jsonpath={.spec.renewTime}")
-    if not kubectl.works(*renewed):
+    found = kubectl.get("node", node.name)
+    lease = kubectl.get("lease", node.name, "-n", "kube-node-lease")
+    if not found:
         return False
-    if datetime.fromisoformat(kubectl(*renewed)) < since:
-        return False
-    return kubectl.works("wait", f"node/{node.name}", "--for=condition=Ready", "--timeout=1s")
+    # A new node's first lease comes ten seconds late, but then its Ready cannot be an old one.
+    signs = [found["metadata"]["creationTimestamp"], *([lease["spec"]["renewTime"]] if lease else [])]
+    conditions = {condition["type"]: condition["status"] for condition in found["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and any(datetime.fromisoformat(sign) >= since for sign in signs)
 
 
 def parts(node: Node) -> tuple[Part, ...]:

@@ -18,9 +18,7 @@ def all_objects(layout: Layout) -> list[Manifest]:
         storage_class(),
         *reader_role("coredns", [("", "endpoints services pods namespaces"), ("discovery.k8s.io", "endpointslices")]),
         *proxy_roles(),
-        *host_service(
-            layout, "kube-system", "kube-dns", {"dns": ("UDP", 53), "dns-tcp": ("TCP", 53)}, layout.dns_service
-        ),
+        *host_service(layout, "kube-system", "kube-dns", {"dns": ("UDP", 53), "dns-tcp": ("TCP", 53)}, layout.dns_service),
         *host_service(layout, MONITORING, "prometheus", {"http": ("TCP", 9090)}),
         *host_service(layout, MONITORING, "alertmanager", {"http": ("TCP", 9093)}),
     ]
@@ -49,10 +47,7 @@ def storage_class() -> Manifest:
 def reader_role(user: str, resources: list[tuple[str, str]]) -> list[Manifest]:
     """Lets one of our own processes read some kinds, and nothing else."""
     name = f"localcluster-{user}"
-    rules = [
-        {"apiGroups": [group], "resources": kinds.split(), "verbs": ["get", "list", "watch"]}
-        for group, kinds in resources
-    ]
+    rules = [{"apiGroups": [group], "resources": kinds.split(), "verbs": ["get", "list", "watch"]} for group, kinds in resources]
     return [
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -80,9 +75,7 @@ def role_binding(name: str, role: str, user: str) -> Manifest:
     }
 
 
-def host_service(
-    layout: Layout, space: str, name: str, ports: dict[str, tuple[str, int]], cluster_ip: str | None = None
-) -> list[Manifest]:
+def host_service(layout: Layout, space: str, name: str, ports: dict[str, tuple[str, int]], cluster_ip: str | None = None) -> list[Manifest]:
     """A Service without a selector, whose one endpoint is a process of ours at the control plane's address."""
     service_ports = [{"name": port, "protocol": protocol, "port": number} for port, (protocol, number) in ports.items()]
     return [

@@ -4,6 +4,7 @@ Everything is made once and kept: a second `up` finds the same identities, so ru
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,9 +102,7 @@ def ensure_identity(layout: Layout, identity: Identity) -> None:
     _make(layout, identity.name, subject, extensions, signer)
 
 
-def _make(
-    layout: Layout, name: str, subject: str, extensions: tuple[str, ...] | list[str], signer: tuple[str, ...]
-) -> None:
+def _make(layout: Layout, name: str, subject: str, extensions: Sequence[str], signer: tuple[str, ...]) -> None:
     certificate, private = crt(layout, name), key(layout, name)
     if certificate.exists() and private.exists():
         return

@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from localcluster import build
 from localcluster.commands import run
 from localcluster.faults import Fault
-from localcluster.layout import LONGEST_SOCKET, LONGEST_SOCKET_BELOW_HOME, Layout, path_is_too_long
+from localcluster.layout import Layout
 
 OLDEST_PYTHON = (3, 11)
 # From 1.21 on, go fetches by itself the newer version that a module asks for.
@@ -29,18 +30,17 @@ def check(layout: Layout) -> None:
         raise Fault("a local cluster starts containers and network namespaces: run this as root")
     if not shutil.which("apt-get"):
         raise Fault("apt-get is missing: this needs Debian 12 or a relative of it")
-    if over := path_is_too_long(layout.home):
-        longest = LONGEST_SOCKET - LONGEST_SOCKET_BELOW_HOME
-        raise Fault(f"the path {layout.home} is {over} characters too long for the kubelet's sockets ({longest} fit)")
     if not (layout.go / "kubernetes" / "go.mod").exists():
         raise Fault(f"{layout.go} is missing: run localcluster from a checkout of the repository")
-    missing = build.missing(layout)
-    if missing:
-        _check_go(missing)
-    _check_disk(layout.repo, FREE_GIB_TO_BUILD if missing else FREE_GIB_TO_RUN)
+    check_go(layout)
+    _check_disk(layout.repo, FREE_GIB_TO_BUILD if build.missing(layout) else FREE_GIB_TO_RUN)
 
 
-def _check_go(missing: list[str]) -> None:
+def check_go(layout: Layout, modules: Collection[str] = ()) -> None:
+    """Raises a Fault if some parts (all, or those named) have to be built and cannot be."""
+    missing = [module for module in build.missing(layout) if not modules or module in modules]
+    if not missing:
+        return
     if not shutil.which("go"):
         raise Fault(f"Go 1.21 or newer is missing, and {len(missing)} parts have to be built ({', '.join(missing)})")
     found = re.search(r"go(\d+)\.(\d+)", run(["go", "version"]))

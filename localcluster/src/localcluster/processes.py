@@ -136,7 +136,7 @@ def _spawn(layout: Layout, part: Part) -> int:
         # Not `ip netns exec`: that would also give a private mount namespace, in which the kubelet's mounts get lost.
         words = ["nsenter", f"--net=/run/netns/{layout.netns}", "--", *words]
     # A clean environment: nothing of the caller's session (proxies, tokens) belongs into a cluster.
-    env = {"PATH": f"{layout.bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+    env = {"PATH": f"{layout.bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"}
     with log.open("ab") as out:
         process = subprocess.Popen(
             ["/bin/sh", "-c", ENTER, part.name, str(group), *words],
@@ -165,6 +165,8 @@ def stop(layout: Layout, entry: Record, grace: float = 10) -> None:
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         if not entry.alive():
             break
+        if not patience:
+            continue
         os.kill(entry.pid, number)
         deadline = time.monotonic() + patience
         while entry.alive() and time.monotonic() < deadline:

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from localcluster import cgroups, network, processes, progress
+from localcluster import cgroups, links, network, processes, progress
 from localcluster.commands import run, succeeds
 from localcluster.layout import Layout
 from localcluster.node import Node, all_nodes
@@ -61,16 +61,8 @@ def unmount_below(folder: Path) -> int:
 
 def mounts_below(folder: Path, mountinfo: str) -> list[str]:
     """Mount points in a folder, in the order in which they can be taken away."""
-    points = [_unescape(line.split()[4]) for line in mountinfo.splitlines()]
-    inside = [point for point in points if point.startswith(f"{folder}/")]
+    inside = [mount.point for mount in links.mounts(mountinfo) if mount.point.startswith(f"{folder}/")]
     return list(reversed(inside))
-
-
-def _unescape(point: str) -> str:
-    """The kernel writes blanks and backslashes of a path as octal numbers."""
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        point = point.replace(code, character)
-    return point
 
 
 def _remove_half_written(layout: Layout) -> None:

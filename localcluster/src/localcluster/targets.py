@@ -34,9 +34,7 @@ def target(pod: dict[str, Any]) -> dict[str, Any] | None:
 def own_labels(labels: dict[str, str]) -> dict[str, str]:
     """videogen.pib.gov.in/release: x becomes release="x"; what a metric label may not contain becomes _."""
     return {
-        re.sub(r"[^a-zA-Z0-9_]", "_", key.removeprefix(OUR_LABELS)): value
-        for key, value in labels.items()
-        if key.startswith(OUR_LABELS)
+        re.sub(r"[^a-zA-Z0-9_]", "_", key.removeprefix(OUR_LABELS)): value for key, value in labels.items() if key.startswith(OUR_LABELS)
     }
 
 

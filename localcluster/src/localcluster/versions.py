@@ -30,6 +30,7 @@ HELM = "4.3.1"
 PAUSE = "1"
 PYTHON_BASE = "1"
 
+_MAJOR, _MINOR, _ = KUBERNETES.split(".")
 _K8S_BINARIES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 _CONTAINERD_BINARIES = ("containerd", "containerd-shim-runc-v2", "ctr")
 
@@ -42,8 +43,8 @@ GO_PARTS = (
         cgo=True,
         stamps={
             "k8s.io/component-base/version.gitVersion": f"v{KUBERNETES}",
-            "k8s.io/component-base/version.gitMajor": KUBERNETES.split(".")[0],
-            "k8s.io/component-base/version.gitMinor": KUBERNETES.split(".")[1],
+            "k8s.io/component-base/version.gitMajor": _MAJOR,
+            "k8s.io/component-base/version.gitMinor": _MINOR,
         },
     ),
     GoPart(

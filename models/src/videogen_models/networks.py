@@ -20,6 +20,12 @@ from videogen_api.recipe import Architecture, Recipe, Resolution
 from videogen_models.text import TextSize
 
 CHANNELS = 3  # red, green, blue
+_SMALLEST_NOISE = 1e-3  # with a base share of 1 the other frames have no noise of their own to predict
+
+# What a training step measures the error of. Noise: the paper's objective; the U-Nets predict the velocity (Salimans and Ho,
+# 2022), so that no capacity is spent on passing noise through. Frame: the U-Nets predict the clean frame, which small ones
+# learn in a fraction of the steps (Li and He, 2025), and its error counts. Either way a generator returns its noise estimate.
+Target = Literal["Noise", "Frame"]
 
 
 class GeneratorSize(Observation):
@@ -40,7 +46,7 @@ class Preset(Observation):
     text: TextSize
     base: GeneratorSize
     residual: GeneratorSize
-    weighting: Literal["Noise", "Velocity"]  # in what the error is measured: the paper's is the noise
+    target: Target
     residual_frames: int | None = None  # frames, drawn at random, that a training step computes the residual of; None: all
 
 
@@ -65,20 +71,20 @@ PRESETS = {
         text=TextSize(vocabulary=4096, length=16, width=64, layers=2, heads=4),
         base=_unet(2, [32, 80], [False, False], 1, 8, 8),
         residual=_unet(2, [32, 80], [False, False], 1, 8, 8),
-        weighting="Velocity",
+        target="Frame",
         residual_frames=2,
     ),
     Architecture.SMALL: Preset(
         text=TextSize(vocabulary=16384, length=32, width=256, layers=4, heads=4),
         base=_unet(2, [96, 192, 288], [False, True, True], 2, 32, 32),
         residual=_unet(2, [96, 192, 288], [False, True, True], 2, 32, 32),
-        weighting="Velocity",
+        target="Frame",
     ),
     Architecture.PAPER: Preset(
         text=TextSize(vocabulary=49408, length=77, width=768, layers=12, heads=12),
         base=_unet(4, [320, 640, 1280, 1280], [True, True, True, False], 2, 64, 32, checkpointing=True),
         residual=_unet(4, [256, 512, 960, 960], [True, True, True, False], 2, 64, 32, checkpointing=True),
-        weighting="Noise",
+        target="Noise",
     ),
 }
 
@@ -108,16 +114,21 @@ class Scales:
 
 
 class Generator(nn.Module):
-    """A noise predictor for single images; with `frames` it is also told the number of the image's frame."""
+    """A noise predictor for single images; with `frames` it is also told the number of the image's frame and sees the
+    clip's base frame.
+    """
 
-    def __init__(self, size: GeneratorSize, text_width: int, resolution: Resolution, frames: int | None = None) -> None:
+    def __init__(
+        self, size: GeneratorSize, text_width: int, resolution: Resolution, target: Target, frames: int | None = None
+    ) -> None:
         super().__init__()
         self.patch = size.patch
+        self.target = target
         down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in size.attention]
         up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(size.attention)]
         self.unet = UNet2DConditionModel(
             sample_size=(resolution.height // size.patch, resolution.width // size.patch),
-            in_channels=CHANNELS * size.patch**2,
+            in_channels=(2 if frames else 1) * CHANNELS * size.patch**2,
             out_channels=CHANNELS * size.patch**2,
             block_out_channels=tuple(size.widths),
             layers_per_block=size.layers,
@@ -133,15 +144,23 @@ class Generator(nn.Module):
             self.unet.enable_gradient_checkpointing()
 
     def forward(
-        self, noisy: Tensor, scales: Scales, timestep: Tensor, text: Tensor, frame: Tensor | None = None
+        self,
+        noisy: Tensor,
+        scales: Scales,
+        timestep: Tensor,
+        text: Tensor,
+        frame: Tensor | None = None,
+        still: Tensor | None = None,
     ) -> Tensor:
         """Predicted noise n^ of noisy = signal * x + noise * n, float32, as noisy.
 
-        noisy [batch, 3, height, width], timestep int64 [batch], text [batch, length, width], frame int64 [batch].
-        The U-Net sees its input with variance 1 and predicts the velocity v = (signal * n - noise * x) / norm (Salimans and
-        Ho, 2022); n = (noise * noisy + signal * norm * v) / norm^2, so that no capacity is spent on passing noise through.
+        noisy [batch, 3, height, width], timestep int64 [batch], text [batch, length, width]; only for a generator with
+        `frames`: frame int64 [batch], still [batch, 3, height, width]. The U-Net sees its input with variance 1.
         """
         signal, noise, norm = (scale.reshape(-1, 1, 1, 1) for scale in (scales.signal, scales.noise, scales.norm))
-        patches = pixel_unshuffle(noisy / norm, self.patch)
-        velocity = pixel_shuffle(self.unet(patches, timestep, text, class_labels=frame).sample, self.patch)
-        return (noise * noisy + signal * norm * velocity.to(torch.float32)) / norm**2
+        seen = [noisy / norm] if still is None else [noisy / norm, still]
+        patches = pixel_unshuffle(torch.cat(seen, dim=1), self.patch)
+        output = pixel_shuffle(self.unet(patches, timestep, text, class_labels=frame).sample, self.patch).to(torch.float32)
+        if self.target == "Frame":  # x^ = output
+            return (noisy - signal * output) / noise.clamp(min=_SMALLEST_NOISE)
+        return (noise * noisy + signal * norm * output) / norm**2  # v^ = output, v = (signal * n - noise * x) / norm

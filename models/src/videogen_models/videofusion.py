@@ -1,7 +1,9 @@
 """VideoFusion (arXiv 2303.08320): a base generator for what frames share, a residual generator for the rest.
 
-Ours differs from the paper in this: text instead of CLIP image embeddings conditions both generators directly (there
-is no prior), and the base generator need not be pretrained. Frames are in [-1, 1], [batch, frames, 3, height, width].
+Ours differs from the paper in what conditions the generators. The paper gives both the CLIP image embedding of the base
+frame, which a prior makes from text; ours gives both the text, and the residual generator the base generator's present
+estimate of the base frame, without which it could not know what the frames have in common. The base generator need not be
+pretrained. Frames are in [-1, 1], [batch, frames, 3, height, width].
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ class VideoFusionModel(nn.Module):
         sizes = config.networks
         self.config = config
         self.text = TextEncoder(sizes.text)
-        self.base = Generator(sizes.base, sizes.text.width, config.resolution)
-        self.residual = Generator(sizes.residual, sizes.text.width, config.resolution, frames=config.frames)
+        self.base = Generator(sizes.base, sizes.text.width, config.resolution, sizes.target)
+        self.residual = Generator(sizes.residual, sizes.text.width, config.resolution, sizes.target, config.frames)
         self.register_buffer("signal", signal_levels(), persistent=False)
         self.register_buffer("shares", frame_shares(config.frames, config.base_noise_share), persistent=False)
 
@@ -59,8 +61,18 @@ class VideoFusionModel(nn.Module):
         predicted: Tensor = self.base(noisy, self.scales(timestep), timestep, text)
         return predicted
 
-    def predict_residual(self, noisy: Tensor, base: Tensor, timestep: Tensor, text: Tensor, frames: Tensor) -> Tensor:
-        """r^ of chosen frames: noisy [batch, k, 3, h, w], frames int64 [batch, k], base = b^ [batch, 3, h, w] -> as noisy."""
+    def still(self, noisy: Tensor, base: Tensor, timestep: Tensor) -> Tensor:
+        """The base frame that b^ means: noisy = z_t^mid and base = b^, [batch, 3, h, w] -> as they are, in [-1, 1]."""
+        level = self.signal[timestep].reshape(-1, 1, 1, 1)
+        return ((noisy - (1 - level).sqrt() * base) / level.sqrt()).clamp(-1, 1)
+
+    def predict_residual(
+        self, noisy: Tensor, base: Tensor, still: Tensor, timestep: Tensor, text: Tensor, frames: Tensor
+    ) -> Tensor:
+        """r^ of chosen frames: noisy [batch, k, 3, h, w], frames int64 [batch, k] -> as noisy.
+
+        base = b^ and still, the base frame that it means, [batch, 3, h, w]; timestep int64 [batch].
+        """
         batch, count = frames.shape
         without_base = remove_base(noisy, base, self.signal[timestep], self.shares[frames])
         predicted = self.residual(
@@ -69,6 +81,7 @@ class VideoFusionModel(nn.Module):
             timestep.repeat_interleave(count),
             text.repeat_interleave(count, dim=0),
             frames.flatten(),
+            still.repeat_interleave(count, dim=0),
         )
         return torch.unflatten(predicted, 0, (batch, count))
 
@@ -77,7 +90,8 @@ class VideoFusionModel(nn.Module):
         batch, count = noisy.shape[:2]
         centre = middle(count)
         base = self.predict_base(noisy[:, centre], timestep, text)
+        still = self.still(noisy[:, centre], base, timestep)
         others = torch.tensor([frame for frame in range(count) if frame != centre], device=noisy.device)
         residual = torch.zeros_like(noisy)
-        residual[:, others] = self.predict_residual(noisy[:, others], base, timestep, text, others.expand(batch, -1))
+        residual[:, others] = self.predict_residual(noisy[:, others], base, still, timestep, text, others.expand(batch, -1))
         return mix(base, residual, self.shares)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import kopf
@@ -23,7 +23,7 @@ from videogen_operator.telemetry import REQUESTS
 from videogen_operator.world import ObjectWorld
 
 APPLIED = f"{GROUP}/applied"  # annotation: hash of the intent, so that an unchanged intent costs no request
-PAGE = 500
+PAGE = 100  # a large page would be a peak of memory that is never given back
 CREDENTIALS_SECONDS = 60.0
 JSON, JSON_PATCH, APPLY = "application/json", "application/json-patch+json", "application/apply-patch+yaml"
 
@@ -45,8 +45,9 @@ class Cluster:
         self._connection, self._connected_at = login(), time.monotonic()
         self._applied: dict[str, tuple[str, str]] = {}  # UID -> hash of the intent, resourceVersion of its answer
         self.fence: Callable[[], None] = lambda: None
+        self.told: Callable[[Manifest], None] = lambda _: None  # hears of what we have read or written, as of an event
 
-    async def __aenter__(self) -> Cluster:
+    async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=64, ssl=self._connection.as_ssl_context())
         self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30, sock_connect=5))
         return self
@@ -70,21 +71,21 @@ class Cluster:
                 raise _error(response.status, response.reason or "", answer)
             return json.loads(answer)
 
-    async def list(self, resource: Resource, namespace: str | None) -> tuple[list[dict[str, Any]], str]:
-        """All objects of a resource and the version at which they were read, in pages."""
-        items: list[dict[str, Any]] = []
+    async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
+        """All objects of a resource in small pages, each with the version at which the whole list is read."""
         query = {"limit": str(PAGE)} | ({"labelSelector": resource.selector} if resource.selector else {})
         while True:
             answer = await self.request("GET", path_of(resource, namespace or ""), query=query)
-            items += [{"apiVersion": resource.api_version, "kind": resource.kind} | item for item in answer["items"]]
+            head = {"apiVersion": resource.api_version, "kind": resource.kind}
+            yield [head | item for item in answer["items"]], answer["metadata"]["resourceVersion"]
             if not (following := answer["metadata"].get("continue")):
-                return items, answer["metadata"]["resourceVersion"]
+                return
             query["continue"] = following
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         """One object as it is now, also remembered in the world. Raises ApiError with code 404 if there is none."""
         item: Manifest = await self.request("GET", path_of(self._resources[kind], namespace, name))
-        self._world.store(item)
+        self._stored(item)
         return item
 
     async def apply(self, manifest: Manifest) -> bool:
@@ -103,7 +104,7 @@ class Cluster:
         path = path_of(self._resources[manifest["kind"]], namespace, name)
         answer = await self._write("PATCH", path, body=body, content=APPLY, query=query)
         self._applied[answer["metadata"]["uid"]] = (digest, answer["metadata"]["resourceVersion"])
-        return self._world.store(answer)
+        return self._stored(answer)
 
     async def create(self, manifest: Manifest) -> bool:
         """Create an object that never changes, or find that it exists and is ours. Raises ApiError 409 if it is not ours."""
@@ -116,7 +117,7 @@ class Cluster:
                 raise
             refuse_foreign(manifest, await self.get(manifest["kind"], namespace, name))
         else:
-            self._world.store(answer)
+            self._stored(answer)
         return True
 
     async def delete(self, ref: Ref) -> bool:
@@ -131,7 +132,7 @@ class Cluster:
                 raise
             return self._world.remove(item)
         if answer.get("kind") == ref.kind and answer["metadata"].get("deletionTimestamp"):
-            return self._world.store(answer)  # a finalizer holds it
+            return self._stored(answer)  # a finalizer holds it
         return self._world.remove(item)
 
     async def write_status(self, write: StatusWrite) -> None:
@@ -141,7 +142,7 @@ class Cluster:
         body = [*(guard if write.remembered else []), {"op": "add", "path": "/status", "value": write.status}]
         path = path_of(self._resources[write.object["kind"]], metadata.get("namespace", ""), metadata["name"]) + "/status"
         answer = await self._write("PATCH", path, body=body, content=JSON_PATCH, query={"fieldManager": FIELD_MANAGER})
-        self._world.store(answer)
+        self._stored(answer)
 
     async def record(self, note: Note, now: datetime) -> None:
         """Create the Event of a note; the same note about the same object has the same name, so it is there once."""
@@ -152,6 +153,13 @@ class Cluster:
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
+
+    def _stored(self, item: Manifest) -> bool:
+        """Take over an answer; its event, which will be no news any more, is told here."""
+        if not self._world.store(item):
+            return False
+        self.told(item)
+        return True
 
     async def _find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         try:

@@ -19,9 +19,7 @@ class Wanted:
     when_false: bool = True
 
 
-def merged(
-    observed: Iterable[Mapping[str, Any]], wanted: Iterable[Wanted], generation: int, now: datetime
-) -> list[dict[str, Any]]:
+def merged(observed: Iterable[Mapping[str, Any]], wanted: Iterable[Wanted], generation: int, now: datetime) -> list[dict[str, Any]]:
     """The new list of conditions, sorted by type; times move only where the status flips."""
     before = {condition["type"]: condition for condition in observed}
     return [

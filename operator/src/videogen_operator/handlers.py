@@ -39,7 +39,8 @@ def configure(registry: kopf.OperatorRegistry, resources: Iterable[Resource]) ->
     async def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
         settings.networking.error_backoffs = Patience()
-        settings.watching.chunk_size = 500
+        settings.watching.chunk_size = 100
+        settings.queueing.idle_timeout = 0.1  # a worker keeps its last event, with all managedFields, for so long (kopf: 5 s)
         for resource in resources:
             if resource.selector:
                 settings.watching.label_selectors[resource.group, resource.version, resource.plural] = resource.selector

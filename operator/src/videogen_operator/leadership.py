@@ -51,7 +51,7 @@ class Leadership:
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
-        while not await self._try():
+        while not await self._try():  # noqa: ASYNC110 - the Lease is another process's to give up
             await asyncio.sleep(min(2.0, self._seconds / 5))
         LEADER.set(1)
         log.info("leading as %s", self._identity)

@@ -77,8 +77,10 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An apply, create or delete that the API server refused in this pass; code 409 also if the name is taken by
-    an object that is not ours."""
+    """An apply, create or delete that the API server refused in this pass.
+
+    Code 409 also if the name is taken by an object that is not ours.
+    """
 
     kind: str
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Note, P
 from videogen_operator.telemetry import PASS_SECONDS, PASSES
 
 CONFLICT_SECONDS = 0.1
+PASSING: ContextVar[Key | None] = ContextVar("PASSING", default=None)  # whose pass the current task is
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,7 @@ class Reconciler:
 
     async def pass_once(self, key: Key) -> float | None:
         """Bring one key a step closer to what is wanted."""
+        PASSING.set(key)
         with PASS_SECONDS.labels(key.kind).time():
             try:
                 delay = await self._pass(self._kinds[key.kind], key)
@@ -77,9 +80,10 @@ class Reconciler:
     async def _change(self, plan: Plan) -> tuple[bool, tuple[Failure, ...]]:
         changed, kind, name = False, "", ""
         try:
-            for manifest, write in (*((one, self._cluster.apply) for one in plan.apply), *((one, self._cluster.create) for one in plan.create)):
-                kind, name = manifest["kind"], manifest["metadata"]["name"]
-                changed |= await write(manifest)
+            for write, manifests in ((self._cluster.apply, plan.apply), (self._cluster.create, plan.create)):
+                for manifest in manifests:
+                    kind, name = manifest["kind"], manifest["metadata"]["name"]
+                    changed |= await write(manifest)
             for ref in plan.delete:
                 kind, name = ref.kind, ref.name
                 changed |= await self._cluster.delete(ref)

@@ -15,9 +15,7 @@ NODES = Resource(
     "", "v1", "nodes", "Node", namespaced=False, keep=("spec.unschedulable", "spec.taints", "status.allocatable", "status.conditions")
 )
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", keep=("status.phase",))
-PYTORCH_JOBS = Resource(
-    "kubeflow.org", "v1", "pytorchjobs", "PyTorchJob", optional=True, selector=OURS, keep=("spec.runPolicy", "status")
-)
+PYTORCH_JOBS = Resource("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob", optional=True, selector=OURS, keep=("spec.runPolicy", "status"))
 
 # Written, never watched.
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")

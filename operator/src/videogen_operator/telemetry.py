@@ -18,6 +18,4 @@ LEADER = Gauge("videogen_leader", "1 while this replica holds the Lease.")
 
 PROGRESS = Counter("videogen_progress_reports_total", "Progress reports of trainers by result.", ["result"])
 ALERTS = Counter("videogen_alerts_total", "Alerts received by result; Unauthorized are requests without a valid token.", ["result"])
-ALERT_SECONDS = Histogram(
-    "videogen_alert_decision_seconds", "Alert received until its decision is written.", buckets=DECISION_BUCKETS
-)
+ALERT_SECONDS = Histogram("videogen_alert_decision_seconds", "Alert received until its decision is written.", buckets=DECISION_BUCKETS)

@@ -6,8 +6,9 @@ since 1.35), and what was deleted never returns (a UID is used once). So the thr
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from videogen_api.meta import LABEL_RELEASE, LABEL_RUN, LABEL_SERVICE
@@ -15,6 +16,7 @@ from videogen_operator.plan import Manifest, Resource
 
 INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE})
 REMEMBERED_DEAD = 20_000
+SHORT = 40  # characters
 
 Name = tuple[str, str]  # namespace, name
 UNWANTED = frozenset({"managedFields", "selfLink"})
@@ -53,7 +55,7 @@ class ObjectWorld:
             return False
         if old is not None:
             self._unindex(kind, name, old)
-        trimmed = trim(item, self._keep.get(kind, ()))
+        trimmed: Manifest = interned(trim(item, self._keep.get(kind, ())))
         self._objects[kind][name] = trimmed
         self._index(kind, name, trimmed)
         return True
@@ -69,14 +71,12 @@ class ObjectWorld:
         del self._objects[kind][name]
         return True
 
-    def replace(self, kind: str, namespace: str | None, items: Iterable[Manifest], version: str) -> tuple[Manifest, ...]:
-        """Take over a complete list, read at `version`. Returns what is new, newer, or gone."""
-        listed = {name_of(item): item for item in items}
-        changed = [item for item in listed.values() if self.store(item)]
+    def prune(self, kind: str, namespace: str | None, listed: Container[Name], version: str) -> tuple[Manifest, ...]:
+        """Remove what a complete list, read at `version`, does not have and what is not younger. Returns what is gone."""
         names = list(self._objects[kind]) if namespace is None else list(self._names[kind, namespace])
         ghosts = [self._objects[kind][name] for name in names if name not in listed]
         gone = [ghost for ghost in ghosts if not newer(ghost, {"metadata": {"resourceVersion": version}})]
-        return (*changed, *(ghost for ghost in gone if self.remove(ghost)))
+        return tuple(ghost for ghost in gone if self.remove(ghost))
 
     def _candidates(self, kind: str, namespace: str | None, labels: Mapping[str, str]) -> Iterable[Name]:
         for label in INDEXED:
@@ -127,6 +127,15 @@ def trim(item: Manifest, keep: tuple[str, ...]) -> Manifest:
     head = {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata}
     rest = {key: value for key, value in item.items() if key not in head} if not keep else _picked(item, keep)
     return head | rest
+
+
+def interned(value: Any) -> Any:
+    """The same value with one copy of each short string: thousands of objects share their keys and most values."""
+    if isinstance(value, dict):
+        return {sys.intern(key): interned(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [interned(one) for one in value]
+    return sys.intern(value) if isinstance(value, str) and len(value) < SHORT else value
 
 
 def _picked(item: Manifest, paths: tuple[str, ...]) -> dict[str, Any]:

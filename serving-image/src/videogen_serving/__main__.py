@@ -13,9 +13,10 @@ import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
-from videogen_api.job import TERMINATION_MESSAGE_PATH, ExitCode
+from videogen_api.job import ExitCode
 from videogen_serving.launch import triton_command, triton_environment
 from videogen_serving.settings import Settings
+from videogen_serving.termination import leave_message
 from videogen_serving.verification import check_bundle
 
 
@@ -42,9 +43,7 @@ def _become_triton(settings: Settings) -> NoReturn:
 
 def _end(code: ExitCode, message: str) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
-    log = Path(os.environ.get("TERMINATION_MESSAGE_PATH", TERMINATION_MESSAGE_PATH))
-    if log.is_file():  # the kubelet has made it, and only there it is read
-        log.write_text(message[:4096])
+    leave_message(os.environ, message)
     sys.exit(code)
 
 

@@ -29,7 +29,7 @@ class Refused(Exception):
 
     def __init__(self, code: int, body: str) -> None:
         super().__init__(f"{code}: {body[:600]}")
-        self.code = code
+        self.code, self.body = code, body
 
 
 class Api:
@@ -150,8 +150,8 @@ def end(child: "subprocess.Popen[bytes]", with_signal: int = signal.SIGTERM) -> 
 
 
 @contextmanager
-def control_plane(folder: Path) -> Iterator[ControlPlane]:
-    """etcd, API server and controller manager; ready when the block begins."""
+def control_plane(folder: Path, *apiserver_flags: str) -> Iterator[ControlPlane]:
+    """etcd, API server (with more flags, if given) and controller manager; ready when the block begins."""
     missing = [name for name in ("etcd", "kube-apiserver", "kube-controller-manager") if not (BINARIES / name).exists()]
     assert not missing, f"{BINARIES} lacks {', '.join(missing)}; build them with: python -m localcluster build"
     etcd, peer, port = free_port(), free_port(), free_port()
@@ -160,7 +160,7 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
     (folder / "tokens.csv").write_text(f'{TOKEN},administrator,administrator,"system:masters"\n')
     with (
         process(_etcd(folder, etcd, peer), folder / "etcd.log"),
-        process(_apiserver(folder, key, etcd, port), folder / "apiserver.log"),
+        process([*_apiserver(folder, key, etcd, port), *apiserver_flags], folder / "apiserver.log"),
     ):
         plane = ControlPlane(folder, port)
         eventually(lambda: plane.ca.exists() and _is_ready(plane), 60)

@@ -171,7 +171,7 @@ class Simulation:
             return False
         before = self.weights()
         self._count_write()
-        own = {"uid": f"uid-{self._version}", "generation": 0} if old is None else old["metadata"]
+        own: dict[str, Any] = {"uid": f"uid-{self._version}", "generation": 0} if old is None else old["metadata"]
         generation = own["generation"] + (old is None or old["spec"] != manifest["spec"])
         item = {**deepcopy(dict(manifest)), "metadata": {**own, **deepcopy(dict(metadata)), "generation": generation}}
         self.objects[key] = self._stamped(item | ({"status": old["status"]} if old and "status" in old else {}))

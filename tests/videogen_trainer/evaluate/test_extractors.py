@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
@@ -365,6 +365,17 @@ def test_files_that_cannot_be_used_are_named(
         load([Extractor(name="mine", architecture=architecture, path="weights", sha256=digest)], tmp_path, CPU)
     assert failure.value.reason is Reason.EXTRACTOR_MISSING
     assert "evaluate.extractors[mine]" in failure.value.message
+
+
+@pytest.mark.parametrize(("lacking", "extra"), [("visual_projection.weight", None), (None, "visual_projection.bias")], ids=str)
+def test_clip_weights_that_do_not_fit_are_named(tmp_path: Path, lacking: str | None, extra: str | None) -> None:
+    """transformers itself would go on with random numbers."""
+    clip_folder(tmp_path / "clip")
+    path = tmp_path / "clip/model.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(path).items() if name != lacking}
+    save_file(tensors | ({extra: torch.zeros(24)} if extra else {}), path, metadata={"format": "pt"})
+    with pytest.raises(Failure, match=rf"extractors\[clip-own\].*missing or unknown: {lacking or extra}"):
+        load([own_clip(sha256_of(path))], tmp_path, CPU)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

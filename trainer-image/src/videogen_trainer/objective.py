@@ -3,8 +3,10 @@
 Base frame:    || eps^mid - z_phi(z_t^mid, t) ||^2
 Other frames:  || eps^i - sqrt(lambda_i) sg(b^) - sqrt(1 - lambda_i) z_psi(z'_t^i, t, i) ||^2,   b^ = z_phi(z_t^mid, t)
 
-sg stops the gradient, in the target and in z': the base generator learns from base frames only. Each term is a mean
-over pixels; a preset may draw some of the other frames at random instead of all, which leaves the expectation as it is.
+sg stops the gradient, in the target, in z' and in the base frame that the residual generator sees: the base generator
+learns from base frames only. Each term is a mean over pixels; a preset may draw some of the other frames at random instead of
+all, which leaves the expectation as it is. With the target Frame both terms are multiplied by (1 - alpha^) / alpha^, which
+makes the error of the noise that of the frame, and by 1 / max(1 - alpha^, 1/4), which keeps details from being drowned.
 """
 
 from __future__ import annotations
@@ -82,13 +84,11 @@ class Objective(nn.Module):
         noise = mix(drawn.base, drawn.residual, shares)
         rows = torch.arange(len(clean), device=clean.device).unsqueeze(1)
         noisy = add_noise(clean[rows, drawn.frames], noise, signal)
-        residual = model.predict_residual(noisy, base.detach(), drawn.timestep, text, drawn.frames)
-        predicted = mix(base.detach(), residual, shares)
+        fixed = base.detach()
+        still = model.still(noisy_middle, fixed, drawn.timestep)
+        residual = model.predict_residual(noisy, fixed, still, drawn.timestep, text, drawn.frames)
+
         base_error = (base - drawn.base).square().mean(dim=(1, 2, 3))
-        residual_error = (predicted - noise).square().mean(dim=(2, 3, 4)).flatten()
-        scales = (model.scales(drawn.timestep), model.scales(drawn.timestep, shares))
-        if model.config.networks.weighting == "Velocity":
-            base_error, residual_error = (
-                error * (scale.norm / scale.signal) ** 2 for error, scale in zip((base_error, residual_error), scales, strict=True)
-            )
-        return torch.stack([base_error.mean(), residual_error.mean()])
+        residual_error = (mix(fixed, residual, shares) - noise).square().mean(dim=(1, 2, 3, 4))
+        weight = (1 - signal) / signal / (1 - signal).clamp(min=0.25) if model.config.networks.target == "Frame" else 1.0
+        return torch.stack([(weight * base_error).mean(), (weight * residual_error).mean()])

@@ -15,6 +15,7 @@ from videogen_serving.pipeline import Pipeline
 from videogen_serving.request import SEED_LIMIT, Outcome
 from videogen_serving.service import Failure, Service
 from videogen_serving.settings import Settings
+from videogen_serving.termination import leave_message
 
 # Names of pb_utils.TritonError's codes, which Triton adds to pb_utils only after it has imported this file.
 CODES = {
@@ -49,10 +50,14 @@ class TritonPythonModel:
     """The model `video`."""
 
     def initialize(self, args: Mapping[str, str]) -> None:  # noqa: ARG002 - Triton's signature
-        """Verify and load the bundle; an exception makes Triton end, with its message in the log."""
+        """Verify and load the bundle; an exception makes Triton end."""
         settings = Settings.from_environment(os.environ)
-        pipeline = Pipeline.load(settings, clock=time.monotonic, new_seed=lambda: secrets.randbelow(SEED_LIMIT + 1))
-        pipeline.warm_up()
+        try:
+            pipeline = Pipeline.load(settings, clock=time.monotonic, new_seed=lambda: secrets.randbelow(SEED_LIMIT + 1))
+            pipeline.warm_up()
+        except Exception as error:
+            leave_message(os.environ, f"the model could not be loaded: {error}")
+            raise
         self._metrics = TritonMetrics()
         self._service = Service(pipeline, RequestMetrics(self._metrics, settings.release), time.monotonic)
 

@@ -21,7 +21,11 @@ class Clip:
     """The model and its tokenizer. Raises OSError or ValueError if the folder is not a complete CLIP model."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        self.model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
+        model, loaded = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
+        wrong = sorted([*loaded["missing_keys"], *loaded["unexpected_keys"]])
+        if wrong:  # transformers would only log it and go on with random numbers
+            raise ValueError(f"tensors that are missing or unknown: {', '.join(wrong[:3])}")
+        self.model = model.eval().to(device)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         self.device = device
 

@@ -76,7 +76,9 @@ def _pod_metadata(release: Release) -> dict[str, Any]:
 
 def _pod(release: Release, settings: Settings) -> dict[str, Any]:
     serving, user = release.spec.serving, int(settings.get("pod_user") or 65532)
+    tolerations = {"tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]} if serving.gpus else {}
     return {
+        **tolerations,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": serving.timeout_seconds + 3 * DRAIN_SECONDS,
@@ -88,7 +90,6 @@ def _pod(release: Release, settings: Settings) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if serving.gpus else [],
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,

@@ -16,7 +16,7 @@ from videogen_operator.kinds.model_release.observed import Observed, Release, wi
 from videogen_operator.kinds.model_release.rollout import Move, step, step_of
 from videogen_operator.kinds.model_release.states import CANARIES, SERVING, WAITING, WARM, Event, State
 from videogen_operator.kinds.model_release.traffic import weights
-from videogen_operator.plan import Inputs, Note, Plan, Ref, StatusWrite
+from videogen_operator.plan import Inputs, Manifest, Note, Plan, Ref, StatusWrite
 
 RECHECK_SECONDS = 30.0  # for what nobody tells: room on the nodes, a deadline of a pod
 AGAIN_SECONDS = 0.2  # after a move, if nothing wakes the loop before
@@ -141,7 +141,7 @@ def unwanted(outcome: Outcome, now: datetime) -> Iterable[Ref]:
 
 
 def statuses(context: Pass, outcome: Outcome, recorded: Mapping[str, RollbackRecord | None]) -> Iterable[StatusWrite]:
-    """The complete status of every release."""
+    """The complete status of every release whose status would change."""
     for name, release in outcome.releases.items():
         request = requests.pending(_before(release, context))
         answered = request.token if request and not context.inputs.failures else release.status.last_handled_request
@@ -155,9 +155,14 @@ def statuses(context: Pass, outcome: Outcome, recorded: Mapping[str, RollbackRec
             failures=context.inputs.failures,
             wanted_weight=weights(outcome.releases.values()).get(name, 0),
         )
-        yield StatusWrite(release.manifest, status.status(view))
+        yield from _changed(release.manifest, status.status(view))
     for broken in context.observed.unreadable:
-        yield StatusWrite(broken.manifest, status.unreadable(broken, context.inputs.now))
+        yield from _changed(broken.manifest, status.unreadable(broken, context.inputs.now))
+
+
+def _changed(manifest: Manifest, new: Mapping[str, Any]) -> Iterable[StatusWrite]:
+    if new != manifest.get("status"):
+        yield StatusWrite(manifest, new)
 
 
 def notes(context: Pass, outcome: Outcome) -> Iterable[Note]:

@@ -30,8 +30,9 @@ from videogen_operator.kinds.training_run.observed import KIND, LABEL_RUN_UID, O
 from videogen_operator.kinds.training_run.waiting import GPU, amount
 from videogen_operator.names import MANAGED_BY, job_name
 
-TOKEN_FOLDER = "/var/run/secrets/videogen"  # noqa: S105 - a folder
+TOKEN_FOLDER = "/var/run/secrets/videogen"
 TOKEN_SECONDS = 3600
+LOST_NODE, LOST_NODE_SECONDS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"), 60
 JOB_FOLDER, JOB_FILE = JOB_PATH.rsplit("/", 1)
 
 
@@ -141,13 +142,14 @@ def pod_template(observed: Observed, phase: Phase, job: Job, settings: Mapping[s
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [container(phase, job, settings)],
+            "containers": [container(phase, settings)],
+            "tolerations": [toleration(taint) for taint in LOST_NODE],
             "volumes": volumes(observed, job),
         },
     }
 
 
-def container(phase: Phase, job: Job, settings: Mapping[str, str]) -> dict[str, Any]:
+def container(phase: Phase, settings: Mapping[str, str]) -> dict[str, Any]:
     """The trainer."""
     return {
         "name": CONTAINER,
@@ -171,6 +173,11 @@ def container(phase: Phase, job: Job, settings: Mapping[str, str]) -> dict[str, 
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the root file system is read-only
         ],
     }
+
+
+def toleration(taint: str) -> dict[str, Any]:
+    """Leave a lost node sooner than after Kubernetes' five minutes: all other workers wait meanwhile."""
+    return {"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS}
 
 
 def environment(asked: Resources, settings: Mapping[str, str]) -> list[dict[str, str]]:

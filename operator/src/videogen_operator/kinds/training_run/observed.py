@@ -82,7 +82,8 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
     match item["kind"]:
         case "TrainingRun":
             yield Key(KIND, namespace, metadata["name"])
-            yield from _waiting(world, namespace, run=metadata["name"])
+            if (item.get("status") or {}).get("artifact"):  # before, nobody can begin from it, and each event would visit all runs
+                yield from _waiting(world, namespace, run=metadata["name"])
         case "PyTorchJob" | "Pod":
             if run := (metadata.get("labels") or {}).get(LABEL_RUN):
                 yield Key(KIND, namespace, run)
@@ -130,13 +131,14 @@ def _init_from(world: World, namespace: str, init: InitFrom, claim: str) -> Arti
     kind, name = ("ModelRelease", init.release) if init.release else (KIND, str(init.run))
     source = world.get(kind, namespace, str(name))
     if source is None:
-        return Missing(f"spec.initFrom names {kind} {name}, which does not exist in namespace {namespace}; create it or make a run without it")
+        return Missing(f"spec.initFrom names {kind} {name}, which does not exist in namespace {namespace}; create it, or start without it")
     artifact = source["spec"]["artifact"] if kind == "ModelRelease" else (source.get("status") or {}).get("artifact")
     if not artifact:
         return Missing(f"spec.initFrom names {kind} {name}, which has not produced a bundle yet; waiting for its last Train phase")
     lies_on = artifact["claimName"] if kind == "ModelRelease" else source["spec"]["storage"]["claimName"]
     if lies_on != claim:
-        return Missing(f"spec.initFrom names {kind} {name}, whose bundle lies on claim {lies_on}; copy it to spec.storage.claimName {claim}")
+        where = f"whose bundle lies on claim {lies_on} and not on spec.storage.claimName {claim}"
+        return Missing(f"spec.initFrom names {kind} {name}, {where}; copy it there, or use that claim")
     return ArtifactReference(path=artifact["path"], digest=artifact["digest"])
 
 

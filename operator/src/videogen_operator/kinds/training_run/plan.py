@@ -57,9 +57,7 @@ def plan(observed: Observed, inputs: Inputs) -> Plan:
     ended = state_of(step.status) in {State.COMPLETED, State.FAILED}
     notes = (*request_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
     again = 0.0 if _moved_on(situation, step) else _soonest(step.again, _deadline_in(situation))
-    return Plan(
-        create=step.create, delete=step.delete, statuses=_write(observed, status), notes=notes, requeue_after=again
-    )
+    return Plan(create=step.create, delete=step.delete, statuses=_write(observed, status), notes=notes, requeue_after=again)
 
 
 def _advance(situation: Situation, inputs: Inputs) -> Step:
@@ -287,7 +285,7 @@ def _end_notes(observed: Observed, phase: Phase, status: PhaseStatus) -> tuple[N
 
 def _moved_on(situation: Situation, step: Step) -> bool:
     before, after = state_of(situation.status), state_of(step.status)
-    return before != after and after != State.ACTIVE
+    return after not in {before, State.ACTIVE}
 
 
 def _deadline_in(situation: Situation) -> float | None:
@@ -309,9 +307,11 @@ def seconds_until(moment: str | None, now: datetime) -> float:
 def progress_message(status: PhaseStatus) -> str:
     """`step 41,200 of 100,000, loss 0.083`, as far as it is known."""
     metrics = {metric.name: metric.value for metric in status.progress.metrics} if status.progress else {}
-    words = [f"step {thousands(metrics['step'])}" + (f" of {thousands(metrics['steps'])}" if "steps" in metrics else "")] if (
-        "step" in metrics
-    ) else []
+    words = (
+        [f"step {thousands(metrics['step'])}" + (f" of {thousands(metrics['steps'])}" if "steps" in metrics else "")]
+        if ("step" in metrics)
+        else []
+    )
     words += [f"loss {metrics['loss']}"] if "loss" in metrics else []
     return ", ".join(words) or f"attempt {status.attempt} is running"
 

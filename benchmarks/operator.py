@@ -1,0 +1,234 @@
+"""`python -m benchmarks.operator`: what a TrainingRun costs the operator, against a real API server.
+
+Starts etcd, kube-apiserver, the controller manager and the real operator; creates 1, 100 and 1,000 TrainingRuns and waits
+for their PyTorchJobs; then restarts the operator, which must find that nothing is to be done. The same numbers of
+PyTorchJobs for Kubeflow's training-operator are the peer. docs/benchmarks.md says what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import yaml
+
+from benchmarks import ROOT
+from benchmarks.audit import AuditLog, summary, writes
+from benchmarks.bursts import Burst, Subject, burst, client
+from benchmarks.figures import Figure, circumstances, percentile, table
+from benchmarks.peer import peer
+from benchmarks.processes import cpu_seconds, resident_megabytes
+from videogen_api.meta import LABEL_RUN
+from videogen_testing.control_plane import Api, ControlPlane, control_plane, end, eventually, free_port, process
+from videogen_testing.runs import EVALUATE, JOBS, RELEASE, RUNS, TRAIN, a_claim, a_run
+
+NAMESPACE = "benchmark"
+AGENTS = ("Python/", "kopf/")  # aiohttp's and kopf's user agents
+SINGLES = 20  # a burst of one is repeated, for its percentiles
+P99_AIMS = {1: 0.3, 100: 2.0, 1000: 15.0}
+AT_REST_SECONDS = 20.0  # longer than any timer of a run that waits for its pods
+# What training-operator says at once about every job; without it a run says after 30 s that nobody looks at its job.
+CREATED = {"type": "Created", "status": "True", "reason": "PyTorchJobCreated", "message": "PyTorchJob is created."}
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A restart with nothing to do."""
+
+    runs: int
+    seconds: float  # process start -> everything listed and the loop of every run has had its pass
+    writes: tuple[str, ...]
+    cpu_seconds: float  # the same in CPU time, which does not depend on who else uses the machine
+    resident_mb: float  # at most
+    rest_ms: float  # CPU per second afterwards
+
+
+class Operator:
+    """The real operator as a process."""
+
+    def __init__(self, plane: ControlPlane, folder: Path, profile: Path | None) -> None:
+        self.log, self._metrics, self._profile = folder / "operator.log", free_port(), profile
+        inbox = free_port()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIDEOGEN_", "KUBE"))}
+        self._environment = kept | {
+            "KUBECONFIG": str(plane.kubeconfig),
+            "VIDEOGEN_OPERATOR_NAMESPACE": NAMESPACE,
+            "VIDEOGEN_IDENTITY": "operator-under-test",
+            "VIDEOGEN_METRICS_HOST": "127.0.0.1",
+            "VIDEOGEN_METRICS_PORT": str(self._metrics),
+            "VIDEOGEN_INBOX_HOST": "127.0.0.1",
+            "VIDEOGEN_INBOX_PORT": str(inbox),
+            "VIDEOGEN_PROGRESS_URL": f"http://127.0.0.1:{inbox}",
+        }
+
+    @contextmanager
+    def running(self) -> Iterator[int]:
+        """Start it, yield its process ID once it is ready, stop it by SIGTERM."""
+        profiler = ["-m", "cProfile", "-o", str(self._profile)] if self._profile else []
+        with process([sys.executable, *profiler, "-m", "videogen_operator"], self.log, self._environment) as child:
+            eventually(lambda: self._get("readyz") == "ok", 60, every=0.1)
+            yield child.pid
+            code = end(child, signal.SIGTERM)
+            assert code == 0, f"the operator ended with {code}: {self.log.read_text(encoding='utf-8')[-2000:]}"
+
+    def counted(self, name: str, **labels: str) -> float:
+        """Sum of a metric's series that have these labels."""
+        series = [line for line in self._get("metrics").splitlines() if re.match(rf"{name}[ {{]", line)]
+        wanted = [line for line in series if all(f'{label}="{value}"' in line for label, value in labels.items())]
+        return sum(float(line.rpartition(" ")[2]) for line in wanted)
+
+    def writes(self) -> float:
+        """Writes to the API server so far by its own count, the Lease's apart."""
+        verbs = ("POST", "PUT", "PATCH", "DELETE")
+        every = sum(self.counted("videogen_api_requests_total", verb=verb) for verb in verbs)
+        return every - sum(self.counted("videogen_api_requests_total", verb=verb, resource="leases") for verb in verbs)
+
+    def _get(self, path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/{path}", timeout=10) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
+
+
+def main(arguments: list[str]) -> int:
+    """0 when everything happened, at whatever speed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.operator", description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 100, 1000], help="sizes of the bursts")
+    parser.add_argument("--without-peer", action="store_true", help="leave Kubeflow's training-operator out")
+    parser.add_argument("--profile", type=Path, help="write a cProfile of the operator there; its times are then too long")
+    options = parser.parse_args(arguments)
+    print(circumstances(), flush=True)
+    with tempfile.TemporaryDirectory(prefix="videogen-benchmark-") as name:
+        folder = Path(name)
+        audit = AuditLog(folder)
+        with control_plane(folder, *audit.flags) as plane:
+            _prepare(plane.api)
+            try:
+                figures, problems = asyncio.run(_measure(plane, audit, options))
+            except (AssertionError, TimeoutError) as error:
+                figures, problems = [], [str(error)]
+    print("\n" + table(figures))
+    for problem in problems:
+        print(f"benchmark: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _prepare(api: Api) -> None:
+    for file in (*sorted((ROOT / "crds").glob("*.yaml")), _pytorch_job_crd()):
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        manifest = yaml.safe_load(file.read_text(encoding="utf-8"))
+        api.create(path, manifest)
+        eventually(_established(api, f"{path}/{manifest['metadata']['name']}"))
+    api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+    api.create(f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims", a_claim())
+
+
+def _established(api: Api, path: str) -> Callable[[], bool]:
+    return lambda: any(
+        condition["type"] == "Established" and condition["status"] == "True"
+        for condition in api.get(path).get("status", {}).get("conditions") or []
+    )
+
+
+def _pytorch_job_crd() -> Path:
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubeflow/training-operator"]
+    found = subprocess.run(command, cwd=ROOT / "localcluster/go/training-operator", capture_output=True, text=True, check=True)
+    return Path(found.stdout.strip()) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
+
+
+async def _measure(plane: ControlPlane, audit: AuditLog, options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
+    operator, problems = Operator(plane, plane.folder, options.profile), []
+    async with client(plane) as session:
+        with operator.running() as pid:
+            bursts = {size: await _burst(session, _subject(pid), size, audit, "TrainingRuns") for size in options.runs}
+            audited, counted = sum(len(writes(list(one.entries))) for one in bursts.values()), operator.writes()
+        if audited != counted:
+            problems.append(f"the audit log has {audited} writes of the operator, and its own metric says {counted:.0f}")
+        runs = len(plane.api.items(RUNS.format(NAMESPACE)))
+        restart = await _restart(operator, audit, runs)
+        peers = {}
+        if not options.without_peer:
+            job = plane.api.items(JOBS.format(NAMESPACE))[0]
+            with peer(plane, job) as subject:
+                peers = {size: await _burst(session, subject, size, audit, "PyTorchJobs (peer)") for size in options.runs}
+    return [*_figures(bursts, peers), *_restart_figures(restart)], problems
+
+
+def _subject(pid: int) -> Subject:
+    return Subject(
+        pid=pid,
+        agents=AGENTS,
+        parents=RUNS.format(NAMESPACE),
+        children=JOBS.format(NAMESPACE),
+        manifest=lambda name: a_run(name, NAMESPACE, phases=[TRAIN, EVALUATE, RELEASE]),
+        parent_of=lambda job: str(job["metadata"]["labels"][LABEL_RUN]),
+        acknowledgement={"conditions": [CREATED]},
+    )
+
+
+async def _burst(session: aiohttp.ClientSession, subject: Subject, size: int, audit: AuditLog, what: str) -> Burst:
+    names = [f"of-{size}-{index:04}" for index in range(size if size > 1 else SINGLES)]
+    measured = await burst(session, subject, names, audit, at_once=size > 1)
+    worst = percentile(measured.seconds, 0.99)
+    print(f"{size} {what}: p99 {worst:.2f} s, {measured.cpu_ms:.1f} ms CPU each; {summary(list(measured.entries))}", flush=True)
+    return measured
+
+
+async def _restart(operator: Operator, audit: AuditLog, runs: int) -> Restart:
+    audit.read()
+    started = time.monotonic()
+    with operator.running() as pid:
+        while operator.counted("videogen_reconcile_total", kind="TrainingRun", result="Done") < runs or _busy(operator):
+            assert time.monotonic() - started < 300, f"not every one of {runs} runs had its pass 300 s after a restart"
+            await asyncio.sleep(0.2)
+        seconds = time.monotonic() - started
+        cpu, since = cpu_seconds(pid), time.monotonic()
+        await asyncio.sleep(AT_REST_SECONDS)
+        rest = (cpu_seconds(pid) - cpu) * 1000 / (time.monotonic() - since)
+        found = writes(audit.read(*AGENTS))
+        print(f"restart with {runs} runs: {seconds:.1f} s, wrote {summary(found)}", flush=True)
+        return Restart(runs, seconds, tuple(entry.resource for entry in found), cpu, resident_megabytes(pid, peak=True), rest)
+
+
+def _busy(operator: Operator) -> bool:
+    return operator.counted("videogen_reconcile_queue_depth") > 0
+
+
+def _figures(bursts: dict[int, Burst], peers: dict[int, Burst]) -> Iterator[Figure]:
+    for size, ours in bursts.items():
+        theirs = peers.get(size)
+        for share, aim in ((0.5, None), (0.99, P99_AIMS.get(size))):
+            name = f"{size} at once: created → child exists, p{share * 100:.0f}"
+            yield Figure(name, percentile(ours.seconds, share), "s", aim, percentile(theirs.seconds, share) if theirs else None)
+    for size, ours in bursts.items():
+        theirs = peers.get(size)
+        yield Figure(f"{size} at once: CPU each", ours.cpu_ms, "ms", 15, theirs.cpu_ms if theirs else None)
+        yield Figure(f"{size} at once: API requests each", ours.requests, "", 6, theirs.requests if theirs else None)
+        yield Figure(f"{size} at once: resident memory after", ours.resident_mb, "MB", 100, theirs.resident_mb if theirs else None)
+
+
+def _restart_figures(restart: Restart) -> Iterator[Figure]:
+    name = f"restart with {restart.runs} settled runs"
+    yield Figure(f"{name}: until converged", restart.seconds, "s", 8)
+    yield Figure(f"{name}: CPU time until converged", restart.cpu_seconds, "s")
+    yield Figure(f"{name}: writes", len(restart.writes), "", 0)
+    yield Figure(f"{name}: resident memory, peak", restart.resident_mb, "MB", 100)
+    yield Figure(f"{name}: CPU per second at rest", restart.rest_ms, "ms")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

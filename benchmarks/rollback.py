@@ -1,0 +1,237 @@
+"""`python -m benchmarks.rollback`: how long users still get the bad release after something has called for a rollback.
+
+A stable release and a candidate share a service's traffic on the local cluster, and viewers ask through the gateway without
+a pause. 20 times a webhook as Alertmanager's names the candidate; then, some times more, a slow candidate takes traffic and
+Prometheus, Alertmanager and the operator find out by themselves. docs/benchmarks.md says what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks import service
+from benchmarks.figures import Figure, circumstances, percentile, table
+from videogen_demo import install
+from videogen_demo.kubectl import Cluster, CommandError, Manifest
+from videogen_demo.load import Answer, Load
+
+STABLE, CANDIDATE, SLOW = "1.0.0", "1.1.0", "1.2.0"
+FAST_STEPS, SLOW_STEPS = 1, 40  # denoising steps of one video
+LATENCY_LIMIT = "0.2"  # seconds, 95th percentile; below every video of the slow candidate
+VIEWERS = 4
+SETTLING_SECONDS = 2.0  # longer than any request that is on its way
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """One rollback as the viewers saw it; seconds after its beginning, 0 if nothing came later."""
+
+    last_sent: float  # last request that was sent then and answered by the bad release
+    last_answered: float  # last answer of the bad release
+    decided: float  # until the webhook was answered (webhook) or the release was seen rolled back (alert)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What every repetition needs."""
+
+    cluster: Cluster
+    load: Load
+    inbox: str  # URL of the operator's webhook
+    token: str
+    prometheus: str  # URL
+
+
+def main(arguments: list[str]) -> int:
+    """0 when every rollback happened, at whatever speed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rollback", description=__doc__)
+    parser.add_argument("--webhooks", type=int, default=20, help="rollbacks by webhook")
+    parser.add_argument("--alerts", type=int, default=10, help="rollbacks through Prometheus and Alertmanager")
+    parser.add_argument("--keep", action="store_true", help="leave the service running")
+    options = parser.parse_args(arguments)
+    try:
+        installation = _installation()
+        print(circumstances(), flush=True)
+        try:
+            figures = _measure(installation, options)
+        finally:
+            if not options.keep:
+                service.remove(installation.cluster)
+    except CommandError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
+    print("\n" + table(figures))
+    return 0
+
+
+def _installation() -> install.Installation:
+    installation = install.ensure()
+    if not installation.local:
+        raise CommandError("this benchmark needs the local cluster, whose Prometheus scrapes every 2 s; unset KUBECONFIG")
+    return installation
+
+
+def _measure(installation: install.Installation, options: argparse.Namespace) -> list[Figure]:
+    cluster = installation.cluster
+    service.create_namespace(cluster)
+    bundles = service.write_bundles(cluster, installation.images["trainer"], [STABLE, CANDIDATE, SLOW])
+    cluster.apply(service.release(STABLE, bundles[STABLE], sampling_steps=FAST_STEPS))
+    service.wait_for(cluster, STABLE, "Stable")
+    load = Load(install.gateway_url(cluster), install.host_name(service.SERVICE, service.NAMESPACE), viewers=VIEWERS)
+    cluster.wait("the gateway to answer for the new service", lambda: _answers(load), 60)
+    scene = Scene(cluster, load.start(), _inbox(cluster), _token(cluster), _address(cluster, "monitoring", "prometheus"))
+    try:
+        cluster.apply(service.release(CANDIDATE, bundles[CANDIDATE], sampling_steps=FAST_STEPS))
+        webhooks = [_by_webhook(scene, number) for number in range(options.webhooks)]
+        alerts = []
+        if options.alerts:
+            cluster.apply(service.release(SLOW, bundles[SLOW], sampling_steps=SLOW_STEPS, latency_limit=LATENCY_LIMIT))
+            alerts = [_by_alert(scene, number) for number in range(options.alerts)]
+    finally:
+        load.stop()
+    return list(_figures(webhooks, alerts, load))
+
+
+def _by_webhook(scene: Scene, number: int) -> Rollback:
+    began = _into_canary(scene, CANDIDATE, number)
+    _first_answer(scene, CANDIDATE, began)
+    time.sleep(1.0 + 0.137 * (number % 7))  # not always at the same moment of anybody's cycle
+    called = time.monotonic()
+    answer = _post(scene, CANDIDATE, number)
+    decided = time.monotonic() - called
+    if answer != ["RolledBack"]:
+        raise CommandError(f"the operator answered the webhook with {answer}, expected RolledBack")
+    service.wait_for(scene.cluster, CANDIDATE, "RolledBack", 30)
+    time.sleep(SETTLING_SECONDS)
+    return _told("webhook", number, _seen(scene, CANDIDATE, called, decided))
+
+
+def _by_alert(scene: Scene, number: int) -> Rollback:
+    scene.cluster.wait("the alert of the last rollback to end", lambda: not _is_firing(scene), 120)
+    began = _into_canary(scene, SLOW, number)
+    bad = _first_answer(scene, SLOW, began)
+    service.wait_for(scene.cluster, SLOW, "RolledBack", 60)
+    decided = time.monotonic() - bad.received
+    time.sleep(SETTLING_SECONDS)
+    record = (scene.cluster.get("modelrelease", service.name_of(SLOW), service.NAMESPACE) or {})["status"]["rollback"]
+    if record["reason"] != "Alert":
+        raise CommandError(f"the slow release was rolled back by {record['reason']}, not by the alert: {record['message']}")
+    return _told("alert", number, _seen(scene, SLOW, bad.received, decided))
+
+
+def _into_canary(scene: Scene, version: str, number: int) -> float:
+    """Let the candidate take traffic (again). Returns a moment before it could."""
+    began = time.monotonic()
+    if number:
+        service.retry(scene.cluster, version, str(number))
+    service.wait_for(scene.cluster, version, "Canary")
+    return began
+
+
+def _first_answer(scene: Scene, version: str, began: float) -> Answer:
+    name = service.name_of(version)
+
+    def found() -> Answer | None:
+        return next((answer for answer in scene.load.answers if answer.release == name and answer.received > began), None)
+
+    first: Answer = scene.cluster.wait(f"an answer of {name} through the gateway", found, 60, pause=0.02)
+    return first
+
+
+def _seen(scene: Scene, version: str, since: float, decided: float) -> Rollback:
+    bad = [answer for answer in scene.load.answers if answer.release == service.name_of(version)]
+    return Rollback(
+        last_sent=max((answer.sent - since for answer in bad), default=0.0),
+        last_answered=max(answer.received - since for answer in bad),
+        decided=decided,
+    )
+
+
+def _told(what: str, number: int, seen: Rollback) -> Rollback:
+    seen = Rollback(max(0.0, seen.last_sent), max(0.0, seen.last_answered), seen.decided)
+    print(
+        f"{what} {number + 1}: decided after {seen.decided:.3f} s; last request to the bad release sent after {seen.last_sent:.3f} s,"
+        f" its last answer after {seen.last_answered:.3f} s",
+        flush=True,
+    )
+    return seen
+
+
+def _figures(webhooks: list[Rollback], alerts: list[Rollback], load: Load) -> Iterator[Figure]:
+    for name, found, share, aim in (
+        ("p50", webhooks, 0.5, 0.15),
+        ("p99", webhooks, 0.99, 0.5),
+    ):
+        head = f"webhook sent → {{}}, {name} of {len(found)}"
+        yield Figure(head.format("last answer of the bad release"), percentile([one.last_answered for one in found], share), "s", aim)
+        yield Figure(head.format("last request that it got"), percentile([one.last_sent for one in found], share), "s")
+        yield Figure(head.format("decision answered"), percentile([one.decided for one in found], share), "s")
+    if alerts:
+        values = [one.last_answered for one in alerts]
+        head = f"first slow answer → last one, through Prometheus and Alertmanager, {{}} of {len(values)}"
+        yield Figure(head.format("p50"), percentile(values, 0.5), "s")
+        yield Figure(head.format("largest"), max(values), "s", 3.0)
+    yield Figure(f"failed requests of {len(load.answers)}", len(load.failures()), "", 0)
+
+
+# The operator's webhook and Prometheus, as they are reached from this machine -----------------------------------------
+
+
+def _post(scene: Scene, version: str, number: int) -> list[str]:
+    labels = {"alertname": "Benchmark", "namespace": service.NAMESPACE, "release": service.name_of(version)}
+    alert = {"status": "firing", "labels": labels, "startsAt": datetime.now(UTC).isoformat(), "fingerprint": f"benchmark-{number}"}
+    body = json.dumps({"version": "4", "alerts": [alert]}).encode()
+    headers = {"Authorization": f"Bearer {scene.token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(scene.inbox, data=body, headers=headers, method="POST")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        results: list[str] = json.load(answer)["results"]
+        return results
+
+
+def _is_firing(scene: Scene) -> bool:
+    query = f'ALERTS{{alertstate="firing",namespace="{service.NAMESPACE}",release="{service.name_of(SLOW)}"}}'
+    with urllib.request.urlopen(f"{scene.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=10) as answer:
+        return bool(json.load(answer)["data"]["result"])
+
+
+def _inbox(cluster: Cluster) -> str:
+    return _address(cluster, install.SYSTEM, "videogen-operator", "inbox") + "/v1/alerts"
+
+
+def _token(cluster: Cluster) -> str:
+    secret = cluster.get("secret", install.TOKEN_SECRET, install.SYSTEM)
+    if not secret:
+        raise CommandError(f"there is no Secret {install.SYSTEM}/{install.TOKEN_SECRET}; run `make install`")
+    return base64.b64decode(secret["data"]["token"]).decode().strip()
+
+
+def _address(cluster: Cluster, namespace: str, name: str, port: str = "") -> str:
+    found: Manifest | None = cluster.get("service", name, namespace)
+    if not found:
+        raise CommandError(f"there is no Service {namespace}/{name}; run `make install`")
+    ports: list[dict[str, Any]] = found["spec"]["ports"]
+    number = next((one["port"] for one in ports if port in {"", one.get("name")}), 0)
+    return f"http://{found['spec']['clusterIP']}:{number}"
+
+
+def _answers(load: Load) -> bool:
+    request = urllib.request.Request(f"{load.url}/v2/models/video/ready", headers={"Host": load.host})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""Every example is accepted by the real API server, and means what it says: nothing of it is dropped or changed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from videogen_testing.control_plane import ROOT, Api
+
+EXAMPLES = ROOT / "examples"
+COLLECTIONS = {
+    "Namespace": "/api/v1/namespaces",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "TrainingRun": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns",
+    "ModelRelease": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases",
+}
+
+
+def documents() -> Iterator[tuple[Path, dict[str, Any]]]:
+    for file in sorted(EXAMPLES.rglob("*.yaml")):
+        for document in yaml.safe_load_all(file.read_text()):
+            yield file.relative_to(EXAMPLES), document
+
+
+DOCUMENTS = {f"{file}: {document['kind']} {document['metadata']['name']}": document for file, document in documents()}
+
+
+@pytest.mark.parametrize("example", DOCUMENTS)
+def test_is_accepted_and_comes_back_as_it_was_sent(api: Api, namespace: str, example: str) -> None:
+    manifest = DOCUMENTS[example] | {"metadata": {**DOCUMENTS[example]["metadata"]}}
+    if manifest["metadata"].pop("namespace", None):
+        manifest["metadata"]["namespace"] = namespace
+    answer = api.create(COLLECTIONS[manifest["kind"]].format(namespace) + "?dryRun=All&fieldValidation=Strict", manifest)
+    assert lost(manifest, answer) == []
+
+
+def test_there_are_examples_of_a_first_and_of_a_later_version() -> None:
+    runs = [document["spec"] for document in DOCUMENTS.values() if document["kind"] == "TrainingRun"]
+    assert any("initFrom" in spec for spec in runs)
+    assert any("initFrom" not in spec for spec in runs)
+
+
+def lost(sent: Any, returned: Any, path: str = "") -> list[str]:
+    """Paths of what was sent and did not come back."""
+    if isinstance(sent, dict) and isinstance(returned, dict):
+        return [line for key, value in sent.items() for line in lost(value, returned.get(key), f"{path}.{key}")]
+    if isinstance(sent, list) and isinstance(returned, list) and len(sent) == len(returned):
+        return [line for i, (one, other) in enumerate(zip(sent, returned, strict=True)) for line in lost(one, other, f"{path}[{i}]")]
+    return [] if sent == returned else [f"{path}: {sent!r} came back as {returned!r}"]

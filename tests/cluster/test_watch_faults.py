@@ -1,0 +1,180 @@
+"""Lists and watches that fail in every known way: the operator hears again, or its process ends and a new one hears.
+
+Each fault has its own operator, proxy and namespace, and all of them happen at the same time. That the operator hears
+again is shown twice: it acts upon what happened during the fault, and soon upon something new, which the list of every
+minute alone would not do.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from videogen_testing.control_plane import ControlPlane
+from videogen_testing.crash_story import prepare
+from videogen_testing.other_controllers import Client, View, client, condition
+from videogen_testing.fault_proxy import ReadFault, FaultProxy, status_object
+from videogen_testing.runs import DIGEST, a_run, pods_of, running
+from videogen_testing.supervision import SupervisedOperator
+from videogen_testing.upstream_crds import gateway_definitions, install
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+
+RECOVERS = 75  # seconds after the end of the fault; a stalled watch is given up after 70
+SOON = 10  # seconds; the periodic list comes each 54 to 66
+LASTING = 20  # seconds that a refusal lasts
+STARTING = 4  # operators that start at the same time
+API = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Refusals that last for `seconds`, and what brings the operator to ask again."""
+
+    reads: tuple[tuple[str, str | int], ...] = ()  # (list or watch, HTTP status or lose)
+    seconds: float = LASTING
+    times: int = 10**9
+    error: int = 0  # code of an ERROR event in the stream
+    stalled: bool = False
+
+    async def begin(self, proxy: FaultProxy, resource: str) -> int:
+        """Returns how many open watches were hit."""
+        proxy.read_faults = [ReadFault(resource, on, action, self.times) for on, action in self.reads]  # type: ignore[arg-type]
+        if self.stalled:
+            return proxy.stall(resource)
+        if self.error:
+            return await proxy.inject(resource, {"type": "ERROR", "object": status_object(self.error)})
+        return proxy.cut(resource)
+
+
+FAULTS = {
+    "an error 500 in the stream": Fault(error=500, seconds=0),
+    "an error 503 in the stream": Fault(error=503, seconds=0),
+    "an expired version in the stream": Fault(error=410, seconds=0),
+    "lists are answered with 503": Fault((("list", 503),), error=410),
+    "lists are answered with 500": Fault((("list", 500),), error=410),
+    "lists are forbidden": Fault((("list", 403),), error=410),
+    "a list is not found once": Fault((("list", 404),), error=410, times=1, seconds=1),
+    "lists are throttled": Fault((("list", 429), ("watch", 429)), error=410),
+    "watches are answered with 500": Fault((("watch", 500),)),
+    "watches are answered with 503": Fault((("watch", 503),)),
+    "watches are forbidden": Fault((("watch", 403),)),
+    "a watch is gone once": Fault((("watch", 410),), times=1, seconds=1),
+    "a watch is not found once": Fault((("watch", 404),), times=1, seconds=1),
+    "connections are closed": Fault((("list", "lose"), ("watch", "lose"))),
+    "the watch is silent, and stays open": Fault(stalled=True, seconds=0),
+}
+CASES = {f"{fault} ({resource})": (fault, resource) for fault in FAULTS for resource in ("trainingruns",)} | {
+    f"{fault} ({resource})": (fault, resource)
+    for fault in ("an error 500 in the stream", "a list is not found once", "the watch is silent, and stays open")
+    for resource in ("pods", "modelreleases")
+}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What became of an operator."""
+
+    hit: int  # open watches
+    heard_after: float  # seconds from the end of the fault until what had happened meanwhile was acted upon
+    exits: list[int]
+    log: str
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def recoveries(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mapping[str, "asyncio.Task[Recovery]"]]:
+    """All faults, already happening."""
+    install(plane.api, gateway_definitions())
+    folder, places = tmp_path_factory.mktemp("watches"), asyncio.Semaphore(STARTING)
+    async with client(plane) as api:
+        tasks = {case: asyncio.create_task(recovery(plane, api, folder, places, *which)) for case, which in CASES.items()}
+        yield tasks
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_the_operator_hears_again_although(recoveries: Mapping[str, "asyncio.Task[Recovery]"], case: str) -> None:
+    found = await recoveries[case]
+    assert found.hit >= 1, "the fault hit no open watch"
+    assert found.heard_after <= RECOVERS, found.log
+    assert all(code == 1 for code in found.exits), f"exit codes {found.exits}: only 1 makes a supervisor start it again\n{found.log}"
+    assert len(found.exits) <= 1, f"one new process must be enough\n{found.log}"
+
+
+async def recovery(plane: ControlPlane, api: Client, folder: Path, places: asyncio.Semaphore, name: str, resource: str) -> Recovery:
+    """One fault from its beginning to the operator's recovery."""
+    namespace, fault = f"watch-{uuid.uuid4().hex[:8]}", FAULTS[name]
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(FaultProxy(plane, lambda: None).serving())
+        kubeconfig = plane.write_kubeconfig(f"kubeconfig-{namespace}", proxy.url)
+        async with places:
+            await prepare(api, namespace)
+            view = await stack.enter_async_context(View(api, namespace).watching())
+            operator = await stack.enter_async_context(SupervisedOperator(kubeconfig, namespace, folder))
+            await operator.ready(60)
+            await hears(proxy, resource, 60)
+            happening = HAPPENINGS[resource]
+            await happening(api, view, "1.0.0", 60)
+        hit = await fault.begin(proxy, resource)
+        meanwhile = asyncio.create_task(happening(api, view, "1.1.0", fault.seconds + RECOVERS + 5))
+        await asyncio.sleep(fault.seconds)
+        proxy.read_faults, ended = [], time.monotonic()
+        try:
+            await meanwhile
+            heard_after = max(0.0, time.monotonic() - ended)
+            await hears(proxy, resource, RECOVERS + 10)
+            await happening(api, view, "1.2.0", SOON)
+        except AssertionError as error:
+            error.add_note(f"exits {operator.exits}\n{operator.last_words()}")
+            raise
+        return Recovery(hit, heard_after, operator.exits, operator.last_words())
+
+
+async def hears(proxy: FaultProxy, resource: str, seconds: float) -> None:
+    """Wait until the operator watches the resource."""
+    end = time.monotonic() + seconds
+    while not proxy.hears(resource):
+        assert time.monotonic() < end, f"no watch of {resource} within {seconds} s"
+        await asyncio.sleep(0.1)
+
+
+async def a_new_run(api: Client, view: View, version: str, seconds: float) -> None:
+    """A run is made, and the operator makes its job."""
+    name = f"run-{version.replace('.', '-')}"
+    await api.request("POST", f"{API.format(view.namespace)}/trainingruns", a_run(name, view.namespace))
+    await view.until(lambda: view.get("PyTorchJob", f"{name}-train-1"), seconds, f"the job of {name}")
+
+
+async def a_new_release(api: Client, view: View, version: str, seconds: float) -> None:
+    """A release is made, and the operator says something about it."""
+    name = f"pib-videogen-videofusion-v{version}-base"
+    spec = {"service": f"service-{version.replace('.', '-')}", "model": {"type": "videofusion", "version": version}}
+    spec["artifact"] = {"claimName": "models", "path": "bundles/x", "digest": DIGEST}
+    manifest = {"apiVersion": "videogen.pib.gov.in/v1alpha1", "kind": "ModelRelease", "metadata": {"name": name}, "spec": spec}
+    await api.request("POST", f"{API.format(view.namespace)}/modelreleases", manifest)
+    await view.until(lambda: view.get("ModelRelease", name).get("status", {}).get("observedGeneration") == 1, seconds, f"the status of {name}")
+
+
+async def a_pod_that_runs(api: Client, view: View, version: str, seconds: float) -> None:
+    """A job's pod begins to run, and the operator says so."""
+    name = f"run-{version.replace('.', '-')}"
+    await a_new_run(api, view, version, 30)
+    for pod in pods_of(view.get("PyTorchJob", f"{name}-train-1")):
+        path = f"/api/v1/namespaces/{view.namespace}/pods"
+        await api.request("POST", path, pod)
+        await api.merge(f"{path}/{pod['metadata']['name']}/status", {"status": running()})
+    await view.until(lambda: condition(view.get("TrainingRun", name), "Succeeded").get("reason") == "Training", seconds, f"{name} trains")
+
+
+HAPPENINGS: dict[str, Callable[[Client, View, str, float], Awaitable[None]]] = {
+    "trainingruns": a_new_run,
+    "modelreleases": a_new_release,
+    "pods": a_pod_that_runs,
+}

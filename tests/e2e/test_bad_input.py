@@ -1,0 +1,100 @@
+"""What a user can get wrong with files and names: one clear reason on the object, and nothing else is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from videogen_demo import footage
+from videogen_demo.install import Installation
+from videogen_demo.kubectl import Cluster, condition
+from videogen_testing.stories import curate, ended, evaluate, phase, run, state, train
+
+
+@pytest.fixture(scope="module")
+def broken(cluster: Cluster, installation: Installation, namespace: str, tmp_path_factory: pytest.TempPathFactory, clips: Path) -> str:
+    """The same claim with folders of broken footage beside the good ones."""
+    folder = tmp_path_factory.mktemp("broken")
+    good = sorted((clips / "raw/synthetic").glob("*.mp4"))[:3]
+    for name in ("unreadable", "uncaptioned", "few"):
+        target = folder / "raw" / name
+        target.mkdir(parents=True)
+        for video in good:
+            (target / video.name).write_bytes(video.read_bytes())
+            (target / video.name).with_suffix(".txt").write_text("a red square moves right\n")
+    (folder / "raw/unreadable" / good[1].name).write_bytes(good[1].read_bytes()[:200])
+    (folder / "raw/uncaptioned" / good[2].name).with_suffix(".txt").unlink()
+    footage.upload(cluster, namespace, "models", folder, installation.images["trainer"])
+    return namespace
+
+
+ROWS = {
+    "a video that cannot be decoded is named": (curate("raw/unreadable"), "VideoUnreadable", ".mp4"),
+    "a folder that does not exist is named": (curate("raw/absent"), "VideoMissing", "raw/absent"),
+    "a video without a caption is named": (curate("raw/uncaptioned"), "CaptionMissing", ".mp4"),
+    "too few clips are counted": (curate("raw/few", minimumClips=50), "DatasetTooSmall", "50"),
+}
+
+
+def test_rejected_data_ends_the_run_with_one_reason_that_names_the_file(cluster: Cluster, broken: str) -> None:
+    names = {f"data-{index}": row for index, row in enumerate(ROWS.values())}
+    cluster.apply(*(run(broken, name, dict(row[0], name="curate")) for name, row in names.items()))
+    for name, (_, reason, words) in names.items():
+        found = ended(cluster, broken, name)
+        assert (found["status"], found["reason"]) == ("False", reason), found
+        assert words in found["message"]
+        assert "Traceback" not in found["message"]
+
+
+def test_a_missing_claim_is_said_and_the_run_goes_on_when_it_comes(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(run(namespace, "no-claim", curate(), storage={"claimName": "later"}))
+    cluster.wait("ClaimNotFound", lambda: state(cluster, namespace, "no-claim").get("reason") == "ClaimNotFound", 60)
+    assert "later" in state(cluster, namespace, "no-claim")["message"]
+
+
+def test_more_gpus_than_any_node_has_are_refused_with_numbers(cluster: Cluster, namespace: str) -> None:
+    wanted = {"gpusPerWorker": 16, "processesPerWorker": 1, "cpuPerWorker": "100m", "memoryPerWorker": "1Gi"}
+    cluster.apply(run(namespace, "many-gpus", dict(curate(), resources=wanted)))
+    cluster.wait("InsufficientCapacity", lambda: state(cluster, namespace, "many-gpus").get("reason") == "InsufficientCapacity", 90)
+    assert "16" in state(cluster, namespace, "many-gpus")["message"]
+    cluster("delete", "trainingrun", "many-gpus", "-n", namespace)
+
+
+def test_a_dataset_that_was_never_made_and_a_feature_network_that_is_not_there(cluster: Cluster, namespace: str) -> None:
+    extractor = {"name": "i3d", "architecture": "I3D", "path": "extractors/i3d.safetensors", "sha256": "0" * 64}
+    measured = {"samples": 4, "samplingSteps": 2, "extractors": [extractor]}
+    unknown = [{"dataset": "unheard-of", "version": "1"}]
+    good = dict(curate(), curate=dict(curate()["curate"], dataset="extractor-test"))
+    own = [{"dataset": "extractor-test", "version": "1", "split": "Train"}]
+    held_out = [{"dataset": "extractor-test", "version": "1", "split": "HeldOut"}]
+    cluster.apply(
+        run(namespace, "no-dataset", train(data=unknown, attempts=1)),
+        run(namespace, "no-extractor", good, train(data=own), evaluate(evaluate=measured, data=held_out, gates=[], attempts=1)),
+    )
+    found = ended(cluster, namespace, "no-dataset")
+    assert (found["reason"], "unheard-of" in found["message"]) == ("DatasetNotFound", True)
+    found = ended(cluster, namespace, "no-extractor")
+    assert (found["reason"], "i3d.safetensors" in found["message"]) == ("ExtractorMissing", True)
+    assert phase(cluster, namespace, "no-extractor", "train")["outcome"] == "Completed"  # what was done before is kept
+
+
+def test_a_bundle_with_another_digest_is_never_served(cluster: Cluster, namespace: str) -> None:
+    name = "pib-videogen-videofusion-v9.9.9-base"
+    cluster.apply(
+        {
+            "apiVersion": "videogen.pib.gov.in/v1alpha1",
+            "kind": "ModelRelease",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "service": "forged",
+                "model": {"type": "videofusion", "version": "9.9.9"},
+                "artifact": {"claimName": "models", "path": "raw/synthetic", "digest": "sha256:" + "0" * 64},
+                "serving": {"cpu": "100m", "memory": "2Gi"},
+            },
+        }
+    )
+    cluster.wait(
+        "the refusal", lambda: condition(cluster.get("modelrelease", name, namespace), "Ready").get("reason") == "ArtifactInvalid", 180
+    )
+    assert condition(cluster.get("modelrelease", name, namespace), "Ready")["status"] == "False"

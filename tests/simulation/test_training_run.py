@@ -1,0 +1,128 @@
+"""TrainingRuns in a closed loop: golden transcripts of stories, and invariants under a thousand random events."""
+
+import pytest
+
+from videogen_api.job import ExitCode, Report
+from videogen_api.meta import ANNOTATION_REQUEST
+from videogen_api.training_run import Reason
+from videogen_testing.run_simulation import RandomLife, Simulation
+from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, ended, running, trained
+
+CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw/a"}]}}
+
+
+def text(report: Report) -> str:
+    return report.model_dump_json(by_alias=True, exclude_none=True)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_happens_the_run_ends_and_the_rules_hold(seed: int) -> None:
+    sim = RandomLife(seed, phases=[CURATE, TRAIN | {"attempts": 5}, EVALUATE, RELEASE]).live()
+    status, reason = sim.top()
+    assert (status, reason) == ("True", Reason.COMPLETED) or reason in {Reason.ATTEMPTS_EXHAUSTED, Reason.STORAGE_FAILED}
+    if status == "True":
+        assert sim.status().release == "pib-videogen-videofusion-v1.0.0-base"
+        assert [phase.outcome for phase in sim.status().phases] == [Reason.COMPLETED] * 4
+        resolved = [file for file in sim.files.values() if file.phase == "train"]
+        assert all(file.data[0].digest is not None for file in resolved), "the curated digest is pinned"
+
+
+def test_a_preempted_run_reads_like_this() -> None:
+    sim = Simulation()
+    sim.settle()
+    sim.set_pods(running())
+    sim.settle()
+    sim.set_pods(ended(ExitCode.PREEMPTED, text(Report(reason=Reason.PREEMPTED, message="SIGTERM", last_step=40))))
+    sim.settle()
+    assert sim.top() == ("Unknown", Reason.RETRYING)
+    sim.step(3)
+    sim.settle()
+    sim.set_pods(ended(0, text(trained())))
+    sim.settle()
+    assert sim.log == [
+        "JobCreated: train: attempt 1 is PyTorchJob run-train-1",
+        "AttemptEnded: train: attempt 1 ended with Preempted: pod run-train-1-master-0 ended with exit code 75: SIGTERM",
+        "JobCreated: train: attempt 2 is PyTorchJob run-train-2",
+        "PhaseCompleted: train: bundle sha256:" + "a" * 64 + " after step 100",
+    ]
+    assert sim.top() == ("True", Reason.COMPLETED)
+
+
+def test_a_diverging_run_slows_down_and_gives_up() -> None:
+    sim = Simulation()
+    for attempt in range(3):
+        sim.step(400)
+        sim.settle()
+        assert sim.files[f"run-train-{attempt + 1}"].learning_rate_scale == ("1", "0.5", "0.25")[attempt]
+        sim.set_pods(ended(ExitCode.DIVERGED, text(Report(reason=Reason.DIVERGED, message="loss is nan at step 12"))))
+        sim.settle()
+    assert sim.top() == ("False", Reason.ATTEMPTS_EXHAUSTED)
+    message = sim.status().phases[0].message
+    assert message.startswith("3 of 3 attempts failed, the last one with Diverged")
+    assert message.endswith("lower optimizer.learningRate or gradientClipNorm, or use FP32")
+
+
+def test_a_deadline_ends_the_phase_and_stops_its_pods() -> None:
+    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 600}])
+    sim.settle()
+    sim.set_pods(running())
+    sim.settle()
+    sim.spec(suspend=True)
+    sim.settle()
+    sim.step(5000)
+    assert sim.top() == ("Unknown", Reason.SUSPENDED)
+    sim.spec(suspend=False)
+    sim.settle()
+    sim.set_pods(running())
+    sim.step(590)
+    sim.settle()
+    assert sim.top() == ("Unknown", Reason.TRAINING)
+    sim.step(20)
+    sim.settle()
+    assert sim.top() == ("False", Reason.DEADLINE_EXCEEDED)
+    assert sim.jobs() == ()
+    sim.annotate(ANNOTATION_REQUEST, "retry@1")
+    sim.settle()
+    assert sim.top() == ("Unknown", Reason.STARTING)
+
+
+def test_a_refused_job_is_told_and_tried_again() -> None:
+    sim = Simulation()
+    sim.refuse_next = 1
+    sim.step()
+    assert sim.top() == ("Unknown", Reason.TRAINING_OPERATOR_UNAVAILABLE)
+    assert sim.status().phases == []
+    sim.settle()
+    assert sim.top() == ("Unknown", Reason.STARTING)
+
+
+def test_an_absent_training_operator_is_told_after_half_a_minute() -> None:
+    sim = Simulation()
+    sim.settle()
+    sim.step(29)
+    assert sim.top() == ("Unknown", Reason.STARTING)
+    sim.step(2)
+    assert sim.top() == ("Unknown", Reason.TRAINING_OPERATOR_UNAVAILABLE)
+
+
+def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:
+    sim = Simulation(phases=[TRAIN | {"resources": {"workers": 2}}])
+    sim.settle()
+    sim.set_pods(running())
+    sim.settle()
+    first, second = (pod["metadata"]["name"] for pod in sim.pods())
+    job = sim.jobs()[0]
+    sim.put(sim.world.get("Pod", "models", first) | {"status": ended(1)})  # type: ignore[operator]
+    sim.put(sim.world.get("Pod", "models", second) | {"spec": {"nodeName": "node"}}, deletionTimestamp="2026-11-01T00:00:00Z")  # type: ignore[operator]
+    sim.step()
+    assert sim.status().phases[0].attempts[0].reason == Reason.PREEMPTED
+    kept = sim.world.get("Pod", "models", second)
+    sim.step(10)
+    sim.put(kept | {"metadata": kept["metadata"] | {"uid": "still-there"}})  # type: ignore[operator,index]
+    sim.step(10)
+    assert sim.top() == ("Unknown", Reason.RETRYING)
+    assert [one["metadata"]["name"] for one in sim.jobs()] == []
+    sim.world.remove(sim.world.get("Pod", "models", second))  # type: ignore[arg-type]
+    sim.settle()
+    assert [one["metadata"]["name"] for one in sim.jobs()] == ["run-train-2"]
+    assert job["metadata"]["name"] == "run-train-1"

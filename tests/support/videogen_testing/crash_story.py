@@ -1,0 +1,129 @@
+"""One story from a TrainingRun to its Stable release, with faults in the operator's writes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videogen_testing.control_plane import ControlPlane
+from videogen_testing.end_state import differences, end_state, events
+from videogen_testing.other_controllers import Client, OtherControllers, View, condition
+from videogen_testing.fault_proxy import Point, FaultProxy, WriteFault
+from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_claim, a_run
+from videogen_testing.supervision import SupervisedOperator
+
+CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
+PHASES = [CURATE, TRAIN, EVALUATE, RELEASE | {"release": {"service": "standard", "serving": {"replicas": 2}}}]
+RELEASE_NAME = "pib-videogen-videofusion-v1.0.0-base"
+GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/gateways"
+GATEWAY = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "Gateway",
+    "metadata": {"name": "videogen"},
+    "spec": {"gatewayClassName": "test", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is left of a story."""
+
+    points: list[Point]  # committed writes, in order
+    state: dict[str, Any]
+    created: Counter[str]  # objects by how often they were created
+    deleted: Counter[str]
+    events: set[str]
+    fired: list[WriteFault]
+    exits: list[int]
+
+
+async def tell(
+    plane: ControlPlane, api: Client, folder: Path, namespace: str, faults: Sequence[WriteFault] = (), patience: float = 60
+) -> Outcome:
+    """The story in a new namespace. AssertionError with the operator's log if it does not come to its end."""
+    await prepare(api, namespace)
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(FaultProxy(plane, lambda: operator.kill()).serving())
+        proxy.faults = list(faults)
+        kubeconfig = plane.write_kubeconfig(f"kubeconfig-{namespace}", proxy.url)
+        view = await stack.enter_async_context(View(api, namespace).watching())
+        operator = await stack.enter_async_context(SupervisedOperator(kubeconfig, namespace, folder))
+        others = asyncio.create_task(OtherControllers(api, view, patience).play())
+        stack.push_async_callback(_end, others)
+        await api.request(
+            "POST", f"/apis/videogen.pib.gov.in/v1alpha1/namespaces/{namespace}/trainingruns", a_run(namespace=namespace, phases=PHASES)
+        )
+        ending = asyncio.create_task(view.until(lambda: is_over(view), patience * 3, "the release is Stable and at rest"))
+        try:
+            await asyncio.wait({others, ending}, return_when=asyncio.FIRST_COMPLETED)
+            await (ending if ending.done() else others)
+        except BaseException as error:
+            error.add_note(f"faults: {[f'{f.when} {f.action} {f.point}' for f in faults]}, fired {len(proxy.fired)}")
+            error.add_note(operator.last_words())
+            raise
+        finally:
+            ending.cancel()
+        await _rest(proxy)
+        return Outcome(
+            points=[point for point in proxy.points() if (point.verb, point.resource) != ("PUT", "leases")],
+            state=await end_state(api, namespace),
+            created=proxy.made(201),
+            deleted=proxy.made(200, "DELETE"),
+            events=await events(api, namespace),
+            fired=proxy.fired,
+            exits=operator.exits,
+        )
+
+
+def common_points(outcomes: Sequence[Outcome]) -> list[Point]:
+    """The writes that are made in each of these stories, in the order of the first."""
+    return [point for point in outcomes[0].points if all(point in other.points for other in outcomes)]
+
+
+def assert_same_end(reference: Outcome, outcome: Outcome) -> None:
+    """All objects alike, each created and deleted as often; no attempt more; nothing noted that is not in the reference."""
+    told = "\n".join(str(fault) for fault in outcome.fired)
+    found = differences(reference.state, outcome.state)
+    assert not found, f"after\n{told}\nthe end is another one:\n" + "\n".join(found)
+    assert _children(outcome.created) == _children(reference.created), told
+    assert outcome.deleted == reference.deleted, told
+    assert outcome.events <= reference.events, told
+
+
+def _children(made: Counter[str]) -> Counter[str]:
+    return Counter({name: count for name, count in made.items() if not name.startswith("events ")})
+
+
+async def prepare(api: Client, namespace: str) -> None:
+    """Namespace, claim and gateway."""
+    await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    async with asyncio.timeout(20):
+        while not (await api.request("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts"))["items"]:
+            await asyncio.sleep(0.05)
+    await api.request("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", a_claim())
+    await api.request("POST", GATEWAYS.format(namespace), GATEWAY)
+
+
+def is_over(view: View) -> bool:
+    """The run has succeeded; the release is ready, and nothing is being changed any more."""
+    run, release = view.get("TrainingRun", "run"), view.get("ModelRelease", RELEASE_NAME)
+    ready = condition(release, "Ready")
+    done = condition(run, "Succeeded").get("status") == "True"
+    return done and (ready.get("status"), ready.get("reason")) == ("True", "Stable") and not condition(release, "Reconciling")
+
+
+async def _rest(proxy: FaultProxy, seconds: float = 1.0) -> None:
+    """Wait until the operator has written nothing for a while, its Lease apart."""
+    count = -1
+    while count != len(proxy.writes):
+        count = len(proxy.writes)
+        await asyncio.sleep(seconds)
+        count += sum(write.point.resource == "leases" for write in proxy.writes[count:])
+
+
+async def _end(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

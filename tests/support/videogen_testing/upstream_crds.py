@@ -1,0 +1,48 @@
+"""CRDs of what the operator works with, from the very modules that the local cluster builds. Installed once a control plane."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videogen_testing.control_plane import ROOT, Api, eventually
+
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+GATEWAY_API = "config/crd/standard/gateway.networking.k8s.io_{}.yaml"
+ENVOY_GATEWAY = "charts/gateway-crds-helm/templates/generated/gateway.envoyproxy.io_backendtrafficpolicies.yaml"
+
+
+def gateway_definitions() -> list[dict[str, Any]]:
+    """Gateway, HTTPRoute and Envoy Gateway's BackendTrafficPolicy."""
+    standard, envoy = _folder("sigs.k8s.io/gateway-api"), _folder("github.com/envoyproxy/gateway")
+    files = [standard / GATEWAY_API.format(plural) for plural in ("gateways", "httproutes")]
+    return [_definition(file) for file in (*files, envoy / ENVOY_GATEWAY)]
+
+
+def install(api: Api, definitions: list[dict[str, Any]]) -> None:
+    """Create what is absent, and wait until all are served."""
+    for manifest in definitions:
+        if api.find(f"{DEFINITIONS}/{manifest['metadata']['name']}") is None:
+            api.create(DEFINITIONS, manifest)
+    for manifest in definitions:
+        eventually(lambda name=manifest["metadata"]["name"]: _is_served(api, name))
+
+
+def _is_served(api: Api, name: str) -> bool:
+    conditions = api.get(f"{DEFINITIONS}/{name}").get("status", {}).get("conditions") or []
+    return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
+
+
+def _definition(file: Path) -> dict[str, Any]:
+    """The file's only CRD; Helm's comments and conditions around it are no YAML."""
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("{{")]
+    found: list[dict[str, Any]] = [one for one in yaml.safe_load_all("\n".join(lines)) if one]
+    assert len(found) == 1, f"{file} has {len(found)} objects"
+    return found[0]
+
+
+def _folder(module: str) -> Path:
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+    listed = subprocess.run(command, cwd=ROOT / "localcluster/go/envoy-gateway", capture_output=True, text=True, check=True)
+    return Path(listed.stdout.strip())

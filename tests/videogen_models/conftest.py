@@ -1,0 +1,24 @@
+"""A tiny model that is built once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_models.networks import model_config
+from videogen_models.videofusion import VideoFusionModel
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    return Recipe(
+        architecture=Architecture.TINY, frames=5, resolution=Resolution(height=16, width=16), global_batch_size=2, steps=1, frame_rate=8
+    )
+
+
+@pytest.fixture(scope="session")
+def model(recipe: Recipe) -> VideoFusionModel:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return VideoFusionModel(model_config(recipe)).eval()

@@ -1,0 +1,80 @@
+"""Is there room? Nodes, what runs on them, and what is asked for."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from videogen_api.meta import LABEL_RELEASE
+from videogen_operator.kinds.model_release.capacity import quantity, shortage
+from videogen_operator.kinds.model_release.observed import Release
+from videogen_testing.releases import a_node, a_release, name_of
+
+
+def a_pod(
+    node: str, *, gpus: int = 0, memory: str = "1Gi", cpu: str = "1", release: str = "other", phase: str = "Running"
+) -> dict[str, Any]:
+    resources = {"requests": {"cpu": cpu, "memory": memory, "nvidia.com/gpu": str(gpus)}}
+    return {
+        "kind": "Pod",
+        "metadata": {"name": f"pod-{node}-{gpus}", "labels": {LABEL_RELEASE: release}},
+        "spec": {"nodeName": node, "containers": [{"name": "server", "resources": resources}]},
+        "status": {"phase": phase},
+    }
+
+
+TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
+OTHER_TAINT = {"key": "maintenance", "effect": "NoExecute"}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "serving", "nodes", "pods", "room"),
+    [
+        ("two pods fit on one large node", {}, [a_node()], [], None),
+        ("without any known node nothing is said", {}, [], [], None),
+        ("GPUs are needed and no node has them", {"gpus": 1}, [a_node()], [], 0),
+        ("two pods of two GPUs fit on four", {"gpus": 2}, [a_node(gpus=4)], [], None),
+        ("a pod's GPUs must be on one node", {"gpus": 4, "replicas": 1}, [a_node("a", gpus=2), a_node("b", gpus=2)], [], 0),
+        ("GPUs that others hold are not free", {"gpus": 2}, [a_node(gpus=4)], [a_pod("node-1", gpus=1)], 1),
+        ("a pod that has ended holds nothing", {"gpus": 2}, [a_node(gpus=4)], [a_pod("node-1", gpus=4, phase="Succeeded")], None),
+        ("its own pods hold nothing", {"gpus": 2}, [a_node(gpus=4)], [a_pod("node-1", gpus=4, release=name_of("1.0.0"))], None),
+        ("a pod without a node holds nothing", {"gpus": 2}, [a_node(gpus=4)], [a_pod("", gpus=4)], None),
+        ("memory runs out first", {"memory": "200Gi"}, [a_node()], [], 1),
+        ("CPUs run out first", {"cpu": "48"}, [a_node()], [], 1),
+        ("a cordoned node has no room", {}, [a_node(unschedulable=True)], [], 0),
+        ("a tainted node has no room", {}, [a_node(taints=[OTHER_TAINT])], [], 0),
+        ("the GPU taint is tolerated by pods with GPUs", {"gpus": 1}, [a_node(gpus=2, taints=[TAINT])], [], None),
+        ("the GPU taint keeps pods without GPUs away", {}, [a_node(gpus=2, taints=[TAINT])], [], 0),
+    ],
+)
+def test_shortage(
+    one: Callable[..., Release],
+    sentence: str,
+    serving: dict[str, Any],
+    nodes: list[dict[str, Any]],
+    pods: list[dict[str, Any]],
+    room: int | None,
+) -> None:
+    said = shortage(one(a_release(serving=serving)), nodes, pods)
+    assert (said == "") if room is None else (f"there is room for {room};" in said), f"{sentence}: {said}"
+
+
+def test_the_message_has_the_numbers_of_the_best_nodes(one: Callable[..., Release]) -> None:
+    nodes = [a_node("big", gpus=8), a_node("small", gpus=1)]
+    said = shortage(one(a_release(serving={"gpus": 4})), nodes, [a_pod("big", gpus=2, memory="56Gi", cpu="500m")])
+    assert said == (
+        "2 pods of 4 GPUs, 1 CPUs and 2 GiB each are asked for, and there is room for 1; "
+        "free: big 6 GPUs, 63.5 CPUs and 200 GiB, small 1 GPUs, 64 CPUs and 256 GiB"
+    )
+
+
+@pytest.mark.parametrize(("text", "number"), [("500m", "0.5"), ("2", "2"), ("2Gi", "2147483648"), ("1.5k", "1500"), ("3M", "3000000")])
+def test_quantity(text: str, number: str) -> None:
+    assert quantity(text) == Decimal(number)
+
+
+@pytest.mark.parametrize("text", ["2Xi", "2X", "Gi", "", "-1"])
+def test_what_is_no_quantity_is_one_clear_error(text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}' is no quantity; accepted are numbers"):
+        quantity(text)

@@ -1,0 +1,196 @@
+"""What is built for a release, and the service's route."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from videogen_operator.kinds.model_release import objects, route
+from videogen_operator.kinds.model_release.observed import Observed, Release
+from videogen_operator.kinds.model_release.quarantine import Entry, entries, extended
+from videogen_operator.plan import Failure
+from videogen_testing.releases import NAMESPACE, SERVICE, SETTINGS, a_gateway, a_release, digest_of, name_of
+
+
+def pod_of(release: Release) -> dict[str, Any]:
+    spec: dict[str, Any] = objects.deployment(release, SETTINGS)["spec"]["template"]["spec"]
+    return spec
+
+
+def test_names_are_dns_labels_and_everything_belongs_to_the_release(one: Callable[..., Release]) -> None:
+    for child in objects.children(one(a_release()), SETTINGS):
+        assert child["metadata"]["name"] == "pib-videogen-videofusion-v1-0-0-base"
+        assert child["metadata"]["labels"] == {
+            "videogen.pib.gov.in/release": "pib-videogen-videofusion-v1.0.0-base",
+            "videogen.pib.gov.in/service": "standard",
+            "app.kubernetes.io/managed-by": "videogen-operator",
+        }
+        assert [reference["uid"] for reference in child["metadata"]["ownerReferences"]] == ["uid-1.0.0"]
+
+
+def test_the_server_is_told_what_to_serve(one: Callable[..., Release]) -> None:
+    container = pod_of(one(a_release(serving={"samplingSteps": 20})))["containers"][0]
+    assert {item["name"]: item["value"] for item in container["env"]} == {
+        "RELEASE": name_of("1.0.0"),
+        "BUNDLE_PATH": f"/storage/bundles/{name_of('1.0.0')}/abc",
+        "BUNDLE_DIGEST": digest_of("1.0.0"),
+        "SAMPLING_STEPS": "20",
+        "TIMEOUT_SECONDS": "30",
+    }
+    assert container["startupProbe"]["httpGet"]["path"] == container["readinessProbe"]["httpGet"]["path"] == "/v2/models/video/ready"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+
+
+def test_a_pod_may_load_for_the_whole_start_deadline_and_answer_what_it_has_begun(one: Callable[..., Release]) -> None:
+    pod = pod_of(one(a_release(serving={"startDeadlineSeconds": 600, "timeoutSeconds": 900})))
+    startup = pod["containers"][0]["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 600
+    assert pod["terminationGracePeriodSeconds"] >= 900 + pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+
+
+def test_the_pod_satisfies_pod_security_restricted(one: Callable[..., Release]) -> None:
+    pod = pod_of(one(a_release()))
+    container = pod["containers"][0]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod["automountServiceAccountToken"] is False
+    writable = {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert {volume["name"] for volume in pod["volumes"] if "emptyDir" in volume} == writable
+
+
+@pytest.mark.parametrize(
+    ("sentence", "serving", "strategy", "gpus", "budget"),
+    [
+        ("one pod: its successor first", {"replicas": 1}, (1, 0), None, False),
+        ("several pods: one more for a while", {"replicas": 3}, (1, 0), None, True),
+        ("several pods with GPUs: in place", {"replicas": 3, "gpus": 2}, (0, 1), "2", True),
+        ("one pod with a GPU: its successor first, or no change", {"replicas": 1, "gpus": 1}, (1, 0), "1", False),
+    ],
+)
+def test_updates_and_drains(
+    one: Callable[..., Release], sentence: str, serving: dict[str, Any], strategy: tuple[int, int], gpus: str | None, budget: bool
+) -> None:
+    release = one(a_release(serving=serving))
+    rolling = objects.deployment(release, SETTINGS)["spec"]["strategy"]["rollingUpdate"]
+    assert (rolling["maxSurge"], rolling["maxUnavailable"]) == strategy, sentence
+    assert pod_of(release)["containers"][0]["resources"]["limits"].get("nvidia.com/gpu") == gpus
+    assert ("tolerations" in pod_of(release)) == (gpus is not None)
+    kinds = [child["kind"] for child in objects.children(release, SETTINGS)]
+    assert ("PodDisruptionBudget" in kinds) == budget
+
+
+def test_a_release_that_serves_keeps_its_image_when_the_operator_is_upgraded(snapshot: Callable[..., Observed]) -> None:
+    for state, image in (("Stable", "videogen-serving:1"), ("Starting", "videogen-serving:2")):
+        manifest = a_release(status={"rollout": {"state": state}})
+        (release,) = snapshot(manifest).releases
+        running = objects.deployment(release, SETTINGS)
+        (release,) = snapshot(manifest, running).releases
+        upgraded = objects.deployment(release, SETTINGS | {"serving_image": "videogen-serving:2"})
+        assert upgraded["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
+# The route --------------------------------------------------------------------------------------------------------
+
+
+def built(observed: Observed, **weights: int) -> dict[str, Any]:
+    by_name = {name_of(version.replace("_", ".")): weight for version, weight in weights.items()}
+    return route.route(observed, route.backends(observed.releases, by_name), (), SETTINGS)
+
+
+@pytest.fixture
+def two(snapshot: Callable[..., Observed]) -> Observed:
+    return snapshot(a_release("1.0.0"), a_release("1.1.0", serving={"timeoutSeconds": 100}))
+
+
+def test_both_protocols_have_the_same_weights_and_every_backend_names_its_release(two: Observed) -> None:
+    spec = built(two, **{"1_0_0": 90, "1_1_0": 10})["spec"]
+    grpc, http = spec["rules"]
+    assert (grpc["matches"][0]["path"]["value"], http["matches"][0]["path"]["value"]) == ("/inference.GRPCInferenceService", "/")
+    assert [(b["name"], b["port"], b["weight"]) for b in http["backendRefs"]] == [
+        ("pib-videogen-videofusion-v1-0-0-base", 8000, 90),
+        ("pib-videogen-videofusion-v1-1-0-base", 8000, 10),
+    ]
+    assert [(b["port"], b["weight"]) for b in grpc["backendRefs"]] == [(8001, 90), (8001, 10)]
+    for backend, version in zip(http["backendRefs"], ("1.0.0", "1.1.0"), strict=True):
+        named = {"set": [{"name": "x-videogen-release", "value": name_of(version)}]}
+        assert backend["filters"][0] == {"type": "RequestHeaderModifier", "requestHeaderModifier": named}
+        assert backend["filters"][1] == {"type": "ResponseHeaderModifier", "responseHeaderModifier": named}
+
+
+def test_the_route_belongs_to_all_releases_and_to_the_gateway_of_the_settings(two: Observed) -> None:
+    whole = built(two, **{"1_0_0": 100})
+    assert whole["metadata"]["name"] == "standard"
+    assert [reference["uid"] for reference in whole["metadata"]["ownerReferences"]] == ["uid-1.0.0", "uid-1.1.0"]
+    assert not any(reference.get("controller") for reference in whole["metadata"]["ownerReferences"])
+    assert whole["spec"]["hostnames"] == ["standard.films.videogen.local"]
+    parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "videogen", "namespace": "videogen-system"}
+    assert whole["spec"]["parentRefs"] == [parent | {"sectionName": "http"}]
+    assert route.parent(SETTINGS | {"gateway_section": ""}) == parent
+
+
+def test_the_gateway_waits_longer_than_the_slowest_server(two: Observed) -> None:
+    assert built(two, **{"1_0_0": 90, "1_1_0": 10})["spec"]["rules"][0]["timeouts"] == {"request": "105s"}
+
+
+def accepted(*, generation: int = 1, **conditions: str) -> dict[str, Any]:
+    said = [
+        {"type": kind, "status": status, "message": "no such listener", "observedGeneration": generation}
+        for kind, status in conditions.items()
+    ]
+    parents = [{"parentRef": {"name": "videogen", "namespace": "videogen-system"}, "conditions": said}]
+    metadata = {"name": SERVICE, "namespace": NAMESPACE, "generation": 1}
+    return {"kind": "HTTPRoute", "metadata": metadata, "spec": {}, "status": {"parents": parents}}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "found", "words", "settled"),
+    [
+        ("accepted and resolved", accepted(Accepted="True", ResolvedRefs="True"), "", True),
+        ("accepted in an earlier form", accepted(generation=0, Accepted="True"), "", False),
+        ("not accepted", accepted(Accepted="False"), "does not take HTTPRoute standard: no such listener", False),
+        ("a backend is missing", accepted(Accepted="True", ResolvedRefs="False"), "does not take HTTPRoute standard", True),
+        ("nobody has answered", accepted() | {"status": {}}, "has not answered for HTTPRoute standard yet", False),
+    ],
+)
+def test_what_the_gateway_says(snapshot: Callable[..., Observed], sentence: str, found: dict[str, Any], words: str, settled: bool) -> None:
+    observed = snapshot(a_release(), found)
+    said = route.problem(observed, SETTINGS)
+    assert words in said if words else said == "", sentence
+    assert route.settled(observed, SETTINGS) == settled, sentence
+
+
+def test_a_missing_gateway_and_a_refused_route_say_what_to_do(snapshot: Callable[..., Observed]) -> None:
+    observed = snapshot(a_release(), a_gateway("another"))
+    assert "does not exist; create it" in route.problem(observed, SETTINGS | {"gateway_name": "gone"})
+    refused = Failure("HTTPRoute", SERVICE, 404, "not found")
+    assert "are the Gateway API's CRDs installed?" in route.problem(observed, SETTINGS, (refused,))
+
+
+# The quarantine ---------------------------------------------------------------------------------------------------
+
+
+def entry(number: int) -> Entry:
+    return Entry(digest_of(str(number)), name_of("1.0.0"), "Alert", f"2026-11-01T00:00:{number:02}Z")
+
+
+def test_the_quarantine_survives_in_the_route_and_keeps_the_newest(snapshot: Callable[..., Observed]) -> None:
+    observed = snapshot(a_release())
+    written = route.route(observed, (), extended([entry(n) for n in range(40)], (), ()), SETTINGS)
+    kept = entries(snapshot(a_release(), written))
+    assert kept == tuple(entry(n) for n in range(8, 40))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", "[1]", '[{"digest":"x"}]', '[{"digest":"x","release":"y","reason":"Nonsense","time":"z"}]']
+)
+def test_an_annotation_that_is_not_ours_is_no_quarantine(snapshot: Callable[..., Observed], text: str) -> None:
+    broken = route.route(snapshot(a_release()), (), (), SETTINGS)
+    broken["metadata"]["annotations"] = {"videogen.pib.gov.in/quarantine": text}
+    assert entries(snapshot(a_release(), broken)) == ()
+
+
+def test_a_digest_that_became_stable_leaves_the_quarantine() -> None:
+    assert extended([entry(1), entry(2)], (), [digest_of("1")]) == (entry(2),)

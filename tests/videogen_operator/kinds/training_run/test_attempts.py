@@ -1,0 +1,139 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from videogen_api.job import Report
+from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
+from videogen_operator.conditions import timestamp
+from videogen_operator.kinds.training_run import attempts
+from videogen_operator.kinds.training_run.attempts import MOVES, State, state_of
+from videogen_operator.kinds.training_run.failure_policy import Action, Ending
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+SPEC = Phase.model_validate({"name": "train", "task": Task.TRAIN, "data": [{"dataset": "d", "version": "1"}], "attempts": 3})
+FRESH = PhaseStatus(name="train")
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def end(action: Action, reason: Reason = Reason.TRAINER_FAILED, step: int = 0) -> Ending:
+    return Ending(reason, action, "said so", Report(last_step=step) if step else None)
+
+
+def after(*actions: Action) -> PhaseStatus:
+    status = FRESH
+    for index, action in enumerate(actions):
+        if state_of(status) != State.ACTIVE:
+            status = attempts.started(status, f"job-{index + 1}", NOW)
+        status = attempts.ended(status, SPEC, end(action), NOW)
+    return status
+
+
+ENDS = [
+    ("a failure is repeated", (Action.RETRY,), State.BACK_OFF, 1, None),
+    ("the last allowed failure is final", (Action.RETRY,) * 3, State.FAILED, 3, Reason.ATTEMPTS_EXHAUSTED),
+    ("interruptions do not count", (Action.RETRY_FREE,) * 20, State.BACK_OFF, 0, None),
+    ("but they are bounded", (Action.RETRY_FREE,) * attempts.MAXIMUM_UNCOUNTED, State.FAILED, 0, Reason.ATTEMPTS_EXHAUSTED),
+    ("two failures between interruptions", (Action.RETRY, Action.RETRY_FREE, Action.RETRY, Action.RETRY_FREE), State.BACK_OFF, 2, None),
+    ("what cannot be helped is not repeated", (Action.RETRY_FREE, Action.FAIL), State.FAILED, 1, Reason.TRAINER_FAILED),
+    ("success ends the phase", (Action.RETRY, Action.SUCCEED), State.COMPLETED, 1, Reason.COMPLETED),
+]
+
+
+@pytest.mark.parametrize("actions, state, counted, outcome", [row[1:] for row in ENDS], ids=[row[0] for row in ENDS])
+def test_what_follows_an_end(actions: tuple[Action, ...], state: State, counted: int, outcome: Reason | None) -> None:
+    status = after(*actions)
+    assert (state_of(status), status.counted_attempts, status.outcome) == (state, counted, outcome)
+    assert len(status.attempts) <= attempts.REMEMBERED
+
+
+DELAYS = [
+    ("first failure", (Action.RETRY,), 10),
+    ("second failure", (Action.RETRY,) * 2, 20),
+    ("first preemption", (Action.RETRY_FREE,), 2),
+    ("preemptions in a row", (Action.RETRY_FREE,) * 3, 40),
+    ("never longer than five minutes", (Action.RETRY_FREE,) * 30, 300),
+    ("a preemption after a failure is a first one", (Action.RETRY, Action.RETRY_FREE), 2),
+]
+
+
+@pytest.mark.parametrize("actions, seconds", [row[1:] for row in DELAYS], ids=[row[0] for row in DELAYS])
+def test_how_long_the_next_attempt_waits(actions: tuple[Action, ...], seconds: int) -> None:
+    assert after(*actions).retry_time == timestamp(at(seconds))
+
+
+def test_suspended_time_is_no_part_of_the_deadline() -> None:
+    status = attempts.started(FRESH, "job", at(0))
+    status = attempts.suspended(status, at(100))
+    assert attempts.elapsed_seconds(status, at(5000)) == 100
+    status = attempts.resumed(status, at(1000))
+    assert state_of(status) == State.BACK_OFF
+    assert attempts.elapsed_seconds(status, at(1050)) == 150
+    assert status.attempts[-1].reason == Reason.SUSPENDED
+    assert not status.attempts[-1].counted
+
+
+def test_suspension_before_the_first_attempt_counts_nothing() -> None:
+    status = attempts.resumed(attempts.suspended(FRESH, at(0)), at(500))
+    assert status == FRESH
+
+
+def test_a_retry_request_begins_the_counts_anew_and_keeps_checkpoint_and_numbers() -> None:
+    status = attempts.started(FRESH, "job-1", NOW)
+    status = attempts.ended(status, SPEC, end(Action.RETRY, step=70), NOW)
+    status = attempts.ended(attempts.started(status, "job-2", NOW), SPEC, end(Action.FAIL), at(9))
+    again = attempts.restarted(status)
+    assert state_of(again) == State.BACK_OFF
+    assert (again.attempt, again.counted_attempts, again.checkpoint_step, again.outcome) == (2, 0, 70, None)
+
+
+@pytest.mark.parametrize("diverged, scale", [(0, "1"), (1, "0.5"), (3, "0.125"), (9, "0.0625")])
+def test_each_divergence_halves_the_learning_rate_to_a_sixteenth(diverged: int, scale: str) -> None:
+    status = FRESH
+    for number in range(diverged):
+        started = attempts.started(status, f"job-{number}", NOW)
+        status = attempts.recorded_end(started, end(Action.RETRY_SLOWER, Reason.DIVERGED), NOW)
+        status = status.model_copy(update={"retry_time": timestamp(NOW)})
+    assert attempts.learning_rate_scale(status) == scale
+
+
+def test_an_illegal_move_is_refused() -> None:
+    with pytest.raises(AssertionError, match=r"train: Completed -> Active is no legal move"):
+        attempts.moved(after(Action.SUCCEED), outcome=None)
+
+
+def test_every_state_can_be_reached_and_only_completed_is_final() -> None:
+    assert set(MOVES) == set(State)
+    assert set(State) == {State.IDLE} | {target for targets in MOVES.values() for target in targets}
+    assert [state for state, targets in MOVES.items() if not targets] == [State.COMPLETED]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([*Action, "suspend", "resume", "retry"]), st.integers(0, 900)), max_size=40))
+def test_whatever_happens_numbers_rise_counts_stay_bounded_and_checkpoints_never_go_back(events: list[tuple[str, int]]) -> None:
+    status, now, step = FRESH, NOW, 0
+    for event, seconds in events:
+        now += timedelta(seconds=seconds)
+        before, step = status, step + 5
+        match event, state_of(status):
+            case "suspend", State.IDLE | State.ACTIVE | State.BACK_OFF:
+                status = attempts.suspended(status, now)
+            case "resume", State.SUSPENDED:
+                status = attempts.resumed(status, now)
+            case "retry", State.FAILED:
+                status = attempts.restarted(status)
+            case Action(), State.ACTIVE if event != Action.ASK_SIBLINGS:
+                status = attempts.ended(status, SPEC, end(Action(event), step=step), now)
+            case Action(), State.IDLE | State.BACK_OFF:
+                status = attempts.started(status, f"job-{status.attempt + 1}", now)
+            case _:
+                pass
+        assert status.attempt >= before.attempt
+        assert status.counted_attempts <= SPEC.attempts
+        assert status.checkpoint_step >= before.checkpoint_step
+        assert [record.number for record in status.attempts] == sorted({record.number for record in status.attempts})
+        assert PhaseStatus.model_validate(status.wire()) == status

@@ -1,0 +1,89 @@
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from videogen_api.training_run import Reason
+from videogen_operator.kinds.training_run.waiting import amount
+from videogen_testing.run_simulation import Simulation
+from videogen_testing.runs import TRAIN, running
+
+PENDING: dict[str, Any] = {
+    "phase": "Pending",
+    "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}],
+}
+
+
+def pulling(reason: str) -> dict[str, Any]:
+    waiting = {"waiting": {"reason": reason, "message": "not there"}}
+    return {"phase": "Pending", "containerStatuses": [{"name": "pytorch", "image": "trainer:1", "state": waiting}]}
+
+
+PODS = [
+    ("a running pod trains", {}, running(), Reason.TRAINING, "is running"),
+    (
+        "an image that cannot be pulled",
+        {},
+        pulling("ImagePullBackOff"),
+        Reason.IMAGE_NOT_FOUND,
+        "image trainer:1 of pod run-train-1-master-0: not there",
+    ),
+    ("an image that may not be pulled", {}, pulling("ErrImageNeverPull"), Reason.IMAGE_NOT_FOUND, "push the image"),
+    ("a container that is being created", {}, pulling("ContainerCreating"), Reason.STARTING, "0 of 1 pods run"),
+    ("full nodes", {"cpuPerWorker": "8"}, PENDING, Reason.UNSCHEDULABLE, "0/1 nodes"),
+    (
+        "more CPUs than any node has",
+        {"cpuPerWorker": "9"},
+        PENDING,
+        Reason.INSUFFICIENT_CAPACITY,
+        "asks for 9 CPUs and the largest node has 8",
+    ),
+    ("more memory", {"memoryPerWorker": "65Gi"}, PENDING, Reason.INSUFFICIENT_CAPACITY, "65Gi bytes of memory"),
+    (
+        "GPUs where no node has any",
+        {"gpusPerWorker": 1},
+        PENDING,
+        Reason.INSUFFICIENT_CAPACITY,
+        "asks for 1 GPUs and the largest node has 0",
+    ),
+    ("a scheduler that has not looked", {}, {"phase": "Pending"}, Reason.STARTING, "0 of 1 pods run"),
+]
+
+
+@pytest.mark.parametrize("resources, status, reason, words", [row[1:] for row in PODS], ids=[row[0] for row in PODS])
+def test_why_an_attempt_does_not_run(resources: Any, status: Any, reason: Reason, words: str) -> None:
+    sim = Simulation(phases=[TRAIN | {"resources": resources}])
+    sim.settle()
+    sim.set_pods(status)
+    sim.settle()
+    assert sim.top() == ("Unknown", reason)
+    assert words in sim.status().conditions[0].message or words in sim.status().conditions[-1].message
+
+
+BEFORE = [
+    (
+        "weights of a release that is not there",
+        {"initFrom": {"release": "pib-videogen-videofusion-v0.9.0-base"}},
+        Reason.INIT_FROM_NOT_FOUND,
+    ),
+    ("weights of a run that is not there", {"initFrom": {"run": "another"}}, Reason.INIT_FROM_NOT_FOUND),
+    ("a claim that is not there", {"storage": {"claimName": "elsewhere"}}, Reason.CLAIM_NOT_FOUND),
+]
+
+
+@pytest.mark.parametrize("spec, reason", [row[1:] for row in BEFORE], ids=[row[0] for row in BEFORE])
+def test_what_keeps_an_attempt_from_being_created(spec: Any, reason: Reason) -> None:
+    sim = Simulation(**spec)
+    sim.settle()
+    assert sim.top() == ("Unknown", reason)
+    assert sim.jobs() == ()
+    assert sim.status().phases == []
+    reconciling = [one for one in sim.status().conditions if one.type == "Reconciling"]
+    assert [one.reason for one in reconciling] == [reason]
+
+
+@pytest.mark.parametrize(
+    "quantity, number", [("500m", "0.5"), ("4Gi", str(4 * 2**30)), ("8", "8"), ("2k", "2000"), ("1.5Mi", "1572864"), ("3T", "3e12")]
+)
+def test_quantities(quantity: str, number: str) -> None:
+    assert amount(quantity) == Decimal(number)

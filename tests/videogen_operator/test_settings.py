@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from videogen_operator.settings import Settings, from_environment
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert from_environment({"PATH": "/bin"}) == Settings()
+
+
+def test_values_are_read_by_their_types() -> None:
+    found = from_environment(
+        {
+            "VIDEOGEN_NAMESPACES": "a, b,",
+            "VIDEOGEN_RESYNC_SECONDS": "5",
+            "VIDEOGEN_ALERT_TOKEN_FILES": "/t/one,/t/two",
+            "VIDEOGEN_TRAINER_IMAGE": "trainer:1",
+        }
+    )
+    assert (found.namespaces, found.resync_seconds, found.trainer_image) == (("a", "b"), 5, "trainer:1")
+    assert found.alert_token_files == (Path("/t/one"), Path("/t/two"))
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("VIDEOGEN_RESYNC", "5", "unknown environment variable VIDEOGEN_RESYNC; accepted are"),
+        ("VIDEOGEN_RESYNC_SECONDS", "1m", "VIDEOGEN_RESYNC_SECONDS is '1m'; expected a whole number"),
+    ],
+)
+def test_mistakes_are_named(name: str, value: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        from_environment({name: value})
+
+
+def test_variables_that_kubernetes_adds_for_services_are_no_mistakes() -> None:
+    links = (
+        "VIDEOGEN_OPERATOR_SERVICE_HOST",
+        "VIDEOGEN_OPERATOR_PORT",
+        "VIDEOGEN_OPERATOR_PORT_8080_TCP_ADDR",
+        "VIDEOGEN_GATEWAY_SERVICE_PORT_HTTP",
+    )
+    assert from_environment(dict.fromkeys(links, "tcp://10.0.0.1:8080")) == Settings()

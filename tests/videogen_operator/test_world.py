@@ -1,0 +1,122 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videogen_api.meta import LABEL_RUN
+from videogen_operator.plan import Resource
+from videogen_operator.world import ObjectWorld, trim
+
+PODS = Resource("", "v1", "pods", "Pod", keep=("spec.nodeName", "status"))
+
+
+def pod(name: str = "a", version: int = 1, uid: str = "", namespace: str = "x", **labels: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}", "resourceVersion": str(version)}
+    status = {"phase": "Running", "version": version}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata | {"labels": labels},
+        "spec": {"nodeName": "n", "volumes": []},
+        "status": status,
+    }
+
+
+def world() -> ObjectWorld:
+    return ObjectWorld([PODS])
+
+
+def test_an_older_state_never_overwrites_a_newer_one() -> None:
+    w = world()
+    assert w.store(pod(version=10))
+    assert not w.store(pod(version=9))
+    assert not w.store(pod(version=10))
+    assert w.store(pod(version=11))
+    assert w.get("Pod", "x", "a")["status"]["version"] == 11  # type: ignore[index]
+
+
+def test_what_was_deleted_never_returns_but_a_namesake_does() -> None:
+    w = world()
+    w.store(pod(version=10))
+    assert w.remove(pod(version=12))
+    assert not w.store(pod(version=11))
+    assert not w.store(pod(version=99))
+    assert w.store(pod(version=13, uid="another"))
+
+
+def test_a_late_deletion_of_a_predecessor_does_not_remove_its_namesake() -> None:
+    w = world()
+    w.store(pod(version=13, uid="another"))
+    assert not w.remove(pod(version=12, uid="first"))
+    assert w.get("Pod", "x", "a") is not None
+
+
+def test_a_complete_list_removes_ghosts_but_nothing_that_is_younger_than_the_list() -> None:
+    w = world()
+    for item in (pod("listed", 1), pod("ghost", 2), pod("younger", 50), pod("elsewhere", 3, namespace="y")):
+        w.store(item)
+    gone = w.prune("Pod", "x", {("x", "listed")}, "40")
+    assert [item["metadata"]["name"] for item in gone] == ["ghost"]
+    assert [item["metadata"]["name"] for item in w.list("Pod")] == ["listed", "younger", "elsewhere"]
+
+
+def test_lists_are_sorted_and_filtered_by_namespace_and_labels() -> None:
+    w = world()
+    for item in (pod("c", run="1"), pod("a", run="1"), pod("b", run="2"), pod("a", uid="u", namespace="y", run="1")):
+        w.store(item)
+    assert [(i["metadata"]["namespace"], i["metadata"]["name"]) for i in w.list("Pod", labels={"run": "1"})] == [
+        ("x", "a"),
+        ("x", "c"),
+        ("y", "a"),
+    ]
+    assert [i["metadata"]["name"] for i in w.list("Pod", "x")] == ["a", "b", "c"]
+
+
+def test_only_what_plans_read_is_kept() -> None:
+    item = pod()
+    item["metadata"] |= {"managedFields": [1], "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "own": "1"}}
+    kept = trim(item, PODS.keep)
+    assert kept["spec"] == {"nodeName": "n"}
+    assert kept["metadata"]["annotations"] == {"own": "1"}
+    assert "managedFields" not in kept["metadata"]
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from("ab"), st.integers(1, 30), st.sampled_from(["one", "two"]), st.booleans()),
+    max_size=30,
+    unique_by=lambda e: e[1],
+)
+
+
+@given(EVENTS, st.randoms(use_true_random=False))
+def test_events_in_any_order_lead_to_the_newest_state(events: list[tuple[str, int, str, bool]], random: Any) -> None:
+    """Each UID lives in one stretch of versions; whatever the order of arrival, the newest living state of it stays."""
+    history: dict[str, list[tuple[int, str, bool]]] = {}
+    for name, version, label, deleted in sorted(events, key=lambda event: event[1]):
+        history.setdefault(name, []).append((version, label, deleted))
+    shuffled = []
+    for name, states in history.items():
+        generation = 0
+        for version, label, deleted in states:
+            shuffled.append((pod(name, version, uid=f"{name}-{generation}", **{LABEL_RUN: label}), deleted))
+            generation += deleted
+    random.shuffle(shuffled)
+    w = world()
+    for item, deleted in shuffled:
+        w.remove(item) if deleted else w.store(item)
+    for name, states in history.items():
+        version, label, deleted = states[-1]
+        found = w.get("Pod", "x", name)
+        assert (found is None) if deleted else (found is not None and found["status"]["version"] == version)
+        listed = w.list("Pod", "x", {LABEL_RUN: label})
+        assert deleted or name in [item["metadata"]["name"] for item in listed]
+
+
+@pytest.mark.parametrize("label", ["run", LABEL_RUN])
+def test_a_changed_label_moves_the_object_to_another_list(label: str) -> None:
+    w = world()
+    w.store(pod(version=1, **{label: "old"}))
+    w.store(pod(version=2, **{label: "new"}))
+    assert w.list("Pod", labels={label: "old"}) == ()
+    assert len(w.list("Pod", labels={label: "new"})) == 1

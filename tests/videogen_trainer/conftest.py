@@ -1,0 +1,129 @@
+"""A storage with a small dataset, and jobs that train on it in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from videogen_api.job import Job, Report
+from videogen_api.recipe import Resolution
+from videogen_api.training_run import Split
+from videogen_trainer.dataset import Clip, write_dataset
+from videogen_trainer.progress import ProgressReporter
+
+FRAMES, SIDE = 4, 16
+RECIPE: dict[str, Any] = {
+    "architecture": "Tiny",
+    "frames": FRAMES,
+    "resolution": {"height": SIDE, "width": SIDE},
+    "globalBatchSize": 4,
+    "steps": 4,
+    "optimizer": {"learningRate": "1e-3"},
+    "schedule": {"warmupSteps": 1},
+    "checkpoints": {"everySteps": 2, "keepLast": 2},
+    "videoFusion": {"baseLearningRateScale": "1"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def square_clips(count: int, *, frames: int = FRAMES, side: int = SIDE) -> list[Clip]:
+    """Clips of a square that moves right; every fourth is held out."""
+    clips = []
+    for number in range(count):
+        pixels = np.full((frames, side, side, 3), 20, np.uint8)
+        for frame in range(frames):
+            pixels[frame, 4:10, (number + 2 * frame) % (side - 6) :][:, :6] = (40 + 20 * (number % 10), 200, 60)
+        split = Split.HELD_OUT if number % 4 == 3 else Split.TRAIN
+        clips.append(Clip(frames=pixels, caption=f"square {number} moves right", split=split, source=f"raw/{number}.mp4#0"))
+    return clips
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    write_dataset(tmp_path, "squares", "v1", square_clips(16), frames=FRAMES, resolution=Resolution(height=SIDE, width=SIDE))
+    return tmp_path
+
+
+@pytest.fixture
+def make_job() -> Callable[..., Job]:
+    """`make_job(recipe={...}, **fields)`: the job with these fields of recipe and job replaced."""
+
+    def make(recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
+        content: dict[str, Any] = {
+            "contract": "v1",
+            "run": "demo",
+            "runUid": "01234567-89ab",
+            "namespace": "models",
+            "phase": "train",
+            "attempt": 1,
+            "task": "Train",
+            "model": {"type": "videofusion", "version": "1.0.0"},
+            "recipe": RECIPE | (recipe or {}),
+            "workPath": "runs/demo-01234567/train",
+            "data": [{"reference": {"dataset": "squares", "version": "v1"}}],
+        }
+        return Job.model_validate(content | fields)
+
+    return make
+
+
+@pytest.fixture
+def silent() -> ProgressReporter:
+    return ProgressReporter(None, 5, clock=lambda: 0.0, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+
+
+class Trainer:
+    """A real process of the trainer."""
+
+    def __init__(self, job: Job, storage: Path, name: str, environment: dict[str, str] | None = None) -> None:
+        self.message = storage / f"{name}.termination"
+        self.log = storage / f"{name}.log"
+        path = storage / f"{name}.job.json"
+        path.write_text(json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True)))
+        variables = {"PATH": os.environ["PATH"], "VIDEOGEN_TERMINATION_MESSAGE_PATH": str(self.message), "OMP_NUM_THREADS": "1"}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "videogen_trainer", "--job", str(path), "--storage", str(storage)],
+                env=variables | (environment or {}),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait(self) -> tuple[int, Report]:
+        """The exit code and the Report in the termination message."""
+        code = self.process.wait(timeout=110)
+        assert self.message.is_file(), self.log.read_text()
+        return code, Report.model_validate_json(self.message.read_bytes())
+
+    def end(self) -> None:
+        """Leave no process behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def start_trainer(storage: Path) -> Iterator[Callable[..., Trainer]]:
+    started: list[Trainer] = []
+
+    def start(job: Job, name: str = "trainer", environment: dict[str, str] | None = None) -> Trainer:
+        started.append(Trainer(job, storage, name, environment))
+        return started[-1]
+
+    yield start
+    for trainer in started:
+        trainer.end()

@@ -1,0 +1,67 @@
+"""Checkpoints: whole or not at all, verified, the newest kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from videogen_trainer import checkpoint
+
+
+def save(root: Path, step: int, keep_last: int = 3) -> Path:
+    checkpoint.save(root, step, {"model": {"w": torch.full((3,), float(step))}}, {"skipped": 0}, keep_last)
+    return checkpoint.folder_of(root, step)
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    save(tmp_path, 7)
+    tensors, state = checkpoint.load(tmp_path, 7)
+    assert torch.equal(tensors["model"]["w"], torch.full((3,), 7.0))
+    assert state == {"step": 7, "skipped": 0}
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 10, 11):
+        save(tmp_path, step, keep_last=2)
+    assert checkpoint.steps(tmp_path) == [11, 10]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000010", "step-000000011"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1]),
+        lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1] + b"\x01"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "state.json").write_text("{}"),
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("["),
+    ],
+    ids=["cut short", "changed", "missing", "changed state", "no manifest", "broken manifest"],
+)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, harm: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, 1)
+    harm(save(tmp_path, 2))
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.newest_valid(tmp_path) == 1
+    assert "checkpoint of step 2 is damaged" in caplog.text
+
+
+def test_a_damaged_checkpoint_gives_way_when_its_step_comes_again(tmp_path: Path) -> None:
+    (save(tmp_path, 2) / "model.safetensors").write_bytes(b"")
+    save(tmp_path, 2)
+    assert checkpoint.newest_valid(tmp_path) == 2
+
+
+def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / ".staging-x").mkdir()
+    (tmp_path / ".staging-x" / "model.safetensors").touch()
+    (tmp_path / "step-junk").mkdir()
+    assert checkpoint.newest_valid(tmp_path) is None
+    assert checkpoint.newest_valid(tmp_path / "absent") is None

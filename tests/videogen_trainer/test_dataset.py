@@ -1,0 +1,109 @@
+"""Dataset versions: immutable, content-addressed, verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videogen_api.recipe import Resolution
+from videogen_api.training_run import DataReference, Reason, Split
+from videogen_trainer import dataset as module
+from videogen_trainer.dataset import Clip, Dataset, open_dataset, write_dataset
+from videogen_trainer.failure import Failure
+
+SHAPE = {"frames": 2, "resolution": Resolution(height=16, width=16)}
+REFERENCE = DataReference(dataset="d", version="v1")
+
+
+def clips(count: int, offset: int = 0) -> list[Clip]:
+    return [
+        Clip(frames=np.full((2, 16, 16, 3), number + offset, np.uint8), caption=f"nº {number}", split=Split.TRAIN if number % 3 else Split.HELD_OUT)
+        for number in range(count)
+    ]
+
+
+def test_clips_come_back_over_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARD_BYTES", 3 * 2 * 16 * 16 * 3)
+    written = write_dataset(tmp_path, "d", "v1", iter(clips(7)), **SHAPE)
+    opened = open_dataset(tmp_path, REFERENCE)
+    assert opened.resolved == written
+    assert written.clips == 7
+    assert len(list(opened.folder.glob("clips-*.safetensors"))) == 3
+    assert [opened.frames(number)[0, 0, 0, 0] for number in range(7)] == list(range(7))
+    assert [record.caption for record in opened.records] == [f"nº {number}" for number in range(7)]
+    assert opened.part(Split.HELD_OUT) == [0, 3, 6]
+    assert opened.part(Split.TRAIN) == [1, 2, 4, 5]
+
+
+def test_the_digest_depends_on_the_content_alone(tmp_path: Path) -> None:
+    digests = [
+        write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE).digest,
+        write_dataset(tmp_path, "e", "v9", clips(3), **SHAPE).digest,
+        write_dataset(tmp_path, "d", "v2", clips(3, offset=1), **SHAPE).digest,
+        write_dataset(tmp_path, "d", "v3", [replace(clip, caption="other") for clip in clips(3)], **SHAPE).digest,
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_a_version_never_changes(tmp_path: Path) -> None:
+    first = write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    assert write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE) == first
+    with pytest.raises(Failure, match="exists with other content") as caught:
+        write_dataset(tmp_path, "d", "v1", clips(4), **SHAPE)
+    assert caught.value.reason is Reason.INVALID_JOB
+    assert open_dataset(tmp_path, REFERENCE).resolved == first
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    wrong = replace(clips(1)[0], frames=np.zeros((2, 16, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"expected uint8 \(2, 16, 16, 3\)"):
+        write_dataset(tmp_path, "d", "v1", [*clips(2), wrong], **SHAPE)
+    assert list((tmp_path / "datasets" / "d").iterdir()) == []
+
+
+def change_a_pixel(dataset: Dataset) -> None:
+    path = dataset.folder / "clips-00000.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "harm, reason",
+    [
+        (change_a_pixel, Reason.DATASET_CORRUPT),
+        (lambda dataset: (dataset.folder / "index.json").write_text("{}"), Reason.DATASET_CORRUPT),
+        (lambda dataset: (dataset.folder / "manifest.json").write_text("{}"), Reason.DATASET_CORRUPT),
+        (lambda dataset: (dataset.folder / "clips-00000.safetensors").unlink(), Reason.DATASET_CORRUPT),
+        (lambda dataset: (dataset.folder.parent / "versions" / "v1.json").write_text("?"), Reason.DATASET_CORRUPT),
+        (lambda dataset: (dataset.folder / "manifest.json").unlink(), Reason.DATASET_NOT_FOUND),
+        (lambda dataset: (dataset.folder.parent / "versions" / "v1.json").unlink(), Reason.DATASET_NOT_FOUND),
+    ],
+    ids=["changed pixel", "changed index", "changed manifest", "missing clips", "broken version", "missing manifest", "missing version"],
+)
+def test_a_harmed_dataset_is_refused(tmp_path: Path, harm: Callable[[Dataset], object], reason: Reason) -> None:
+    write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    harm(open_dataset(tmp_path, REFERENCE))
+    with pytest.raises(Failure) as caught:
+        open_dataset(tmp_path, REFERENCE)
+    assert caught.value.reason is reason
+
+
+def test_a_pinned_digest_goes_before_the_versions_name(tmp_path: Path) -> None:
+    first = write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    pointer = tmp_path / "datasets" / "d" / "versions" / "v1.json"
+    second = write_dataset(tmp_path, "d", "v2", clips(4), **SHAPE)
+    pointer.write_text(json.dumps({"digest": second.digest}))
+    assert open_dataset(tmp_path, REFERENCE, first.digest).resolved.digest == first.digest
+
+
+def test_an_unknown_version_names_the_known_ones(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    with pytest.raises(Failure, match="has no version 'v2'; the storage has v1"):
+        open_dataset(tmp_path, DataReference(dataset="d", version="v2"))

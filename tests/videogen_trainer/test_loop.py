@@ -1,0 +1,215 @@
+"""The training loop, in this process: resuming, divergence, precision, weights to start from."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from videogen_api.bundle import Manifest
+from videogen_api.job import ArtifactReference, Job, Report
+from videogen_api.training_run import Reason
+from videogen_models.bundle import load_model, verify_bundle
+from videogen_models.sampling import sample
+from videogen_trainer import checkpoint, divergence, tasks
+from videogen_trainer.progress import ProgressReporter
+
+WORK = "runs/demo-01234567/train"
+
+
+@pytest.fixture
+def train(storage: Path, silent: ProgressReporter) -> Callable[..., Report]:
+    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
+        return tasks.attempt(job, storage, {}, silent, stop)
+
+    return run
+
+
+class StopAfter:
+    """Asks to stop at the n-th question."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def curve(storage: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
+
+
+def artifact(report: Report) -> ArtifactReference:
+    assert report.artifact, report
+    return report.artifact
+
+
+def test_training_ends_with_a_bundle_that_generates(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+    report = train(make_job())
+    assert (report.reason, report.last_step, report.resumed_from_step) == (Reason.COMPLETED, 4, 0)
+    assert [(one.dataset, one.version, one.clips) for one in report.datasets] == [("squares", "v1", 12)]
+    folder = storage / artifact(report).path
+    manifest = verify_bundle(folder, artifact(report).digest)
+    assert (manifest.step, manifest.run, manifest.recipe, manifest.datasets) == (4, "demo", make_job().recipe, report.datasets)
+    assert sample(load_model(folder), ["square"], [1], 2).shape == (1, 4, 16, 16, 3)
+    assert [line["step"] for line in curve(storage)] == [1, 2, 3, 4]
+
+
+def test_the_loss_falls(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+    train(make_job({"steps": 40, "globalBatchSize": 8, "optimizer": {"learningRate": "3e-3"}, "checkpoints": {"everySteps": 40}}))
+    losses = [line["loss"] for line in curve(storage)]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+) -> None:
+    job = make_job({"steps": 6})
+    stopped = train(job, StopAfter(3))  # step 3 has no checkpoint of its own
+    assert (stopped.reason, stopped.last_step) == (Reason.PREEMPTED, 3)
+    resumed = train(job)
+    assert resumed.resumed_from_step == 3
+    lines = curve(storage)
+    shutil.rmtree(storage / "runs")
+    whole = train(job)
+    assert artifact(whole) == artifact(resumed)
+    assert curve(storage) == lines
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+) -> None:
+    whole = train(make_job())
+    newest = checkpoint.folder_of(storage / WORK / "checkpoints", 4) / "optimizer.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-8] + b"\x00" * 8)
+    again = train(make_job())
+    assert again.resumed_from_step == 2
+    assert artifact(again) == artifact(whole)
+    assert [line["step"] for line in curve(storage)] == [1, 2, 3, 4]
+    assert checkpoint.newest_valid(storage / WORK / "checkpoints") == 4
+
+
+def test_a_run_that_is_done_only_names_its_bundle_again(train: Callable[..., Report], make_job: Callable[..., Job]) -> None:
+    first, second = train(make_job()), train(make_job(attempt=2))
+    assert second.resumed_from_step == 4
+    assert artifact(second) == artifact(first)
+
+
+def test_accumulated_batches_learn_what_one_batch_learns(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+    curves = []
+    for parts in (1, 4):
+        assert train(make_job({"gradientAccumulationSteps": parts})).reason is Reason.COMPLETED
+        curves.append([line["loss"] for line in curve(storage)])
+        shutil.rmtree(storage / "runs")
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision, tolerance", [("BF16", 0.05), ("FP16", 0.01)])
+def test_mixed_precision_learns_what_full_precision_learns(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, precision: str, tolerance: float
+) -> None:
+    curves = []
+    for kind in ("FP32", precision):
+        report = train(make_job({"precision": kind}))
+        curves.append([line["loss"] for line in curve(storage)])
+        weights = load_model(storage / artifact(report).path).state_dict()
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+        shutil.rmtree(storage / "runs")
+    assert curves[1] == pytest.approx(curves[0], rel=tolerance)
+    assert curves[1] != curves[0]
+
+
+def test_a_rate_that_is_far_too_high_is_told_as_divergence(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+    recipe = {"optimizer": {"learningRate": "900000000", "gradientClipNorm": "0"}, "schedule": {"type": "Constant"}, "steps": 30}
+    report = train(make_job(recipe))
+    assert report.reason is Reason.DIVERGED
+    assert "smaller recipe.optimizer.learningRate" in report.message
+    assert report.artifact is None
+    for step in checkpoint.steps(storage / WORK / "checkpoints"):
+        tensors, _ = checkpoint.load(storage / WORK / "checkpoints", step)
+        assert all(tensor.isfinite().all() for tensor in tensors["model"].values())
+
+
+class State:
+    """What `judge` looks at."""
+
+    step = 7
+    skipped = 0
+
+    class optimizer:  # noqa: N801
+        param_groups = ({"lr": 1e-4}, {"lr": 1e-3})
+
+
+@pytest.mark.parametrize(
+    "precision, loss, gradient, skipped, diverged",
+    [
+        ("FP32", 1.0, 2.0, 0, False),
+        ("FP32", math.nan, 2.0, 0, True),
+        ("FP32", 1.0, math.inf, 0, True),
+        ("BF16", 1.0, math.nan, 0, True),
+        ("FP16", 1.0, math.inf, 0, False),
+        ("FP16", 1.0, math.inf, 29, False),
+        ("FP16", 1.0, math.inf, 30, True),
+        ("FP16", math.inf, math.inf, 0, True),
+    ],
+)
+def test_when_training_has_diverged(
+    make_job: Callable[..., Job], precision: str, loss: float, gradient: float, skipped: int, diverged: bool
+) -> None:
+    state: Any = State()
+    state.skipped = skipped
+    recipe = make_job({"precision": precision}).recipe
+    if diverged:
+        with pytest.raises(divergence.Failure) as caught:
+            divergence.judge(state, recipe, loss, gradient)
+        assert caught.value.reason is Reason.DIVERGED
+    else:
+        divergence.judge(state, recipe, loss, gradient)
+        assert state.skipped == (skipped + 1 if math.isinf(gradient) else 0)
+
+
+def test_training_goes_on_from_the_weights_of_a_bundle(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+    first = artifact(train(make_job({"steps": 8, "optimizer": {"learningRate": "3e-3"}})))
+    job = make_job({"steps": 1, "schedule": {"warmupSteps": 5}, "seed": 5}, initFrom=first, workPath="runs/next/train")
+    second = artifact(train(job))
+    weights = [load_model(storage / reference.path).state_dict() for reference in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])  # the first step's rate is 0
+    manifest = Manifest.model_validate_json((storage / second.path / "manifest.json").read_bytes())
+    assert manifest.init_from == first.digest
+    assert second.digest != first.digest
+
+
+def harm_digest(job: Job) -> Job:
+    assert job.init_from
+    return job.model_copy(update={"init_from": job.init_from.model_copy(update={"digest": "sha256:" + "0" * 64})})
+
+
+def more_frames(job: Job) -> Job:
+    return job.model_copy(update={"recipe": job.recipe.model_copy(update={"frames": 2})})
+
+
+def test_a_bundle_to_start_from_is_verified_and_must_fit(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+) -> None:
+    first = artifact(train(make_job({"steps": 1})))
+    job = make_job({"steps": 1}, initFrom=first, workPath="runs/next/train")
+    wrong = train(harm_digest(job))
+    assert (wrong.reason, "expected sha256:000" in wrong.message) == (Reason.ARTIFACT_INVALID, True)
+    data = (storage / first.path / "text.safetensors").read_bytes()
+    (storage / first.path / "text.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert train(job).reason is Reason.ARTIFACT_INVALID
+
+
+def test_another_recipe_does_not_resume_these_checkpoints(train: Callable[..., Report], make_job: Callable[..., Job]) -> None:
+    train(make_job())
+    report = train(make_job({"seed": 9}))
+    assert report.reason is Reason.INVALID_JOB
+    assert "another recipe" in report.message

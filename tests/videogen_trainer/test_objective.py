@@ -1,0 +1,126 @@
+"""The training objective (properties 3 and 6), and that its random numbers depend on the sample alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_models.networks import model_config
+from videogen_models.noise import middle, mix, remove_base
+from videogen_models.text import tokenize
+from videogen_models.videofusion import VideoFusionModel
+from videogen_trainer.objective import Objective, draw
+
+SHAPE = (5, 3, 16, 16)
+
+
+def tiny(weighting: str = "Velocity", share: str = "0.7") -> VideoFusionModel:
+    recipe = Recipe(architecture=Architecture.TINY, frames=5, resolution=Resolution(height=16, width=16), global_batch_size=2, steps=1)
+    config = model_config(recipe)
+    networks = config.networks.model_copy(update={"weighting": weighting})
+    torch.manual_seed(0)
+    return VideoFusionModel(config.model_copy(update={"networks": networks, "base_noise_share": float(share)}))
+
+
+def batch(model: VideoFusionModel) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.rand(2, *SHAPE) * 2 - 1, tokenize(["a square", "a disc"], model.config.networks.text)
+
+
+def has_gradient(module: torch.nn.Module) -> list[bool]:
+    return [parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in module.parameters()]
+
+
+@pytest.mark.parametrize("weighting", ["Noise", "Velocity"])
+def test_the_loss_of_the_other_frames_never_reaches_the_base_generator(weighting: str) -> None:
+    model = tiny(weighting)
+    clean, tokens = batch(model)
+    Objective(model)(clean, tokens, draw(0, [0, 1], SHAPE, 2))[1].backward()
+    assert not any(has_gradient(model.base))
+    assert any(has_gradient(model.residual))
+    assert any(has_gradient(model.text))
+
+
+@pytest.mark.parametrize("weighting", ["Noise", "Velocity"])
+def test_the_loss_of_the_base_frame_never_reaches_the_residual_generator(weighting: str) -> None:
+    model = tiny(weighting)
+    clean, tokens = batch(model)
+    Objective(model)(clean, tokens, draw(0, [0, 1], SHAPE, 2))[0].backward()
+    assert not any(has_gradient(model.residual))
+    assert any(has_gradient(model.base))
+
+
+def test_every_weight_takes_part_in_a_step() -> None:
+    model = tiny()
+    clean, tokens = batch(model)
+    Objective(model)(clean, tokens, draw(0, [0, 1], SHAPE, 2)).sum().backward()
+    unused = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert unused == []  # DistributedDataParallel would wait for their gradients
+
+
+@pytest.mark.parametrize("weighting", ["Noise", "Velocity"])
+@pytest.mark.parametrize("share", ["0", "0.7", "1"])
+def test_perfect_generators_have_no_loss(weighting: str, share: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(weighting, share)
+    clean, tokens = batch(model)
+    drawn = draw(0, [0, 1], SHAPE, None)
+    monkeypatch.setattr(model, "predict_base", lambda noisy, timestep, text: drawn.base)
+    monkeypatch.setattr(model, "predict_residual", lambda noisy, base, timestep, text, frames: drawn.residual)
+    assert Objective(model)(clean, tokens, drawn).tolist() == [0.0, 0.0]
+
+
+def test_what_the_residual_generator_sees_is_the_frame_without_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """z' = sqrt(ah) x + sqrt(1 - ah) sqrt(1 - lambda) r, if the base generator is perfect (property 3)."""
+    model, seen = tiny(), SimpleNamespace()
+    clean, tokens = batch(model)
+    drawn = draw(0, [0, 1], SHAPE, None)
+
+    def spy(noisy: Tensor, base: Tensor, timestep: Tensor, text: Tensor, frames: Tensor) -> Tensor:
+        seen.input = remove_base(noisy, base, model.signal[timestep], model.shares[frames])
+        return torch.zeros_like(noisy)
+
+    monkeypatch.setattr(model, "predict_base", lambda noisy, timestep, text: drawn.base)
+    monkeypatch.setattr(model, "predict_residual", spy)
+    Objective(model)(clean, tokens, drawn)
+    level = model.signal[drawn.timestep].reshape(2, 1, 1, 1, 1)
+    others = [frame for frame in range(5) if frame != middle(5)]
+    expected = level.sqrt() * clean[:, others] + (1 - level).sqrt() * 0.3**0.5 * drawn.residual
+    assert (seen.input - expected).abs().max() < 1e-6
+
+
+def test_the_paper_loss_is_the_squared_error_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("Noise")
+    clean, tokens = batch(model)
+    drawn = draw(0, [0, 1], SHAPE, None)
+    torch.manual_seed(2)
+    base, residual = torch.randn_like(drawn.base), torch.randn_like(drawn.residual)
+    monkeypatch.setattr(model, "predict_base", lambda *arguments: base)
+    monkeypatch.setattr(model, "predict_residual", lambda *arguments: residual)
+    shares = model.shares[drawn.frames]
+    expected = [(base - drawn.base).square().mean(), (mix(base, residual, shares) - mix(drawn.base, drawn.residual, shares)).square().mean()]
+    assert torch.allclose(Objective(model)(clean, tokens, drawn), torch.stack(expected))
+
+
+def test_the_random_numbers_of_a_sample_depend_on_neither_batch_nor_order() -> None:
+    together, alone = draw(3, [10, 11, 12], SHAPE, 2), draw(3, [11], SHAPE, 2)
+    for name in ("timestep", "frames", "base", "residual"):
+        assert torch.equal(getattr(together, name)[1], getattr(alone, name)[0])
+    assert not torch.equal(draw(4, [11], SHAPE, 2).base, alone.base)
+
+
+def test_the_frames_drawn_are_others_than_the_middle_and_all_of_them_in_time() -> None:
+    frames = draw(0, range(200), SHAPE, 2).frames
+    assert frames.shape == (200, 2)
+    assert (frames[:, 0] < frames[:, 1]).all()
+    assert set(frames.flatten().tolist()) == {0, 1, 3, 4}
+
+
+def test_timesteps_are_drawn_over_the_whole_diffusion() -> None:
+    timesteps = draw(0, range(500), SHAPE, 1).timestep
+    assert timesteps.min() < 30
+    assert timesteps.max() > 970
+    assert timesteps.float().mean().item() == pytest.approx(500, abs=50)

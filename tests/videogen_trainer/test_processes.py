@@ -1,0 +1,136 @@
+"""Real processes: killed, stopped, several of them, in one pod and in two."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videogen_api.job import ExitCode, Job
+from videogen_api.training_run import Reason
+from videogen_trainer import checkpoint, tasks
+from videogen_trainer.progress import ProgressReporter
+
+WORK = "runs/demo-01234567/train"
+pytestmark = pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers: seconds on a busy core
+
+
+def wait_for_step(storage: Path, step: int, trainer: Any) -> None:
+    """Until a checkpoint of at least `step` is there."""
+    root = storage / WORK / "checkpoints"
+    while not any(found >= step for found in checkpoint.steps(root)):
+        assert trainer.process.poll() is None, trainer.log.read_text()
+        time.sleep(0.02)
+
+
+def losses(storage: Path) -> list[float]:
+    lines = [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["loss"] for line in lines]
+
+
+def test_killed_in_the_middle_and_run_again_gives_the_same_bundle_to_the_bit(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
+) -> None:
+    job = make_job({"steps": 14, "checkpoints": {"everySteps": 3, "keepLast": 2}})
+    killed = start_trainer(job)
+    wait_for_step(storage, 3, killed)
+    killed.process.send_signal(signal.SIGKILL)
+    assert killed.process.wait() == -signal.SIGKILL
+    assert not (storage / "bundles").exists()
+    code, resumed = start_trainer(job).wait()
+    assert (code, resumed.reason) == (ExitCode.SUCCEEDED, Reason.COMPLETED)
+    assert resumed.resumed_from_step >= 3
+    curve = losses(storage)
+    shutil.rmtree(storage / "runs")
+    whole = tasks.attempt(job, storage, {}, silent, lambda: False)
+    assert whole.resumed_from_step == 0
+    assert whole.artifact == resumed.artifact
+    assert losses(storage) == curve
+
+
+def test_asked_to_stop_it_saves_and_ends_as_preempted(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any]
+) -> None:
+    job = make_job({"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}})
+    trainer = start_trainer(job)
+    wait_for_step(storage, 2, trainer)
+    trainer.process.send_signal(signal.SIGTERM)
+    code, report = trainer.wait()
+    assert (code, report.reason) == (ExitCode.PREEMPTED, Reason.PREEMPTED)
+    assert report.last_step == checkpoint.newest_valid(storage / WORK / "checkpoints") >= 2
+    assert len(losses(storage)) == report.last_step
+
+
+def test_two_processes_learn_what_one_learns(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
+) -> None:
+    recipe = {"steps": 5, "globalBatchSize": 8, "gradientAccumulationSteps": 2}
+    code, report = start_trainer(make_job(recipe, processesPerWorker=2)).wait()
+    assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 5)
+    together = losses(storage)
+    shutil.rmtree(storage / "runs")
+    tasks.attempt(make_job(recipe), storage, {}, silent, lambda: False)
+    assert together == pytest.approx(losses(storage), rel=1e-4)  # sums in another order, amplified by AdamW's first steps
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def two_pods(job: Job, start_trainer: Callable[..., Any]) -> tuple[Any, Any]:
+    """Two pods, as Kubeflow's training-operator starts the workers of an elastic job."""
+    environment = {"PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port()}", "PET_RDZV_BACKEND": "c10d", "PET_NNODES": "2:2"}
+    return start_trainer(job, "pod-0", environment), start_trainer(job, "pod-1", environment)
+
+
+def test_one_pod_of_two_is_asked_to_stop_and_both_save_and_then_go_on_to_the_end(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any]
+) -> None:
+    recipe = {"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}}
+    pods = two_pods(make_job(recipe, workers=2), start_trainer)
+    wait_for_step(storage, 2, pods[0])
+    pods[1].process.send_signal(signal.SIGTERM)
+    ends = [pod.wait() for pod in pods]
+    assert [(code, report.reason) for code, report in ends] == [(ExitCode.PREEMPTED, Reason.PREEMPTED)] * 2
+    assert ends[0][1].last_step == ends[1][1].last_step == checkpoint.newest_valid(storage / WORK / "checkpoints")
+
+
+def test_a_pod_that_vanishes_is_a_lost_peer_for_the_other(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any]
+) -> None:
+    recipe = {"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}}
+    staying, leaving = two_pods(make_job(recipe, workers=2), start_trainer)
+    wait_for_step(storage, 2, staying)
+    for child in Path(f"/proc/{leaving.process.pid}/task/{leaving.process.pid}/children").read_text().split():
+        leaving_child = int(child)
+        __import__("os").kill(leaving_child, signal.SIGKILL)
+    code, report = leaving.wait()
+    assert (code, report.reason) == (ExitCode.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)
+    code, report = staying.wait()
+    assert (code, report.reason) == (ExitCode.PEER_LOST, Reason.NODE_LOST)
+    assert report.last_step >= 2
+
+
+def test_a_job_for_several_pods_without_a_rendezvous_is_refused(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any]
+) -> None:
+    code, report = start_trainer(make_job(workers=2)).wait()
+    assert (code, report.reason) == (ExitCode.INVALID_JOB, Reason.INVALID_JOB)
+    assert "PET_RDZV_ENDPOINT" in report.message
+
+
+def test_a_missing_job_file_is_reported_without_loading_torch(start_trainer: Callable[..., Any], make_job: Callable[..., Job], storage: Path) -> None:
+    trainer = start_trainer(make_job(contract="v9"))
+    code, report = trainer.wait()
+    assert (code, report.reason) == (ExitCode.CONTRACT_UNSUPPORTED, Reason.CONTRACT_UNSUPPORTED)
+    assert "Traceback" not in trainer.log.read_text()
