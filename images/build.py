@@ -109,7 +109,7 @@ def uv_cache(environment: Mapping[str, str]) -> Path:
     """Where uv keeps its cache on this machine, as its documentation says."""
     if folder := environment.get("UV_CACHE_DIR"):
         return Path(folder)
-    return Path(environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "/root")) / ".cache") / "uv"
+    return Path(environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME") or Path.home()) / ".cache") / "uv"
 
 
 def runs(command: Sequence[str]) -> bool:

@@ -52,11 +52,11 @@ def test_the_middle_frame_depends_on_the_base_noise_only(model: VideoFusionModel
 
 def test_the_residual_generator_knows_the_frames_number(model: VideoFusionModel) -> None:
     torch.manual_seed(0)
-    noisy, base = torch.randn(1, 2, 3, 16, 16), torch.randn(1, 3, 16, 16)
+    noisy, base, still = torch.randn(1, 2, 3, 16, 16), torch.randn(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
     timestep, text = torch.tensor([500]), model.encode(CAPTIONS[:1])
     with torch.no_grad():
         straight, swapped = (
-            model.predict_residual(noisy, base, timestep, text, torch.tensor([numbers])) for numbers in ([0, 4], [4, 0])
+            model.predict_residual(noisy, base, still, timestep, text, torch.tensor([numbers])) for numbers in ([0, 4], [4, 0])
         )
     assert (straight - swapped).abs().max() > 1e-3
 
@@ -166,7 +166,7 @@ def test_the_presets_have_the_sizes_they_promise(architecture: Architecture, bas
 
 
 def test_the_paper_preset_measures_the_paper_loss() -> None:
-    assert PRESETS[Architecture.PAPER].weighting == "Noise"
+    assert PRESETS[Architecture.PAPER].target == "Noise"
     assert PRESETS[Architecture.PAPER].residual_frames is None
 
 

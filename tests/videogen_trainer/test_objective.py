@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 
 from videogen_api.recipe import Architecture, Recipe, Resolution
-from videogen_models.networks import model_config
+from videogen_models.networks import Scales, model_config
 from videogen_models.noise import middle, mix, remove_base
 from videogen_models.text import tokenize
 from videogen_models.videofusion import VideoFusionModel
@@ -18,10 +20,10 @@ from videogen_trainer.objective import Objective, draw
 SHAPE = (5, 3, 16, 16)
 
 
-def tiny(weighting: str = "Velocity", share: str = "0.7") -> VideoFusionModel:
+def tiny(target: str = "Frame", share: str = "0.7") -> VideoFusionModel:
     recipe = Recipe(architecture=Architecture.TINY, frames=5, resolution=Resolution(height=16, width=16), global_batch_size=2, steps=1)
     config = model_config(recipe)
-    networks = config.networks.model_copy(update={"weighting": weighting})
+    networks = config.networks.model_copy(update={"target": target})
     torch.manual_seed(0)
     return VideoFusionModel(config.model_copy(update={"networks": networks, "base_noise_share": float(share)}))
 
@@ -35,9 +37,9 @@ def has_gradient(module: torch.nn.Module) -> list[bool]:
     return [parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in module.parameters()]
 
 
-@pytest.mark.parametrize("weighting", ["Noise", "Velocity"])
-def test_the_loss_of_the_other_frames_never_reaches_the_base_generator(weighting: str) -> None:
-    model = tiny(weighting)
+@pytest.mark.parametrize("target", ["Noise", "Frame"])
+def test_the_loss_of_the_other_frames_never_reaches_the_base_generator(target: str) -> None:
+    model = tiny(target)
     clean, tokens = batch(model)
     Objective(model)(clean, tokens, draw(0, [0, 1], SHAPE, 2))[1].backward()
     assert not any(has_gradient(model.base))
@@ -45,9 +47,9 @@ def test_the_loss_of_the_other_frames_never_reaches_the_base_generator(weighting
     assert any(has_gradient(model.text))
 
 
-@pytest.mark.parametrize("weighting", ["Noise", "Velocity"])
-def test_the_loss_of_the_base_frame_never_reaches_the_residual_generator(weighting: str) -> None:
-    model = tiny(weighting)
+@pytest.mark.parametrize("target", ["Noise", "Frame"])
+def test_the_loss_of_the_base_frame_never_reaches_the_residual_generator(target: str) -> None:
+    model = tiny(target)
     clean, tokens = batch(model)
     Objective(model)(clean, tokens, draw(0, [0, 1], SHAPE, 2))[0].backward()
     assert not any(has_gradient(model.residual))
@@ -62,14 +64,14 @@ def test_every_weight_takes_part_in_a_step() -> None:
     assert unused == []  # DistributedDataParallel would wait for their gradients
 
 
-@pytest.mark.parametrize("weighting", ["Noise", "Velocity"])
+@pytest.mark.parametrize("target", ["Noise", "Frame"])
 @pytest.mark.parametrize("share", ["0", "0.7", "1"])
-def test_perfect_generators_have_no_loss(weighting: str, share: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny(weighting, share)
+def test_perfect_generators_have_no_loss(target: str, share: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(target, share)
     clean, tokens = batch(model)
     drawn = draw(0, [0, 1], SHAPE, None)
     monkeypatch.setattr(model, "predict_base", lambda noisy, timestep, text: drawn.base)
-    monkeypatch.setattr(model, "predict_residual", lambda noisy, base, timestep, text, frames: drawn.residual)
+    monkeypatch.setattr(model, "predict_residual", lambda *arguments: drawn.residual)
     assert Objective(model)(clean, tokens, drawn).tolist() == [0.0, 0.0]
 
 
@@ -79,7 +81,8 @@ def test_what_the_residual_generator_sees_is_the_frame_without_the_base(monkeypa
     clean, tokens = batch(model)
     drawn = draw(0, [0, 1], SHAPE, None)
 
-    def spy(noisy: Tensor, base: Tensor, timestep: Tensor, text: Tensor, frames: Tensor) -> Tensor:
+    def spy(noisy: Tensor, base: Tensor, still: Tensor, timestep: Tensor, text: Tensor, frames: Tensor) -> Tensor:
+        seen.still = still
         seen.input = remove_base(noisy, base, model.signal[timestep], model.shares[frames])
         return torch.zeros_like(noisy)
 
@@ -90,6 +93,7 @@ def test_what_the_residual_generator_sees_is_the_frame_without_the_base(monkeypa
     others = [frame for frame in range(5) if frame != middle(5)]
     expected = level.sqrt() * clean[:, others] + (1 - level).sqrt() * 0.3**0.5 * drawn.residual
     assert (seen.input - expected).abs().max() < 1e-6
+    assert (seen.still - clean[:, middle(5)]).abs().max() < 1e-3  # float32 at little signal
 
 
 def test_the_paper_loss_is_the_squared_error_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +128,30 @@ def test_timesteps_are_drawn_over_the_whole_diffusion() -> None:
     assert timesteps.min() < 30
     assert timesteps.max() > 970
     assert timesteps.float().mean().item() == pytest.approx(500, abs=50)
+
+
+def test_the_frame_loss_is_the_squared_error_of_the_frame_where_noise_prevails(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("Frame")
+    clean, tokens = batch(model)
+    drawn = draw(0, [0, 1], SHAPE, None)
+    drawn = replace(drawn, timestep=torch.tensor([999, 999]))
+    level = model.signal[drawn.timestep].reshape(2, 1, 1, 1)
+    error = torch.randn(2, 3, 16, 16)
+    wrong = drawn.base - (level / (1 - level)).sqrt() * error  # the noise that means frames off by `error`
+    monkeypatch.setattr(model, "predict_base", lambda *arguments: wrong)
+    monkeypatch.setattr(model, "predict_residual", lambda *arguments: drawn.residual)
+    assert Objective(model)(clean, tokens, drawn)[0].item() == pytest.approx(error.square().mean().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("target", ["Noise", "Frame"])
+def test_a_generator_returns_the_noise_that_its_network_means(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the U-Net is right about velocity or frame, the generator is right about the noise."""
+    generator = tiny(target).base
+    clean, noise, signal = torch.rand(2, 3, 16, 16), torch.randn(2, 3, 16, 16), torch.tensor([0.9, 0.2])
+    scales = Scales(signal, torch.tensor([0.3, 0.5]))
+    a, s, norm = (value.reshape(2, 1, 1, 1) for value in (scales.signal, scales.noise, scales.norm))
+    right = clean if target == "Frame" else (a * noise - s * clean) / norm
+    answer = SimpleNamespace(sample=pixel_unshuffle(right, generator.patch))
+    monkeypatch.setattr(generator.unet, "forward", lambda *arguments, **named: answer)
+    found = generator(a * clean + s * noise, scales, torch.tensor([1, 2]), torch.zeros(2, 16, 64))
+    assert (found - noise).abs().max() < 1e-5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -112,8 +113,7 @@ def test_a_pod_that_vanishes_is_a_lost_peer_for_the_other(
     staying, leaving = two_pods(make_job(recipe, workers=2), start_trainer)
     wait_for_step(storage, 2, staying)
     for child in Path(f"/proc/{leaving.process.pid}/task/{leaving.process.pid}/children").read_text().split():
-        leaving_child = int(child)
-        __import__("os").kill(leaving_child, signal.SIGKILL)
+        os.kill(int(child), signal.SIGKILL)
     code, report = leaving.wait()
     assert (code, report.reason) == (ExitCode.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)
     code, report = staying.wait()

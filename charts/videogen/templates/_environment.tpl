@@ -28,6 +28,8 @@
   value: {{ include "videogen.gatewayNamespace" . | quote }}
 - name: VIDEOGEN_GATEWAY_SECTION
   value: {{ .Values.gateway.sectionName | quote }}
+- name: VIDEOGEN_STICKY_USERS
+  value: {{ .Values.gateway.stickyUsers | ternary "true" "" | quote }}
 - name: VIDEOGEN_DOMAIN
   value: {{ .Values.domain | quote }}
 - name: VIDEOGEN_PROMETHEUS_URL

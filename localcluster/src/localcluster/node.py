@@ -111,6 +111,8 @@ def _mount_kubelet_root(node: Node) -> None:
     node.kubelet_root.mkdir(exist_ok=True)
     if not links.is_mounted(node.kubelet_root):
         run(["mount", "--rbind", node.home / "kubelet", node.kubelet_root])
+        # Or every mount in one of them would show, and have to be undone, in the other as well.
+        run(["mount", "--make-rprivate", node.kubelet_root])
 
 
 def containerd_config(node: Node) -> str:

@@ -54,7 +54,8 @@ def unmount_below(folder: Path) -> int:
     """Unmounts everything in a folder, the innermost first; how many there were."""
     points = mounts_below(folder, Path("/proc/self/mountinfo").read_text())
     for point in points:
-        if not succeeds(["umount", point]):
+        # Where mounts are shared, one may have gone together with another.
+        if not succeeds(["umount", point]) and links.is_mounted(Path(point)):
             run(["umount", "--lazy", point])
     return len(points)
 

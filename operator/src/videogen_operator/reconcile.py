@@ -61,6 +61,8 @@ class Reconciler:
         changed, failures = await self._change(plan)
         if failures:
             plan = kind.plan(observed, replace(inputs, failures=failures))
+        elif inputs.alerts:
+            plan = timed(plan, inputs.alerts, self._clock())
         await self._tell(plan)
         if failures:
             raise Retry("; ".join(f"{failure.kind} {failure.name}: {failure.message}" for failure in failures), plan.requeue_after)
@@ -68,12 +70,14 @@ class Reconciler:
         return 0.0 if changed else plan.requeue_after
 
     async def _inputs(self, kind: Kind[Any], key: Key, observed: Any) -> Inputs:
-        measurements = await self._prometheus.ask(kind.queries(observed, self._clock()))
+        alerts = self._mail.alerts(key)
+        # A rollback waits for nobody, least of all for a Prometheus that does not answer.
+        measurements = {} if alerts else await self._prometheus.ask(kind.queries(observed, self._clock()))
         return Inputs(
             now=self._clock(),
             measurements=measurements,
             progress=self._mail.progress(key.namespace),
-            alerts=self._mail.alerts(key),
+            alerts=alerts or self._mail.alerts(key),
             settings=self._settings,
         )
 
@@ -121,3 +125,21 @@ class Reconciler:
             await self._cluster.record(note, self._clock())
         except ApiError as error:
             log.warning("event %s of %s cannot be recorded: %s", note.reason, metadata["name"], error)
+
+
+def timed(plan: Plan, alerts: tuple[Manifest, ...], now: datetime) -> Plan:
+    """The plan with `rollback.seconds` filled in: from the alert's arrival to now, when the route has just been changed."""
+    arrived = {
+        alert["labels"].get("release"): datetime.fromisoformat(alert["receivedAt"])
+        for alert in alerts
+        if plan.answers.get(alert["fingerprint"]) == "RolledBack"
+    }
+    return replace(plan, statuses=tuple(_timed(write, arrived.get(write.object["metadata"]["name"]), now) for write in plan.statuses))
+
+
+def _timed(write: StatusWrite, arrived: datetime | None, now: datetime) -> StatusWrite:
+    record = write.status.get("rollback")
+    if arrived is None or not record or record.get("seconds"):
+        return write
+    seconds = f"{(now - arrived).total_seconds():.3f}"
+    return replace(write, status={**write.status, "rollback": {**record, "seconds": seconds}})

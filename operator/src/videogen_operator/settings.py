@@ -32,6 +32,7 @@ class Settings:
     gateway_name: str = "videogen"
     gateway_namespace: str = "videogen-system"
     gateway_section: str = ""  # listener of the Gateway; "": all
+    sticky_users: str = "true"  # a user (header x-user-id) stays with one release; "": for gateways other than Envoy's
     domain: str = "videogen.local"  # hostname of a service is <service>.<namespace>.<domain>
     prometheus_url: str = ""  # "": no measurements, so live checks stay Inconclusive
 
@@ -49,7 +50,7 @@ class Settings:
         """What plans may know, by the field's name (`Inputs.settings`)."""
         names = (
             "trainer_image serving_image image_pull_policy pod_user progress_url"
-            " gateway_name gateway_namespace gateway_section domain operator_namespace"
+            " gateway_name gateway_namespace gateway_section sticky_users domain operator_namespace"
         )
         return {name: str(getattr(self, name)) for name in names.split()}
 

@@ -228,11 +228,14 @@ class OtherControllers:
         await self._answer_route(service)
 
     async def _answer_route(self, service: str) -> None:
-        route = self._view.get("HTTPRoute", service)
-        kinds = ("Accepted", "ResolvedRefs")
-        said = [_true(kind) | {"observedGeneration": route["metadata"]["generation"]} for kind in kinds]
-        parent = {"parentRef": route["spec"]["parentRefs"][0], "controllerName": "test.example/gateway", "conditions": said}
-        await self._api.merge(f"{self._path['HTTPRoute']}/{service}/status", {"status": {"parents": [parent]}})
+        status = route_taken(self._view.get("HTTPRoute", service))
+        await self._api.merge(f"{self._path['HTTPRoute']}/{service}/status", {"status": status})
+
+
+def route_taken(route: Object) -> Object:
+    """Status of a route that its gateway has accepted as it is now."""
+    said = [_true(kind) | {"observedGeneration": route["metadata"]["generation"]} for kind in ("Accepted", "ResolvedRefs")]
+    return {"parents": [{"parentRef": route["spec"]["parentRefs"][0], "controllerName": "test.example/gateway", "conditions": said}]}
 
 
 def _true(kind: str) -> Object:

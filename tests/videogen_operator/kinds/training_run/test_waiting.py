@@ -87,3 +87,12 @@ def test_what_keeps_an_attempt_from_being_created(spec: Any, reason: Reason) -> 
 )
 def test_quantities(quantity: str, number: str) -> None:
     assert amount(quantity) == Decimal(number)
+
+
+def test_a_claim_applied_together_with_its_run_is_not_called_missing_at_once() -> None:
+    sim = Simulation(storage={"claimName": "late"})
+    sim.put(sim.run(), creationTimestamp="2026-11-01T00:00:00Z")
+    assert sim.step(1).requeue_after == 1.0
+    assert sim.run().get("status") is None
+    sim.step(2)
+    assert sim.top() == ("Unknown", Reason.CLAIM_NOT_FOUND)

@@ -121,7 +121,7 @@ def wants_pods(release: Release, now: datetime) -> bool:
 
 def drained_at(release: Release) -> datetime | None:
     """When the last request that the release can have taken has ended; None if it drains nothing."""
-    if release.rollout.state not in {State.ROLLED_BACK, State.SUPERSEDED} or release.rollout.retired is None:
+    if release.rollout.state not in {State.ROLLED_BACK, State.SUPERSEDED, State.QUEUED} or release.rollout.retired is None:
         return None
     return release.rollout.retired + timedelta(seconds=release.spec.serving.timeout_seconds + objects.DRAIN_SECONDS)
 

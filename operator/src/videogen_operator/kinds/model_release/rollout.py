@@ -150,7 +150,7 @@ def after(rollout: Rollout, move: Move, now: datetime) -> Rollout:
         case Event.GIVE_UP | Event.OVERTAKE:
             return replace(fresh, message=move.message)
         case Event.RETRY:
-            return Rollout(state=state, since=now, retried=True)
+            return Rollout(state=state, since=now, retired=rollout.retired, retried=True)  # what it had taken still drains
         case _:
             return fresh
 

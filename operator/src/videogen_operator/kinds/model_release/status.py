@@ -20,6 +20,8 @@ from videogen_operator.kinds.model_release.rollout import Facts, Trigger, doubts
 from videogen_operator.kinds.model_release.states import CANARIES, State
 from videogen_operator.plan import Failure
 
+COLUMN = 72  # characters
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -92,7 +94,14 @@ def _summary(release: Release, line: Headline) -> ReleaseSummary:
     passed, gates = eligibility.gates_passed(release)
     steps = len(release.spec.rollout.steps)
     at = f" (step {min(release.rollout.step + 1, steps)}/{steps})" if release.rollout.state in CANARIES and steps else ""
-    return ReleaseSummary(weight=f"{release.weight} %{at}", gates=f"{passed}/{gates}" if gates else "none", message=line.message[:1024])
+    return ReleaseSummary(
+        weight=f"{release.weight} %{at}", gates=f"{passed}/{gates}" if gates else "none", message=_shortened(line.message)
+    )
+
+
+def _shortened(message: str) -> str:
+    """What fits a column of `kubectl get`; the condition has the whole."""
+    return message if len(message) <= COLUMN else message[: COLUMN - 1].rstrip() + "…"
 
 
 # Headlines --------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from videogen_operator.kinds.training_run.waiting import Situation, Wait, before
 from videogen_operator.names import job_name
 from videogen_operator.plan import Inputs, Manifest, Note, Plan, Ref, StatusWrite
 
+ARRIVAL_SECONDS = 2.0
 LOOK_AGAIN_SECONDS = 15.0  # while waiting for what wakes nobody, such as nodes
 STOPPING_SECONDS = 5.0
 GATE_REASONS = {Verdict.FAILED: Reason.GATE_FAILED, Verdict.INCONCLUSIVE: Reason.GATE_INCONCLUSIVE, Verdict.ERROR: Reason.GATE_INCONCLUSIVE}
@@ -44,6 +45,8 @@ class Step:
 
 def plan(observed: Observed, inputs: Inputs) -> Plan:
     """The plan for a run."""
+    if _may_still_arrive(observed, inputs.now):
+        return Plan(requeue_after=1.0)
     request_notes: tuple[Note, ...] = ()
     if observed.request != observed.status.last_handled_request:
         observed, request_notes = _answer_request(observed)
@@ -58,6 +61,14 @@ def plan(observed: Observed, inputs: Inputs) -> Plan:
     notes = (*request_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
     again = 0.0 if _moved_on(situation, step) else _soonest(step.again, _deadline_in(situation))
     return Plan(create=step.create, delete=step.delete, statuses=_write(observed, status), notes=notes, requeue_after=again)
+
+
+def _may_still_arrive(observed: Observed, now: datetime) -> bool:
+    """What was applied together with the run is seen by another watch, a moment later: do not call it missing at once."""
+    created = observed.run["metadata"].get("creationTimestamp")
+    seen_before = observed.status.observed_generation >= 0 or created is None
+    missing = observed.claim is None or isinstance(observed.init_from, Missing)
+    return not seen_before and missing and (now - datetime.fromisoformat(created)).total_seconds() < ARRIVAL_SECONDS
 
 
 def _advance(situation: Situation, inputs: Inputs) -> Step:

@@ -1,0 +1,256 @@
+"""What is absent, broken or not meant for us: each has a reason and a next step in the status, and is never taken for good.
+
+The tests play kubelet, scheduler, Deployment controller and gateway; the API server and the operator are real.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from videogen_api.meta import LABEL_RELEASE, LABEL_SERVICE
+from videogen_testing.control_plane import Api, ControlPlane, eventually, free_port
+from videogen_testing.crash_story import GATEWAY, GATEWAYS
+from videogen_testing.operator_process import OperatorProcess
+from videogen_testing.other_controllers import COLLECTIONS, route_taken
+from videogen_testing.runs import DIGEST, JOBS, RUNS, TRAIN, a_claim, a_run, play
+from videogen_testing.upstream_crds import DEFINITIONS, gateway_definitions, install
+from videogen_testing.webhook import an_alert, post, token_of
+
+pytestmark = pytest.mark.timeout(120)
+
+PYTORCH_JOBS = f"{DEFINITIONS}/pytorchjobs.kubeflow.org"
+ROLLOUT = {
+    "steps": [{"weightPercent": 50, "minimumRequests": 0, "minimumSeconds": 0}],
+    "checks": [{"name": "errors", "metric": "ErrorRatio", "maximum": "0.01"}],
+    "checkIntervalSeconds": 1,
+}
+
+
+class Scene:
+    """One namespace with a claim; what stands in it, and what the operator says about it."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.api, self.namespace = api, namespace
+        self.core = f"/api/v1/namespaces/{namespace}"
+        api.create(f"{self.core}/persistentvolumeclaims", a_claim())
+
+    def path(self, kind: str, name: str = "") -> str:
+        return COLLECTIONS[kind].format(self.namespace) + (f"/{name}" if name else "")
+
+    def says(self, kind: str, name: str, seconds: float = 30, **wanted: str) -> str:
+        """The message of the top condition, once it has the wanted reason."""
+        top = "Succeeded" if kind == "TrainingRun" else "Ready"
+
+        def message() -> str | None:
+            listed = self.api.get(self.path(kind, name)).get("status", {}).get("conditions", [])
+            return next((one["message"] for one in listed if (one["type"], one["reason"]) == (top, wanted["reason"])), None)
+
+        return str(eventually(message, seconds))
+
+    def run(self, name: str, **spec: Any) -> dict[str, Any]:
+        """A run with one Train phase; returns its job."""
+        self.api.create(RUNS.format(self.namespace), a_run(name, self.namespace, **spec))
+        job: dict[str, Any] = eventually(lambda: self.api.find(f"{JOBS.format(self.namespace)}/{name}-train-1"))
+        return job
+
+    def release(self, version: str, **spec: Any) -> str:
+        name = f"pib-videogen-videofusion-v{version}-base"
+        digest = DIGEST[: -len(version)] + version.replace(".", "0")
+        whole = {"service": "standard", "model": {"type": "videofusion", "version": version}, "serving": {"timeoutSeconds": 5}} | {
+            "artifact": {"claimName": "models", "path": "bundles/x", "digest": digest}
+        }
+        manifest = {"apiVersion": "videogen.pib.gov.in/v1alpha1", "kind": "ModelRelease", "metadata": {"name": name}, "spec": whole | spec}
+        self.api.create(self.path("ModelRelease"), manifest)
+        return name
+
+    def make_ready(self, name: str) -> None:
+        """Deployment controller: the pods of a release are ready."""
+        child = name.replace(".", "-")
+        eventually(lambda: self.api.find(self.path("Deployment", child)))
+        status = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+        self.api.merge(self.path("Deployment", child) + "/status", {"status": status})
+
+    def weights(self) -> dict[str, int]:
+        route = self.api.find(self.path("HTTPRoute", "standard")) or {"spec": {"rules": [{}]}}
+        return {one["name"]: one["weight"] for one in route["spec"]["rules"][-1].get("backendRefs", [])}
+
+    def take_route(self) -> None:
+        """Gateway: the route is taken as it is now."""
+        route = eventually(lambda: self.api.find(self.path("HTTPRoute", "standard")))
+        self.api.merge(self.path("HTTPRoute", "standard") + "/status", {"status": route_taken(route)})
+
+    def state(self, name: str) -> str:
+        return str((self.api.get(self.path("ModelRelease", name)).get("status", {}).get("rollout") or {}).get("state"))
+
+
+@pytest.fixture
+def scene(api: Api, namespace: str) -> Scene:
+    install(api, gateway_definitions())
+    return Scene(api, namespace)
+
+
+@pytest.fixture
+def operator(plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """Its Prometheus does not answer; its gateway is that of the namespace."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with ExitStack() as stack:
+        started = OperatorProcess(
+            plane, namespace, tmp_path, stack, VIDEOGEN_PROMETHEUS_URL=nobody, VIDEOGEN_GATEWAY_NAMESPACE=namespace
+        )
+        yield started
+    print(started.log.read_text()[-6000:])
+
+
+# Absent --------------------------------------------------------------------------------------------------------------
+
+
+def test_without_training_operator_a_run_says_so_and_goes_on_once_it_is_installed(scene: Scene, operator: OperatorProcess) -> None:
+    definition = scene.api.get(PYTORCH_JOBS)
+    scene.api.delete(PYTORCH_JOBS)
+    try:
+        eventually(lambda: scene.api.find(PYTORCH_JOBS) is None)
+        operator.start()
+        scene.api.create(RUNS.format(scene.namespace), a_run("run", scene.namespace))
+        message = scene.says("TrainingRun", "run", reason="TrainingOperatorUnavailable")
+        assert "install the Kubeflow training-operator" in message
+    finally:
+        install(scene.api, [{key: definition[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": definition["metadata"]["name"]}}])
+    eventually(lambda: scene.api.find(f"{JOBS.format(scene.namespace)}/run-train-1"), 60)
+
+
+def test_what_a_run_lacks_is_said_with_the_next_step(scene: Scene, operator: OperatorProcess) -> None:
+    operator.start()
+    scene.api.create(RUNS.format(scene.namespace), a_run("claimless", scene.namespace, storage={"claimName": "nowhere"}))
+    pulled, huge = scene.run("pulled"), scene.run("huge", phases=[TRAIN | {"resources": {"gpusPerWorker": 4}}])
+    waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}} | {"name": "pytorch", "image": "trainer:7"}
+    play(scene.api, scene.namespace, pulled, {"phase": "Pending", "containerStatuses": [waiting | UNSTARTED]})
+    play(scene.api, scene.namespace, huge, {"phase": "Pending", "conditions": [UNSCHEDULABLE]})
+    message = scene.says("TrainingRun", "claimless", reason="ClaimNotFound")
+    assert "spec.storage.claimName names persistent volume claim nowhere" in message
+    assert message.endswith("create it")
+    message = scene.says("TrainingRun", "pulled", reason="ImageNotFound")
+    assert "image trainer:7" in message
+    assert "push the image, or correct the operator's trainerImage" in message
+    message = scene.says("TrainingRun", "huge", reason="InsufficientCapacity")
+    assert "one worker asks for 4 GPUs and the largest node has 0" in message
+    assert "add a larger node, or ask for less in resources" in message
+
+
+def test_what_a_release_lacks_is_said_with_the_next_step(scene: Scene, operator: OperatorProcess) -> None:
+    operator.start()
+    claimless = scene.release("1.0.0", service="a", artifact={"claimName": "nowhere", "path": "x", "digest": DIGEST})
+    unpulled, unrouted = scene.release("1.1.0", service="b"), scene.release("1.2.0", service="c")
+    eventually(lambda: scene.api.find(scene.path("Deployment", unpulled.replace(".", "-"))))
+    labels = {LABEL_RELEASE: unpulled, LABEL_SERVICE: "b", "app.kubernetes.io/managed-by": "videogen-operator"}
+    container = {"name": "server", "image": "serving:7"}
+    scene.api.create(f"{scene.core}/pods", {"metadata": {"name": "p", "labels": labels}, "spec": {"containers": [container]}})
+    waiting = container | UNSTARTED | {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+    scene.api.merge(f"{scene.core}/pods/p/status", {"status": {"phase": "Pending", "containerStatuses": [waiting]}})
+    assert "PersistentVolumeClaim nowhere does not exist" in scene.says("ModelRelease", claimless, reason="ClaimNotFound")
+    assert "image serving:7 cannot be pulled" in scene.says("ModelRelease", unpulled, reason="ImageNotFound")
+    message = scene.says("ModelRelease", unrouted, reason="GatewayNotFound")
+    assert f"Gateway {scene.namespace}/videogen does not exist" in message
+    assert "create it or set the operator's gatewayName and gatewayNamespace" in message
+
+
+def test_more_gpus_than_any_node_has_keep_a_release_in_the_queue(scene: Scene, operator: OperatorProcess) -> None:
+    node = f"node-{scene.namespace}"
+    scene.api.create("/api/v1/nodes", {"metadata": {"name": node}})
+    try:
+        allocatable = {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "2"}
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        scene.api.merge(f"/api/v1/nodes/{node}/status", {"status": {"allocatable": allocatable, "capacity": allocatable, "conditions": [ready]}})
+        scene.api.merge(f"/api/v1/nodes/{node}", {"spec": {"taints": None}})
+        operator.start()
+        name = scene.release("1.0.0", serving={"gpus": 4})
+        message = scene.says("ModelRelease", name, reason="InsufficientCapacity")
+        assert "1 pods of 4 GPUs" in message
+        assert f"{node} 2 GPUs" in message
+        assert scene.api.items(scene.path("Deployment")) == []
+    finally:
+        scene.api.delete(f"/api/v1/nodes/{node}")
+
+
+# Broken and unwanted -------------------------------------------------------------------------------------------------
+
+
+def test_without_prometheus_a_canary_waits_until_a_person_promotes_it(scene: Scene, operator: OperatorProcess) -> None:
+    _, canary = canary_beside_stable(scene, operator)
+    message = scene.says("ModelRelease", canary, reason="ChecksInconclusive")
+    assert "50 % of standard" in message
+    time.sleep(5)  # five more rounds of checks
+    assert scene.state(canary) == "Canary"
+    assert set(scene.weights().values()) == {50}
+    verdicts = scene.api.get(scene.path("ModelRelease", canary))["status"]["rollout"]["verdicts"]
+    assert [one["verdict"] for one in verdicts] == ["Error"]
+    assert "Prometheus cannot be read" in verdicts[0]["message"]
+    scene.api.merge(scene.path("ModelRelease", canary), {"metadata": {"annotations": {"videogen.pib.gov.in/request": "promote@1"}}})
+    eventually(lambda: scene.state(canary) == "Stable")
+
+
+def test_an_alert_counts_only_for_a_release_that_serves_and_since_it_does(scene: Scene, operator: OperatorProcess) -> None:
+    stable, canary = canary_beside_stable(scene, operator)
+    queued = scene.release("1.2.0", rollout=ROLLOUT)
+    eventually(lambda: scene.state(queued) == "Queued")
+    now, past = datetime.now(UTC), datetime.now(UTC) - timedelta(hours=1)
+    assert webhook(operator, an_alert(queued, scene.namespace, now)) == ["NotServing"]
+    assert webhook(operator, an_alert(canary, scene.namespace, past)) == ["Stale"]
+    assert webhook(operator, an_alert(canary, "elsewhere", now)) == ["UnknownRelease"]
+    assert scene.state(canary) == "Canary"
+    assert set(scene.weights().values()) == {50}
+    assert webhook(operator, an_alert(canary, scene.namespace, datetime.now(UTC))) == ["RolledBack"]
+    assert {name: weight for name, weight in scene.weights().items() if weight} == {stable.replace(".", "-"): 100}
+    metrics = operator.metrics()
+    for result in ("NotServing", "Stale", "UnknownRelease", "RolledBack"):
+        assert f'videogen_alerts_total{{result="{result}"}} 1.0' in metrics
+
+
+def test_a_huge_webhook_is_refused_and_the_next_one_is_heard(operator: OperatorProcess, scene: Scene) -> None:
+    operator.start()
+    assert post(operator.inbox_port, "/v1/alerts", "alertmanager-secret", b" " * 300_000)[0] == 413
+    assert webhook(operator, an_alert("none", scene.namespace, datetime.now(UTC))) == ["UnknownRelease"]
+
+
+def test_the_token_of_a_pod_that_is_gone_or_of_a_namesake_reports_nothing(scene: Scene, operator: OperatorProcess) -> None:
+    operator.start()
+    job = scene.run("run")
+    (pod,) = play(scene.api, scene.namespace, job, {"phase": "Running"})
+    token, report = token_of(scene.api, scene.namespace, pod), {"trainerStatus": {"progressPercentage": 10}}
+    eventually(lambda: post(operator.inbox_port, "/v1/progress", token, report)[0] == 200)
+    scene.api.request("DELETE", f"{scene.core}/pods/{pod}?gracePeriodSeconds=0")
+    eventually(lambda: post(operator.inbox_port, "/v1/progress", token, report)[0] == 401)
+    play(scene.api, scene.namespace, job, {"phase": "Running"})
+    namesake = token_of(scene.api, scene.namespace, pod)
+    eventually(lambda: post(operator.inbox_port, "/v1/progress", namesake, report)[0] == 200)
+    assert post(operator.inbox_port, "/v1/progress", token, report)[0] == 401
+
+
+UNSTARTED = {"imageID": "", "ready": False, "restartCount": 0}
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient GPUs"}
+
+
+def canary_beside_stable(scene: Scene, operator: OperatorProcess) -> tuple[str, str]:
+    """1.0.0 has all traffic, then 1.1.0 takes half of it."""
+    scene.api.create(GATEWAYS.format(scene.namespace), GATEWAY)
+    operator.start()
+    stable = scene.release("1.0.0")
+    scene.make_ready(stable)
+    scene.take_route()
+    eventually(lambda: scene.state(stable) == "Stable")
+    canary = scene.release("1.1.0", rollout=ROLLOUT)
+    scene.make_ready(canary)
+    eventually(lambda: scene.state(canary) == "Canary")
+    eventually(lambda: set(scene.weights().values()) == {50})
+    scene.take_route()
+    return stable, canary
+
+
+def webhook(operator: OperatorProcess, *alerts: dict[str, Any]) -> list[str]:
+    code, answer = post(operator.inbox_port, "/v1/alerts", "alertmanager-secret", {"version": "4", "alerts": alerts})
+    assert code == 200, answer
+    results: list[str] = answer["results"]
+    return results
