@@ -68,7 +68,7 @@ def test_with_share_1_equal_frames_stay_equal() -> None:
 
 
 def test_with_share_0_the_frames_are_independent() -> None:
-    base, residual, noise = draws(0.0)
+    _, residual, noise = draws(0.0)
     others = [frame for frame in range(FRAMES) if frame != middle(FRAMES)]
     assert torch.equal(noise[:, others], residual[:, others])
 

@@ -17,15 +17,14 @@ SIZE = TextSize(vocabulary=4096, length=8, width=8, layers=1, heads=1)
     [
         ("A red square, moving right.", ["a", "red", "square", "moving", "right"]),
         ("  don't  STOP ", ["don't", "stop"]),
-        ("प्रधान मंत्री", None),
         ("ＦＵＬＬ width", ["full", "width"]),
         ("snake_case", ["snake", "case"]),
         ("...", []),
         ("", []),
     ],
 )
-def test_words_of_a_caption(caption: str, expected: list[str] | None) -> None:
-    assert words(caption) == expected if expected is not None else words(caption)
+def test_words_of_a_caption(caption: str, expected: list[str]) -> None:
+    assert words(caption) == expected
 
 
 def test_a_row_begins_ends_and_is_padded() -> None:
@@ -48,5 +47,8 @@ def test_no_captions_are_an_empty_batch() -> None:
 
 def test_the_numbers_are_the_same_in_every_process() -> None:
     program = "from videogen_models.text import _token; print(_token('square', 4096))"
-    printed = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2")}
+    printed = {
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}).stdout
+        for seed in ("1", "2")
+    }
     assert printed == {f"{tokenize(['square'], SIZE)[0, 1].item()}\n"}

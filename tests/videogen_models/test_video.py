@@ -32,7 +32,9 @@ def test_a_video_is_the_same_bytes_each_time() -> None:
     assert encode_mp4(video, 8) == encode_mp4(video, 8)
 
 
-@pytest.mark.parametrize("frames", [np.zeros((0, 16, 16, 3), np.uint8), np.zeros((2, 16, 16), np.uint8), np.zeros((2, 16, 16, 3), np.float32)])
+@pytest.mark.parametrize(
+    "frames", [np.zeros((0, 16, 16, 3), np.uint8), np.zeros((2, 16, 16), np.uint8), np.zeros((2, 16, 16, 3), np.float32)]
+)
 def test_what_is_no_video_is_refused(frames: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected uint8"):
         encode_mp4(frames, 8)

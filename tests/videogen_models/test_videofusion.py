@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
+from videogen_api.recipe import Architecture, Recipe, Resolution
 from videogen_models.networks import PRESETS, ModelConfig, model_config
 from videogen_models.noise import clip_noise, middle, mix
 from videogen_models.sampling import ddim_step, denoise, from_pixels, sample, to_pixels
 from videogen_models.schedule import TIMESTEPS, sampling_timesteps, signal_levels
 from videogen_models.videofusion import VideoFusionModel
-from videogen_api.recipe import Architecture, Recipe, Resolution
 
 STEPS = 3
 CAPTIONS = ["a red square moves right", "a blue disc moves up"]
@@ -29,7 +30,7 @@ def test_a_clip_and_step_take_one_call_of_the_base_generator_on_one_frame(model:
     shapes: dict[str, list[tuple[int, ...]]] = {"base": [], "residual": []}
 
     def count(name: str) -> Any:
-        return lambda module, arguments: shapes[name].append(tuple(arguments[0].shape))
+        return lambda _, arguments: shapes[name].append(tuple(arguments[0].shape))
 
     hooks = [model.base.register_forward_pre_hook(count("base")), model.residual.register_forward_pre_hook(count("residual"))]
     sample(model, CAPTIONS, [1, 2], STEPS)
@@ -90,7 +91,9 @@ def test_sampling_tells_its_steps_and_can_be_cancelled(model: VideoFusionModel) 
     assert seen == [(0, STEPS), (1, STEPS)]
 
 
-@pytest.mark.parametrize("seeds, steps, message", [([1], 3, "2 captions and 1 seeds"), ([1, 2], 0, "1 to 1000"), ([1, 2], 1001, "1 to 1000")])
+@pytest.mark.parametrize(
+    "seeds, steps, message", [([1], 3, "2 captions and 1 seeds"), ([1, 2], 0, "1 to 1000"), ([1, 2], 1001, "1 to 1000")]
+)
 def test_numbers_out_of_range_are_refused(model: VideoFusionModel, seeds: list[int], steps: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample(model, CAPTIONS, seeds, steps)
@@ -134,7 +137,7 @@ def test_timesteps_fall_from_the_last_one(steps: int) -> None:
     assert timesteps[0] == TIMESTEPS - 1
     assert timesteps[-1] >= 0
     assert len(timesteps) == steps
-    assert all(later < earlier for earlier, later in zip(timesteps, timesteps[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(timesteps))
 
 
 def test_the_diffusion_ends_in_noise_and_begins_with_the_frames() -> None:
@@ -157,7 +160,9 @@ def test_pixels_go_there_and_back() -> None:
         (Architecture.PAPER, (0.8e9, 2.1e9), (0.45e9, 0.55e9)),  # the paper: up to 2 and about 0.5 billion
     ],
 )
-def test_the_presets_have_the_sizes_they_promise(architecture: Architecture, base: tuple[float, float], residual: tuple[float, float]) -> None:
+def test_the_presets_have_the_sizes_they_promise(
+    architecture: Architecture, base: tuple[float, float], residual: tuple[float, float]
+) -> None:
     recipe = Recipe(architecture=architecture, frames=16, resolution=Resolution(height=64, width=64), global_batch_size=1, steps=1)
     with torch.device("meta"):
         built = VideoFusionModel(model_config(recipe))

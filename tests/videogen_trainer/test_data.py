@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from videogen_api.job import Job
+from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason
 from videogen_trainer.data import Batches, Sampler, choose, open_mixture, positions
 from videogen_trainer.dataset import write_dataset
 from videogen_trainer.failure import Failure
-from videogen_api.recipe import Resolution
 
 
 @pytest.mark.parametrize("processes, parts", [(1, 1), (2, 1), (1, 3), (4, 3), (12, 1)])

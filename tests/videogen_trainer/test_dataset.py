@@ -22,7 +22,11 @@ REFERENCE = DataReference(dataset="d", version="v1")
 
 def clips(count: int, offset: int = 0) -> list[Clip]:
     return [
-        Clip(frames=np.full((2, 16, 16, 3), number + offset, np.uint8), caption=f"nº {number}", split=Split.TRAIN if number % 3 else Split.HELD_OUT)
+        Clip(
+            frames=np.full((2, 16, 16, 3), number + offset, np.uint8),
+            caption=f"nº {number}",
+            split=Split.TRAIN if number % 3 else Split.HELD_OUT,
+        )
         for number in range(count)
     ]
 

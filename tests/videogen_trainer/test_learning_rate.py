@@ -30,7 +30,10 @@ def test_factor_of_the_peak_rate_at_a_step_of_110(kind: ScheduleType, warmup: in
     assert rate_factor(Schedule(type=kind, warmup_steps=warmup), step, 110) == pytest.approx(factor, abs=1e-12)
 
 
-@pytest.mark.parametrize("kind, theirs", [(ScheduleType.COSINE, "cosine"), (ScheduleType.LINEAR, "linear"), (ScheduleType.CONSTANT, "constant_with_warmup")])
+@pytest.mark.parametrize(
+    "kind, theirs",
+    [(ScheduleType.COSINE, "cosine"), (ScheduleType.LINEAR, "linear"), (ScheduleType.CONSTANT, "constant_with_warmup")],
+)
 def test_the_schedules_are_those_of_diffusers(kind: ScheduleType, theirs: str) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = get_scheduler(theirs, optimizer, num_warmup_steps=7, num_training_steps=40)

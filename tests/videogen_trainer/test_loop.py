@@ -130,7 +130,9 @@ def test_mixed_precision_learns_what_full_precision_learns(
     assert curves[1] != curves[0]
 
 
-def test_a_rate_that_is_far_too_high_is_told_as_divergence(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+def test_a_rate_that_is_far_too_high_is_told_as_divergence(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+) -> None:
     recipe = {"optimizer": {"learningRate": "900000000", "gradientClipNorm": "0"}, "schedule": {"type": "Constant"}, "steps": 30}
     report = train(make_job(recipe))
     assert report.reason is Reason.DIVERGED
@@ -195,9 +197,7 @@ def harm_digest(job: Job) -> Job:
     return job.model_copy(update={"init_from": job.init_from.model_copy(update={"digest": "sha256:" + "0" * 64})})
 
 
-def test_a_bundle_to_start_from_is_verified_and_must_fit(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
-) -> None:
+def test_a_bundle_to_start_from_is_verified_and_must_fit(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
     first = artifact(train(make_job({"steps": 1})))
     job = make_job({"steps": 1}, initFrom=first, workPath="runs/next/train")
     wrong = train(harm_digest(job))
@@ -211,7 +211,8 @@ def test_a_bundle_of_another_clip_length_is_no_start(train: Callable[..., Report
     first = artifact(train(make_job({"steps": 1})))
     clips = [Clip(frames=np.zeros((2, 16, 16, 3), np.uint8), caption="dark", split=Split.TRAIN)] * 4
     write_dataset(storage, "short", "v1", clips, frames=2, resolution=Resolution(height=16, width=16))
-    report = train(make_job({"frames": 2}, initFrom=first, data=[{"reference": {"dataset": "short", "version": "v1"}}], workPath="runs/a/b"))
+    data = [{"reference": {"dataset": "short", "version": "v1"}}]
+    report = train(make_job({"frames": 2}, initFrom=first, data=data, workPath="runs/a/b"))
     assert report.reason is Reason.INVALID_JOB
     assert "frames and architecture must be the same" in report.message
 

@@ -70,8 +70,8 @@ def test_perfect_generators_have_no_loss(target: str, share: str, monkeypatch: p
     model = tiny(target, share)
     clean, tokens = batch(model)
     drawn = draw(0, [0, 1], SHAPE, None)
-    monkeypatch.setattr(model, "predict_base", lambda noisy, timestep, text: drawn.base)
-    monkeypatch.setattr(model, "predict_residual", lambda *arguments: drawn.residual)
+    monkeypatch.setattr(model, "predict_base", lambda *_: drawn.base)
+    monkeypatch.setattr(model, "predict_residual", lambda *_: drawn.residual)
     assert Objective(model)(clean, tokens, drawn).tolist() == [0.0, 0.0]
 
 
@@ -86,7 +86,7 @@ def test_what_the_residual_generator_sees_is_the_frame_without_the_base(monkeypa
         seen.input = remove_base(noisy, base, model.signal[timestep], model.shares[frames])
         return torch.zeros_like(noisy)
 
-    monkeypatch.setattr(model, "predict_base", lambda noisy, timestep, text: drawn.base)
+    monkeypatch.setattr(model, "predict_base", lambda *_: drawn.base)
     monkeypatch.setattr(model, "predict_residual", spy)
     Objective(model)(clean, tokens, drawn)
     level = model.signal[drawn.timestep].reshape(2, 1, 1, 1, 1)
@@ -102,10 +102,11 @@ def test_the_paper_loss_is_the_squared_error_of_the_noise(monkeypatch: pytest.Mo
     drawn = draw(0, [0, 1], SHAPE, None)
     torch.manual_seed(2)
     base, residual = torch.randn_like(drawn.base), torch.randn_like(drawn.residual)
-    monkeypatch.setattr(model, "predict_base", lambda *arguments: base)
-    monkeypatch.setattr(model, "predict_residual", lambda *arguments: residual)
+    monkeypatch.setattr(model, "predict_base", lambda *_: base)
+    monkeypatch.setattr(model, "predict_residual", lambda *_: residual)
     shares = model.shares[drawn.frames]
-    expected = [(base - drawn.base).square().mean(), (mix(base, residual, shares) - mix(drawn.base, drawn.residual, shares)).square().mean()]
+    error = mix(base, residual, shares) - mix(drawn.base, drawn.residual, shares)
+    expected = [(base - drawn.base).square().mean(), error.square().mean()]
     assert torch.allclose(Objective(model)(clean, tokens, drawn), torch.stack(expected))
 
 
@@ -138,8 +139,8 @@ def test_the_frame_loss_is_the_squared_error_of_the_frame_where_noise_prevails(m
     level = model.signal[drawn.timestep].reshape(2, 1, 1, 1)
     error = torch.randn(2, 3, 16, 16)
     wrong = drawn.base - (level / (1 - level)).sqrt() * error  # the noise that means frames off by `error`
-    monkeypatch.setattr(model, "predict_base", lambda *arguments: wrong)
-    monkeypatch.setattr(model, "predict_residual", lambda *arguments: drawn.residual)
+    monkeypatch.setattr(model, "predict_base", lambda *_: wrong)
+    monkeypatch.setattr(model, "predict_residual", lambda *_: drawn.residual)
     assert Objective(model)(clean, tokens, drawn)[0].item() == pytest.approx(error.square().mean().item(), rel=1e-3)
 
 
@@ -152,6 +153,6 @@ def test_a_generator_returns_the_noise_that_its_network_means(target: str, monke
     a, s, norm = (value.reshape(2, 1, 1, 1) for value in (scales.signal, scales.noise, scales.norm))
     right = clean if target == "Frame" else (a * noise - s * clean) / norm
     answer = SimpleNamespace(sample=pixel_unshuffle(right, generator.patch))
-    monkeypatch.setattr(generator.unet, "forward", lambda *arguments, **named: answer)
+    monkeypatch.setattr(generator.unet, "forward", lambda *_, **__: answer)
     found = generator(a * clean + s * noise, scales, torch.tensor([1, 2]), torch.zeros(2, 16, 64))
     assert (found - noise).abs().max() < 1e-5

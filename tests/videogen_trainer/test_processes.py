@@ -129,7 +129,7 @@ def test_a_job_for_several_pods_without_a_rendezvous_is_refused(
     assert "PET_RDZV_ENDPOINT" in report.message
 
 
-def test_a_missing_job_file_is_reported_without_loading_torch(start_trainer: Callable[..., Any], make_job: Callable[..., Job], storage: Path) -> None:
+def test_a_job_of_another_contract_ends_with_its_own_exit_code(start_trainer: Callable[..., Any], make_job: Callable[..., Job]) -> None:
     trainer = start_trainer(make_job(contract="v9"))
     code, report = trainer.wait()
     assert (code, report.reason) == (ExitCode.CONTRACT_UNSUPPORTED, Reason.CONTRACT_UNSUPPORTED)

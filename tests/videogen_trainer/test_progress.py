@@ -134,7 +134,10 @@ def test_a_server_in_trouble_is_logged_once_and_stops_nothing(
     [
         ({}, None),
         ({"KUBEFLOW_TRAINER_SERVER_URL": "http://o"}, None),
-        ({"KUBEFLOW_TRAINER_SERVER_URL": "http://o", "KUBEFLOW_TRAINER_SERVER_TOKEN": "/t"}, Endpoint(url="http://o", token_file=Path("/t"))),
+        (
+            {"KUBEFLOW_TRAINER_SERVER_URL": "http://o", "KUBEFLOW_TRAINER_SERVER_TOKEN": "/t"},
+            Endpoint(url="http://o", token_file=Path("/t")),
+        ),
         (
             {"KUBEFLOW_TRAINER_SERVER_URL": "https://o", "KUBEFLOW_TRAINER_SERVER_TOKEN": "/t", "KUBEFLOW_TRAINER_SERVER_CA_CERT": "/c"},
             Endpoint(url="https://o", token_file=Path("/t"), ca_file=Path("/c")),

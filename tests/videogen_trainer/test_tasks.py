@@ -32,7 +32,11 @@ def content(job: Job) -> dict[str, Any]:
         (lambda job: job.pop("contract"), Reason.INVALID_JOB, "is no job file"),
         (lambda job: job.update(task="Dream"), Reason.INVALID_JOB, "task: .*found 'Dream'"),
         (lambda job: job["recipe"].update(frames=1), Reason.INVALID_JOB, "recipe.frames: .*found 1"),
-        (lambda job: job["recipe"].update(globalBatchSize=9, gradientAccumulationSteps=2), Reason.INVALID_JOB, "globalBatchSize is 9; .* 1 x 1 x 2 = 2"),
+        (
+            lambda job: job["recipe"].update(globalBatchSize=9, gradientAccumulationSteps=2),
+            Reason.INVALID_JOB,
+            "globalBatchSize is 9; .* 1 x 1 x 2 = 2",
+        ),
         (lambda job: job.update(workers=3), Reason.INVALID_JOB, "globalBatchSize is 4; .* 3 x 1 x 1 = 3"),
         (lambda job: job.update(data=[]), Reason.INVALID_JOB, "data is missing"),
         (lambda job: job.update(task="Evaluate"), Reason.INVALID_JOB, "artifact is missing"),

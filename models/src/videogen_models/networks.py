@@ -61,9 +61,7 @@ class ModelConfig(Observation):
 
 
 def _unet(patch: int, widths: list[int], attention: list[bool], layers: int, head_width: int, groups: int, **more: bool) -> GeneratorSize:
-    return GeneratorSize(
-        patch=patch, widths=widths, attention=attention, layers=layers, head_width=head_width, groups=groups, **more
-    )
+    return GeneratorSize(patch=patch, widths=widths, attention=attention, layers=layers, head_width=head_width, groups=groups, **more)
 
 
 PRESETS = {
@@ -118,9 +116,7 @@ class Generator(nn.Module):
     clip's base frame.
     """
 
-    def __init__(
-        self, size: GeneratorSize, text_width: int, resolution: Resolution, target: Target, frames: int | None = None
-    ) -> None:
+    def __init__(self, size: GeneratorSize, text_width: int, resolution: Resolution, target: Target, frames: int | None = None) -> None:
         super().__init__()
         self.patch = size.patch
         self.target = target

@@ -29,10 +29,7 @@ def sha256_of(path: Path) -> str:
 def describe(folder: Path) -> list[BundleFile]:
     """Every file below `folder` but its manifest, sorted by path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-    return [
-        BundleFile(path=path.relative_to(folder).as_posix(), sha256=sha256_of(path), size=path.stat().st_size)
-        for path in files
-    ]
+    return [BundleFile(path=path.relative_to(folder).as_posix(), sha256=sha256_of(path), size=path.stat().st_size) for path in files]
 
 
 def verify(folder: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:

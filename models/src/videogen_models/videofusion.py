@@ -66,9 +66,7 @@ class VideoFusionModel(nn.Module):
         level = self.signal[timestep].reshape(-1, 1, 1, 1)
         return ((noisy - (1 - level).sqrt() * base) / level.sqrt()).clamp(-1, 1)
 
-    def predict_residual(
-        self, noisy: Tensor, base: Tensor, still: Tensor, timestep: Tensor, text: Tensor, frames: Tensor
-    ) -> Tensor:
+    def predict_residual(self, noisy: Tensor, base: Tensor, still: Tensor, timestep: Tensor, text: Tensor, frames: Tensor) -> Tensor:
         """r^ of chosen frames: noisy [batch, k, 3, h, w], frames int64 [batch, k] -> as noisy.
 
         base = b^ and still, the base frame that it means, [batch, 3, h, w]; timestep int64 [batch].

@@ -73,9 +73,7 @@ def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    progress = ProgressReporter(
-        endpoint_of(os.environ), job.progress_interval_seconds, time.monotonic, lambda: datetime.now(UTC)
-    )
+    progress = ProgressReporter(endpoint_of(os.environ), job.progress_interval_seconds, time.monotonic, lambda: datetime.now(UTC))
     return tasks.attempt(job, storage, os.environ, progress, stop)
 
 

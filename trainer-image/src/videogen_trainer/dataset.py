@@ -94,18 +94,14 @@ def dataset_folder(storage: Path, name: str, digest: str) -> Path:
     return storage / "datasets" / name / digest.removeprefix("sha256:")
 
 
-def write_dataset(
-    storage: Path, name: str, version: str, clips: Iterable[Clip], *, frames: int, resolution: Resolution
-) -> ResolvedDataset:
+def write_dataset(storage: Path, name: str, version: str, clips: Iterable[Clip], *, frames: int, resolution: Resolution) -> ResolvedDataset:
     """Write clips as a new version, whole or not at all; the same clips under the same version again are no error.
 
     Raises Failure(InvalidJob) if the version exists with other content, ValueError if a clip has another shape.
     """
     with staging(storage / "datasets" / name) as staged:
         records = [
-            record
-            for number, shard in enumerate(_shards(clips, frames, resolution))
-            for record in _write_shard(staged, number, shard)
+            record for number, shard in enumerate(_shards(clips, frames, resolution)) for record in _write_shard(staged, number, shard)
         ]
         (staged / INDEX).write_bytes(canonical_json(DatasetIndex(clips=records).wire()))
         manifest = DatasetManifest(frames=frames, resolution=resolution, clips=len(records), files=describe(staged))
@@ -136,10 +132,7 @@ def _shards(clips: Iterable[Clip], frames: int, resolution: Resolution) -> Itera
 def _write_shard(folder: Path, number: int, clips: list[Clip]) -> list[ClipRecord]:
     name = f"clips-{number:05}.safetensors"
     save_file({"frames": np.stack([clip.frames for clip in clips])}, folder / name)
-    return [
-        ClipRecord(file=name, row=row, caption=clip.caption, split=clip.split, source=clip.source)
-        for row, clip in enumerate(clips)
-    ]
+    return [ClipRecord(file=name, row=row, caption=clip.caption, split=clip.split, source=clip.source) for row, clip in enumerate(clips)]
 
 
 def _name_version(storage: Path, name: str, version: str, digest: str) -> None:

@@ -35,9 +35,7 @@ from videogen_trainer.state import autocast, new_state, recipe_digest
 _LOG = logging.getLogger(__name__)
 
 
-def train(
-    job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool], milestones: Milestones
-) -> Report:
+def train(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool], milestones: Milestones) -> Report:
     """Train to the recipe's last step, from the newest checkpoint if there is one, and write the bundle.
 
     Raises Failure: what `open_mixture` raises, InvalidJob, ArtifactInvalid, Diverged, Preempted.

@@ -40,9 +40,7 @@ def endpoint_of(environment: Mapping[str, str]) -> Endpoint | None:
     return Endpoint(url=url, token_file=Path(token), ca_file=Path(ca) if ca else None)
 
 
-def trainer_status(
-    done: int, total: int, metrics: Mapping[str, object], *, elapsed: float, since: int, now: datetime
-) -> dict[str, object]:
+def trainer_status(done: int, total: int, metrics: Mapping[str, object], *, elapsed: float, since: int, now: datetime) -> dict[str, object]:
     """The protocol's body; `elapsed` seconds were spent on the work from `since` to `done` of `total`."""
     status: dict[str, object] = {
         "progressPercentage": 100 * done // max(1, total),

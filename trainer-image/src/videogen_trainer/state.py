@@ -52,7 +52,9 @@ class TrainState:
         """Everything for a checkpoint, by file and name."""
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         moments = {
-            f"{names[parameter]}:{key}": value for parameter, state in self.optimizer.state.items() for key, value in state.items()
+            f"{names[parameter]}:{key}": value
+            for parameter in self.parameters
+            for key, value in self.optimizer.state.get(parameter, {}).items()
         }
         return {"model": dict(self.model.named_parameters()), "ema": self.averaged_weights(), "optimizer": moments}
 
@@ -77,10 +79,7 @@ class TrainState:
         if not moments:
             return  # saved before the first step
         names = {parameter: name for name, parameter in self.model.named_parameters()}
-        state = {
-            index: {key: moments[f"{names[parameter]}:{key}"] for key in _MOMENTS}
-            for index, parameter in enumerate(self.parameters)
-        }
+        state = {index: {key: moments[f"{names[parameter]}:{key}"] for key in _MOMENTS} for index, parameter in enumerate(self.parameters)}
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 

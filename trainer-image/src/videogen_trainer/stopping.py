@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 
 class StopRequest:
@@ -28,7 +27,7 @@ class StopRequest:
 def on_termination(act: Callable[[], None]) -> None:
     """Call `act` on SIGTERM and SIGINT. PID 1 of a container has no default for them, it would go on unaware."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(*_: object) -> None:
         act()
 
     signal.signal(signal.SIGTERM, handle)

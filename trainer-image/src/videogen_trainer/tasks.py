@@ -82,7 +82,7 @@ def attempt(job: Job, storage: Path, environment: Mapping[str, str], progress: P
         return _run(job, storage, environment, progress, stop, milestones)
     except Failure as failure:
         return report.of_failure(failure, milestones)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the attempt shall end as a report
         _LOG.exception("the attempt ended with an unexpected error")
         return report.of_failure(_explained(error), milestones)
 
