@@ -8,7 +8,7 @@ PACKAGES := crds models trainer-image serving-image operator demo localcluster
 export SSL_CERT_FILE ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup generate check unit test demo cluster install down bench-rollback bench-operator soak
+.PHONY: help setup generate check unit test soak demo cluster install down bench-rollback bench-operator
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ check: setup ## lint, strict types, import contracts, generated files, chart, fe
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m videogen_api.crd --check crds charts/videogen/files/crds
 	localcluster/localcluster build helm
 	$(BIN)/python -m pytest -q tests/fences tests/charts
@@ -40,6 +40,9 @@ unit: setup ## tests that need no cluster
 
 test: setup install ## every test: unit, simulation, real API server, end to end
 	$(BIN)/python -m pytest tests
+
+soak: setup ## the long fault campaigns: every write of the operator, every way it can be lost
+	$(BIN)/python -m pytest tests/soak
 
 demo: setup ## the main job: train, judge, release, A/B-test, roll back, on a real cluster
 	$(BIN)/python -m videogen_demo

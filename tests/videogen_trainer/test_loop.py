@@ -19,9 +19,11 @@ from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason, Split
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.sampling import sample
+from videogen_models.video import decode_mp4
 from videogen_trainer import checkpoint, divergence, tasks
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.sample import main as sample_command
 
 WORK = "runs/demo-01234567/train"
 
@@ -63,6 +65,19 @@ def test_training_ends_with_a_bundle_that_generates(train: Callable[..., Report]
     assert (manifest.step, manifest.run, manifest.recipe, manifest.datasets) == (4, "demo", make_job().recipe, report.datasets)
     assert sample(load_model(folder), ["square"], [1], 2).shape == (1, 4, 16, 16, 3)
     assert [line["step"] for line in curve(storage)] == [1, 2, 3, 4]
+
+
+def test_the_sample_command_writes_a_video_of_a_bundle(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = artifact(train(make_job({"steps": 1}))).path
+    arguments = ["sample", "--storage", str(storage), "--prompt", "a square", "--steps", "2", "--out", str(storage / "x.mp4")]
+    monkeypatch.setattr("sys.argv", [*arguments, "--bundle", path])
+    sample_command()
+    assert decode_mp4((storage / "x.mp4").read_bytes()).shape == (4, 16, 16, 3)
+    monkeypatch.setattr("sys.argv", [*arguments, "--bundle", "bundles/none"])
+    with pytest.raises(SystemExit, match="is no bundle"):
+        sample_command()
 
 
 def test_the_loss_falls(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 from localcluster.commands import run, succeeds
 from localcluster.faults import Fault
-
-Manifest = dict[str, Any]
+from localcluster.objects import Manifest, as_list
 
 
 class Kubectl:
@@ -36,8 +35,7 @@ class Kubectl:
 
     def apply(self, manifests: Iterable[Manifest]) -> None:
         """Applies objects by server-side apply, as one owner."""
-        items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
-        self.apply_text(json.dumps(items))
+        self.apply_text(as_list(manifests))
 
     def apply_text(self, text: str) -> None:
         """Applies manifests given as JSON or YAML."""

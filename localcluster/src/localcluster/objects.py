@@ -1,7 +1,10 @@
 """What the cluster itself consists of as Kubernetes objects: plain values, applied at every start."""
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
+from localcluster import files
 from localcluster.layout import Layout
 
 Manifest = dict[str, Any]
@@ -9,6 +12,7 @@ Manifest = dict[str, Any]
 STORAGE_CLASS = "standard"
 PROVISIONER = "localcluster.videogen/host-path"
 MONITORING = "monitoring"
+STAMP = "localcluster-objects"
 
 
 def all_objects(layout: Layout) -> list[Manifest]:
@@ -22,6 +26,17 @@ def all_objects(layout: Layout) -> list[Manifest]:
         *host_service(layout, MONITORING, "prometheus", {"http": ("TCP", 9090)}),
         *host_service(layout, MONITORING, "alertmanager", {"http": ("TCP", 9093)}),
     ]
+
+
+def stamp(manifests: list[Manifest]) -> Manifest:
+    """What tells, inside the cluster, which objects were applied to it."""
+    data = {"digest": files.digest(as_list(manifests))}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": STAMP, "namespace": "kube-system"}, "data": data}
+
+
+def as_list(manifests: Iterable[Manifest]) -> str:
+    """Several objects as one document."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, sort_keys=True)
 
 
 def namespace(name: str, labels: dict[str, str] | None = None) -> Manifest:

@@ -26,7 +26,7 @@ def clean(layout: Layout) -> None:
     """Ends orphans and removes every trace of running; data and images stay."""
     killed = cgroups.kill(layout.cgroup)
     if killed:
-        progress.say(f"ended {killed} processes that an earlier cluster left behind")
+        progress.say(f"{killed} processes of pods ended")
     for entry in processes.records(layout):
         processes.record_path(layout, entry.name).unlink(missing_ok=True)
     unmount_below(layout.home)
