@@ -17,7 +17,10 @@ ADDON_PARTS = ("kubernetes", "helm")
 
 def main(argv: list[str]) -> int:
     """Runs one command; a Fault is one line and exit code 1."""
-    arguments = parser().parse_args(argv)
+    # kubectl's options are not ours to understand.
+    own, foreign = (argv[:1], argv[1:]) if argv[:1] == ["kubectl"] else (argv, [])
+    arguments = parser().parse_args(own)
+    arguments.foreign = foreign
     command: Callable[[argparse.Namespace, Path], int] = arguments.command
     try:
         return command(arguments, layout.checkout())
@@ -49,8 +52,7 @@ def parser() -> argparse.ArgumentParser:
     show = add("kubeconfig", "print the path of the administrator's kubeconfig", _kubeconfig)
     show.add_argument("--content", action="store_true", help="print the file instead of its path")
     add("gateway-url", "print the Gateway's address", _gateway_url)
-    run = add("kubectl", "run the cluster's own kubectl", _kubectl)
-    run.add_argument("words", nargs=argparse.REMAINDER)
+    add("kubectl", "run the cluster's own kubectl with whatever follows", _kubectl)
     add("build-base", "build the Python base image for buildah", _build_base)
     load = add("load-image", "bring images into every node", _load_image)
     load.add_argument("images", nargs="+", metavar="IMAGE", help="a name in buildah, an image archive, or an OCI folder")
@@ -116,6 +118,7 @@ def _kubeconfig(arguments: argparse.Namespace, repo: Path) -> int:
 
 
 def _gateway_url(_: argparse.Namespace, repo: Path) -> int:
+    cluster.require_running(claim.known_layout(repo))
     url = status.gateway_url(claim.known_layout(repo))
     if not url:
         raise Fault("the Gateway has no address yet")
@@ -125,7 +128,7 @@ def _gateway_url(_: argparse.Namespace, repo: Path) -> int:
 
 def _kubectl(arguments: argparse.Namespace, repo: Path) -> int:
     known = claim.known_layout(repo)
-    return kubectl.passthrough(known.bin / "kubectl", known.kubeconfig, arguments.words)
+    return kubectl.passthrough(known.bin / "kubectl", known.kubeconfig, arguments.foreign)
 
 
 def _build_base(_: argparse.Namespace, repo: Path) -> int:

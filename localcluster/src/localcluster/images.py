@@ -88,6 +88,7 @@ def build_python_base(layout: Layout) -> None:
     finally:
         run(["buildah", "rm", container])
         root.unlink(missing_ok=True)
+        hook.unlink()
 
 
 def build_envoy(layout: Layout) -> None:

@@ -192,9 +192,9 @@ def set_webhook(layout: Layout, url: str | None, token_file: Path | None) -> Non
 
 
 def purge(layout: Layout) -> None:
-    """Forgets all series and silences."""
+    """Forgets series, silences, rules, the webhook and its token."""
     for name in ("prometheus", "alertmanager"):
-        shutil.rmtree(home(layout, name) / "data", ignore_errors=True)
+        shutil.rmtree(home(layout, name), ignore_errors=True)
 
 
 def webhook(layout: Layout) -> str:

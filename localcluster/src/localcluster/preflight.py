@@ -42,7 +42,7 @@ def check_go(layout: Layout, modules: Collection[str] = ()) -> None:
     if not missing:
         return
     if not shutil.which("go"):
-        raise Fault(f"Go 1.21 or newer is missing, and {len(missing)} parts have to be built ({', '.join(missing)})")
+        raise Fault(f"Go 1.21 or newer is missing; it has to build {', '.join(missing)}")
     found = re.search(r"go(\d+)\.(\d+)", run(["go", "version"]))
     if not found or (int(found[1]), int(found[2])) < OLDEST_GO:
         raise Fault(f"Go {found[0] if found else '?'} is too old; 1.21 or newer is needed")

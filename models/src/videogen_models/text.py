@@ -7,7 +7,6 @@ knows every word of every language; two words share an entry with a probability 
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -20,7 +19,7 @@ from videogen_api.meta import Observation
 
 PADDING, BEGIN, END = 0, 1, 3
 _FIRST_WORD = 4
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_JOINING = "'\u2019"
 
 
 class TextSize(Observation):
@@ -34,8 +33,17 @@ class TextSize(Observation):
 
 
 def words(caption: str) -> list[str]:
-    """The caption's words: compatibility forms unified, lower case, punctuation dropped."""
-    return _WORD.findall(unicodedata.normalize("NFKC", caption).casefold())
+    """The caption's words: compatibility forms unified, lower case, punctuation dropped; marks stay, Indic vowels are such."""
+    kept = [_kept(letter) for letter in unicodedata.normalize("NFKC", caption).casefold()]
+    stripped = (word.strip(_JOINING) for word in "".join(kept).split())
+    return [word for word in stripped if word]
+
+
+def _kept(letter: str) -> str:
+    category = unicodedata.category(letter)
+    if category == "Cf":  # invisible joiners, which writers put or leave out
+        return ""
+    return letter if category[0] in "LMN" or letter in _JOINING else " "
 
 
 def tokenize(captions: Sequence[str], size: TextSize) -> Tensor:

@@ -59,7 +59,12 @@ def main() -> None:
         sys.exit(2)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    sys.exit(asyncio.run(run(settings if "VIDEOGEN_IDENTITY" in os.environ else _named(settings, os.environ))))
+    with asyncio.Runner() as runner:
+        code = runner.run(run(settings if "VIDEOGEN_IDENTITY" in os.environ else _named(settings, os.environ)))
+        logging.shutdown()
+        # Everything is put away. Ending the event loop would wait for kopf's tasks, and a watcher of kopf that was
+        # cancelled twice waits for its scheduler for ever: the process would be deaf and never be started again.
+        os._exit(code)
 
 
 def _named(settings: Settings, environment: Mapping[str, str]) -> Settings:

@@ -11,7 +11,7 @@ import re
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -230,20 +230,24 @@ class FaultProxy:
             if answer.status != 200:
                 return web.Response(status=answer.status, body=await answer.read(), headers=_kept(answer.headers))
             stream = _Stream(resource, web.StreamResponse(headers=_kept(answer.headers)))
-            await stream.response.prepare(request)
-            self._streams.add(stream)
-            pump = asyncio.create_task(self._pump(answer, stream))
-            ended = asyncio.create_task(stream.ended.wait())
-            try:
-                await asyncio.wait({pump, ended}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                self._streams.discard(stream)
-                pump.cancel()
-                ended.cancel()
-                await asyncio.gather(pump, ended, return_exceptions=True)
+            with suppress(ConnectionResetError):  # the operator has ended
+                await stream.response.prepare(request)
+                await self._stream(answer, stream)
             if stream.ended.is_set() and request.transport is not None:
                 request.transport.abort()
             return stream.response
+
+    async def _stream(self, answer: aiohttp.ClientResponse, stream: _Stream) -> None:
+        self._streams.add(stream)
+        pump = asyncio.create_task(self._pump(answer, stream))
+        ended = asyncio.create_task(stream.ended.wait())
+        try:
+            await asyncio.wait({pump, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._streams.discard(stream)
+            pump.cancel()
+            ended.cancel()
+            await asyncio.gather(pump, ended, return_exceptions=True)
 
     async def _pump(self, answer: aiohttp.ClientResponse, stream: _Stream) -> None:
         rest = b""
