@@ -10,6 +10,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+
 from videogen_api.crd import RESOURCES, definition
 from videogen_testing.control_plane import BINARIES, Api, ControlPlane, Refused
 from videogen_testing.runs import DIGEST, EVALUATE, RELEASE, RUNS, TRAIN, a_run
@@ -32,7 +33,12 @@ def release_of(*edits: tuple[str, Any]) -> dict[str, Any]:
     """A valid release with edits."""
     model = {"type": "videofusion", "version": "1.0.0"}
     artifact = {"claimName": "models", "path": "bundles/x", "digest": DIGEST}
-    spec = {"service": "standard", "model": model, "artifact": artifact, "rollout": {"checks": [{"name": "errors", "metric": "ErrorRatio"}]}}
+    spec = {
+        "service": "standard",
+        "model": model,
+        "artifact": artifact,
+        "rollout": {"checks": [{"name": "errors", "metric": "ErrorRatio"}]},
+    }
     metadata = {"name": "pib-videogen-videofusion-v1.0.0-base", "namespace": "default"}
     return edited({"apiVersion": "videogen.pib.gov.in/v1alpha1", "kind": "ModelRelease", "metadata": metadata, "spec": spec}, *edits)
 
@@ -61,12 +67,10 @@ def in_order(tasks: str) -> list[dict[str, Any]]:
 def refusal(api: Api, manifest: Mapping[str, Any], namespace: str = "default") -> str:
     """The API server's message; AssertionError if it accepts the object."""
     path = (RUNS if manifest["kind"] == "TrainingRun" else RELEASES).format(namespace)
-    try:
+    with pytest.raises(Refused) as caught:
         api.create(path + STRICT, manifest)
-    except Refused as error:
-        assert error.code in {400, 422}, error
-        return str(json.loads(error.body)["message"])
-    raise AssertionError(f"accepted: {json.dumps(manifest)}")
+    assert caught.value.code in {400, 422}
+    return str(json.loads(caught.value.body)["message"])
 
 
 # Sentence: edits, the field that the message names, and what it says is accepted.
@@ -122,8 +126,16 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a misspelt field of a phase": ([("spec.phases.1.dedlineSeconds", 10)], "spec.phases[1].dedlineSeconds", "unknown field"),
     "a field of training-operator": ([("spec.pytorchReplicaSpecs", {})], "spec.pytorchReplicaSpecs", "unknown field"),
     "a float where a decimal string is wanted": ([("spec.recipe.emaDecay", 0.999)], "spec.recipe.emaDecay", "must be of type string"),
-    "a float as learning rate": ([("spec.recipe.optimizer", {"learningRate": 1e-4})], "spec.recipe.optimizer.learningRate", "must be of type string"),
-    "words where a number is wanted": ([("spec.recipe.optimizer", {"learningRate": "low"})], "spec.recipe.optimizer.learningRate", "should match"),
+    "a float as learning rate": (
+        [("spec.recipe.optimizer", {"learningRate": 1e-4})],
+        "spec.recipe.optimizer.learningRate",
+        "must be of type string",
+    ),
+    "words where a number is wanted": (
+        [("spec.recipe.optimizer", {"learningRate": "low"})],
+        "spec.recipe.optimizer.learningRate",
+        "should match",
+    ),
     "a string where a whole number is wanted": ([("spec.recipe.steps", "100")], "spec.recipe.steps", "must be of type integer"),
     "a fraction of steps": ([("spec.recipe.steps", 1.5)], "spec.recipe.steps", "integer"),
     "no steps": ([("spec.recipe.steps", 0)], "spec.recipe.steps", "greater than or equal to 1"),
@@ -134,8 +146,16 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "no workers": ([("spec.phases.1.resources", {"workers": 0})], "spec.phases[1].resources.workers", "greater than or equal to 1"),
     "129 workers": ([("spec.phases.1.resources", {"workers": 129})], "spec.phases[1].resources.workers", "less than or equal to 128"),
     "no attempts": ([("spec.phases.1.attempts", 0)], "spec.phases[1].attempts", "greater than or equal to 1"),
-    "a quantity with an unknown unit": ([("spec.phases.1.resources", {"memoryPerWorker": "4GB"})], "spec.phases[1].resources.memoryPerWorker", "should match"),
-    "a gate with one sample": ([("spec.phases.2.gates.0.minimumSamples", 1)], "spec.phases[2].gates[0].minimumSamples", "greater than or equal to 2"),
+    "a quantity with an unknown unit": (
+        [("spec.phases.1.resources", {"memoryPerWorker": "4GB"})],
+        "spec.phases[1].resources.memoryPerWorker",
+        "should match",
+    ),
+    "a gate with one sample": (
+        [("spec.phases.2.gates.0.minimumSamples", 1)],
+        "spec.phases[2].gates[0].minimumSamples",
+        "greater than or equal to 2",
+    ),
     "a path that climbs out of the storage": (
         [("spec.phases.0.curate.sources.0.path", "../../etc")],
         "spec.phases[0].curate.sources[0].path",
@@ -167,7 +187,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a Train phase with a release block": ([("spec.phases.1.release", RELEASE["release"])], "spec.phases", "a Release phase, and no other"),
     "a Release phase without its block": ([("spec.phases.3.release", ABSENT)], "spec.phases", "has a release block"),
     "a Train phase with gates": ([("spec.phases.1.gates", [GATE])], "spec.phases", "only an Evaluate phase has evaluate or gates"),
-    "a Release phase with an evaluate block": ([("spec.phases.3.evaluate", {})], "spec.phases", "only an Evaluate phase has evaluate or gates"),
+    "a Release phase with an evaluate block": (
+        [("spec.phases.3.evaluate", {})],
+        "spec.phases",
+        "only an Evaluate phase has evaluate or gates",
+    ),
     "a rollout of the Release phase that falls": (
         [("spec.phases.3.release.rollout", {"steps": [{"weightPercent": 50}, {"weightPercent": 10}]})],
         "spec.phases[3].release.rollout.steps",
@@ -226,8 +250,16 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.rollout.steps",
         "weightPercent must rise from step to step",
     ),
-    "a step of 0 %": ([("spec.rollout.steps", [{"weightPercent": 0}])], "spec.rollout.steps[0].weightPercent", "greater than or equal to 1"),
-    "a step of 101 %": ([("spec.rollout.steps", [{"weightPercent": 101}])], "spec.rollout.steps[0].weightPercent", "less than or equal to 100"),
+    "a step of 0 %": (
+        [("spec.rollout.steps", [{"weightPercent": 0}])],
+        "spec.rollout.steps[0].weightPercent",
+        "greater than or equal to 1",
+    ),
+    "a step of 101 %": (
+        [("spec.rollout.steps", [{"weightPercent": 101}])],
+        "spec.rollout.steps[0].weightPercent",
+        "less than or equal to 100",
+    ),
     "eleven steps": (
         [("spec.rollout.steps", [{"weightPercent": weight} for weight in range(1, 12)])],
         "spec.rollout.steps",
@@ -238,15 +270,27 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.rollout.checks[1]",
         "Duplicate value",
     ),
-    "a check of an offline metric": ([("spec.rollout.checks.0.metric", "FVD")], "spec.rollout.checks[0].metric", '"LatencyP95Seconds", "ErrorRatio"'),
-    "a check whose bound is a float": ([("spec.rollout.checks.0.maximum", 0.01)], "spec.rollout.checks[0].maximum", "must be of type string"),
+    "a check of an offline metric": (
+        [("spec.rollout.checks.0.metric", "FVD")],
+        "spec.rollout.checks[0].metric",
+        '"LatencyP95Seconds", "ErrorRatio"',
+    ),
+    "a check whose bound is a float": (
+        [("spec.rollout.checks.0.maximum", 0.01)],
+        "spec.rollout.checks[0].maximum",
+        "must be of type string",
+    ),
     "a check with a window of one second": (
         [("spec.rollout.checks.0.windowSeconds", 1)],
         "spec.rollout.checks[0].windowSeconds",
         "greater than or equal to 5",
     ),
     "no replicas": ([("spec.serving", {"replicas": 0})], "spec.serving.replicas", "greater than or equal to 1"),
-    "a negative window for rollbacks": ([("spec.rollback", {"windowSeconds": -1})], "spec.rollback.windowSeconds", "greater than or equal to 0"),
+    "a negative window for rollbacks": (
+        [("spec.rollback", {"windowSeconds": -1})],
+        "spec.rollback.windowSeconds",
+        "greater than or equal to 0",
+    ),
     "17 GPUs for a pod": ([("spec.serving", {"gpus": 17})], "spec.serving.gpus", "less than or equal to 16"),
     "an artifact without a claim": ([("spec.artifact.claimName", ABSENT)], "spec.artifact.claimName", "Required value"),
 }

@@ -8,14 +8,14 @@ one. What counts is the end state of all objects, and how often each was created
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from videogen_testing.control_plane import ControlPlane
 from videogen_testing.crash_story import Outcome, assert_same_end, common_points, tell
-from videogen_testing.other_controllers import client
 from videogen_testing.fault_proxy import Point, WriteFault
+from videogen_testing.other_controllers import client
 from videogen_testing.upstream_crds import gateway_definitions, install
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]

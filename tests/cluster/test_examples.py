@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from videogen_testing.control_plane import ROOT, Api
 
 EXAMPLES = ROOT / "examples"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from videogen_api.meta import LABEL_RELEASE, LABEL_SERVICE
 from videogen_testing.control_plane import Api, ControlPlane, eventually, free_port
 from videogen_testing.crash_story import GATEWAY, GATEWAYS
@@ -98,11 +99,22 @@ def operator(plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Op
     """Its Prometheus does not answer; its gateway is that of the namespace."""
     nobody = f"http://127.0.0.1:{free_port()}"
     with ExitStack() as stack:
-        started = OperatorProcess(
-            plane, namespace, tmp_path, stack, VIDEOGEN_PROMETHEUS_URL=nobody, VIDEOGEN_GATEWAY_NAMESPACE=namespace
-        )
+        started = OperatorProcess(plane, namespace, tmp_path, stack, VIDEOGEN_PROMETHEUS_URL=nobody, VIDEOGEN_GATEWAY_NAMESPACE=namespace)
         yield started
     print(started.log.read_text()[-6000:])
+
+
+@pytest.fixture
+def node(api: Api, namespace: str) -> Iterator[str]:
+    """A node with two GPUs; nodes belong to no namespace."""
+    name, path = f"node-{namespace}", f"/api/v1/nodes/node-{namespace}"
+    api.create("/api/v1/nodes", {"metadata": {"name": name}})
+    has = {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "2"}
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+    api.merge(f"{path}/status", {"status": {"allocatable": has, "capacity": has, "conditions": [ready]}})
+    api.merge(path, {"spec": {"taints": None}})
+    yield name
+    api.delete(path)
 
 
 # Absent --------------------------------------------------------------------------------------------------------------
@@ -118,11 +130,14 @@ def test_without_training_operator_a_run_says_so_and_goes_on_once_it_is_installe
         message = scene.says("TrainingRun", "run", reason="TrainingOperatorUnavailable")
         assert "install the Kubeflow training-operator" in message
     finally:
-        install(scene.api, [{key: definition[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": definition["metadata"]["name"]}}])
+        install(
+            scene.api,
+            [{key: definition[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": definition["metadata"]["name"]}}],
+        )
     eventually(lambda: scene.api.find(f"{JOBS.format(scene.namespace)}/run-train-1"), 60)
 
 
-def test_what_a_run_lacks_is_said_with_the_next_step(scene: Scene, operator: OperatorProcess) -> None:
+def test_what_a_run_lacks_is_said_with_the_next_step(scene: Scene, operator: OperatorProcess, node: str) -> None:
     operator.start()
     scene.api.create(RUNS.format(scene.namespace), a_run("claimless", scene.namespace, storage={"claimName": "nowhere"}))
     pulled, huge = scene.run("pulled"), scene.run("huge", phases=[TRAIN | {"resources": {"gpusPerWorker": 4}}])
@@ -136,7 +151,7 @@ def test_what_a_run_lacks_is_said_with_the_next_step(scene: Scene, operator: Ope
     assert "image trainer:7" in message
     assert "push the image, or correct the operator's trainerImage" in message
     message = scene.says("TrainingRun", "huge", reason="InsufficientCapacity")
-    assert "one worker asks for 4 GPUs and the largest node has 0" in message
+    assert "one worker asks for 4 GPUs and the largest node has 2" in message
     assert "add a larger node, or ask for less in resources" in message
 
 
@@ -157,22 +172,13 @@ def test_what_a_release_lacks_is_said_with_the_next_step(scene: Scene, operator:
     assert "create it or set the operator's gatewayName and gatewayNamespace" in message
 
 
-def test_more_gpus_than_any_node_has_keep_a_release_in_the_queue(scene: Scene, operator: OperatorProcess) -> None:
-    node = f"node-{scene.namespace}"
-    scene.api.create("/api/v1/nodes", {"metadata": {"name": node}})
-    try:
-        allocatable = {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "2"}
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
-        scene.api.merge(f"/api/v1/nodes/{node}/status", {"status": {"allocatable": allocatable, "capacity": allocatable, "conditions": [ready]}})
-        scene.api.merge(f"/api/v1/nodes/{node}", {"spec": {"taints": None}})
-        operator.start()
-        name = scene.release("1.0.0", serving={"gpus": 4})
-        message = scene.says("ModelRelease", name, reason="InsufficientCapacity")
-        assert "1 pods of 4 GPUs" in message
-        assert f"{node} 2 GPUs" in message
-        assert scene.api.items(scene.path("Deployment")) == []
-    finally:
-        scene.api.delete(f"/api/v1/nodes/{node}")
+def test_more_gpus_than_any_node_has_keep_a_release_in_the_queue(scene: Scene, operator: OperatorProcess, node: str) -> None:
+    operator.start()
+    name = scene.release("1.0.0", serving={"gpus": 4})
+    message = scene.says("ModelRelease", name, reason="InsufficientCapacity")
+    assert "1 pods of 4 GPUs" in message
+    assert f"{node} 2 GPUs" in message
+    assert scene.api.items(scene.path("Deployment")) == []
 
 
 # Broken and unwanted -------------------------------------------------------------------------------------------------
@@ -230,7 +236,12 @@ def test_the_token_of_a_pod_that_is_gone_or_of_a_namesake_reports_nothing(scene:
 
 
 UNSTARTED = {"imageID": "", "ready": False, "restartCount": 0}
-UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient GPUs"}
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient GPUs",
+}
 
 
 def canary_beside_stable(scene: Scene, operator: OperatorProcess) -> tuple[str, str]:

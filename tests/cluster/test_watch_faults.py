@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from videogen_testing.control_plane import ControlPlane
 from videogen_testing.crash_story import prepare
+from videogen_testing.fault_proxy import FaultProxy, ReadFault, status_object
 from videogen_testing.other_controllers import Client, View, client, condition
-from videogen_testing.fault_proxy import ReadFault, FaultProxy, status_object
 from videogen_testing.runs import DIGEST, a_run, pods_of, running
 from videogen_testing.supervision import SupervisedOperator
 from videogen_testing.upstream_crds import gateway_definitions, install
@@ -88,7 +89,9 @@ class Recovery:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def recoveries(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mapping[str, "asyncio.Task[Recovery]"]]:
+async def recoveries(
+    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Mapping[str, "asyncio.Task[Recovery]"]]:
     """All faults, already happening."""
     install(plane.api, gateway_definitions())
     folder, places = tmp_path_factory.mktemp("watches"), asyncio.Semaphore(STARTING)
@@ -113,7 +116,7 @@ async def recovery(plane: ControlPlane, api: Client, folder: Path, places: async
     """One fault from its beginning to the operator's recovery."""
     namespace, fault = f"watch-{uuid.uuid4().hex[:8]}", FAULTS[name]
     async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(FaultProxy(plane, lambda: None).serving())
+        proxy = await stack.enter_async_context(FaultProxy(plane).serving())
         kubeconfig = plane.write_kubeconfig(f"kubeconfig-{namespace}", proxy.url)
         async with places:
             await prepare(api, namespace)
@@ -160,7 +163,9 @@ async def a_new_release(api: Client, view: View, version: str, seconds: float) -
     spec["artifact"] = {"claimName": "models", "path": "bundles/x", "digest": DIGEST}
     manifest = {"apiVersion": "videogen.pib.gov.in/v1alpha1", "kind": "ModelRelease", "metadata": {"name": name}, "spec": spec}
     await api.request("POST", f"{API.format(view.namespace)}/modelreleases", manifest)
-    await view.until(lambda: view.get("ModelRelease", name).get("status", {}).get("observedGeneration") == 1, seconds, f"the status of {name}")
+    await view.until(
+        lambda: view.get("ModelRelease", name).get("status", {}).get("observedGeneration") == 1, seconds, f"the status of {name}"
+    )
 
 
 async def a_pod_that_runs(api: Client, view: View, version: str, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -53,7 +54,7 @@ def test_two_workers_lose_one_and_the_run_still_does_every_step_once(cluster: Cl
     attempts: list[Manifest] = trained["attempts"]
     assert len(attempts) >= 2, "the fault came too late to matter"
     assert trained["countedAttempts"] == 0, attempts
-    for before, after in zip(attempts, attempts[1:], strict=False):
+    for before, after in itertools.pairwise(attempts):
         assert after["resumedFromStep"] >= before["resumedFromStep"]
     assert attempts[-1]["resumedFromStep"] > 0
     assert attempts[-1]["lastStep"] == STEPS

@@ -86,7 +86,7 @@ def test_docker_is_taken_where_its_daemon_answers() -> None:
 def test_the_torch_layer_uses_the_machines_package_cache_and_index() -> None:
     environment = {"HOME": "/houses/anna", "PIP_INDEX_URL": "https://index", "SECRET": "s"}
     command = " ".join(build.build_command("buildah", "torch", "torch:1", "base:1", environment))
-    assert "--volume /home/anna/.cache/uv:/var/cache/uv" in command
+    assert "--volume /houses/anna/.cache/uv:/var/cache/uv" in command
     assert "--build-arg BASE_IMAGE=base:1 --build-arg PIP_INDEX_URL=https://index" in command
     assert command.endswith("--file images/torch/Dockerfile --tag torch:1 .")
     assert "SECRET" not in command

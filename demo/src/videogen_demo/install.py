@@ -62,7 +62,9 @@ def ensure(say: Say = print, values: tuple[str, ...] = ()) -> Installation:
 def _images(local: bool, say: Say) -> dict[str, str]:
     """Build what has changed, and make the cluster have it."""
     say("images: building what has changed")
-    done = subprocess.run([sys.executable, REPOSITORY / "images/build.py"], stdout=subprocess.PIPE, text=True, check=False)
+    # The local cluster takes its images out of buildah's storage, also where there is a docker daemon.
+    engine = ["--engine", "buildah"] if local else []
+    done = subprocess.run([sys.executable, REPOSITORY / "images/build.py", *engine], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise CommandError("building the images failed; the lines above say why")
     images = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())

@@ -134,10 +134,10 @@ class Generator(nn.Module):
             cross_attention_dim=text_width,
             attention_head_dim=[width // size.head_width for width in size.widths],  # diffusers takes the number of heads here
             norm_num_groups=size.groups,
-            class_embed_type="projection",
-            projection_class_embeddings_input_dim=text_width,
+            num_class_embeds=frames,
+            addition_embed_type="text",  # a summary of the caption reaches every block; attention only some of them
+            addition_embed_type_num_heads=4,
         )
-        self.frame = nn.Embedding(frames, text_width) if frames else None
         if size.checkpointing:
             self.unet.enable_gradient_checkpointing()
 
@@ -158,11 +158,7 @@ class Generator(nn.Module):
         signal, noise, norm = (scale.reshape(-1, 1, 1, 1) for scale in (scales.signal, scales.noise, scales.norm))
         seen = [noisy / norm] if still is None else [noisy / norm, still]
         patches = pixel_unshuffle(torch.cat(seen, dim=1), self.patch)
-        summary = text[:, -1]  # the last position has seen the whole caption; it reaches every block, attention only some
-        if self.frame is not None:
-            assert frame is not None
-            summary = summary + self.frame(frame)
-        output = pixel_shuffle(self.unet(patches, timestep, text, class_labels=summary).sample, self.patch).to(torch.float32)
+        output = pixel_shuffle(self.unet(patches, timestep, text, class_labels=frame).sample, self.patch).to(torch.float32)
         if self.target == "Frame":  # x^ = output
             return (noisy - signal * output) / noise.clamp(min=_SMALLEST_NOISE)
         return (noise * noisy + signal * norm * output) / norm**2  # v^ = output, v = (signal * n - noise * x) / norm

@@ -128,9 +128,10 @@ async def _lead(
     REGISTRY.register(collector := WorldCollector(world))
     QUEUE_DEPTH.set_function(lambda: loops.depth)
     try:
-        if not await _first(leadership.acquire(), stop) or not await _first(_list_first(resync, watchdog), stop):
+        if not await _first(leadership.acquire(), stop) or not await _first(_list_first(resync), stop):
             return 0
         runner = await serve(inbox.application(), settings.inbox_host, settings.inbox_port)
+        watchdog.listed()  # ready only now, when the inbox can be reached
         try:
             return await _until_one_ends(
                 stop,
@@ -147,7 +148,7 @@ async def _lead(
         await _release(leadership)
 
 
-async def _list_first(resync: Resync, watchdog: Watchdog) -> None:
+async def _list_first(resync: Resync) -> None:
     while True:
         try:
             await resync.once()
@@ -155,7 +156,7 @@ async def _list_first(resync: Resync, watchdog: Watchdog) -> None:
             log.warning("the first list failed: %r", error)
             await asyncio.sleep(2.0)
         else:
-            return watchdog.listed()
+            return
 
 
 async def _watch(registry: kopf.OperatorRegistry, settings: Settings, stop: asyncio.Event) -> None:

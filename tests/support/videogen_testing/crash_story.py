@@ -10,8 +10,8 @@ from typing import Any
 
 from videogen_testing.control_plane import ControlPlane
 from videogen_testing.end_state import differences, end_state, events
+from videogen_testing.fault_proxy import FaultProxy, Point, WriteFault
 from videogen_testing.other_controllers import Client, OtherControllers, View, condition
-from videogen_testing.fault_proxy import Point, FaultProxy, WriteFault
 from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_claim, a_run
 from videogen_testing.supervision import SupervisedOperator
 
@@ -46,11 +46,12 @@ async def tell(
     """The story in a new namespace. AssertionError with the operator's log if it does not come to its end."""
     await prepare(api, namespace)
     async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(FaultProxy(plane, lambda: operator.kill()).serving())
+        proxy = await stack.enter_async_context(FaultProxy(plane).serving())
         proxy.faults = list(faults)
         kubeconfig = plane.write_kubeconfig(f"kubeconfig-{namespace}", proxy.url)
         view = await stack.enter_async_context(View(api, namespace).watching())
         operator = await stack.enter_async_context(SupervisedOperator(kubeconfig, namespace, folder))
+        proxy.kill = operator.kill
         others = asyncio.create_task(OtherControllers(api, view, patience).play())
         stack.push_async_callback(_end, others)
         await api.request(
@@ -101,7 +102,7 @@ async def prepare(api: Client, namespace: str) -> None:
     """Namespace, claim and gateway."""
     await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     async with asyncio.timeout(20):
-        while not (await api.request("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts"))["items"]:
+        while not (await api.request("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts"))["items"]:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.05)
     await api.request("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", a_claim())
     await api.request("POST", GATEWAYS.format(namespace), GATEWAY)

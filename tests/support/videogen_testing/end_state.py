@@ -24,7 +24,7 @@ HASHES = frozenset({"videogen.pib.gov.in/applied"})
 
 async def end_state(api: Client, namespace: str) -> dict[str, Any]:
     """Masked objects by kind and name."""
-    found = {}
+    found: dict[str, Any] = {}
     for path in (*COLLECTIONS.values(), *OTHERS):
         listed = await api.request("GET", path.format(namespace))
         kind = listed["kind"].removesuffix("List")

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Self
 
 from videogen_testing.control_plane import free_port
 
@@ -63,7 +64,7 @@ class SupervisedOperator:
         self._child: ForkServerProcess | None = None
         self._supervision: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "SupervisedOperator":
+    async def __aenter__(self) -> Self:
         self._supervision = asyncio.create_task(self._supervise())
         return self
 
@@ -93,7 +94,7 @@ class SupervisedOperator:
     async def ready(self, seconds: float = 30) -> None:
         """Wait for /readyz. AssertionError with the end of the log if that takes too long."""
         async with asyncio.timeout(seconds):
-            while await asyncio.to_thread(self.probe, "readyz") != 200:
+            while await asyncio.to_thread(self.probe, "readyz") != 200:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
 
     def last_words(self) -> str:

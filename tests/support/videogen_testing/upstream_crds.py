@@ -1,6 +1,7 @@
 """CRDs of what the operator works with, from the very modules that the local cluster builds. Installed once a control plane."""
 
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def install(api: Api, definitions: list[dict[str, Any]]) -> None:
         if api.find(f"{DEFINITIONS}/{manifest['metadata']['name']}") is None:
             api.create(DEFINITIONS, manifest)
     for manifest in definitions:
-        eventually(lambda name=manifest["metadata"]["name"]: _is_served(api, name))
+        eventually(partial(_is_served, api, manifest["metadata"]["name"]))
 
 
 def _is_served(api: Api, name: str) -> bool:

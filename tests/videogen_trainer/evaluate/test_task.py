@@ -32,9 +32,7 @@ from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.synthetic import synthetic_clip
 
 MODEL = ModelIdentity(type=ModelType.VIDEOFUSION, version="1.0.0")
-RECIPE = Recipe(
-    architecture=Architecture.TINY, frames=4, resolution=Resolution(height=16, width=16), global_batch_size=1, steps=1, seed=7
-)
+RECIPE = Recipe(architecture=Architecture.TINY, frames=4, resolution=Resolution(height=16, width=16), global_batch_size=1, steps=1, seed=7)
 
 
 def dataset(storage: Path, version: str, held_out: int, *, frames: int = 4, side: int = 16, caption: str | None = None) -> None:
@@ -197,9 +195,7 @@ def no_extractor(storage: Path, artifact: ArtifactReference) -> Job:
         pytest.param(no_extractor, Reason.EXTRACTOR_MISSING, "no file .*networks/i3d.safetensors", id="no extractor"),
     ],
 )
-def test_bad_input_is_named(
-    tmp_path: Path, make: Callable[[Path, ArtifactReference], Job], reason: Reason, words: str
-) -> None:
+def test_bad_input_is_named(tmp_path: Path, make: Callable[[Path, ArtifactReference], Job], reason: Reason, words: str) -> None:
     dataset(tmp_path, "v1", 3)
     wanted = make(tmp_path, bundle(tmp_path))
     with pytest.raises(Failure, match=words) as failure:

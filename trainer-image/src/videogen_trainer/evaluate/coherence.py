@@ -39,9 +39,7 @@ def _cell_means(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     return np.asarray(np.add.reduceat(values, starts, axis=axis) / counts)
 
 
-def coherence(
-    embeddings: NDArray[np.float64], moved: NDArray[np.float64], reference_moved: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def coherence(embeddings: NDArray[np.float64], moved: NDArray[np.float64], reference_moved: NDArray[np.float64]) -> NDArray[np.float64]:
     """Coherence [N] of clips from frame embeddings [N, F, E] and the `motion` [N] of the clips and of their references.
 
     Raises ValueError with fewer than 2 frames.

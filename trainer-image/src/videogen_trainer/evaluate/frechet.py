@@ -86,9 +86,7 @@ def extrapolated(real: Features, generated: Features, *, seed: int, points: int 
     sizes = np.unique(np.linspace(max(2, most // 2), most, points).astype(int))
     if len(sizes) < 2:
         return frechet_distance(real, generated)
-    values = [
-        frechet_distance(real[random.permutation(len(real))[:n]], generated[random.permutation(len(generated))[:n]]) for n in sizes
-    ]
+    values = [frechet_distance(real[random.permutation(len(real))[:n]], generated[random.permutation(len(generated))[:n]]) for n in sizes]
     return max(float(np.polyfit(1.0 / sizes, values, deg=1)[1]), 0.0)
 
 

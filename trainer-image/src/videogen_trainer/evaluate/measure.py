@@ -80,9 +80,7 @@ def _mean(
     metric: Metric, values: Array, network: Network, *, seed: int, message: str = "", normalization: Normalization | None = None
 ) -> MetricResult:
     bounds = interval(lambda drawn: float(values[drawn].mean()), len(values), seed=seed)
-    return result(
-        metric, float(values.mean()), bounds, samples=len(values), network=network, message=message, normalization=normalization
-    )
+    return result(metric, float(values.mean()), bounds, samples=len(values), network=network, message=message, normalization=normalization)
 
 
 def result(

@@ -50,9 +50,7 @@ class Batch:
 def training_batch(number: int, *, seed: int) -> Batch:
     """Batch `number`: intact clips, then shuffled ones (motion cannot be seen), then noise, cuts and still pictures (nothing can)."""
     random = np.random.default_rng((seed, number, 2))
-    made = [
-        synthetic_clip(number * CLIPS + place, seed=seed, frames=FRAMES, height=SIDE, width=SIDE) for place in range(CLIPS)
-    ]
+    made = [synthetic_clip(number * CLIPS + place, seed=seed, frames=FRAMES, height=SIDE, width=SIDE) for place in range(CLIPS)]
     intact = np.stack([clip.frames for clip in made])
     attributes = np.array([(clip.shape, clip.colour, clip.motion) for clip in made])
     likeness = np.stack([_likeness(clip.track) for clip in made])
@@ -64,9 +62,7 @@ def training_batch(number: int, *, seed: int) -> Batch:
     return Batch(
         clips=torch.from_numpy(np.concatenate([_filmed(intact, random), intact[some][:, order], *_broken(intact, random)])),
         attributes=torch.from_numpy(np.concatenate([attributes, shuffled, nothing])),
-        likeness=torch.from_numpy(
-            np.concatenate([likeness, likeness[some][:, order][:, :, order], flicker, still]).astype(np.float32)
-        ),
+        likeness=torch.from_numpy(np.concatenate([likeness, likeness[some][:, order][:, :, order], flicker, still]).astype(np.float32)),
         captions=[clip.caption for clip in made],
     )
 
