@@ -118,18 +118,34 @@ def tell(story: Story, footage: Callable[[], Any], gateway: Callable[[], tuple[s
     story.load = Load(url, host, viewers=2).start()
     story.cluster.wait("the first video through the gateway", lambda: any(answer.ok for answer in story.load.answers), 120)  # type: ignore[union-attr]
     story.mark("first video through the gateway")
+    _quiet(story)
     apply_run(story, 1)
     wait_for_run(story, 1)
+    _busy(story)
     story.chapter = f"{RELEASES[1]}: canary 10 % -> 50 % -> 100 % under load"
     wait_for_release(story, 1, "Stable")
+    _quiet(story)
     apply_run(story, 2)
     wait_for_run(story, 2)
+    _busy(story)
     story.chapter = f"{RELEASES[2]}: canary; passes its gates, but is slow in production"
     wait_for_release(story, 2, "Canary")
     wait_for_release(story, 2, "RolledBack")
     story.chapter = "after the rollback"
     _calm(story)
     story.load.stop()
+
+
+def _quiet(story: Story) -> None:
+    """Few viewers while a model trains: on a small machine they would take the trainer's cores."""
+    assert story.load
+    story.load.pause = 2.0
+
+
+def _busy(story: Story) -> None:
+    """Viewers without a break, so that a canary soon has its minimum of requests."""
+    assert story.load
+    story.load.pause = 0.0
 
 
 def _calm(story: Story, seconds: float = 10) -> None:
