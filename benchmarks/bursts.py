@@ -18,7 +18,7 @@ from benchmarks.processes import cpu_seconds, resident_megabytes
 from videogen_testing.control_plane import TOKEN, ControlPlane
 
 CREATORS = 16  # clients at the same time
-ACKNOWLEDGERS = 2
+ACKNOWLEDGERS = 4
 QUIET_SECONDS = 2.0  # a controller that has written nothing for so long is at rest
 PATIENCE_SECONDS = 600.0
 Manifest = dict[str, Any]

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +29,14 @@ from benchmarks.figures import Figure, circumstances, percentile, table
 from benchmarks.peer import peer
 from benchmarks.processes import cpu_seconds, resident_megabytes
 from videogen_api.meta import LABEL_RUN
-from videogen_testing.control_plane import Api, ControlPlane, control_plane, end, eventually, free_port, process
+from videogen_testing.control_plane import Api, ControlPlane, control_plane, end, eventually, process
+from videogen_testing.operator_process import OperatorProcess
 from videogen_testing.runs import EVALUATE, JOBS, RELEASE, RUNS, TRAIN, a_claim, a_run
+from videogen_testing.upstream_crds import gateway_definitions, install
 
 NAMESPACE = "benchmark"
 AGENTS = ("Python/", "kopf/")  # aiohttp's and kopf's user agents
+WARM_UP_SECONDS = 3.0  # readiness does not wait for the watches, and a first creation would measure their start
 SINGLES = 20  # a burst of one is repeated, for its percentiles
 P99_AIMS = {1: 0.3, 100: 2.0, 1000: 15.0}
 AT_REST_SECONDS = 20.0  # longer than any timer of a run that waits for its pods
@@ -57,51 +57,33 @@ class Restart:
 
 
 class Operator:
-    """The real operator as a process."""
+    """The real operator as a process, serving all namespaces."""
 
-    def __init__(self, plane: ControlPlane, folder: Path, profile: Path | None) -> None:
-        self.log, self._metrics, self._profile = folder / "operator.log", free_port(), profile
-        inbox = free_port()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIDEOGEN_", "KUBE"))}
-        self._environment = kept | {
-            "KUBECONFIG": str(plane.kubeconfig),
-            "VIDEOGEN_OPERATOR_NAMESPACE": NAMESPACE,
-            "VIDEOGEN_IDENTITY": "operator-under-test",
-            "VIDEOGEN_METRICS_HOST": "127.0.0.1",
-            "VIDEOGEN_METRICS_PORT": str(self._metrics),
-            "VIDEOGEN_INBOX_HOST": "127.0.0.1",
-            "VIDEOGEN_INBOX_PORT": str(inbox),
-            "VIDEOGEN_PROGRESS_URL": f"http://127.0.0.1:{inbox}",
-        }
+    def __init__(self, plane: ControlPlane, profile: Path | None) -> None:
+        self._process = OperatorProcess(plane, NAMESPACE, plane.folder, ExitStack(), VIDEOGEN_NAMESPACES="")
+        self._profile = profile
 
     @contextmanager
     def running(self) -> Iterator[int]:
         """Start it, yield its process ID once it is ready, stop it by SIGTERM."""
-        profiler = ["-m", "cProfile", "-o", str(self._profile)] if self._profile else []
-        with process([sys.executable, *profiler, "-m", "videogen_operator"], self.log, self._environment) as child:
-            eventually(lambda: self._get("readyz") == "ok", 60, every=0.1)
+        program = ["benchmarks.profiled", str(self._profile)] if self._profile else ["videogen_operator"]
+        command = [sys.executable, "-m", *program]
+        with process(command, self._process.log, self._process.environment) as child:
+            eventually(lambda: self._process.probe("readyz") == 200, 60, every=0.1)
             yield child.pid
             code = end(child, signal.SIGTERM)
-            assert code == 0, f"the operator ended with {code}: {self.log.read_text(encoding='utf-8')[-2000:]}"
-
-    def counted(self, name: str, **labels: str) -> float:
-        """Sum of a metric's series that have these labels."""
-        series = [line for line in self._get("metrics").splitlines() if re.match(rf"{name}[ {{]", line)]
-        wanted = [line for line in series if all(f'{label}="{value}"' in line for label, value in labels.items())]
-        return sum(float(line.rpartition(" ")[2]) for line in wanted)
+            assert code == 0, f"the operator ended with {code}: {self._process.log.read_text(encoding='utf-8')[-2000:]}"
 
     def writes(self) -> float:
         """Writes to the API server so far by its own count, the Lease's apart."""
-        verbs = ("POST", "PUT", "PATCH", "DELETE")
-        every = sum(self.counted("videogen_api_requests_total", verb=verb) for verb in verbs)
-        return every - sum(self.counted("videogen_api_requests_total", verb=verb, resource="leases") for verb in verbs)
+        return self._process.requests("POST", "PUT", "PATCH", "DELETE")
 
-    def _get(self, path: str) -> str:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/{path}", timeout=10) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            return ""
+    def passes(self) -> float:
+        """Finished passes of TrainingRuns so far; 0 while some wait for theirs."""
+        values = dict(line.rsplit(" ", 1) for line in self._process.metrics().splitlines() if not line.startswith("#"))
+        if float(values["videogen_reconcile_queue_depth"]) > 0:
+            return 0.0
+        return float(values.get('videogen_reconcile_total{kind="TrainingRun",result="Done"}', 0.0))
 
 
 def main(arguments: list[str]) -> int:
@@ -128,20 +110,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _prepare(api: Api) -> None:
-    for file in (*sorted((ROOT / "crds").glob("*.yaml")), _pytorch_job_crd()):
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        manifest = yaml.safe_load(file.read_text(encoding="utf-8"))
-        api.create(path, manifest)
-        eventually(_established(api, f"{path}/{manifest['metadata']['name']}"))
+    files = (*sorted((ROOT / "crds").glob("*.yaml")), _pytorch_job_crd())
+    install(api, [*(yaml.safe_load(file.read_text(encoding="utf-8")) for file in files), *gateway_definitions()])
     api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     api.create(f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims", a_claim())
-
-
-def _established(api: Api, path: str) -> Callable[[], bool]:
-    return lambda: any(
-        condition["type"] == "Established" and condition["status"] == "True"
-        for condition in api.get(path).get("status", {}).get("conditions") or []
-    )
 
 
 def _pytorch_job_crd() -> Path:
@@ -151,9 +123,10 @@ def _pytorch_job_crd() -> Path:
 
 
 async def _measure(plane: ControlPlane, audit: AuditLog, options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
-    operator, problems = Operator(plane, plane.folder, options.profile), []
+    operator, problems = Operator(plane, options.profile), []
     async with client(plane) as session:
         with operator.running() as pid:
+            await asyncio.sleep(WARM_UP_SECONDS)
             bursts = {size: await _burst(session, _subject(pid), size, audit, "TrainingRuns") for size in options.runs}
             audited, counted = sum(len(writes(list(one.entries))) for one in bursts.values()), operator.writes()
         if audited != counted:
@@ -164,6 +137,7 @@ async def _measure(plane: ControlPlane, audit: AuditLog, options: argparse.Names
         if not options.without_peer:
             job = plane.api.items(JOBS.format(NAMESPACE))[0]
             with peer(plane, job) as subject:
+                await asyncio.sleep(WARM_UP_SECONDS)
                 peers = {size: await _burst(session, subject, size, audit, "PyTorchJobs (peer)") for size in options.runs}
     return [*_figures(bursts, peers), *_restart_figures(restart)], problems
 
@@ -192,7 +166,7 @@ async def _restart(operator: Operator, audit: AuditLog, runs: int) -> Restart:
     audit.read()
     started = time.monotonic()
     with operator.running() as pid:
-        while operator.counted("videogen_reconcile_total", kind="TrainingRun", result="Done") < runs or _busy(operator):
+        while operator.passes() < runs:
             assert time.monotonic() - started < 300, f"not every one of {runs} runs had its pass 300 s after a restart"
             await asyncio.sleep(0.2)
         seconds = time.monotonic() - started
@@ -202,10 +176,6 @@ async def _restart(operator: Operator, audit: AuditLog, runs: int) -> Restart:
         found = writes(audit.read(*AGENTS))
         print(f"restart with {runs} runs: {seconds:.1f} s, wrote {summary(found)}", flush=True)
         return Restart(runs, seconds, tuple(entry.resource for entry in found), cpu, resident_megabytes(pid, peak=True), rest)
-
-
-def _busy(operator: Operator) -> bool:
-    return operator.counted("videogen_reconcile_queue_depth") > 0
 
 
 def _figures(bursts: dict[int, Burst], peers: dict[int, Burst]) -> Iterator[Figure]:

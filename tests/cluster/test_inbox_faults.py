@@ -17,7 +17,7 @@ from videogen_testing.control_plane import Api, ControlPlane, eventually, free_p
 from videogen_testing.crash_story import GATEWAY, GATEWAYS
 from videogen_testing.operator_process import OperatorProcess
 from videogen_testing.other_controllers import COLLECTIONS, route_taken
-from videogen_testing.runs import DIGEST, JOBS, RUNS, TRAIN, a_claim, a_run, play
+from videogen_testing.runs import DIGEST, JOBS, RUNS, TRAIN, a_claim, a_run, play, pods_of
 from videogen_testing.upstream_crds import DEFINITIONS, gateway_definitions, install
 from videogen_testing.webhook import an_alert, post, token_of
 
@@ -229,7 +229,8 @@ def test_the_token_of_a_pod_that_is_gone_or_of_a_namesake_reports_nothing(scene:
     eventually(lambda: post(operator.inbox_port, "/v1/progress", token, report)[0] == 200)
     scene.api.request("DELETE", f"{scene.core}/pods/{pod}?gracePeriodSeconds=0")
     eventually(lambda: post(operator.inbox_port, "/v1/progress", token, report)[0] == 401)
-    play(scene.api, scene.namespace, job, {"phase": "Running"})
+    namesake_of_it = pods_of(job)[0] | {"metadata": {"name": pod, "labels": job["metadata"]["labels"]}}  # no child of the job, which ends
+    scene.api.create(f"{scene.core}/pods", namesake_of_it)
     namesake = token_of(scene.api, scene.namespace, pod)
     eventually(lambda: post(operator.inbox_port, "/v1/progress", namesake, report)[0] == 200)
     assert post(operator.inbox_port, "/v1/progress", token, report)[0] == 401

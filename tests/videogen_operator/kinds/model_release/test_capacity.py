@@ -1,13 +1,12 @@
 """Is there room? Nodes, what runs on them, and what is asked for."""
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from videogen_api.meta import LABEL_RELEASE
-from videogen_operator.kinds.model_release.capacity import quantity, shortage
+from videogen_operator.kinds.model_release.capacity import shortage
 from videogen_operator.kinds.model_release.observed import Release
 from videogen_testing.releases import a_node, a_release, name_of
 
@@ -67,14 +66,3 @@ def test_the_message_has_the_numbers_of_the_best_nodes(one: Callable[..., Releas
         "2 pods of 4 GPUs, 1 CPUs and 2 GiB each are asked for, and there is room for 1; "
         "free: big 6 GPUs, 63.5 CPUs and 200 GiB, small 1 GPUs, 64 CPUs and 256 GiB"
     )
-
-
-@pytest.mark.parametrize(("text", "number"), [("500m", "0.5"), ("2", "2"), ("2Gi", "2147483648"), ("1.5k", "1500"), ("3M", "3000000")])
-def test_quantity(text: str, number: str) -> None:
-    assert quantity(text) == Decimal(number)
-
-
-@pytest.mark.parametrize("text", ["2Xi", "2X", "Gi", "", "-1"])
-def test_what_is_no_quantity_is_one_clear_error(text: str) -> None:
-    with pytest.raises(ValueError, match=f"'{text}' is no quantity; accepted are numbers"):
-        quantity(text)

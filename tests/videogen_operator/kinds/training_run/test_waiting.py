@@ -1,10 +1,8 @@
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from videogen_api.training_run import Reason
-from videogen_operator.kinds.training_run.waiting import amount
 from videogen_testing.run_simulation import Simulation
 from videogen_testing.runs import TRAIN, running
 
@@ -80,13 +78,6 @@ def test_what_keeps_an_attempt_from_being_created(spec: Any, reason: Reason) -> 
     assert sim.status().phases == []
     reconciling = [one for one in sim.status().conditions if one.type == "Reconciling"]
     assert [one.reason for one in reconciling] == [reason]
-
-
-@pytest.mark.parametrize(
-    "quantity, number", [("500m", "0.5"), ("4Gi", str(4 * 2**30)), ("8", "8"), ("2k", "2000"), ("1.5Mi", "1572864"), ("3T", "3e12")]
-)
-def test_quantities(quantity: str, number: str) -> None:
-    assert amount(quantity) == Decimal(number)
 
 
 def test_a_claim_applied_together_with_its_run_is_not_called_missing_at_once() -> None:

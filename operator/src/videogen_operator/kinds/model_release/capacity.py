@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from videogen_api.meta import LABEL_RELEASE
 from videogen_operator.kinds.model_release.observed import Release
 from videogen_operator.plan import Manifest
-
-GPU = "nvidia.com/gpu"
-_SUFFIXES = {
-    "": Decimal(1), "m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
-}  # fmt: skip
-_QUANTITY = re.compile(rf"([0-9]+(?:\.[0-9]+)?(?:[eE][0-9]+)?)({'|'.join(_SUFFIXES)})")
-
-
-def quantity(text: str | int) -> Decimal:
-    """A Kubernetes quantity as a number: 500m is 0.5, 2Gi is 2147483648. Raises ValueError for anything else."""
-    found = _QUANTITY.fullmatch(str(text))
-    if found is None:
-        raise ValueError(f"{text!r} is no quantity; accepted are numbers with {', '.join(filter(None, _SUFFIXES))}")
-    return Decimal(found[1]) * _SUFFIXES[found[2]]
+from videogen_operator.quantities import GPU, quantity
 
 
 def shortage(release: Release, nodes: Sequence[Manifest], pods: Iterable[Manifest]) -> str:

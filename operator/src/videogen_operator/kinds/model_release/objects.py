@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from videogen_api.meta import API_VERSION, LABEL_RELEASE, LABEL_SERVICE
-from videogen_operator.kinds.model_release.capacity import GPU
 from videogen_operator.kinds.model_release.observed import KIND, Release
 from videogen_operator.kinds.model_release.states import SERVING, State
 from videogen_operator.names import MANAGED_BY, release_child_name
+from videogen_operator.quantities import GPU
 
 Settings = Mapping[str, str]
 CONTAINER = "server"

@@ -27,8 +27,8 @@ from videogen_api.training_run import Phase, PhaseStatus, ResolvedDataset, Resou
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
 from videogen_operator.kinds.training_run.observed import KIND, LABEL_RUN_UID, Observed
-from videogen_operator.kinds.training_run.waiting import GPU, amount
 from videogen_operator.names import MANAGED_BY, job_name
+from videogen_operator.quantities import GPU, quantity
 
 TOKEN_FOLDER = "/var/run/secrets/videogen"
 TOKEN_SECONDS = 3600
@@ -182,7 +182,7 @@ def toleration(taint: str) -> dict[str, Any]:
 
 def environment(asked: Resources, settings: Mapping[str, str]) -> list[dict[str, str]]:
     """Threads that fit the pod's CPUs, a home that can be written, and where to send progress."""
-    threads = max(1, int(amount(asked.cpu_per_worker)) // processes(asked))
+    threads = max(1, int(quantity(asked.cpu_per_worker)) // processes(asked))
     env = {"OMP_NUM_THREADS": str(threads), "HOME": "/tmp"}  # noqa: S108
     if settings["progress_url"]:
         env |= {ENV_SERVER_URL: settings["progress_url"].rstrip("/") + "/v1/progress", ENV_SERVER_TOKEN: f"{TOKEN_FOLDER}/token"}

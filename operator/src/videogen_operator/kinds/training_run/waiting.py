@@ -15,13 +15,10 @@ from videogen_api.training_run import Phase, PhaseStatus, Reason
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER, pod_ending
 from videogen_operator.kinds.training_run.observed import Missing, Observed
 from videogen_operator.plan import Failure, Manifest
+from videogen_operator.quantities import GPU, quantity
 
-GPU = "nvidia.com/gpu"
 UNANSWERED_SECONDS = 30  # a PyTorchJob without pods and conditions for so long has nobody who looks at it
 PULL_ERRORS = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"})
-SUFFIXES = {"m": "0.001", "k": "1e3", "M": "1e6", "G": "1e9", "T": "1e12", "Ki": "1024", "Mi": "1048576", "Gi": "1073741824"} | {
-    "Ti": "1099511627776"
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +119,7 @@ def too_large_for_any_node(situation: Situation) -> Wait | None:
         needs[GPU] = str(situation.phase.resources.gpus_per_worker)
     for resource, need in needs.items():
         largest = max((allocatable(node, resource) for node in situation.observed.nodes), default=Decimal(0))
-        if amount(need) > largest:
+        if quantity(need) > largest:
             name = {GPU: "GPUs", "cpu": "CPUs", "memory": "bytes of memory"}[resource]
             said = f"phase {situation.phase.name}: one worker asks for {need} {name} and the largest node has {largest:f}"
             return Wait(Reason.INSUFFICIENT_CAPACITY, f"{said}; add a larger node, or ask for less in resources")
@@ -186,10 +183,4 @@ def _is_ready(node: Manifest) -> bool:
 
 def allocatable(node: Manifest, resource: str) -> Decimal:
     """How much of a resource a node has for pods."""
-    return amount(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
-
-
-def amount(quantity: str) -> Decimal:
-    """A Kubernetes quantity such as 500m, 4Gi or 8 as a number."""
-    digits = quantity.rstrip("kmMGTi")
-    return Decimal(digits) * Decimal(SUFFIXES.get(quantity[len(digits) :], "1"))
+    return quantity(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))

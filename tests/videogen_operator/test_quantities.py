@@ -1,0 +1,33 @@
+"""Quantities as nodes and pods write them."""
+
+from decimal import Decimal
+
+import pytest
+
+from videogen_operator.quantities import quantity
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("24581696Ki", Decimal(24581696 * 1024)),  # a node's memory
+        ("2", Decimal(2)),
+        (8, Decimal(8)),
+        ("500m", Decimal("0.5")),
+        ("1.5", Decimal("1.5")),
+        ("1Gi", Decimal(2**30)),
+        ("1G", Decimal(10**9)),
+        ("1k", Decimal(1000)),
+        ("2Ei", Decimal(2**61)),
+        ("1e3", Decimal(1000)),
+        ("267847642337", Decimal(267847642337)),
+    ],
+)
+def test_a_quantity_is_read_as_kubernetes_reads_it(text: str | int, number: Decimal) -> None:
+    assert quantity(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "Ki", "1 Gi", "1K", "-1", "one"])
+def test_anything_else_is_refused_with_what_is_accepted(text: str) -> None:
+    with pytest.raises(ValueError, match="accepted are numbers with"):
+        quantity(text)
