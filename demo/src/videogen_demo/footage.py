@@ -53,7 +53,7 @@ def upload(cluster: Cluster, namespace: str, claim: str, folder: Path, image: st
     done = subprocess.run(unpack, input=packed, capture_output=True, check=False)
     if done.returncode:
         raise CommandError(f"copying the footage into claim {claim} failed: {done.stderr.decode()[-500:]}")
-    cluster("delete", "pod", LOADER, "-n", namespace, "--grace-period=1", "--wait=false")
+    cluster("delete", "pod", LOADER, "-n", namespace, "--grace-period=1", "--wait=true", "--timeout=60s")
 
 
 def _loader(namespace: str, claim: str, image: str) -> Manifest:
