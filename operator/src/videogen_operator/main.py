@@ -127,15 +127,19 @@ async def _lead(
     inbox = Inbox(mail, world, PodTokens(cluster, TOKEN_AUDIENCE, time.time), settings.alert_token_files, loops.wake)
     REGISTRY.register(collector := WorldCollector(world))
     QUEUE_DEPTH.set_function(lambda: loops.depth)
+    keeping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     try:
-        if not await _first(leadership.acquire(), stop) or not await _first(_list_first(resync), stop):
+        if not await _first(leadership.acquire(), stop):
+            return 0
+        keeping = asyncio.create_task(leadership.keep(), name="keeping the Lease")  # the first list may last longer than it
+        if not await _first(_list_first(resync), stop):
             return 0
         runner = await serve(inbox.application(), settings.inbox_host, settings.inbox_port)
         watchdog.listed()  # ready only now, when the inbox can be reached
         try:
             return await _until_one_ends(
                 stop,
-                ("the Lease was lost", leadership.keep()),
+                ("the Lease was lost", _end_of(keeping)),
                 ("listing ended", resync.run(settings.resync_seconds, watchdog.listed)),
                 ("the watchdog barked", watchdog.run()),
                 ("watching ended", _watch(registry, settings, stop)),
@@ -143,9 +147,14 @@ async def _lead(
         finally:
             await runner.cleanup()
     finally:
+        keeping.cancel()
         await loops.close()
         REGISTRY.unregister(collector)
         await _release(leadership)
+
+
+async def _end_of(task: asyncio.Future[None]) -> None:
+    await task
 
 
 async def _list_first(resync: Resync) -> None:

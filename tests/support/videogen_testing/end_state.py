@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+from videogen_api.meta import GROUP
 from videogen_testing.other_controllers import COLLECTIONS, Client
 
 OTHERS = (
@@ -41,7 +42,8 @@ async def end_state(api: Client, namespace: str) -> dict[str, Any]:
 async def events(api: Client, namespace: str) -> set[str]:
     """What the operator has noted, as `object: reason: words`."""
     listed = await api.request("GET", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
-    return {f"{item['regarding']['name']}: {item['reason']}: {item['note']}".replace(namespace, "<namespace>") for item in listed["items"]}
+    ours = [item for item in listed["items"] if item.get("reportingController") == GROUP]  # the control plane notes things, too
+    return {f"{item['regarding']['name']}: {item['reason']}: {item['note']}".replace(namespace, "<namespace>") for item in ours}
 
 
 def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
