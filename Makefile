@@ -42,7 +42,7 @@ test: setup install ## every test: unit, simulation, real API server, end to end
 	$(BIN)/python -m pytest tests
 
 soak: setup ## the long fault campaigns: every write of the operator, every way it can be lost
-	$(BIN)/python -m pytest tests/soak
+	$(BIN)/python -m pytest tests/cluster/soak/crash_campaign.py
 
 demo: setup ## the main job: train, judge, release, A/B-test, roll back, on a real cluster
 	$(BIN)/python -m videogen_demo
