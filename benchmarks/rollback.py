@@ -50,6 +50,7 @@ class Scene:
     inbox: str  # URL of the operator's webhook
     token: str
     prometheus: str  # URL
+    began: float  # time.monotonic() seconds; moments are printed from here
 
 
 def main(arguments: list[str]) -> int:
@@ -89,7 +90,7 @@ def _measure(installation: install.Installation, options: argparse.Namespace) ->
     service.wait_for(cluster, STABLE, "Stable")
     load = Load(install.gateway_url(cluster), install.host_name(service.SERVICE, service.NAMESPACE), viewers=VIEWERS)
     cluster.wait("the gateway to answer for the new service", lambda: _answers(load), 60)
-    scene = Scene(cluster, load.start(), _inbox(cluster), _token(cluster), _address(cluster, "monitoring", "prometheus"))
+    scene = Scene(cluster, load.start(), _inbox(cluster), _token(cluster), _address(cluster, "monitoring", "prometheus"), time.monotonic())
     try:
         cluster.apply(service.release(CANDIDATE, bundles[CANDIDATE], sampling_steps=FAST_STEPS))
         webhooks = [_by_webhook(scene, number) for number in range(options.webhooks)]
@@ -99,6 +100,9 @@ def _measure(installation: install.Installation, options: argparse.Namespace) ->
             alerts = [_by_alert(scene, number) for number in range(options.alerts)]
     finally:
         load.stop()
+        for answer in load.failures():
+            how = f"status {answer.status}" if answer.status else "no answer"
+            print(f"{answer.sent - scene.began:6.1f} s  a request failed after {answer.seconds:.3f} s: {how} {answer.release}", flush=True)
     return list(_figures(webhooks, alerts, load))
 
 
@@ -113,7 +117,7 @@ def _by_webhook(scene: Scene, number: int) -> Rollback:
         raise CommandError(f"the operator answered the webhook with {answer}, expected RolledBack")
     service.wait_for(scene.cluster, CANDIDATE, "RolledBack", 30)
     time.sleep(SETTLING_SECONDS)
-    return _told("webhook", number, _seen(scene, CANDIDATE, called, decided))
+    return _told(scene, "webhook", number, _seen(scene, CANDIDATE, called, decided))
 
 
 def _by_alert(scene: Scene, number: int) -> Rollback:
@@ -126,7 +130,7 @@ def _by_alert(scene: Scene, number: int) -> Rollback:
     record = (scene.cluster.get("modelrelease", service.name_of(SLOW), service.NAMESPACE) or {})["status"]["rollback"]
     if record["reason"] != "Alert":
         raise CommandError(f"the slow release was rolled back by {record['reason']}, not by the alert: {record['message']}")
-    return _told("alert", number, _seen(scene, SLOW, bad.received, decided))
+    return _told(scene, "alert", number, _seen(scene, SLOW, bad.received, decided))
 
 
 def _into_canary(scene: Scene, version: str, number: int) -> float:
@@ -157,10 +161,10 @@ def _seen(scene: Scene, version: str, since: float, decided: float) -> Rollback:
     )
 
 
-def _told(what: str, number: int, seen: Rollback) -> Rollback:
+def _told(scene: Scene, what: str, number: int, seen: Rollback) -> Rollback:
     seen = Rollback(max(0.0, seen.last_sent), max(0.0, seen.last_answered), seen.decided)
     print(
-        f"{what} {number + 1}: decided after {seen.decided:.3f} s; last request to the bad release sent after {seen.last_sent:.3f} s,"
+        f"{time.monotonic() - scene.began:6.1f} s  {what} {number + 1}: decided after {seen.decided:.3f} s; last request to the bad release sent after {seen.last_sent:.3f} s,"
         f" its last answer after {seen.last_answered:.3f} s",
         flush=True,
     )
