@@ -46,6 +46,12 @@ def test_what_cannot_be_decoded_is_refused(data: bytes) -> None:
         decode_mp4(data)
 
 
+@pytest.mark.parametrize(("frames", "size"), [(8, 32), (16, 64), (4, 16)])
+def test_equal_frames_always_give_the_same_file(frames: int, size: int) -> None:
+    video = moving_bar(frames, size, size)
+    assert len({encode_mp4(video.copy(), 8) for _ in range(40)}) == 1
+
+
 def test_a_contact_sheet_shows_the_frames_of_each_clip() -> None:
     clips = [np.full((8, 16, 16, 3), colour, np.uint8) for colour in (50, 250)]
     image = Image.open(io.BytesIO(contact_sheet(clips, ["dark", "light"], columns=4, scale=2)))

@@ -69,6 +69,7 @@ def staging(parent: Path) -> Iterator[Path]:
 def publish(staged: Path, target: Path) -> None:
     """Make `staged` durable and visible as `target` in one step; a non-empty `target` that exists raises OSError."""
     for path in sorted(staged.rglob("*"), reverse=True):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its user alone; servers may be another
         _sync(path)
     _sync(staged)
     target.parent.mkdir(parents=True, exist_ok=True)
