@@ -8,7 +8,7 @@ PACKAGES := crds models trainer-image serving-image operator demo localcluster
 export SSL_CERT_FILE ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup generate check unit test soak demo cluster install down bench-rollback bench-operator
+.PHONY: help tools setup generate check unit test soak demo cluster install down bench-rollback bench-operator
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,9 @@ setup: $(VENV)/.installed ## the Python environment, from hashed locks
 
 $(VENV)/.installed: requirements/all.lock requirements/installer.lock $(PACKAGES:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, found " + sys.version.split()[0])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || apt-get install -y python3-venv || \
+		{ echo "Python's venv module is missing; install the package python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/installer.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(PACKAGES:%=--editable %)
@@ -26,7 +28,10 @@ $(VENV)/.installed: requirements/all.lock requirements/installer.lock $(PACKAGES
 generate: setup ## CRDs and their copies in the chart, from the API's types
 	$(BIN)/python -m videogen_api.crd crds charts/videogen/files/crds
 
-check: setup ## lint, strict types, import contracts, generated files, chart, fences
+tools:  # promtool, helm and the control plane that checks and tests use; built once
+	@command -v promtool >/dev/null || localcluster/localcluster prepare
+
+check: setup tools ## lint, strict types, import contracts, generated files, chart, fences
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -35,7 +40,7 @@ check: setup ## lint, strict types, import contracts, generated files, chart, fe
 	localcluster/localcluster build helm
 	$(BIN)/python -m pytest -q tests/fences tests/charts
 
-unit: setup ## tests that need no cluster
+unit: setup tools ## tests that need no cluster
 	$(BIN)/python -m pytest -q tests --ignore=tests/cluster --ignore=tests/e2e
 
 test: setup install ## every test: unit, simulation, real API server, end to end
@@ -59,5 +64,6 @@ down: ## stop the local cluster and everything in it
 bench-rollback: install ## 20 rollbacks under load: webhook and alert path to the last bad answer
 	$(BIN)/python -m benchmarks.rollback
 
-bench-operator: setup ## 1, 100 and 1,000 TrainingRuns: latency, CPU, requests, memory, restart
+bench-operator: setup tools ## 1, 100 and 1,000 TrainingRuns: latency, CPU, requests, memory, restart
+	localcluster/localcluster build
 	$(BIN)/python -m benchmarks.operator

@@ -164,8 +164,8 @@ def _seen(scene: Scene, version: str, since: float, decided: float) -> Rollback:
 def _told(scene: Scene, what: str, number: int, seen: Rollback) -> Rollback:
     seen = Rollback(max(0.0, seen.last_sent), max(0.0, seen.last_answered), seen.decided)
     print(
-        f"{time.monotonic() - scene.began:6.1f} s  {what} {number + 1}: decided after {seen.decided:.3f} s; last request to the bad release sent after {seen.last_sent:.3f} s,"
-        f" its last answer after {seen.last_answered:.3f} s",
+        f"{time.monotonic() - scene.began:6.1f} s  {what} {number + 1}: decided after {seen.decided:.3f} s; "
+        f"last request to the bad release sent after {seen.last_sent:.3f} s, its last answer after {seen.last_answered:.3f} s",
         flush=True,
     )
     return seen

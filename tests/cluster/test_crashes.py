@@ -85,7 +85,9 @@ async def test_the_end_is_the_same_when(outcomes: Outcomes, fault: str, story: s
     reference = (await outcomes[NO_FAULT])[0]
     for outcome in await outcomes[fault, story]:
         assert_same_end(reference, outcome)
-        assert len(outcome.exits) == sum(one.action == "kill" for one in outcome.fired)
+        kills = sum(one.action == "kill" for one in outcome.fired)
+        assert bool(outcome.exits) == bool(kills)
+        assert len(outcome.exits) <= kills, "two writes in flight may be hit in one life, but no life ends by itself"
 
 
 @pytest.mark.parametrize("fault", FAULTS)

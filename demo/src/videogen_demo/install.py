@@ -44,11 +44,12 @@ def local_cluster(*arguments: str) -> None:
 
 def ensure(say: Say = print, values: tuple[str, ...] = ()) -> Installation:
     """Everything up and current. `values`: more `key=value` settings of the chart."""
+    own = REPOSITORY / ".localcluster/kubeconfig"
     foreign = os.environ.get("KUBECONFIG")
-    local = not foreign
+    local = not foreign or Path(foreign).resolve() == own  # whoever exported the local cluster's file still means it
     if local:
         local_cluster("up")
-        cluster = Cluster(REPOSITORY / ".localcluster/kubeconfig")
+        cluster = Cluster(own)
     else:
         cluster = Cluster(Path(str(foreign)))
         local_cluster("install-addons")

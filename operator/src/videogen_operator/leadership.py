@@ -24,6 +24,8 @@ from videogen_operator.telemetry import LEADER
 MARGIN = 2 / 3  # writes stop, and the process exits, after this share of the lease's duration without a renewal
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 1.0  # after a renewal that failed: one slow answer must not cost the Lease
+
 
 class NotLeadingError(Exception):
     """A write was tried without the Lease."""
@@ -59,8 +61,8 @@ class Leadership:
     async def keep(self) -> None:
         """Renew until that fails for too long; then return, and the process must end."""
         while self.holds():
-            await asyncio.sleep(self._seconds / 3)
-            await self._try()
+            renewed = await self._try()
+            await asyncio.sleep(self._seconds / 3 if renewed else RETRY_SECONDS)
         LEADER.set(0)
 
     async def release(self) -> None:
@@ -74,7 +76,7 @@ class Leadership:
     async def _try(self) -> bool:
         started = self._clock()
         try:
-            async with asyncio.timeout(self._seconds / 3):
+            async with asyncio.timeout(self._seconds / 4):
                 taken = await self._take()
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             log.warning("the Lease %s/%s could not be renewed: %s", self._namespace, self._name, repr(error))

@@ -262,7 +262,7 @@ def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
     newest = Progress.model_validate(max(reports, key=lambda report: report.get("lastUpdatedTime", "")))
     if not worth_writing(situation.status.progress, newest):
         return situation.status
-    saved = next((metric.value for metric in newest.metrics if metric.name == "checkpoint_step"), "0")
+    saved = next((metric.value for metric in newest.metrics if metric.name == "checkpointStep"), "0")
     step = int(float(saved)) if saved.replace(".", "", 1).isdigit() else 0
     changes = {"progress": newest, "checkpoint_step": max(step, situation.status.checkpoint_step)}
     return situation.status.model_copy(update=changes)
