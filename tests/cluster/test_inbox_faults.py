@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from videogen_api.meta import LABEL_RELEASE, LABEL_SERVICE
+from videogen_operator.kinds.model_release.observed import slots
+from videogen_operator.kinds.model_release.route import PERCENT
+from videogen_testing.chart_rights import operator_kubeconfig
 from videogen_testing.control_plane import Api, ControlPlane, eventually, free_port
 from videogen_testing.crash_story import GATEWAY, GATEWAYS
 from videogen_testing.operator_process import OperatorProcess
@@ -77,7 +80,8 @@ class Scene:
 
     def weights(self) -> dict[str, int]:
         route = self.api.find(self.path("HTTPRoute", "standard")) or {"spec": {"rules": [{}]}}
-        return {one["name"]: one["weight"] for one in route["spec"]["rules"][-1].get("backendRefs", [])}
+        percent = ((one["name"], one["weight"] // PERCENT) for one in route["spec"]["rules"][-1].get("backendRefs", []))
+        return {name: share for name, share in percent if share}
 
     def take_route(self) -> None:
         """Gateway: the route is taken as it is now."""
@@ -97,9 +101,10 @@ def scene(api: Api, namespace: str) -> Scene:
 @pytest.fixture
 def operator(plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
     """Its Prometheus does not answer; its gateway is that of the namespace."""
-    nobody = f"http://127.0.0.1:{free_port()}"
+    own = {"KUBECONFIG": str(operator_kubeconfig(plane, namespace)), "VIDEOGEN_GATEWAY_NAMESPACE": namespace}
+    own |= {"VIDEOGEN_PROMETHEUS_URL": f"http://127.0.0.1:{free_port()}"}
     with ExitStack() as stack:
-        started = OperatorProcess(plane, namespace, tmp_path, stack, VIDEOGEN_PROMETHEUS_URL=nobody, VIDEOGEN_GATEWAY_NAMESPACE=namespace)
+        started = OperatorProcess(plane, namespace, tmp_path, stack, **own)
         yield started
     print(started.log.read_text()[-6000:])
 
@@ -209,7 +214,7 @@ def test_an_alert_counts_only_for_a_release_that_serves_and_since_it_does(scene:
     assert scene.state(canary) == "Canary"
     assert set(scene.weights().values()) == {50}
     assert webhook(operator, an_alert(canary, scene.namespace, datetime.now(UTC))) == ["RolledBack"]
-    assert {name: weight for name, weight in scene.weights().items() if weight} == {stable.replace(".", "-"): 100}
+    assert scene.weights() == {stable.replace(".", "-"): 100}
     metrics = operator.metrics()
     for result in ("NotServing", "Stale", "UnknownRelease", "RolledBack"):
         assert f'videogen_alerts_total{{result="{result}"}} 1.0' in metrics
@@ -255,6 +260,8 @@ def canary_beside_stable(scene: Scene, operator: OperatorProcess) -> tuple[str, 
     eventually(lambda: scene.state(stable) == "Stable")
     canary = scene.release("1.1.0", rollout=ROLLOUT)
     scene.make_ready(canary)
+    eventually(lambda: len(slots(scene.api.get(scene.path("HTTPRoute", "standard")))) == 2)  # it is listed before it takes traffic
+    scene.take_route()
     eventually(lambda: scene.state(canary) == "Canary")
     eventually(lambda: set(scene.weights().values()) == {50})
     scene.take_route()

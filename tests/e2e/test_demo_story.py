@@ -46,14 +46,9 @@ def test_every_run_completed_and_its_release_has_its_name_and_lineage(story: Sto
     assert len(digests) == len(RELEASES), "each run made weights of its own"
 
 
-ROUTE_CHANGES = 4  # a release enters or leaves the route: docs/limits.md says why each may cost a request
-
-
-def test_real_video_came_through_the_gateway_and_nothing_failed_but_at_a_change_of_the_route(story: Story) -> None:
+def test_real_video_came_through_the_gateway_and_no_request_failed(story: Story) -> None:
     assert story.load
-    failed = [answer for answer in story.load.answers if not answer.ok]
-    assert len(failed) <= ROUTE_CHANGES, failed
-    assert {answer.status for answer in failed} <= {500}
+    assert [answer for answer in story.load.answers if not answer.ok] == []
     assert {answer.release for answer in story.load.answers} == set(RELEASES)
     assert all(frames_of(answer.video).shape == FRAMES for answer in story.load.videos)
 

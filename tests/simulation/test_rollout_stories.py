@@ -233,7 +233,7 @@ def test_a_canary_takes_no_more_than_its_ready_pods_can_carry() -> None:
     add(simulation, "1.1.0", rollout=ROLLOUT | {"steps": steps}, serving={"replicas": 4})
     simulation.tick(20)
     assert (simulation.weights()["1.1.0"], simulation.step("1.1.0")) == (20, 0)
-    assert "1 of 4 pods are ready" in simulation.condition("1.1.0")["message"]
+    assert "1 of 4 pods are available" in simulation.condition("1.1.0")["message"]
     simulation.ready_limit["1.1.0"] = 4
     while simulation.weights()["1.1.0"] < 80:
         simulation.tick()
@@ -285,6 +285,8 @@ def test_with_two_canaries_worth_of_history_a_rollback_of_stable_leaves_the_cana
     simulation.settle()
     states = {version: simulation.state(version) for version in ("1.0.0", "1.1.0", "1.2.0")}
     assert states == {"1.0.0": "Stable", "1.1.0": "RolledBack", "1.2.0": "Canary"}
+    assert simulation.weights() == {"1.0.0": 90, "1.1.0": 0, "1.2.0": 10}  # what was rolled back stays listed for a moment
+    simulation.tick()
     assert simulation.weights() == {"1.0.0": 90, "1.2.0": 10}
 
 
@@ -344,6 +346,71 @@ def test_an_operator_that_lost_every_status_goes_on_with_what_the_route_says() -
     simulation.tick(3)
     assert {version: simulation.state(version) for version in ("1.0.0", "1.1.0")} == {"1.0.0": "Superseded", "1.1.0": "Stable"}
     assert simulation.weights() == {"1.1.0": 100}
+
+
+def test_a_canary_whose_pods_are_moved_loses_no_rollout_and_keeps_its_digest_clean() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", serving={"startDeadlineSeconds": 120})
+    simulation.until("1.1.0", "Canary")
+    simulation.broken.add("1.1.0")  # drained: nothing of it has crashed
+    simulation.tick(10)
+    assert (simulation.state("1.1.0"), simulation.weights()) == ("Canary", {"1.0.0": 100})
+    ready = simulation.condition("1.1.0")
+    assert (ready["status"], ready["reason"]) == ("False", "PodsLost")
+    assert "takes its traffic, and it is rolled back unless a pod is ready before" in ready["message"]
+    simulation.broken.clear()
+    simulation.until("1.1.0", "Stable")
+
+
+def test_a_policy_that_the_cluster_does_not_know_keeps_nothing_else_from_being_done() -> None:
+    simulation = serving()
+    simulation.refused["BackendTrafficPolicy"] = Failure("BackendTrafficPolicy", SERVICE, 404, "not found")
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    assert "gateway.stickyUsers=false" in simulation.condition("1.0.0")["message"]
+    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    simulation.request("1.0.0", "hold@1")
+    simulation.tick(20)
+    assert list(simulation.answers.values()) == ["RolledBack"]
+    assert simulation.status("1.0.0")["lastHandledRequest"] == "hold@1"
+    assert ("Deployment", NAMESPACE, name_of("1.1.0").replace(".", "-")) not in simulation.objects
+
+
+def test_a_release_for_which_there_is_no_room_does_not_hold_up_those_behind_it() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", serving={"replicas": 1, "cpu": "1000"})
+    add(simulation, "1.2.0")
+    simulation.until("1.2.0", "Stable")
+    assert simulation.state("1.1.0") == "Superseded"
+
+
+def test_a_release_whose_bundle_is_quarantined_while_it_starts_takes_no_traffic() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", artifact={"digest": digest_of("same")})
+    simulation.until("1.1.0", "Stable")
+    add(simulation, "1.2.0", artifact={"digest": digest_of("same")})
+    simulation.until("1.2.0", "Starting")
+    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    simulation.tick(5)
+    assert {version: simulation.state(version) for version in ("1.1.0", "1.2.0")} == {"1.1.0": "RolledBack", "1.2.0": "RolledBack"}
+    assert simulation.condition("1.2.0")["reason"] == "Quarantined"
+
+
+def test_errors_are_no_requests_that_raise_the_weight() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", rollout=ROLLOUT | {"checks": []})
+    simulation.errors["1.1.0"] = 1.0
+    simulation.tick(60)
+    assert (simulation.state("1.1.0"), simulation.weights()["1.1.0"]) == ("Canary", 10)
+
+
+def test_without_checks_of_its_own_a_release_may_fail_five_percent_of_its_requests() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", rollout={key: value for key, value in ROLLOUT.items() if key != "checks"})
+    simulation.until("1.1.0", "Canary")
+    simulation.errors["1.1.0"] = 0.2
+    simulation.until("1.1.0", "RolledBack")
+    assert "error ratio 0.2, may be at most 0.05" in simulation.condition("1.1.0")["message"]
 
 
 def test_a_refused_deployment_is_told_and_a_refused_route_stops_everything() -> None:

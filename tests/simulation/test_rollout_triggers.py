@@ -92,12 +92,17 @@ def abort(simulation: Simulation) -> None:
 
 
 def pods(simulation: Simulation) -> None:
-    simulation.say(f"{NEW} loses its pods")
+    simulation.say(f"{NEW} loses its pods for good, as when its nodes are gone")
     simulation.broken.add(NEW)
 
 
+def crash(simulation: Simulation) -> None:
+    simulation.say(f"the servers of {NEW} run out of memory")
+    simulation.crashed[NEW] = 137
+
+
 STATES = [starting, first_step, second_step, held, stable_in_window, stable_after_window]
-TRIGGERS = [check, alert, abort, pods]
+TRIGGERS = [check, alert, abort, pods, crash]
 ROLLS_BACK = {first_step, second_step, held, stable_in_window}  # in the others there is no traffic, or nobody to give it to
 ENDS = {(trigger, state) for trigger in TRIGGERS for state in ROLLS_BACK} | {(abort, starting), (check, starting)}
 

@@ -1,12 +1,14 @@
 """TrainingRuns in a closed loop: golden transcripts of stories, and invariants under a thousand random events."""
 
+from typing import Any
+
 import pytest
 
 from videogen_api.job import ExitCode, Report
 from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_api.training_run import Reason
 from videogen_testing.run_simulation import RandomLife, Simulation
-from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, ended, running, trained
+from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_run, ended, running, trained
 
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw/a"}]}}
 
@@ -126,3 +128,105 @@ def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:
     sim.settle()
     assert [one["metadata"]["name"] for one in sim.jobs()] == ["run-train-2"]
     assert job["metadata"]["name"] == "run-train-1"
+
+
+@pytest.mark.parametrize(
+    "code, report, top",
+    [
+        (0, trained(), ("True", Reason.COMPLETED)),
+        (ExitCode.DATA_REJECTED, Report(reason=Reason.VIDEO_UNREADABLE), ("False", Reason.VIDEO_UNREADABLE)),
+        (1, Report(reason=Reason.TRAINER_FAILED, last_step=40), ("False", Reason.DEADLINE_EXCEEDED)),
+    ],
+    ids=["its work is done", "it cannot be helped", "it would have to be repeated"],
+)
+def test_an_attempt_that_ended_while_nobody_looked_is_judged_before_the_deadline(
+    code: int, report: Report, top: tuple[str, Reason]
+) -> None:
+    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 600}])
+    sim.settle()
+    sim.set_pods(running())
+    sim.settle()
+    sim.set_pods(ended(code, text(report)))
+    sim.step(5000)
+    sim.settle()
+    assert sim.top() == top
+    assert [record.last_step for record in sim.status().phases[0].attempts] == [report.last_step]
+
+
+def test_a_job_that_was_deleted_is_told_before_the_deadline() -> None:
+    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 600}])
+    sim.settle()
+    sim.world.remove(sim.jobs()[0])
+    sim.step(5000)
+    sim.settle()
+    assert sim.top() == ("False", Reason.DEADLINE_EXCEEDED)
+    assert [record.reason for record in sim.status().phases[0].attempts] == [Reason.PREEMPTED]
+
+
+@pytest.mark.parametrize("later", [[], [EVALUATE]], ids=["of a run that is done", "of a phase before the present one"])
+def test_a_worker_that_hangs_after_anothers_success_is_stopped_and_gives_its_node_back(later: list[dict[str, Any]]) -> None:
+    sim = Simulation(phases=[TRAIN | {"resources": {"workers": 2}}, *later])
+    sim.settle()
+    sim.set_pods(running())
+    sim.settle()
+    first, second = (pod["metadata"]["name"] for pod in sim.pods())
+    sim.put(sim.world.get("Pod", "models", second) | {"status": ended(0, text(trained()))})  # type: ignore[operator]
+    sim.settle()
+    assert sim.status().phases[0].outcome == Reason.COMPLETED
+    plan = sim.step(29)
+    assert plan.delete == ()
+    assert plan.requeue_after is not None
+    assert 0 < plan.requeue_after <= 1
+    assert "run-train-1" in [job["metadata"]["name"] for job in sim.jobs()]
+    sim.step(plan.requeue_after)
+    assert "run-train-1" not in [job["metadata"]["name"] for job in sim.jobs()]
+    assert not {first, second} & {pod["metadata"]["name"] for pod in sim.pods()}
+    assert sim.step().delete == ()
+
+
+def test_workers_that_end_by_themselves_keep_their_job_and_their_logs() -> None:
+    sim = Simulation(phases=[TRAIN | {"resources": {"workers": 2}}])
+    sim.settle()
+    sim.set_pods(ended(0, text(trained())))
+    sim.settle()
+    assert sim.step(3600).delete == ()
+    assert [job["metadata"]["name"] for job in sim.jobs()] == ["run-train-1"]
+
+
+WAITS: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+    ("for a claim", {"storage": {"claimName": "elsewhere"}}, None),
+    ("for weights", {"initFrom": {"run": "another"}}, None),
+    ("for a training-operator", {}, None),
+    ("for a node", {}, {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}),
+]
+
+
+@pytest.mark.parametrize("spec, pods", [row[1:] for row in WAITS], ids=[row[0] for row in WAITS])
+def test_a_run_that_waits_is_woken_by_what_it_waits_for_and_hardly_looks_by_itself(spec: Any, pods: Any) -> None:
+    sim = Simulation(**spec)
+    sim.settle()
+    if pods:
+        sim.set_pods(pods)
+    sim.step(60)
+    sim.settle()
+    again = sim.step().requeue_after
+    assert again is not None
+    assert 300 <= again <= 450
+
+
+def test_what_must_happen_at_a_time_is_not_put_off_by_a_long_wait() -> None:
+    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 100}])
+    sim.settle()
+    assert sim.step(10).requeue_after == 20  # then nobody has answered for half a minute
+    assert sim.step(30).requeue_after == 60  # then the deadline is over
+
+
+def test_runs_that_wait_together_do_not_look_together() -> None:
+    delays = set()
+    for number in range(20):
+        sim = Simulation(storage={"claimName": "elsewhere"})
+        sim.world.remove(sim.run())
+        sim.put(a_run(storage={"claimName": "elsewhere"}), "models", generation=1, uid=f"uid-{number}")
+        sim.settle()
+        delays.add(sim.step().requeue_after)
+    assert len(delays) == 20

@@ -3,9 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from kopf import ConnectionInfo
 
-from videogen_operator.plan import Plan, StatusWrite
-from videogen_operator.reconcile import timed
+from videogen_operator.cluster import Cluster
+from videogen_operator.plan import Plan, Ref, StatusWrite
+from videogen_operator.reconcile import timed, writes
+from videogen_operator.world import ObjectWorld
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
 ALERT = {"fingerprint": "f", "receivedAt": ARRIVED.isoformat(), "labels": {"release": "bad"}}
@@ -28,3 +31,15 @@ def test_the_seconds_of_a_rollback_run_from_the_alert_that_caused_it(answer: str
     good = StatusWrite({"metadata": {"name": "good"}}, {})
     plan = Plan(statuses=(bad, good), answers={"f": answer})
     assert statuses(timed(plan, (ALERT,), ARRIVED + timedelta(milliseconds=42))) == [expected, "-"]
+
+
+def test_only_a_refused_route_or_job_keeps_the_rest_from_being_written() -> None:
+    """The second element of each pair: whether nothing may be written after a refusal."""
+    gone = Ref("v1", "Pod", "films", "gone", "uid")
+    plan = Plan(apply=({"kind": "HTTPRoute"},), create=({"kind": "PyTorchJob"},), beside=({"kind": "Deployment"},), delete=(gone,))
+    cluster = Cluster(lambda: ConnectionInfo(server="https://127.0.0.1"), (), ObjectWorld(()))
+    ordered = [(how, what, decisive) for how, what, decisive in writes(plan, cluster)]
+    assert [(what if isinstance(what, Ref) else what["kind"], decisive) for _, what, decisive in ordered] == [
+        ("HTTPRoute", True), ("PyTorchJob", True), ("Deployment", False), (gone, False),
+    ]  # fmt: skip
+    assert [how for how, _, _ in ordered] == [cluster.apply, cluster.create, cluster.apply, cluster.delete]

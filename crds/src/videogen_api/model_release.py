@@ -99,7 +99,7 @@ class Step(Model):
 
     weight_percent: int = Field(ge=1, le=100, description="Share of the service's traffic.")
     minimum_requests: int = Field(
-        default=100, ge=0, le=1_000_000, description="Requests that this release must have answered in the step before the next one."
+        default=100, ge=0, le=1_000_000, description="Requests that this release must have answered well in the step before the next one."
     )
     minimum_seconds: int = Field(default=60, ge=0, le=2_592_000, description="Time that the step lasts at least.")
 
@@ -145,7 +145,10 @@ class Rollout(Model):
         ),
     )
     checks: list[Check] = Field(
-        default=[], max_length=8, description="Live checks against bounds and against stable.", json_schema_extra=k8s(list_map="name")
+        default=[Check(name="errors", metric=LiveMetric.ERROR_RATIO, maximum="0.05")],
+        max_length=8,
+        description="Live checks against bounds and against stable. By default at most 5 % of the requests may fail; [] checks nothing.",
+        json_schema_extra=k8s(list_map="name"),
     )
     check_interval_seconds: int = Field(default=10, ge=1, le=3600, description="Time between two rounds of checks.")
     failure_limit: int = Field(default=1, ge=1, le=100, description="Consecutive failed rounds that roll back.")
@@ -210,8 +213,9 @@ class RolloutState(Observation):
     step_start_time: Timestamp | None = Field(default=None, description="When the current state or step began.")
     traffic_start_time: Timestamp | None = Field(default=None, description="When it first took traffic in this rollout.")
     last_check_time: Timestamp | None = Field(default=None, description="When the last round of checks was judged.")
-    requests: int = Field(default=0, ge=0, le=2**53, description="Requests answered in this step, as of the last round of checks.")
+    requests: int = Field(default=0, ge=0, le=2**53, description="Requests answered well in this step, as of the last round of checks.")
     failed_checks: int = Field(default=0, ge=0, le=1000, description="Consecutive failed rounds of checks.")
+    pods_lost_time: Timestamp | None = Field(default=None, description="Since when no pod is ready, while the release is meant to serve.")
     promoted_time: Timestamp | None = Field(default=None, description="When the release became stable.")
     retired_time: Timestamp | None = Field(default=None, description="When it stopped being stable.")
     retried: bool = Field(default=False, description="A person asked to retry it, so the quarantine of its digest does not hold it.")

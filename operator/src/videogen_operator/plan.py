@@ -52,15 +52,17 @@ class StatusWrite:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one pass wants: carried out in the order apply, create, delete, statuses, notes.
+    """What one pass wants: carried out in the order apply, create, beside, delete, statuses, notes.
 
-    A refused write ends the writing of children; the shell then asks for the plan again, with the Failure in its
-    Inputs, and carries out only the statuses and notes of that second plan. So a plan without failures may state what
-    its own writes bring about, and a plan with failures must not.
+    A refused write of `apply` or `create` ends the writing of objects; one of `beside` or `delete` keeps nothing else
+    from being done. After any of them the shell asks for the plan again, with the Failures in its Inputs, and carries
+    out only the statuses and notes of that second plan. So a plan without failures may state what its own writes bring
+    about, and a plan with failures must not.
     """
 
     apply: tuple[Manifest, ...] = ()  # server-side apply of full intents; an unchanged one costs no request
     create: tuple[Manifest, ...] = ()  # made once and never changed: POST; one that exists and is ours is a success
+    beside: tuple[Manifest, ...] = ()  # as `apply`, each on its own
     delete: tuple[Ref, ...] = ()
     statuses: tuple[StatusWrite, ...] = ()
     notes: tuple[Note, ...] = ()

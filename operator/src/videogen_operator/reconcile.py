@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +13,7 @@ from videogen_operator.cluster import ApiError, Cluster
 from videogen_operator.inbox import Mail
 from videogen_operator.loops import Retry
 from videogen_operator.metrics_query import Prometheus
-from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Note, Plan, StatusWrite, World
+from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Note, Plan, Ref, StatusWrite, World
 from videogen_operator.telemetry import PASS_SECONDS, PASSES
 
 CONFLICT_SECONDS = 0.1
@@ -61,12 +61,12 @@ class Reconciler:
         changed, failures = await self._change(plan)
         if failures:
             plan = kind.plan(observed, replace(inputs, failures=failures))
-        elif inputs.alerts:
+        if inputs.alerts:
             plan = timed(plan, inputs.alerts, self._clock())
         await self._tell(plan)
+        self._mail.answer(key, plan.answers)
         if failures:
             raise Retry("; ".join(f"{failure.kind} {failure.name}: {failure.message}" for failure in failures), plan.requeue_after)
-        self._mail.answer(key, plan.answers)
         return 0.0 if changed else plan.requeue_after
 
     async def _inputs(self, kind: Kind[Any], key: Key, observed: Any) -> Inputs:
@@ -82,18 +82,16 @@ class Reconciler:
         )
 
     async def _change(self, plan: Plan) -> tuple[bool, tuple[Failure, ...]]:
-        changed, kind, name = False, "", ""
-        try:
-            for write, manifests in ((self._cluster.apply, plan.apply), (self._cluster.create, plan.create)):
-                for manifest in manifests:
-                    kind, name = manifest["kind"], manifest["metadata"]["name"]
-                    changed |= await write(manifest)
-            for ref in plan.delete:
-                kind, name = ref.kind, ref.name
-                changed |= await self._cluster.delete(ref)
-        except ApiError as error:
-            return changed, (Failure(kind, name, error.code, error.message),)
-        return changed, ()
+        changed, failures = False, []
+        for write, what, decisive in writes(plan, self._cluster):
+            kind, name = (what.kind, what.name) if isinstance(what, Ref) else (what["kind"], what["metadata"]["name"])
+            try:
+                changed |= await write(what)
+            except ApiError as error:
+                failures.append(Failure(kind, name, error.code, error.message))
+                if decisive:
+                    break
+        return changed, tuple(failures)
 
     async def _tell(self, plan: Plan) -> None:
         for write in plan.statuses:
@@ -125,6 +123,14 @@ class Reconciler:
             await self._cluster.record(note, self._clock())
         except ApiError as error:
             log.warning("event %s of %s cannot be recorded: %s", note.reason, metadata["name"], error)
+
+
+def writes(plan: Plan, cluster: Cluster) -> Iterator[tuple[Callable[[Any], Awaitable[bool]], Manifest | Ref, bool]]:
+    """The plan's writes in their order: how, what, and whether nothing may be written after a refusal."""
+    yield from ((cluster.apply, manifest, True) for manifest in plan.apply)
+    yield from ((cluster.create, manifest, True) for manifest in plan.create)
+    yield from ((cluster.apply, manifest, False) for manifest in plan.beside)
+    yield from ((cluster.delete, ref, False) for ref in plan.delete)
 
 
 def timed(plan: Plan, alerts: tuple[Manifest, ...], now: datetime) -> Plan:

@@ -8,7 +8,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from videogen_api.meta import API_VERSION
+from videogen_api.meta import API_VERSION, LABEL_RELEASE
 from videogen_api.model_release import ModelReleaseSpec
 
 NAMESPACE = "films"
@@ -128,6 +128,15 @@ def a_node(name: str = "node-1", *, cpu: str = "64", memory: str = "256Gi", gpus
             "conditions": [{"type": "Ready", "status": "True"}],
         },
     }
+
+
+def a_crashed_pod(release: str, *, exit_code: int, at: datetime) -> dict[str, Any]:
+    """A serving pod whose server has just ended by itself and waits for being started again."""
+    metadata = {"name": f"{release}-pod", "namespace": NAMESPACE, "uid": f"uid-{release}-pod", "labels": {LABEL_RELEASE: release}}
+    end = {"exitCode": exit_code, "reason": "OOMKilled", "finishedAt": at.isoformat()}
+    state = {"waiting": {"reason": "CrashLoopBackOff"}}
+    container = {"name": "server", "image": "serving:1", "state": state, "lastState": {"terminated": end}}
+    return {"kind": "Pod", "metadata": metadata, "spec": {}, "status": {"phase": "Running", "containerStatuses": [container]}}
 
 
 def an_alert(release: str, *, at: datetime, name: str = "TooSlow", namespace: str = NAMESPACE, **more: Any) -> dict[str, Any]:

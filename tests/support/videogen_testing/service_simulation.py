@@ -20,10 +20,10 @@ from typing import Any
 from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_api.model_release import ModelReleaseStatus
 from videogen_operator.kinds.model_release import MODEL_RELEASE
-from videogen_operator.kinds.model_release.observed import route_weights
+from videogen_operator.kinds.model_release.observed import route_weights, slots
 from videogen_operator.kinds.model_release.quarantine import ANNOTATION
 from videogen_operator.plan import Failure, Inputs, Key, Manifest, Plan, Query, Unavailable
-from videogen_testing.releases import NAMESPACE, SERVICE, SETTINGS, START, a_claim, a_gateway, a_node, name_of
+from videogen_testing.releases import NAMESPACE, SERVICE, SETTINGS, START, a_claim, a_crashed_pod, a_gateway, a_node, name_of
 
 TICK = timedelta(seconds=5)
 KEY = Key("ModelRelease", NAMESPACE, SERVICE)
@@ -42,6 +42,7 @@ class Simulation:
         self.objects: dict[tuple[str, str, str], dict[str, Any]] = {}
         self.ready_after = 2  # ticks until a new Deployment's pods are ready
         self.broken: set[str] = set()  # versions whose pods are not ready, whatever happens
+        self.crashed: dict[str, int] = {}  # versions whose server ends by itself -> its exit code
         self.ready_limit: dict[str, int] = {}  # pods of a version that become ready at most
         self.latency: dict[str, float] = defaultdict(lambda: 2.0)  # P95 seconds by version
         self.errors: dict[str, float] = defaultdict(float)  # error ratio by version
@@ -138,30 +139,33 @@ class Simulation:
         changed, failures = self._write(plan)
         if failures:
             plan = MODEL_RELEASE.plan(observed, replace(inputs, failures=failures))
+            assert not any(failure.kind == "HTTPRoute" for failure in failures) or not plan.answers
         for write in plan.statuses:
             changed |= self._write_status(write.object, write.status)
         for note in plan.notes:
             self.say(f"{version_of(note.object['metadata']['name'])}: {note.reason}: {note.message}")
-        if not failures:
-            self.answers.update(plan.answers)
+        self.answers.update(plan.answers)
         self.check()
         raised = [version for version, step in steps.items() if self.step(version) > step]
         assert self.prometheus or not raised, f"{raised} were raised without data"
         return changed
 
     def _write(self, plan: Plan) -> tuple[bool, tuple[Failure, ...]]:
-        changed = False
-        for manifest in plan.apply:
+        changed, failures = False, []
+        for manifest in (*plan.apply, *plan.beside):
             if failure := self.refused.get(manifest["kind"]):
-                return changed, (failure,)
-            changed |= self._apply(manifest)
+                failures.append(failure)
+                if manifest in plan.apply:
+                    return changed, (failure,)
+            else:
+                changed |= self._apply(manifest)
         for ref in plan.delete:
             item = self.objects.get((ref.kind, ref.namespace, ref.name))
             if item and item["metadata"]["uid"] == ref.uid:
                 self._count_write()
                 del self.objects[ref.kind, ref.namespace, ref.name]
                 changed = True
-        return changed, ()
+        return changed, tuple(failures)
 
     def _apply(self, manifest: Manifest) -> bool:
         metadata = manifest["metadata"]
@@ -171,6 +175,8 @@ class Simulation:
             return False
         before = self.weights()
         self._count_write()
+        if key[0] == "HTTPRoute":
+            self._check_positions(slots(old), slots(manifest), route_weights(old), route_weights(manifest))
         own: dict[str, Any] = {"uid": f"uid-{self._version}", "generation": 0} if old is None else old["metadata"]
         generation = own["generation"] + (old is None or old["spec"] != manifest["spec"])
         item = {**deepcopy(dict(manifest)), "metadata": {**own, **deepcopy(dict(metadata)), "generation": generation}}
@@ -209,8 +215,13 @@ class Simulation:
                 version = version_of(item["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"])
                 uid = item["metadata"]["uid"]
                 self._age[uid] += 1
-                ready = item["spec"]["replicas"] if self._age[uid] > self.ready_after and version not in self.broken else 0
-                status = {"readyReplicas": min(ready, self.ready_limit.get(version, ready)), "replicas": item["spec"]["replicas"]}
+                broken = version in self.broken or version in self.crashed
+                ready = item["spec"]["replicas"] if self._age[uid] > self.ready_after and not broken else 0
+                if version in self.crashed:
+                    self.put(a_crashed_pod(name_of(version), exit_code=self.crashed[version], at=self.now))
+                ready = min(ready, self.ready_limit.get(version, ready))
+                available = min(ready, (item.get("status") or {}).get("readyReplicas", 0))  # those that were ready a tick ago
+                status = {"readyReplicas": ready, "availableReplicas": available, "replicas": item["spec"]["replicas"]}
                 if item.get("status") != status:
                     item["status"] = status
                     self._stamped(item)
@@ -239,7 +250,7 @@ class Simulation:
         since = self.now - timedelta(seconds=int(window[1]))
         count = float(sum(requests for time, who, requests in self.served if who == version and time > since))
         if query.promql.startswith("sum(increase(videogen_requests_total"):
-            return count
+            return count * (1 - self.errors[version]) if 'outcome="ok"' in query.promql else count
         if not count:
             return Unavailable("Prometheus has no data")
         return self.latency[version] if "histogram_quantile(0.95" in query.promql else self.errors[version]
@@ -290,15 +301,27 @@ class Simulation:
         weights, states = self.weights(), {version: self.state(version) for version in self.releases()}
         total = sum(weights.values())
         assert total in {0, 100}, f"weights are {weights}"
-        if any(self.served) and states and any(self.ready(version) for version in states):
+        if any(self.served) and any(self.ready(version) for version, state in states.items() if state != "Starting"):
             assert total == 100, f"nobody serves any more: {weights}, {states}"
         for state in ("Stable", "Standby"):
             assert sum(found == state for found in states.values()) <= 1, states
         assert sum(found in CANDIDATES for found in states.values()) <= 1, states
         self._check_weights(weights, states)
 
+    def _check_positions(self, old: tuple[str, ...], new: tuple[str, ...], before: Mapping[str, int], after: Mapping[str, int]) -> None:
+        """The gateway's clusters are named after the positions and change before the weights do: no request may be lost
+        or answered by another release in between.
+        """
+        exist = {name for (kind, _, name) in self.objects if kind == "ModelRelease"}  # a deleted one takes its requests along
+        for position, name in enumerate(old):
+            if name in exist and before[name] and self.ready(version_of(name)):
+                assert new[position : position + 1] == (name,), f"{name} with {before[name]} % was moved or removed at once: {old} -> {new}"
+        if any(self.ready(version_of(name)) for name, percent in before.items() if percent):
+            for name, percent in after.items():
+                assert not percent or name in old, f"{name} takes {percent} % and was not in the route before: {old} -> {new}"
+
     def _check_weights(self, weights: Mapping[str, int], states: Mapping[str, str]) -> None:
-        warm = {version for version, state in states.items() if state in CANDIDATES | {"Stable", "Standby"} and self.ready(version)}
+        warm = {version for version, state in states.items() if state in {"Canary", "Held", "Stable", "Standby"} and self.ready(version)}
         route = self.objects.get(("HTTPRoute", NAMESPACE, SERVICE)) or {"metadata": {}}
         quarantined = (route["metadata"].get("annotations") or {}).get(ANNOTATION, "")
         for version, weight in weights.items():

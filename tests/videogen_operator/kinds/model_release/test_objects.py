@@ -1,15 +1,16 @@
 """What is built for a release, and the service's route."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from videogen_operator.kinds.model_release import objects, route
-from videogen_operator.kinds.model_release.observed import Observed, Release
+from videogen_operator.kinds.model_release.observed import Observed, Release, slots
 from videogen_operator.kinds.model_release.quarantine import Entry, entries, extended
 from videogen_operator.plan import Failure
-from videogen_testing.releases import NAMESPACE, SERVICE, SETTINGS, a_gateway, a_release, digest_of, name_of
+from videogen_testing.releases import NAMESPACE, SERVICE, SETTINGS, START, a_gateway, a_release, digest_of, name_of
 
 
 def pod_of(release: Release) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def test_a_release_that_serves_keeps_its_image_when_the_operator_is_upgraded(sna
 
 def built(observed: Observed, **weights: int) -> dict[str, Any]:
     by_name = {name_of(version.replace("_", ".")): weight for version, weight in weights.items()}
-    return route.route(observed, route.backends(observed.releases, by_name), (), SETTINGS)
+    return route.route(observed, route.backends(observed.releases, by_name, (), START), (), SETTINGS)
 
 
 @pytest.fixture
@@ -110,10 +111,10 @@ def test_both_protocols_have_the_same_weights_and_every_backend_names_its_releas
     grpc, http = spec["rules"]
     assert (grpc["matches"][0]["path"]["value"], http["matches"][0]["path"]["value"]) == ("/inference.GRPCInferenceService", "/")
     assert [(b["name"], b["port"], b["weight"]) for b in http["backendRefs"]] == [
-        ("pib-videogen-videofusion-v1-0-0-base", 8000, 90),
-        ("pib-videogen-videofusion-v1-1-0-base", 8000, 10),
+        ("pib-videogen-videofusion-v1-0-0-base", 8000, 900_000),
+        ("pib-videogen-videofusion-v1-1-0-base", 8000, 100_000),
     ]
-    assert [(b["port"], b["weight"]) for b in grpc["backendRefs"]] == [(8001, 90), (8001, 10)]
+    assert [(b["port"], b["weight"]) for b in grpc["backendRefs"]] == [(8001, 900_000), (8001, 100_000)]
     for backend, version in zip(http["backendRefs"], ("1.0.0", "1.1.0"), strict=True):
         named = {"set": [{"name": "x-videogen-release", "value": name_of(version)}]}
         assert backend["filters"][0] == {"type": "RequestHeaderModifier", "requestHeaderModifier": named}
@@ -133,6 +134,60 @@ def test_the_route_belongs_to_all_releases_and_to_the_gateway_of_the_settings(tw
 
 def test_the_gateway_waits_longer_than_the_slowest_server(two: Observed) -> None:
     assert built(two, **{"1_0_0": 90, "1_1_0": 10})["spec"]["rules"][0]["timeouts"] == {"request": "105s"}
+
+
+ROLLED_BACK = {"state": "RolledBack", "retiredTime": START.isoformat()}
+POSITIONS: list[tuple[str, dict[str, Any], dict[str, int], list[str], float, list[str]]] = [
+    ("a newcomer comes last", {"1.1.0": "Starting"}, {"1.0.0": 100}, ["1.0.0"], 0, ["1.0.0 1000000", "1.1.0 1"]),
+    ("an older newcomer comes last, too", {"1.0.0": "Starting"}, {"1.1.0": 100}, ["1.1.0"], 0, ["1.1.0 1000000", "1.0.0 1"]),
+    ("nobody moves when the first one goes", {"1.0.0": "Superseded"}, {"1.1.0": 100}, ["1.0.0", "1.1.0"], 0, ["1.1.0 0", "1.1.0 1000000"]),
+    ("a newcomer takes a position that is free", {"1.2.0": "Starting"}, {"1.1.0": 100}, ["", "1.1.0"], 0, ["1.2.0 1", "1.1.0 1000000"]),
+    (
+        "but not one that becomes free now",
+        {"1.2.0": "Starting"},
+        {"1.1.0": 100},
+        ["1.0.0", "1.1.0"],
+        0,
+        ["1.1.0 0", "1.1.0 1000000", "1.2.0 1"],
+    ),
+    ("a position at the end is dropped", {"1.1.0": "Superseded"}, {"1.0.0": 100}, ["1.0.0", "1.1.0"], 0, ["1.0.0 1000000"]),
+    (
+        "what was rolled back stays for a moment",
+        {"1.1.0": ROLLED_BACK},
+        {"1.0.0": 100},
+        ["1.0.0", "1.1.0"],
+        2,
+        ["1.0.0 1000000", "1.1.0 1"],
+    ),
+    ("and goes then", {"1.1.0": ROLLED_BACK}, {"1.0.0": 100}, ["1.0.0", "1.1.0"], 3, ["1.0.0 1000000"]),
+    ("while nobody serves, nobody may get a request", {"1.1.0": "Starting"}, {}, [], 0, ["1.1.0 0"]),
+]
+
+
+@pytest.mark.parametrize(("sentence", "states", "percent", "before", "seconds", "expected"), POSITIONS, ids=[row[0] for row in POSITIONS])
+def test_a_release_keeps_its_position_in_the_route(
+    snapshot: Callable[..., Observed],
+    sentence: str,
+    states: dict[str, Any],
+    percent: dict[str, int],
+    before: list[str],
+    seconds: float,
+    expected: list[str],
+) -> None:
+    rollouts = {version: {"state": state} if isinstance(state, str) else state for version, state in states.items()}
+    manifests = [a_release(version, status={"rollout": rollout}) for version, rollout in rollouts.items()]
+    manifests += [a_release(version, status={"rollout": {"state": "Stable"}}) for version in percent]
+    running = [child for release in snapshot(*manifests).releases for child in objects.children(release, SETTINGS)]
+    observed = snapshot(*manifests, *({**child, "status": {"readyReplicas": 1}} for child in running))
+    names = [name_of(version) if version else "" for version in before]
+    split = route.backends(
+        observed.releases, {name_of(version): share for version, share in percent.items()}, names, START + timedelta(seconds=seconds)
+    )
+    assert [f"{release.spec.model.version} {weight}" for release, weight in split] == expected, sentence
+    again = route.route(observed, split, (), SETTINGS)
+    assert [name.split("-v")[-1].removesuffix("-base") for name in slots(again)] == [
+        words.split()[0] if not words.endswith(" 0") else "" for words in expected
+    ]
 
 
 def accepted(*, generation: int = 1, **conditions: str) -> dict[str, Any]:

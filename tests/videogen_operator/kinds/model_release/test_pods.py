@@ -9,9 +9,9 @@ import pytest
 from videogen_api.meta import LABEL_RELEASE
 from videogen_api.model_release import Reason
 from videogen_operator.kinds.model_release.observed import Release
-from videogen_operator.kinds.model_release.pods import fatal, trouble
+from videogen_operator.kinds.model_release.pods import crash, fatal, trouble
 from videogen_operator.plan import Failure
-from videogen_testing.releases import NAMESPACE, START, a_release, name_of
+from videogen_testing.releases import NAMESPACE, START, a_crashed_pod, a_release, merged, name_of
 
 STARTING = {"rollout": {"state": "Starting", "stepStartTime": START.isoformat()}}
 
@@ -69,3 +69,23 @@ def test_a_refused_child_is_said_first(one: Callable[..., Release]) -> None:
     assert found is not None
     assert "violates PodSecurity restricted" in found.message
     assert trouble(one(a_release(status=STARTING)), (Failure("Deployment", "another", 403, "x"),)) is None
+
+
+LOST = {"rollout": {"state": "Canary", "podsLostTime": START.isoformat()}}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "seconds", "change", "blamed"),
+    [
+        ("its server ended just before the pods were lost", -5, {}, True),
+        ("an end of long ago has nothing to do with it", -600, {}, False),
+        ("a pod that is deleted was ended by somebody else", -5, {"metadata": {"deletionTimestamp": START.isoformat()}}, False),
+        ("a pod that is evicted was ended by somebody else", -5, {"status": {"phase": "Failed", "reason": "Evicted"}}, False),
+    ],
+)
+def test_only_a_server_that_ended_by_itself_is_to_blame(
+    one: Callable[..., Release], sentence: str, seconds: float, change: dict[str, Any], blamed: bool
+) -> None:
+    pod = merged(a_crashed_pod(name_of("1.0.0"), exit_code=137, at=START + timedelta(seconds=seconds)), change)
+    assert crash(one(a_release(status=LOST), pod)) == ("the server ended with exit code 137: OOMKilled" if blamed else ""), sentence
+    assert crash(one(a_release(status={"rollout": {"state": "Canary"}}), pod)) == "", "no pods are lost"

@@ -12,7 +12,7 @@ from videogen_operator.kinds.model_release.checks import round_of
 from videogen_operator.kinds.model_release.observed import Observed, Release
 from videogen_operator.kinds.model_release.remembered import moment
 from videogen_operator.kinds.model_release.rollout import Facts, Trigger
-from videogen_operator.kinds.model_release.route import problem
+from videogen_operator.kinds.model_release.route import problem, settled
 from videogen_operator.kinds.model_release.states import CANDIDATES, SERVING, WAITING, State
 from videogen_operator.plan import Inputs, Manifest
 
@@ -50,11 +50,14 @@ def facts_of(release: Release, roster: Mapping[str, Release], context: Pass) -> 
     now, state = context.inputs.now, release.rollout.state
     others = [other for other in roster.values() if other.name != release.name]
     waiting = state in WAITING
-    obstacle = eligibility.obstacle(release, context.quarantine) if waiting else None
+    obstacle = eligibility.obstacle(release, context.quarantine) if waiting or state == State.STARTING else None
     request = requests.pending(release)
     return Facts(
         now=now,
         ready=release.ready,
+        available=release.available,
+        reachable=release.reachable if settled(context.observed, context.inputs.settings) else 0,
+        crash=pods.crash(release),
         obstacle=obstacle,
         overtaken_by=_overtaken_by(release, others) if waiting else "",
         may_start=state == State.QUEUED and obstacle is None and waits_for(release, roster, context) is None,
@@ -74,15 +77,23 @@ def facts_of(release: Release, roster: Mapping[str, Release], context: Pass) -> 
 
 
 def waits_for(release: Release, roster: Mapping[str, Release], context: Pass) -> Trigger | None:
-    """What a queued release waits for: another candidate, its turn, or room; None: nothing."""
+    """What a queued release waits for: another candidate, room, or its turn among those for which there is room; None:
+    nothing.
+    """
     candidate = next((r for r in roster.values() if r.rollout.state in CANDIDATES and r.name != release.name), None)
     if candidate:
         return Trigger(Reason.QUEUED, f"waits for {candidate.name}, which is {candidate.rollout.state}")
-    first = min((r for r in roster.values() if r.rollout.state == State.QUEUED), key=turn, default=release)
+    if missing := _shortage(release, context):
+        return Trigger(Reason.INSUFFICIENT_CAPACITY, missing)
+    queued = sorted((r for r in roster.values() if r.rollout.state == State.QUEUED), key=turn)
+    first = next((r for r in queued if r.name == release.name or not _shortage(r, context)), release)
     if first.name != release.name:
         return Trigger(Reason.QUEUED, f"waits for {first.name}, which is before it in the queue")
-    missing = capacity.shortage(release, context.observed.nodes, context.observed.pods)
-    return Trigger(Reason.INSUFFICIENT_CAPACITY, missing) if missing else None
+    return None
+
+
+def _shortage(release: Release, context: Pass) -> str:
+    return capacity.shortage(release, context.observed.nodes, context.observed.pods)
 
 
 def turn(release: Release) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ STORAGE = "/storage"
 MODEL_READY = "/v2/models/video/ready"  # the server's own /v2/health/ready is true also without a model
 SERVER_LIVE = "/v2/health/live"
 DRAIN_SECONDS = 5  # the gateway learns within this time that a pod ends, and sends it nothing more
+AVAILABLE_SECONDS = 2  # the gateway knows a pod this long after it became ready, and only then it is given traffic
 SHARED_MEMORY = "256Mi"  # Triton's Python backend passes tensors through /dev/shm
 
 
@@ -63,6 +64,7 @@ def deployment(release: Release, settings: Settings) -> dict[str, Any]:
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": 0 if in_place else 1, "maxUnavailable": 1 if in_place else 0},
             },
+            "minReadySeconds": AVAILABLE_SECONDS,
             "progressDeadlineSeconds": serving.start_deadline_seconds,
             "template": {"metadata": _pod_metadata(release), "spec": _pod(release, settings)},
         },

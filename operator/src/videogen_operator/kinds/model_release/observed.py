@@ -49,6 +49,7 @@ class Release:
     run: Manifest | None = None
     claim: Manifest | None = None
     weight: int = 0  # percent of the service's traffic, read back from the route
+    listed: bool = False  # in the route, with whatever weight
 
     @property
     def name(self) -> str:
@@ -74,6 +75,16 @@ class Release:
     def ready(self) -> int:
         """Pods whose model is ready. An old count for a newer Deployment still counts: those pods answer."""
         return int(((self.deployment or {}).get("status") or {}).get("readyReplicas") or 0)
+
+    @property
+    def available(self) -> int:
+        """Pods that have been ready for minReadySeconds."""
+        return int(((self.deployment or {}).get("status") or {}).get("availableReplicas") or 0)
+
+    @property
+    def reachable(self) -> int:
+        """Available pods, once the release is in the route: the gateway knows them by now."""
+        return self.available if self.listed else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +159,7 @@ def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Re
         run=world.get("TrainingRun", namespace, run) if run else None,
         claim=world.get("PersistentVolumeClaim", namespace, spec.artifact.claim_name),
         weight=weights.get(name, 0),
+        listed=name in weights,
     )
 
 
@@ -158,11 +170,22 @@ def _owned(child: Manifest | None, owner: Manifest) -> Manifest | None:
 
 
 def route_weights(route: Manifest | None) -> dict[str, int]:
-    """Percent of the traffic by release, as the route says now; a backend names its release in the header it sets."""
+    """Percent of the traffic by release, as the route says now; 0 if it is there without taking any."""
+    found = list(_backends(route))
+    total = sum(weight for _, weight in found)
+    return {name: round(100 * weight / total) for name, weight in found if weight and name}
+
+
+def slots(route: Manifest | None) -> tuple[str, ...]:
+    """The release at each position of the route; "" where a position is only kept."""
+    return tuple(name if weight else "" for name, weight in _backends(route))
+
+
+def _backends(route: Manifest | None) -> Iterable[tuple[str, int]]:
+    """(release, weight) by position; a backend names its release in the header it sets."""
     rules = ((route or {}).get("spec") or {}).get("rules") or []
-    backends = rules[-1].get("backendRefs") or [] if rules else []
-    total = sum(int(backend.get("weight", 1)) for backend in backends)
-    return {name: round(100 * int(backend.get("weight", 1)) / total) for backend in backends if total and (name := _release_of(backend))}
+    for backend in rules[-1].get("backendRefs") or [] if rules else []:
+        yield _release_of(backend), int(backend.get("weight", 1))
 
 
 def _release_of(backend: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.model_release import objects, quarantine, requests, route, status
 from videogen_operator.kinds.model_release.alerts import Answer
 from videogen_operator.kinds.model_release.facts import Pass, begin, checked, facts_of, waits_for, window_end
-from videogen_operator.kinds.model_release.observed import Observed, Release, with_rollout
-from videogen_operator.kinds.model_release.rollout import Move, step, step_of
+from videogen_operator.kinds.model_release.observed import Observed, Release, slots, with_rollout
+from videogen_operator.kinds.model_release.rollout import Move, lost_deadline, step, step_of
 from videogen_operator.kinds.model_release.states import CANARIES, SERVING, WAITING, WARM, Event, State
 from videogen_operator.kinds.model_release.traffic import weights
 from videogen_operator.plan import Inputs, Manifest, Note, Plan, Ref, StatusWrite
@@ -41,20 +41,28 @@ def plan(observed: Observed, inputs: Inputs) -> Plan:
     """What the service needs now. Pure. The route comes first, so that a rollback waits for nothing else.
 
     A second call with the failures of the first one's writes repeats the moves, unless the route itself was refused:
-    every move is about traffic, and traffic is as it was.
+    every move is about traffic, and traffic is as it was. Whatever else is refused, a bad release loses its traffic, and
+    what calls for it is answered.
     """
     context = begin(observed, inputs)
-    frozen = any(failure.kind == "HTTPRoute" for failure in inputs.failures)
+    frozen = route_refused(inputs)
     outcome = Outcome({r.name: r for r in observed.releases}, {}) if frozen else advance(context)
     recorded = {name: rollback_of(release, outcome, context) for name, release in outcome.releases.items()}
+    routes, rest = wanted(context, outcome, recorded)
     return Plan(
-        apply=wanted(context, outcome, recorded),
+        apply=routes,
+        beside=rest,
         delete=tuple(unwanted(outcome, inputs.now)),
         statuses=tuple(statuses(context, outcome, recorded)),
-        notes=() if inputs.failures else tuple(notes(context, outcome)),
+        notes=() if frozen else tuple(notes(context, outcome)),
         requeue_after=requeue_after(outcome, context),
         answers={} if frozen else dict(context.answers) | answers(context, outcome),
     )
+
+
+def route_refused(inputs: Inputs) -> bool:
+    """Whether the API server did not take the route in this pass."""
+    return any(failure.kind == "HTTPRoute" for failure in inputs.failures)
 
 
 def advance(context: Pass) -> Outcome:
@@ -95,15 +103,18 @@ def _before(release: Release, context: Pass) -> Release:
 # Objects ----------------------------------------------------------------------------------------------------------
 
 
-def wanted(context: Pass, outcome: Outcome, recorded: Mapping[str, RollbackRecord | None]) -> tuple[dict[str, Any], ...]:
-    """Full intents: the route, then what each warm release needs, then the policy of the route."""
+Intents = tuple[dict[str, Any], ...]
+
+
+def wanted(context: Pass, outcome: Outcome, recorded: Mapping[str, RollbackRecord | None]) -> tuple[Intents, Intents]:
+    """Full intents: the route; and then what each warm release needs, and the policy of the route."""
     observed, settings = context.observed, context.inputs.settings
     releases = outcome.releases.values()
-    split = route.backends(releases, weights(releases))
+    split = route.backends(releases, weights(releases), slots(observed.route), context.inputs.now)
     sticky = settings.get("sticky_users") == "true" and observed.route is not None
     routes = (route.route(observed, split, _quarantine(context, outcome, recorded), settings),) if split or observed.route else ()
     children = [child for r in releases if r.rollout.state in WARM for child in objects.children(r, settings)]
-    return (*routes, *children, *((route.sticky_policy(observed),) if sticky else ()))
+    return routes, (*children, *((route.sticky_policy(observed),) if sticky else ()))
 
 
 def _quarantine(context: Pass, outcome: Outcome, recorded: Mapping[str, RollbackRecord | None]) -> tuple[quarantine.Entry, ...]:
@@ -144,7 +155,7 @@ def statuses(context: Pass, outcome: Outcome, recorded: Mapping[str, RollbackRec
     """The complete status of every release whose status would change."""
     for name, release in outcome.releases.items():
         request = requests.pending(_before(release, context))
-        answered = request.token if request and not context.inputs.failures else release.status.last_handled_request
+        answered = request.token if request and not route_refused(context.inputs) else release.status.last_handled_request
         view = status.View(
             release=release,
             facts=facts_of(release, outcome.releases, context),
@@ -228,7 +239,10 @@ def _timers(release: Release, outcome: Outcome, now: datetime) -> Iterable[datet
         earliest = rollout.since + timedelta(seconds=step_of(rollout, spec).minimum_seconds)
         if earliest > now:
             yield earliest
-    for time in (window_end(release, others), drained_at(release)):
+    if rollout.lost and rollout.state in SERVING:
+        deadline = lost_deadline(rollout, spec)
+        yield deadline if deadline > now else now + timedelta(seconds=RECHECK_SECONDS)
+    for time in (window_end(release, others), drained_at(release), route.leaves_at(release)):
         if time and (time > now or rollout.state == State.STANDBY):
             yield time
     if rollout.state in WAITING | {State.STARTING}:

@@ -9,11 +9,13 @@ from typing import Any
 from videogen_api.job import ExitCode
 from videogen_api.model_release import Reason
 from videogen_operator.kinds.model_release.observed import Release
+from videogen_operator.kinds.model_release.remembered import moment
 from videogen_operator.kinds.model_release.rollout import Trigger
 from videogen_operator.names import release_child_name
 from videogen_operator.plan import Failure, Manifest
 
 CHILDREN = frozenset({"Deployment", "Service", "PodDisruptionBudget"})
+CRASH_SECONDS = timedelta(seconds=30)  # a server ends this long at most before its pod is seen not to be ready
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
@@ -38,6 +40,25 @@ def fatal(release: Release, now: datetime) -> Trigger | None:
     why = f": {cause.message}" if cause else ""
     reason = cause.reason if cause and cause.reason != Reason.STARTING else Reason.START_FAILED
     return Trigger(reason, f"no pod was ready within startDeadlineSeconds ({deadline}){why}")
+
+
+def crash(release: Release) -> str:
+    """What the server of a pod ended with by itself, at the time at which the pods were lost; "" if it did not. A pod that
+    is deleted, evicted or shut down with its node was ended by somebody else.
+    """
+    lost = release.rollout.lost
+    if lost is None:
+        return ""
+    own = [p for p in release.pods if not p["metadata"].get("deletionTimestamp") and (p.get("status") or {}).get("phase") != "Failed"]
+    ended = [end for pod in own for end in _ends(pod) if (when := moment(end.get("finishedAt"))) and when >= lost - CRASH_SECONDS]
+    return next((f"the server ended with exit code {end['exitCode']}: {_last_line(end)}" for end in ended if end.get("exitCode")), "")
+
+
+def _ends(pod: Manifest) -> Iterable[Mapping[str, Any]]:
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        for state in (container.get("state") or {}, container.get("lastState") or {}):
+            if ended := state.get("terminated"):
+                yield ended
 
 
 def _of_pod(pod: Manifest) -> Iterable[Trigger]:

@@ -33,7 +33,7 @@ def _of_release(release: Release, stable: Release | None, now: datetime) -> Iter
     namespace = release.manifest["metadata"]["namespace"]
     if release.rollout.state in CANARIES:
         since = release.rollout.since or now
-        yield Query(step_requests(release.name), requests(release.name, namespace, _window((now - since).total_seconds())))
+        yield Query(step_requests(release.name), successes(release.name, namespace, _window((now - since).total_seconds())))
     for check in release.spec.rollout.checks:
         if not judged(check, release):
             continue
@@ -66,7 +66,7 @@ def _window(seconds: float) -> int:
 
 
 def step_requests(release: str) -> str:
-    """Name of the query: requests answered in the current step."""
+    """Name of the query: requests answered well in the current step."""
     return f"{release}/step/requests"
 
 
@@ -83,6 +83,11 @@ def value_of(release: str, check: Check, *, of_stable: bool = False) -> str:
 def requests(release: str, namespace: str, window: int) -> str:
     """Requests answered in the window; 0 without any series."""
     return f'sum(increase(videogen_requests_total{{{_selector(release, namespace)}outcome!="invalid"}}[{window}s])) or vector(0)'
+
+
+def successes(release: str, namespace: str, window: int) -> str:
+    """Requests answered well in the window; 0 without any series. Errors are no reason to raise the weight."""
+    return f'sum(increase(videogen_requests_total{{{_selector(release, namespace)}outcome="ok"}}[{window}s])) or vector(0)'
 
 
 def measure(metric: LiveMetric, release: str, namespace: str, window: int) -> str:

@@ -28,6 +28,7 @@ class Rollout:
     last_check: datetime | None = None
     requests: int = 0
     failed_rounds: int = 0
+    lost: datetime | None = None  # since when none of its pods is ready, while it is meant to serve
     promoted: datetime | None = None
     retired: datetime | None = None
     retried: bool = False
@@ -67,6 +68,9 @@ class Facts:
 
     now: datetime
     ready: int = 0  # pods whose model is ready
+    available: int = 0  # those of them that have been ready for some seconds
+    reachable: int = 0  # those of them that the gateway knows by now
+    crash: str = ""  # what its server ended with, if that is why no pod is ready
     obstacle: Obstacle | None = None
     overtaken_by: str = ""  # a stable release of a higher version that was made later
     may_start: bool = False  # no other release is a candidate, nobody is before it in the queue, there is room
@@ -103,6 +107,12 @@ def step(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> tuple[Rollou
 
 
 def absorb(rollout: Rollout, facts: Facts) -> Rollout:
+    """The value with what this pass has seen: pods that are lost or back, and a round of checks."""
+    lost = (rollout.lost or facts.now) if rollout.state in SERVING and not facts.ready else None
+    return absorb_round(rollout if lost == rollout.lost else replace(rollout, lost=lost), facts)
+
+
+def absorb_round(rollout: Rollout, facts: Facts) -> Rollout:
     """The value with a round of checks in it. Passed sets the count of failed rounds to 0, Failed adds one, and
     Inconclusive and Error leave it as it is: they are no evidence in either direction.
     """
@@ -129,7 +139,16 @@ def after(rollout: Rollout, move: Move, now: datetime) -> Rollout:
         return replace(rollout, message=move.message)
     state = moved(rollout.state, move.event)
     fresh = replace(
-        rollout, state=state, since=now, last_check=None, requests=0, failed_rounds=0, verdicts=(), reason=move.reason, message=""
+        rollout,
+        state=state,
+        since=now,
+        last_check=None,
+        requests=0,
+        failed_rounds=0,
+        verdicts=(),
+        lost=None,
+        reason=move.reason,
+        message="",
     )
     match move.event:
         case Event.HOLD | Event.RESUME:  # the same step goes on, and what was measured in it still holds
@@ -184,10 +203,24 @@ def fail_checks(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move 
     return _taken_back(Reason.ROLLED_BACK_CHECK, failure_of(rollout), facts)
 
 
-def lose_pods(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
-    if facts.ready > 0 or not facts.refuge:
+def lose_pods(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    """The weights have already moved. A server that ended by itself is the release's fault; pods that were drained,
+    evicted or lost with their node have the same time to become ready again as at the start.
+    """
+    if rollout.lost is None or not facts.refuge:
         return None
-    return _taken_back(Reason.ROLLED_BACK_PODS_LOST, "none of its pods is ready any more", facts)
+    if facts.crash:
+        return _taken_back(Reason.ROLLED_BACK_PODS_LOST, f"none of its pods is ready any more: {facts.crash}", facts)
+    if facts.now < lost_deadline(rollout, spec):
+        return None
+    waited = f"none of its pods has been ready for {spec.serving.start_deadline_seconds} s (startDeadlineSeconds)"
+    return _taken_back(Reason.ROLLED_BACK_PODS_LOST, waited, facts)
+
+
+def lost_deadline(rollout: Rollout, spec: ModelReleaseSpec) -> datetime:
+    """Until when one of the lost pods must be ready again."""
+    assert rollout.lost is not None
+    return rollout.lost + timedelta(seconds=spec.serving.start_deadline_seconds)
 
 
 def _taken_back(reason: Reason, what: str, facts: Facts) -> Move:
@@ -246,12 +279,19 @@ def start(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | No
     return Move(Event.START, "its pods are being started") if facts.may_start and not facts.obstacle else None
 
 
+def quarantine_start(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    """Another release of the same bundle was rolled back after this one's turn had come."""
+    if facts.obstacle is None or facts.obstacle.reason != Reason.QUARANTINED:
+        return None
+    return Move(Event.ROLL_BACK, facts.obstacle.message, Reason.QUARANTINED)
+
+
 def fail_start(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
     return Move(Event.GIVE_UP, facts.fatal.message, facts.fatal.reason) if facts.fatal else None
 
 
 def take_all(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
-    if facts.stable or facts.ready == 0 or facts.route_problem:
+    if facts.stable or facts.available == 0 or facts.route_problem:
         return None
     return Move(Event.TAKE_OVER, "takes all traffic, because no other release is stable")
 
@@ -260,10 +300,10 @@ def take_traffic(_rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Mov
     if facts.route_problem or not facts.stable:
         return None
     if not spec.rollout.steps:
-        full = carried(facts.ready, spec) >= 100
+        full = carried(facts.reachable, spec) >= 100
         return Move(Event.TAKE_OVER, "takes all traffic: the rollout has no steps") if full else None
     first = spec.rollout.steps[0].weight_percent
-    return Move(Event.TAKE_TRAFFIC, f"takes {first} % of the traffic") if carried(facts.ready, spec) >= first else None
+    return Move(Event.TAKE_TRAFFIC, f"takes {first} % of the traffic") if carried(facts.reachable, spec) >= first else None
 
 
 def promote(_rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
@@ -303,7 +343,7 @@ RULES: tuple[tuple[frozenset[State], Rule], ...] = (
     (SERVING, abort_serving),  # a person takes its traffic back
     (SERVING, heed_alert),  # an authenticated alert names it
     (SERVING, fail_checks),  # failureLimit rounds of live checks failed one after the other
-    (SERVING, lose_pods),  # none of its pods is ready, and another release's are
+    (SERVING, lose_pods),  # none of its pods is ready, by its own fault or for too long, and another release's are
     (frozenset({State.PENDING}), adopt),  # an operator that lost the status goes on with what the route says
     (frozenset({State.STABLE}), yield_traffic),  # the candidate was promoted in this pass
     (frozenset({State.STANDBY}), recall),  # the stable release was rolled back or deleted
@@ -314,6 +354,7 @@ RULES: tuple[tuple[frozenset[State], Rule], ...] = (
     (WAITING, obstructed),  # gates, lineage, quarantine and claim decide whether it may start
     (_ADMISSION, admit),  # nothing stands in the way any more
     (frozenset({State.QUEUED}), start),  # its turn, and there is room for its pods
+    (frozenset({State.STARTING}), quarantine_start),  # its digest was quarantined meanwhile
     (frozenset({State.STARTING}), fail_start),  # its pods will never be ready, or took too long
     (CANDIDATES, take_all),  # no release is stable: whoever is ready serves
     (frozenset({State.STARTING}), take_traffic),  # ready pods can carry the first step
@@ -336,7 +377,7 @@ def unmet(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> tuple[str, 
         (rollout.requests < stage.minimum_requests, f"{rollout.requests} of {stage.minimum_requests} requests"),
         (len(rollout.verdicts) < len(spec.rollout.checks), "first round of checks"),
         (worst(rollout.verdicts) != Verdict.PASSED, doubts(rollout)),
-        (carried(facts.ready, spec) < next_weight(rollout, spec), f"{facts.ready} of {spec.serving.replicas} pods are ready"),
+        (carried(facts.available, spec) < next_weight(rollout, spec), f"{facts.available} of {spec.serving.replicas} pods are available"),
         (bool(facts.route_problem), facts.route_problem),
     )
     return tuple(words for missing, words in answers if missing)

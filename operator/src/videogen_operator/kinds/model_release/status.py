@@ -16,7 +16,7 @@ from videogen_api.model_release import ConditionType, ModelReleaseStatus, Reason
 from videogen_operator.conditions import Wanted, merged, timestamp
 from videogen_operator.kinds.model_release import eligibility, pods, remembered
 from videogen_operator.kinds.model_release.observed import Release, Unreadable
-from videogen_operator.kinds.model_release.rollout import Facts, Trigger, doubts, failure_of, step_of, unmet, worst
+from videogen_operator.kinds.model_release.rollout import Facts, Trigger, doubts, failure_of, lost_deadline, step_of, unmet, worst
 from videogen_operator.kinds.model_release.states import CANARIES, State
 from videogen_operator.plan import Failure
 
@@ -147,7 +147,8 @@ def _canary(view: View) -> Headline:
     tail = "; held on request" if held else f"; waits: {', '.join(waits)}" if waits else ""
     doubtful = worst(rollout.verdicts) in {Verdict.INCONCLUSIVE, Verdict.ERROR}
     reason = Reason.HELD if held else Reason.CHECKS_INCONCLUSIVE if doubtful else Reason.CANARY
-    return _serving(view, reason, ", ".join(parts) + tail)
+    words = ", ".join(parts) + tail
+    return _lost(view, words) or _serving(view, reason, words)
 
 
 def _stable(view: View) -> Headline:
@@ -159,20 +160,37 @@ def _stable(view: View) -> Headline:
         words += f"; {failure_of(rollout)}"
     elif worst(rollout.verdicts) in {Verdict.INCONCLUSIVE, Verdict.ERROR}:
         words += f"; {doubts(rollout)}"
-    if release.ready == 0:
-        lost = "none of its pods is ready, and no other release can take over"
-        return Headline(ready=False, reason=Reason.ROLLED_BACK_PODS_LOST, message=f"{words}; {lost}", changing=True)
-    return _serving(view, Reason.STABLE, words)
+    return _lost(view, words) or _serving(view, Reason.STABLE, words)
+
+
+def _lost(view: View, words: str) -> Headline | None:
+    """The headline of a release that is meant to serve and has no ready pod."""
+    rollout, refuge = view.release.rollout, view.facts.refuge
+    if rollout.lost is None:
+        return None
+    until = timestamp(lost_deadline(rollout, view.release.spec))
+    help_ = (
+        f"{refuge} takes its traffic, and it is rolled back unless a pod is ready before {until}"
+        if refuge
+        else "no other release can take over"
+    )
+    return Headline(ready=False, reason=Reason.ROLLED_BACK_PODS_LOST, message=f"{words}; none of its pods is ready; {help_}", changing=True)
 
 
 def _serving(view: View, reason: Reason, words: str) -> Headline:
     """The headline of a release that takes traffic, if the gateway lets it."""
-    refused = [f"{f.kind} {f.name} was refused by the API server: {f.message}" for f in view.failures if f.kind != "HTTPRoute"]
+    refused = [_refused(failure) for failure in view.failures if failure.kind != "HTTPRoute"]
     told = "; ".join([words, *([view.release.rollout.message] if view.release.rollout.message else []), *refused])
     if view.facts.route_problem:
         return Headline(ready=False, reason=Reason.GATEWAY_NOT_FOUND, message=f"{told}; {view.facts.route_problem}", changing=True)
     applied = view.settled and view.release.weight == view.wanted_weight
     return Headline(ready=True, reason=reason, message=told, changing=not applied)
+
+
+def _refused(failure: Failure) -> str:
+    absent = failure.kind == "BackendTrafficPolicy" and failure.code == 404
+    cure = "; set the chart's gateway.stickyUsers=false for a gateway other than Envoy's" if absent else ""
+    return f"{failure.kind} {failure.name} was refused by the API server: {failure.message}{cure}"
 
 
 def _standby(view: View) -> Headline:

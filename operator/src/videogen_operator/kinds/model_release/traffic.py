@@ -12,16 +12,16 @@ from videogen_operator.kinds.model_release.states import CANARIES, State
 def weights(releases: Iterable[Release]) -> dict[str, int]:
     """Percent by release. The sum is 100 as soon as anything has served, and 0 before.
 
-    A canary takes its step's weight, but never more than the share that its ready pods can carry; the rest is the
-    stable release's. A release without a ready pod takes nothing while another one has ready pods: then a canary, or
-    else the standby, takes it all. If nobody has a ready pod, the stable release keeps what it has: moving traffic
+    A canary takes its step's weight, but never more than the share that its reachable pods can carry; the rest is the
+    stable release's. A release without a reachable pod takes nothing while another one has ready pods: then a canary,
+    or else the standby, takes it all. If nobody has a ready pod, the stable release keeps what it has: moving traffic
     between the dead only loses the way back.
     """
     by_state = {release.rollout.state: release for release in sorted(releases, key=_promoted)}
     stable, standby = by_state.get(State.STABLE), by_state.get(State.STANDBY)
     canary = next((by_state[state] for state in CANARIES if state in by_state), None)
     share = _share(canary) if canary else 0
-    if stable and stable.ready > 0:
+    if stable and stable.reachable > 0:
         split = {stable.name: 100 - share}
         return split | {canary.name: share} if canary else split
     heir = next((release for release in (canary, standby) if release and release.ready > 0), stable)
@@ -29,7 +29,7 @@ def weights(releases: Iterable[Release]) -> dict[str, int]:
 
 
 def _share(canary: Release) -> int:
-    return min(step_of(canary.rollout, canary.spec).weight_percent, carried(canary.ready, canary.spec))
+    return min(step_of(canary.rollout, canary.spec).weight_percent, carried(canary.reachable, canary.spec))
 
 
 def _promoted(release: Release) -> float:
