@@ -222,7 +222,7 @@ def test_an_alert_counts_only_for_a_release_that_serves_and_since_it_does(scene:
 
 def test_a_huge_webhook_is_refused_and_the_next_one_is_heard(operator: OperatorProcess, scene: Scene) -> None:
     operator.start()
-    assert post(operator.inbox_port, "/v1/alerts", "alertmanager-secret", b" " * 300_000)[0] == 413
+    assert post(operator.inbox_port, "/v1/alerts", "alertmanager-secret", b" " * 5 * 2**20)[0] == 413
     assert webhook(operator, an_alert("none", scene.namespace, datetime.now(UTC))) == ["UnknownRelease"]
 
 

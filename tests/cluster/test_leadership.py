@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from videogen_testing.chart_rights import operator_kubeconfig
 from videogen_testing.control_plane import Api, ControlPlane, eventually
 from videogen_testing.operator_process import OperatorProcess
 from videogen_testing.runs import JOBS, RUNS, a_claim, a_run
@@ -17,10 +18,11 @@ from videogen_testing.runs import JOBS, RUNS, a_claim, a_run
 def two(plane: ControlPlane, namespace: str, tmp_path: Path) -> "Iterator[tuple[OperatorProcess, OperatorProcess]]":
     """Two operators that are not started yet, each with an identity and a log of its own."""
     with ExitStack() as stack:
-        made = []
+        made, login = [], str(operator_kubeconfig(plane, namespace))
         for name in ("one", "another"):
             (tmp_path / name).mkdir()
-            made.append(OperatorProcess(plane, namespace, tmp_path / name, stack, VIDEOGEN_IDENTITY=name, VIDEOGEN_LEASE_SECONDS="4"))
+            own = {"KUBECONFIG": login, "VIDEOGEN_IDENTITY": name, "VIDEOGEN_LEASE_SECONDS": "4"}
+            made.append(OperatorProcess(plane, namespace, tmp_path / name, stack, **own))
         yield made[0], made[1]
 
 

@@ -1,6 +1,8 @@
 """TrainingRuns with the real operator against a real API server; the tests play training-operator and kubelet."""
 
 import signal
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -151,6 +153,20 @@ def test_preemption_resumes_and_rejected_data_stops_at_once(story: Story, operat
     assert "3 clips and a batch needs 4" in story.message()
     phase = story.run()["status"]["phases"][0]
     assert (phase["attempt"], phase["countedAttempts"], phase["checkpointStep"]) == (2, 1, 40)
+
+
+def test_work_that_was_done_while_the_operator_was_away_counts_after_the_deadline_too(story: Story, operator: Any) -> None:
+    operator.start()
+    story.begin(phases=[TRAIN | {"deadlineSeconds": 15}])
+    play(story.api, story.namespace, story.job("train", 1), running())
+    story.says("Unknown", Reason.TRAINING)
+    operator.stop(signal.SIGKILL)
+    story.end("train", 1, 0, trained())
+    began = datetime.fromisoformat(story.run()["status"]["phases"][0]["startTime"])
+    time.sleep(max(0, 16 - (datetime.now(UTC) - began).total_seconds()))
+    operator.start()
+    story.says("True", Reason.COMPLETED)
+    assert story.run()["status"]["artifact"]["digest"] == DIGEST
 
 
 def test_a_squatted_name_is_refused_until_it_is_free(story: Story, operator: Any) -> None:

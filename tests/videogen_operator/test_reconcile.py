@@ -1,13 +1,16 @@
 """What the shell adds to a plan: how long a rollback took."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from kopf import ConnectionInfo
 
 from videogen_operator.cluster import Cluster
-from videogen_operator.plan import Plan, Ref, StatusWrite
-from videogen_operator.reconcile import timed, writes
+from videogen_operator.inbox import Mail
+from videogen_operator.metrics_query import Prometheus
+from videogen_operator.plan import Inputs, Key, Kind, Plan, Query, Ref, StatusWrite
+from videogen_operator.reconcile import Reconciler, timed, writes
 from videogen_operator.world import ObjectWorld
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,3 +46,38 @@ def test_only_a_refused_route_or_job_keeps_the_rest_from_being_written() -> None
         ("HTTPRoute", True), ("PyTorchJob", True), ("Deployment", False), (gone, False),
     ]  # fmt: skip
     assert [how for how, _, _ in ordered] == [cluster.apply, cluster.create, cluster.apply, cluster.delete]
+
+
+async def test_an_alert_does_not_wait_for_a_prometheus_that_does_not_answer() -> None:
+    asked, key, seen = asyncio.Event(), Key("ModelRelease", "films", "standard"), []
+
+    async def mute(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await asyncio.sleep(60)
+        writer.close()
+
+    def plan(_observed: object, inputs: Inputs) -> Plan:
+        seen.append(inputs)
+        return Plan(answers={alert["fingerprint"]: "RolledBack" for alert in inputs.alerts})
+
+    kind: Kind[object] = Kind(
+        name=key.kind, resources=(), keys=lambda *_: (), observe=lambda *_: object(), queries=lambda *_: (Query("up", "up"),), plan=plan
+    )
+    server, world, mail = await asyncio.start_server(mute, "127.0.0.1", 0), ObjectWorld(()), Mail()
+    port = server.sockets[0].getsockname()[1]
+    reconciler = Reconciler(
+        (kind,),
+        world=world,
+        cluster=Cluster(lambda: ConnectionInfo(server="https://127.0.0.1"), (), world),
+        prometheus=Prometheus(f"http://127.0.0.1:{port}"),
+        mail=mail,
+        settings={},
+        clock=lambda: ARRIVED,
+    )
+    going = asyncio.create_task(reconciler.pass_once(key))
+    await asyncio.wait_for(asked.wait(), 10)
+    decision = mail.expect(key, ALERT)
+    assert await asyncio.wait_for(decision, 2) == "RolledBack"
+    await going
+    server.close()
+    assert [inputs.measurements for inputs in seen] == [{}]

@@ -89,7 +89,7 @@ def silent() -> ProgressReporter:
 class Trainer:
     """A real process of the trainer."""
 
-    def __init__(self, job: Job, storage: Path, name: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, job: Job, storage: Path, name: str, environment: dict[str, str] | None, program: tuple[str, ...]) -> None:
         self.message = storage / f"{name}.termination"
         self.log = storage / f"{name}.log"
         path = storage / f"{name}.job.json"
@@ -97,7 +97,7 @@ class Trainer:
         variables = {"PATH": os.environ["PATH"], "VIDEOGEN_TERMINATION_MESSAGE_PATH": str(self.message), "OMP_NUM_THREADS": "1"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "videogen_trainer", "--job", str(path), "--storage", str(storage)],
+                [sys.executable, *program, "--job", str(path), "--storage", str(storage)],
                 env=variables | (environment or {}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -120,8 +120,10 @@ class Trainer:
 def start_trainer(storage: Path) -> Iterator[Callable[..., Trainer]]:
     started: list[Trainer] = []
 
-    def start(job: Job, name: str = "trainer", environment: dict[str, str] | None = None) -> Trainer:
-        started.append(Trainer(job, storage, name, environment))
+    def start(
+        job: Job, name: str = "trainer", environment: dict[str, str] | None = None, program: tuple[str, ...] = ("-m", "videogen_trainer")
+    ) -> Trainer:
+        started.append(Trainer(job, storage, name, environment, program))
         return started[-1]
 
     yield start

@@ -53,6 +53,16 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert "checkpoint of step 2 is damaged" in caplog.text
 
 
+def test_going_back_needs_a_valid_checkpoint_to_go_back_to(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    (checkpoint.folder_of(tmp_path, 2) / "manifest.json").unlink()
+    assert checkpoint.step_back(tmp_path, 3) == 1
+    assert checkpoint.newest_valid(tmp_path) == 1
+    assert checkpoint.step_back(tmp_path, 1) == 1
+    assert checkpoint.newest_valid(tmp_path) == 1
+
+
 def test_a_damaged_checkpoint_gives_way_when_its_step_comes_again(tmp_path: Path) -> None:
     (save(tmp_path, 2) / "model.safetensors").write_bytes(b"")
     save(tmp_path, 2)

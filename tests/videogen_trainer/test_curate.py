@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -324,6 +324,26 @@ def turned_right(data: bytes) -> bytes:
     start = data.index(b"tkhd") + 44
     matrix = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
     return data[:start] + matrix + data[start + len(matrix) :]
+
+
+class Removing(ProgressReporter):
+    """Somebody removes a video while the one before it is being cut."""
+
+    def __init__(self, video: Path) -> None:
+        super().__init__(None, 0.0, lambda: 0.0, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+        self._video = video
+
+    def report(self, done: int, total: int, metrics: Mapping[str, object], *, final: bool = False) -> None:
+        self._video.unlink(missing_ok=True)
+
+
+def test_a_video_that_is_removed_meanwhile_is_named_and_is_no_failure_of_the_storage(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_video(tmp_path / "raw" / f"{name}.mp4", 8)
+    with pytest.raises(Failure, match=r"raw/b.mp4 was removed while the phase ran; upload the video again") as caught:
+        run(job(), tmp_path, Removing(tmp_path / "raw/b.mp4"))
+    assert caught.value.reason is Reason.VIDEO_MISSING
+    assert not list((tmp_path / "datasets").rglob("*.json"))
 
 
 def test_videos_that_a_phone_has_turned_are_read_upright(tmp_path: Path) -> None:

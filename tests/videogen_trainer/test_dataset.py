@@ -99,6 +99,21 @@ def test_a_harmed_dataset_is_refused(tmp_path: Path, harm: Callable[[Dataset], o
     assert caught.value.reason is reason
 
 
+def test_a_file_that_goes_while_a_dataset_is_in_use_is_named_and_is_no_failure_of_the_storage(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    opened = open_dataset(tmp_path, REFERENCE)
+    (opened.folder / "clips-00000.safetensors").unlink()
+    with pytest.raises(
+        Failure, match=r"dataset d v1: .*clips-00000.safetensors is missing, although index.json names it; curate"
+    ) as caught:
+        opened.frames(0)
+    assert caught.value.reason is Reason.DATASET_CORRUPT
+    (opened.folder / "index.json").unlink()
+    with pytest.raises(Failure, match=r"dataset d v1: .*index.json is missing, although manifest.json lists it; curate") as caught:
+        open_dataset(tmp_path, REFERENCE, verified=False)  # as every process but the first opens it
+    assert caught.value.reason is Reason.DATASET_CORRUPT
+
+
 def test_a_pinned_digest_goes_before_the_versions_name(tmp_path: Path) -> None:
     first = write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
     pointer = tmp_path / "datasets" / "d" / "versions" / "v1.json"

@@ -158,6 +158,45 @@ def test_a_rate_that_is_far_too_high_is_told_as_divergence(
         assert all(tensor.isfinite().all() for tensor in tensors["model"].values())
 
 
+def test_weights_that_are_no_numbers_are_never_saved(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+    optimizer = {"learningRate": "1e45", "gradientClipNorm": "1"}
+    recipe = {"optimizer": optimizer, "schedule": {"type": "Constant"}, "steps": 1, "checkpoints": {"everySteps": 1}}
+    report = train(make_job(recipe))
+    assert report.reason is Reason.DIVERGED
+    assert "is not finite any more" in report.message
+    assert not (storage / "bundles").exists()
+    assert checkpoint.steps(storage / WORK / "checkpoints") == []
+
+
+def explode(root: Path, step: int) -> None:
+    """Weights that are finite, and so large that the next loss is not: as they are in the middle of an explosion."""
+    tensors, values = checkpoint.load(root, step)
+    tensors["model"] = {name: tensor * 1e18 for name, tensor in tensors["model"].items()}
+    checkpoint.save(root, step, tensors, values, keep_last=2)
+
+
+def test_what_diverges_again_from_a_checkpoint_goes_back_to_the_one_before(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+) -> None:
+    root = storage / WORK / "checkpoints"
+    job = make_job({"steps": 6})
+    assert train(job, StopAfter(4)).last_step == 4
+    explode(root, 4)
+    again = train(job)
+    assert (again.reason, again.resumed_from_step, again.last_step) == (Reason.DIVERGED, 4, 2)
+    assert checkpoint.steps(root) == [2]
+    report = train(job)
+    assert (report.reason, report.resumed_from_step, report.last_step) == (Reason.COMPLETED, 2, 6)
+
+
+def test_the_only_checkpoint_is_kept(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+    root = storage / WORK / "checkpoints"
+    job = make_job({"steps": 6})
+    assert train(job, StopAfter(2)).last_step == 2
+    explode(root, 2)
+    assert (train(job).reason, checkpoint.steps(root)) == (Reason.DIVERGED, [2])
+
+
 class State:
     """What `judge` looks at."""
 

@@ -2,50 +2,56 @@
 
 {{/* In every watched namespace. */}}
 {{- define "videogen.namespacedRules" -}}
-# What users write: read; their status: written.
+# What users write: followed, and read again when a status was written in between.
 - apiGroups: [videogen.pib.gov.in]
   resources: [trainingruns, modelreleases]
   verbs: [get, list, watch]
 - apiGroups: [videogen.pib.gov.in]
   resources: [trainingruns/status, modelreleases/status]
   verbs: [patch]
-# Needed by clusters that let only those set blockOwnerDeletion who may change the owner's finalizers; the operator sets none.
+# Never asked for: clusters whose admission enforces permissions on owner references (OpenShift's do) demand it of whoever makes
+# a child that blocks its owner's deletion.
 - apiGroups: [videogen.pib.gov.in]
   resources: [trainingruns/finalizers, modelreleases/finalizers]
   verbs: [update]
-# A run's Release phase applies a ModelRelease.
+# A run's Release phase makes a ModelRelease.
 - apiGroups: [videogen.pib.gov.in]
   resources: [modelreleases]
-  verbs: [create, patch]
-# Children: applied, and deleted when they are no longer wanted.
+  verbs: [create]
+# An attempt: its job is made once and deleted to stop it, its ConfigMap goes with the job.
 - apiGroups: [kubeflow.org]
   resources: [pytorchjobs]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
-  resources: [configmaps, services]
-  verbs: [get, list, watch, create, patch, delete]
+  resources: [configmaps]
+  verbs: [get, create]
+# A release's children: applied, and deleted when its pods shall not run any more. An apply that makes the object needs create, too.
 - apiGroups: [apps]
   resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# A service's route: applied; it goes with the releases that own it. The same admission demands delete, because the owners change.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [gateway.envoyproxy.io]
   resources: [backendtrafficpolicies]
   verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways]
-  verbs: [get, list, watch]
-# Why a pod does not start or has ended, and whether the storage exists.
+# Why a pod does not start or has ended, whether the storage exists, whether there is a gateway.
 - apiGroups: [""]
   resources: [pods, persistentvolumeclaims]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end -}}
 
 {{/* Cluster-wide, because these have no namespace. */}}
@@ -53,7 +59,7 @@
 # Whether any node has the GPUs, CPUs and memory that are asked for.
 - apiGroups: [""]
   resources: [nodes]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # When a kind appears that was not there, for example because the training-operator was installed later.
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
@@ -62,6 +68,12 @@
 - apiGroups: [authentication.k8s.io]
   resources: [tokenreviews]
   verbs: [create]
+{{- if .Values.watchNamespaces }}
+# Without their list kopf watches none of the namespaces that it is told to watch.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [list, watch]
+{{- end }}
 {{- end -}}
 
 {{/* In the operator's own namespace: leadership. */}}

@@ -1,10 +1,12 @@
 """The only module that talks to the API server: lists, applies, creates, deletes, writes status, records events.
 
-Every write goes through the fence first, so that a replica that has lost its Lease writes nothing.
+Every write goes through the fence first, so that a replica that has lost its Lease writes nothing; and it is given up
+when the Lease ends, so that it does not land after another replica has taken over.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -24,7 +26,10 @@ from videogen_operator.world import ObjectWorld
 
 APPLIED = f"{GROUP}/applied"  # annotation: hash of the intent, so that an unchanged intent costs no request
 PAGE = 100  # a large page would be a peak of memory that is never given back
+REQUEST_SECONDS = 30.0
 CREDENTIALS_SECONDS = 60.0
+EVENT_PAUSES = (0.2, 0.5, 1.0)  # seconds before an Event that was not taken is sent again
+EVENT_SECONDS = 10.0
 JSON, JSON_PATCH, APPLY = "application/json", "application/json-patch+json", "application/apply-patch+yaml"
 
 
@@ -44,12 +49,12 @@ class Cluster:
         self._resources = {resource.kind: resource for resource in resources}
         self._connection, self._connected_at = login(), time.monotonic()
         self._applied: dict[str, tuple[str, str]] = {}  # UID -> hash of the intent, resourceVersion of its answer
-        self.fence: Callable[[], None] = lambda: None
+        self.fence: Callable[[], float] = lambda: REQUEST_SECONDS  # how long a write may last; raises if none may begin
         self.told: Callable[[Manifest], None] = lambda _: None  # hears of what we have read or written, as of an event
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=64, ssl=self._connection.as_ssl_context())
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30, sock_connect=5))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=5))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -145,17 +150,35 @@ class Cluster:
         self._stored(answer)
 
     async def record(self, note: Note, now: datetime) -> None:
-        """Create the Event of a note; the same note about the same object has the same name, so it is there once."""
+        """Create the Event of a note; the same note about the same object has the same name, so it is there once.
+
+        It is sent again after an error that may pass: the status that it speaks of is written already, so no later pass
+        would say it. Raises ApiError, aiohttp.ClientError or TimeoutError when that was in vain.
+        """
+        event = event_of(note, now)
+        async with asyncio.timeout(EVENT_SECONDS):
+            for pause in EVENT_PAUSES:
+                try:
+                    await self._record(event)
+                except (ApiError, aiohttp.ClientError) as error:
+                    if isinstance(error, ApiError) and error.code != 429 and error.code < 500:
+                        raise
+                    await asyncio.sleep(pause)
+                else:
+                    return
+            await self._record(event)
+
+    async def _record(self, event: Manifest) -> None:
         try:
-            event = event_of(note, now)
-            path = path_of(self._resources["Event"], event["metadata"]["namespace"])
-            await self._write("POST", path, body=event)
+            await self._write("POST", path_of(self._resources["Event"], event["metadata"]["namespace"]), body=event)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
 
     def _stored(self, item: Manifest) -> bool:
         """Take over an answer; its event, which will be no news any more, is told here."""
+        if not self._world.knows(item["kind"]):
+            return True  # it is not watched, so nobody would ever take it out of the world again
         if not self._world.store(item):
             return False
         self.told(item)
@@ -170,8 +193,8 @@ class Cluster:
             raise
 
     async def _write(self, verb: str, path: str, **keywords: Any) -> Any:
-        self.fence()
-        return await self.request(verb, path, **keywords)
+        async with asyncio.timeout(self.fence()):
+            return await self.request(verb, path, **keywords)
 
     def _is_applied(self, found: Manifest, manifest: Manifest, digest: str) -> bool:
         if self._applied.get(found["metadata"]["uid"]) == (digest, found["metadata"].get("resourceVersion")):

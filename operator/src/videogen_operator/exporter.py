@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -11,6 +12,7 @@ from videogen_operator.plan import Manifest, World
 
 RUN = ("namespace", "run")
 RELEASE = ("namespace", "service", "release")
+MALFORMED = (AttributeError, LookupError, TypeError, ValueError)  # one such object must not silence all the others
 
 
 class WorldCollector(Collector):
@@ -31,17 +33,22 @@ def runs(items: tuple[Manifest, ...]) -> Iterator[Metric]:
     percent = GaugeMetricFamily("videogen_training_progress_percent", "Share of the phase that is done.", labels=(*RUN, "phase"))
     metric = GaugeMetricFamily("videogen_training_metric", "Newest value that the trainer reported.", labels=(*RUN, "phase", "metric"))
     for item in items:
-        name, status = (item["metadata"]["namespace"], item["metadata"]["name"]), item.get("status") or {}
-        if reason := reason_of(status, "Succeeded"):
-            state.add_metric((*name, reason), 1)
-        for phase in status.get("phases", []):
-            progress = phase.get("progress") or {}
-            if "progressPercentage" in progress:
-                percent.add_metric((*name, phase["name"]), progress["progressPercentage"])
-            for one in progress.get("metrics", []):
-                if (value := number(one["value"])) is not None:
-                    metric.add_metric((*name, phase["name"], one["name"]), value)
+        with suppress(*MALFORMED):
+            _run(item, state, percent, metric)
     yield from (state, percent, metric)
+
+
+def _run(item: Manifest, state: GaugeMetricFamily, percent: GaugeMetricFamily, metric: GaugeMetricFamily) -> None:
+    name, status = (item["metadata"]["namespace"], item["metadata"]["name"]), item.get("status") or {}
+    if reason := reason_of(status, "Succeeded"):
+        state.add_metric((*name, reason), 1)
+    for phase in status.get("phases", []):
+        progress = phase.get("progress") or {}
+        if "progressPercentage" in progress:
+            percent.add_metric((*name, phase["name"]), progress["progressPercentage"])
+        for one in progress.get("metrics", []):
+            if (value := number(one["value"])) is not None:
+                metric.add_metric((*name, phase["name"], one["name"]), value)
 
 
 def releases(items: tuple[Manifest, ...]) -> Iterator[Metric]:
@@ -51,17 +58,24 @@ def releases(items: tuple[Manifest, ...]) -> Iterator[Metric]:
     rolled_back = GaugeMetricFamily("videogen_release_rolled_back", "1 if traffic was taken back, with why.", labels=(*RELEASE, "reason"))
     bound = GaugeMetricFamily("videogen_release_check_maximum", "Bound of a live check.", labels=(*RELEASE, "check", "metric"))
     for item in items:
-        spec, status = item["spec"], item.get("status") or {}
-        name = (item["metadata"]["namespace"], spec["service"], item["metadata"]["name"])
-        if reason := reason_of(status, "Ready"):
-            state.add_metric((*name, reason), 1)
-        weight.add_metric(name, (status.get("traffic") or {}).get("weightPercent", 0))
-        if rollback := status.get("rollback"):
-            rolled_back.add_metric((*name, rollback["reason"]), 1)
-        for check in (spec.get("rollout") or {}).get("checks", []):
-            if (maximum := number(check.get("maximum", ""))) is not None:
-                bound.add_metric((*name, check["name"], check["metric"]), maximum)
+        with suppress(*MALFORMED):
+            _release(item, state, weight, rolled_back, bound)
     yield from (state, weight, rolled_back, bound)
+
+
+def _release(
+    item: Manifest, state: GaugeMetricFamily, weight: GaugeMetricFamily, rolled_back: GaugeMetricFamily, bound: GaugeMetricFamily
+) -> None:
+    spec, status = item["spec"], item.get("status") or {}
+    name = (item["metadata"]["namespace"], spec["service"], item["metadata"]["name"])
+    if reason := reason_of(status, "Ready"):
+        state.add_metric((*name, reason), 1)
+    weight.add_metric(name, (status.get("traffic") or {}).get("weightPercent", 0))
+    if rollback := status.get("rollback"):
+        rolled_back.add_metric((*name, rollback["reason"]), 1)
+    for check in (spec.get("rollout") or {}).get("checks", []):
+        if (maximum := number(check.get("maximum", ""))) is not None:
+            bound.add_metric((*name, check["name"], check["metric"]), maximum)
 
 
 def reason_of(status: Manifest, condition: str) -> str:

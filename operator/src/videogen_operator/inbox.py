@@ -2,7 +2,8 @@
 
 `POST /v1/progress` is Kubeflow Trainer's progress protocol; the caller is the pod that its projected token names.
 `POST /v1/alerts` is Alertmanager's webhook, version 4. It is answered with 200 only once the decision about every
-firing alert is written to the cluster, so that Alertmanager repeats what was lost with a crash of the operator.
+firing alert is written to the cluster, so that Alertmanager repeats what was lost with a crash of the operator. What
+was not decided is forgotten soon: an alert that still fires comes again.
 """
 
 from __future__ import annotations
@@ -13,35 +14,49 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from videogen_api.meta import LABEL_RUN
 from videogen_api.training_run import Progress
 from videogen_operator.cluster import ApiError
 from videogen_operator.plan import Key, Manifest
 from videogen_operator.telemetry import ALERT_SECONDS, ALERTS, PROGRESS
-from videogen_operator.tokens import PodTokens
+from videogen_operator.tokens import BusyError, Caller, PodTokens
 from videogen_operator.world import ObjectWorld, labels_of
 
-BODY_LIMIT = 256 * 1024
+REPORT_BYTES = 256 * 1024
+WEBHOOK_BYTES = 4 * 1024 * 1024  # some thousand alerts
 DECISION_SECONDS = 5.0
+WAITING_SECONDS = 30.0  # an alert that was not decided and did not come again is forgotten
 REPORT_SECONDS = 0.5  # a pod that reports more often than this is answered with 429
 log = logging.getLogger(__name__)
 Wake = Callable[[Key, bool], None]
 
 
-class Mail:
-    """What came in and is not yet decided: the newest progress of each pod, and alerts until their answer."""
+@dataclass(slots=True)
+class Waiting:
+    """An alert that nobody has decided about yet."""
 
-    def __init__(self) -> None:
+    alert: Manifest
+    decision: asyncio.Future[str]
+    until: float
+
+
+class Mail:
+    """What came in and is not yet decided: the newest progress of each pod, and alerts until their answer or their end."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._progress: dict[tuple[str, str], Manifest] = {}  # (namespace, pod)
-        self._alerts: dict[Key, dict[str, tuple[Manifest, asyncio.Future[str]]]] = {}
+        self._alerts: dict[Key, dict[str, Waiting]] = {}  # by fingerprint
+        self._arrivals: dict[Key, asyncio.Event] = {}  # of keys for which somebody waits
 
     def progress(self, namespace: str) -> Mapping[str, Manifest]:
         """The last report of each pod of a namespace, by pod name."""
@@ -56,24 +71,43 @@ class Mail:
 
     def alerts(self, key: Key) -> tuple[Manifest, ...]:
         """Alerts that wait for a decision of this key."""
-        return tuple(alert for alert, _ in self._alerts.get(key, {}).values())
+        now = self._clock()
+        return tuple(waiting.alert for waiting in self._alerts.get(key, {}).values() if now < waiting.until)
 
     def expect(self, key: Key, alert: Manifest) -> asyncio.Future[str]:
-        """Hand in an alert; the future becomes its answer. One that waits already is not doubled."""
-        waiting = self._alerts.setdefault(key, {})
-        if alert["fingerprint"] not in waiting:
-            waiting[alert["fingerprint"]] = (alert, asyncio.get_running_loop().create_future())
-        return waiting[alert["fingerprint"]][1]
+        """Hand in an alert; the future becomes its answer. One that waits already is not doubled and waits longer."""
+        waiting, fingerprint = self._alerts.setdefault(key, {}), alert["fingerprint"]
+        if fingerprint not in waiting:
+            waiting[fingerprint] = Waiting(alert, asyncio.get_running_loop().create_future(), 0.0)
+        waiting[fingerprint].until = self._clock() + WAITING_SECONDS
+        if arrival := self._arrivals.pop(key, None):
+            arrival.set()
+        return waiting[fingerprint].decision
+
+    async def arrival(self, key: Key) -> None:
+        """Return once another alert for the key comes in."""
+        await self._arrivals.setdefault(key, asyncio.Event()).wait()
+
+    def withdraw(self, fingerprint: str) -> None:
+        """The alert is over: if it was not decided yet, nothing is done about it."""
+        for key in list(self._alerts):
+            self.answer(key, {fingerprint: "Resolved"})
 
     def answer(self, key: Key, answers: Mapping[str, str]) -> None:
         """Decisions that have been written to the cluster."""
         waiting = self._alerts.get(key, {})
         for fingerprint in answers.keys() & waiting.keys():
-            _, future = waiting.pop(fingerprint)
-            if not future.done():
-                future.set_result(answers[fingerprint])
+            decision = waiting.pop(fingerprint).decision
+            if not decision.done():
+                decision.set_result(answers[fingerprint])
         if not waiting:
             self._alerts.pop(key, None)
+
+    def forget(self) -> None:
+        """Drop the alerts that came long ago; whoever sent them was told to send them again."""
+        now = self._clock()
+        living = {key: {name: one for name, one in waiting.items() if now < one.until} for key, waiting in self._alerts.items()}
+        self._alerts = {key: waiting for key, waiting in living.items() if waiting}
 
 
 class Inbox:
@@ -85,7 +119,7 @@ class Inbox:
 
     def application(self) -> web.Application:
         """Routes and limits."""
-        application = web.Application(client_max_size=BODY_LIMIT)
+        application = web.Application(client_max_size=REPORT_BYTES)
         application.router.add_post("/v1/progress", self.take_progress)
         application.router.add_post("/v1/alerts", self.take_alerts)
         return application
@@ -93,17 +127,17 @@ class Inbox:
     async def take_progress(self, request: web.Request) -> web.Response:
         """One report of a trainer, `{"trainerStatus": {...}}`."""
         try:
-            caller = await self._tokens.review(_bearer(request))
-        except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+            caller = await self._trainer(_bearer(request))
+        except (BusyError, ApiError, aiohttp.ClientError, TimeoutError) as error:
             return _told(PROGRESS, "Unreviewed", 503, f"the token cannot be checked now: {error}")
-        pod = self._world.get("Pod", caller.namespace, caller.pod) if caller else None
-        if caller is None or pod is None or pod["metadata"].get("uid") != caller.pod_uid or LABEL_RUN not in labels_of(pod):
+        pod = self._pod(caller)
+        if caller is None or pod is None:
             return _told(PROGRESS, "Unauthorized", 401, "the token is not that of a trainer's pod")
-        if time.monotonic() - self._reported.get(caller.pod_uid, 0.0) < REPORT_SECONDS:
+        if time.monotonic() - self._reported.get(caller.pod_uid, float("-inf")) < REPORT_SECONDS:
             return _told(PROGRESS, "TooOften", 429, f"report at most every {REPORT_SECONDS} s")
         try:
-            report = Progress.model_validate((await request.json())["trainerStatus"]).wire()
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            report = Progress.model_validate((await _json(request))["trainerStatus"]).wire()
+        except (ValueError, KeyError, TypeError) as error:
             return _told(PROGRESS, "Invalid", 400, f"expected {{'trainerStatus': {{...}}}}: {str(error)[:300]}")
         self._remember(caller.pod_uid)
         self._mail.report(caller.namespace, caller.pod, report)
@@ -116,9 +150,16 @@ class Inbox:
         if not self._is_alertmanager(_bearer(request)):
             return _told(ALERTS, "Unauthorized", 401, "a bearer token of alertTokenFiles is needed")
         try:
-            firing = [alert for alert in _webhook(await request.json()) if alert["status"] == "firing"]
-        except (ValueError, KeyError, TypeError) as error:
-            return _told(ALERTS, "Invalid", 400, f"expected an Alertmanager webhook of version 4: {error}")
+            alerts = Webhook.model_validate(await _json(request.clone(client_max_size=WEBHOOK_BYTES))).alerts
+        except ValueError as error:
+            return _told(ALERTS, "Invalid", 400, f"expected an Alertmanager webhook of version 4: {_first(error)}")
+        self._mail.forget()
+        for alert in alerts:
+            if alert.status == "resolved":
+                self._mail.withdraw(alert.identity())
+        return await self._answer([alert.manifest() for alert in alerts if alert.status == "firing"], received)
+
+    async def _answer(self, firing: list[dict[str, Any]], received: float) -> web.Response:
         try:
             async with asyncio.timeout(DECISION_SECONDS):
                 results = await asyncio.gather(*(self._decide(alert) for alert in firing))
@@ -132,13 +173,25 @@ class Inbox:
     async def _decide(self, alert: Manifest) -> str:
         labels = alert["labels"]
         release = self._world.get("ModelRelease", labels.get("namespace", ""), labels.get("release", ""))
-        if release is None:
+        service = ((release or {}).get("spec") or {}).get("service")
+        if not service:
             log.info("alert %s names no release: %s/%s", labels.get("alertname"), labels.get("namespace"), labels.get("release"))
             return "UnknownRelease"
-        key = Key("ModelRelease", labels["namespace"], release["spec"]["service"])
+        key = Key("ModelRelease", labels["namespace"], service)
         decision = self._mail.expect(key, alert)
         self._wake(key, True)
         return await asyncio.shield(decision)
+
+    async def _trainer(self, token: str) -> Caller | None:
+        """Whose token it is. One that does not even claim to be a living trainer's costs no review."""
+        claimed = self._tokens.claimed(token)
+        return await self._tokens.review(token) if self._pod(claimed) else None
+
+    def _pod(self, caller: Caller | None) -> Manifest | None:
+        """The trainer's pod that exists now and is the caller, not a namesake."""
+        pod = self._world.get("Pod", caller.namespace, caller.pod) if caller else None
+        ours = caller and pod and pod["metadata"].get("uid") == caller.pod_uid and LABEL_RUN in labels_of(pod)
+        return pod if ours else None
 
     def _is_alertmanager(self, token: str) -> bool:
         allowed = [content for path in self._alert_tokens if (content := _content(path))]
@@ -152,26 +205,58 @@ class Inbox:
             del self._reported[next(iter(self._reported))]
 
 
-def _webhook(body: Any) -> list[dict[str, Any]]:
-    if body["version"] != "4":
-        raise ValueError(f"version is {body['version']!r}, must be '4'")
-    now = datetime.now(UTC).isoformat()
-    return [
-        {
-            "status": str(alert["status"]),
-            "fingerprint": str(alert.get("fingerprint") or json.dumps(alert["labels"], sort_keys=True)),
-            "startsAt": str(alert["startsAt"]),
-            "receivedAt": now,
-            "labels": {str(key): str(value) for key, value in alert["labels"].items()},
-            "annotations": {str(key): str(value) for key, value in alert.get("annotations", {}).items()},
+class Alert(BaseModel):
+    """One alert of a webhook; what is not named here is not read."""
+
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+    starts_at: str = Field(alias="startsAt")
+    fingerprint: str = ""
+
+    def identity(self) -> str:
+        """The same for the same labels."""
+        return self.fingerprint or json.dumps(self.labels, sort_keys=True)
+
+    def manifest(self) -> dict[str, Any]:
+        """As plans read it (`Inputs.alerts`)."""
+        return {
+            "status": self.status,
+            "fingerprint": self.identity(),
+            "startsAt": self.starts_at,
+            "receivedAt": datetime.now(UTC).isoformat(),
+            "labels": self.labels,
+            "annotations": self.annotations,
         }
-        for alert in body["alerts"][:64]
-    ]
+
+
+class Webhook(BaseModel):
+    """What Alertmanager posts (https://prometheus.io/docs/alerting/latest/configuration/#webhook_config)."""
+
+    version: Literal["4"]
+    alerts: list[Alert]
+
+
+async def _json(request: web.BaseRequest) -> Any:
+    """The body, whatever charset its sender names. Raises ValueError if it is no JSON."""
+    try:
+        return json.loads(await request.read())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _first(error: ValueError) -> str:
+    """The first thing that is wrong, with its place."""
+    if not isinstance(error, ValidationError):
+        return str(error)[:300]
+    found = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in found['loc']) or 'the body'}: {found['msg']}, found {str(found['input'])[:100]}"
 
 
 def _bearer(request: web.Request) -> str:
+    """The token, or nothing; none has other characters than ASCII (RFC 6750, 2.1)."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return token.strip() if scheme.lower() == "bearer" and token.isascii() else ""
 
 
 def _content(path: Path) -> str:

@@ -42,14 +42,20 @@ class Leadership:
         self._renewed = float("-inf")  # when our last renewal was sent
         self._seen: tuple[object, float] = (None, 0.0)  # the Lease's version as another holds it, and since when
 
+    def remaining(self) -> float:
+        """Seconds for which writes are safe without another renewal; 0 or less: none is."""
+        return self._renewed + self._seconds * MARGIN - self._clock()
+
     def holds(self) -> bool:
         """Whether a write is safe now."""
-        return self._clock() - self._renewed < self._seconds * MARGIN
+        return self.remaining() > 0
 
-    def check(self) -> None:
-        """Raise NotLeadingError unless the Lease is held."""
-        if not self.holds():
+    def check(self) -> float:
+        """Seconds within which a write must have ended. Raises NotLeadingError unless the Lease is held."""
+        remaining = self.remaining()
+        if remaining <= 0:
             raise NotLeadingError(f"the Lease {self._namespace}/{self._name} is not held by {self._identity}")
+        return remaining
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""

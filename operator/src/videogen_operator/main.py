@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -38,10 +38,10 @@ from videogen_operator.plan import Key, Manifest, Resource
 from videogen_operator.reconcile import PASSING, Reconciler
 from videogen_operator.resync import Resync
 from videogen_operator.settings import PREFIX, Settings, from_environment
-from videogen_operator.telemetry import QUEUE_DEPTH
+from videogen_operator.telemetry import MALFORMED, QUEUE_DEPTH
 from videogen_operator.tokens import PodTokens
 from videogen_operator.watchdog import Watchdog
-from videogen_operator.world import ObjectWorld
+from videogen_operator.world import ObjectWorld, name_of
 
 WRITTEN = (known.CONFIG_MAPS, known.EVENTS, known.LEASES, known.TOKEN_REVIEWS)
 log = logging.getLogger("videogen_operator")
@@ -109,12 +109,7 @@ async def _lead(
     )
     loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random)
 
-    def wake(item: Manifest) -> None:
-        for kind in KINDS:
-            for key in kind.keys(item, world):
-                if key != PASSING.get():  # a pass knows what it has itself written
-                    loops.wake(key)
-
+    wake = waking(world, loops.wake)
     cluster.told = wake
 
     def changed(item: Manifest, gone: bool) -> None:
@@ -151,6 +146,28 @@ async def _lead(
         await loops.close()
         REGISTRY.unregister(collector)
         await _release(leadership)
+
+
+def waking(world: ObjectWorld, wake: Callable[[Key], None]) -> Callable[[Manifest], None]:
+    """Wakes the loops that a changed object concerns. It never raises: an object that some other version of the schema
+    let in must not end the listing, a watcher or the pass that came across it.
+    """
+    named: set[tuple[str, ...]] = set()
+
+    def told(item: Manifest) -> None:
+        for kind in KINDS:
+            try:
+                for key in kind.keys(item, world):
+                    if key != PASSING.get():  # a pass knows what it has itself written
+                        wake(key)
+            except (AttributeError, LookupError, TypeError, ValueError):
+                MALFORMED.labels(str(item.get("kind"))).inc()
+                name = (kind.name, str(item.get("kind")), *name_of(item))
+                if name not in named:
+                    named.add(name)
+                    log.exception("%s %s/%s is malformed, or what %ss know beside it; its change is ignored", *name[1:], kind.name)
+
+    return told
 
 
 async def _end_of(task: asyncio.Future[None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -9,11 +10,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import aiohttp
+
 from videogen_operator.cluster import ApiError, Cluster
 from videogen_operator.inbox import Mail
 from videogen_operator.loops import Retry
 from videogen_operator.metrics_query import Prometheus
-from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Note, Plan, Ref, StatusWrite, World
+from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Note, Plan, Query, Ref, StatusWrite, Unavailable, World
 from videogen_operator.telemetry import PASS_SECONDS, PASSES
 
 CONFLICT_SECONDS = 0.1
@@ -70,16 +73,27 @@ class Reconciler:
         return 0.0 if changed else plan.requeue_after
 
     async def _inputs(self, kind: Kind[Any], key: Key, observed: Any) -> Inputs:
-        alerts = self._mail.alerts(key)
-        # A rollback waits for nobody, least of all for a Prometheus that does not answer.
-        measurements = {} if alerts else await self._prometheus.ask(kind.queries(observed, self._clock()))
+        measurements = await self._measurements(kind.queries(observed, self._clock()), key)
         return Inputs(
             now=self._clock(),
             measurements=measurements,
             progress=self._mail.progress(key.namespace),
-            alerts=alerts or self._mail.alerts(key),
+            alerts=self._mail.alerts(key),
             settings=self._settings,
         )
+
+    async def _measurements(self, queries: tuple[Query, ...], key: Key) -> Mapping[str, float | Unavailable]:
+        """The answers; none if an alert waits or comes: a rollback waits for nobody, least of all for a Prometheus that is slow."""
+        if not queries or self._mail.alerts(key):
+            return {}
+        asking = asyncio.ensure_future(self._prometheus.ask(queries))
+        alerted = asyncio.ensure_future(self._mail.arrival(key))
+        try:
+            await asyncio.wait({asking, alerted}, return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else {}
+        finally:
+            asking.cancel()
+            alerted.cancel()
 
     async def _change(self, plan: Plan) -> tuple[bool, tuple[Failure, ...]]:
         changed, failures = False, []
@@ -121,8 +135,8 @@ class Reconciler:
         log.info("%s %s/%s: %s: %s", note.object["kind"], metadata.get("namespace", ""), metadata["name"], note.reason, note.message)
         try:
             await self._cluster.record(note, self._clock())
-        except ApiError as error:
-            log.warning("event %s of %s cannot be recorded: %s", note.reason, metadata["name"], error)
+        except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+            log.warning("event %s of %s cannot be recorded: %r", note.reason, metadata["name"], error)
 
 
 def writes(plan: Plan, cluster: Cluster) -> Iterator[tuple[Callable[[Any], Awaitable[bool]], Manifest | Ref, bool]]:

@@ -14,6 +14,7 @@ PASS_SECONDS = Histogram(
 QUEUE_DEPTH = Gauge("videogen_reconcile_queue_depth", "Keys that wait for their pass.")
 LOOP_LAG = Gauge("videogen_event_loop_lag_seconds", "How much later than asked the event loop woke up, newest value.")
 RESYNC_AGE = Gauge("videogen_resync_age_seconds", "Time since all watched objects were last listed with success.")
+MALFORMED = Counter("videogen_malformed_objects_total", "Changes of objects that no key could be read from.", ["kind"])
 LEADER = Gauge("videogen_leader", "1 while this replica holds the Lease.")
 
 PROGRESS = Counter("videogen_progress_reports_total", "Progress reports of trainers by result.", ["result"])

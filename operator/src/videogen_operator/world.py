@@ -43,6 +43,10 @@ class ObjectWorld:
         found = (objects[name] for name in sorted(names) if namespace is None or name[0] == namespace)
         return tuple(found) if not wanted else tuple(item for item in found if wanted.items() <= labels_of(item).items())
 
+    def knows(self, kind: str) -> bool:
+        """Whether objects of that kind are watched."""
+        return kind in self._keep
+
     def count(self, kind: str) -> int:
         """Number of objects of a kind."""
         return len(self._objects[kind])

@@ -61,6 +61,13 @@ class Api:
                 return None
             raise
 
+    def history(self, path: str, since: str) -> list[Any]:
+        """What happened to the objects of a collection after this resourceVersion, as watch events."""
+        query = f"{path}?watch=true&resourceVersion={since}&timeoutSeconds=1"
+        request = urllib.request.Request(self.url + query, headers={"Authorization": f"Bearer {TOKEN}"})
+        with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
+            return [json.loads(line) for line in answer]
+
     def items(self, path: str) -> list[Any]:
         found: list[Any] = self.get(path)["items"]
         return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videogen_testing.chart_rights import operator_kubeconfig
 from videogen_testing.control_plane import ControlPlane
 from videogen_testing.end_state import differences, end_state, events
 from videogen_testing.fault_proxy import FaultProxy, Point, WriteFault
@@ -48,7 +49,7 @@ async def tell(
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(FaultProxy(plane).serving())
         proxy.faults = list(faults)
-        kubeconfig = plane.write_kubeconfig(f"kubeconfig-{namespace}", proxy.url)
+        kubeconfig = await asyncio.to_thread(operator_kubeconfig, plane, namespace, proxy.url)
         view = await stack.enter_async_context(View(api, namespace).watching())
         operator = await stack.enter_async_context(SupervisedOperator(kubeconfig, namespace, folder))
         proxy.kill = operator.kill

@@ -99,6 +99,7 @@ class FaultProxy:
         self.fired: list[WriteFault] = []
         self.read_faults: list[ReadFault] = []
         self.refused_reads: Counter[ReadFault] = Counter()
+        self.lists: Counter[str] = Counter()  # by resource: how often a list has begun, and how often one has ended
         self.url = ""
         self.kill: Callable[[], None] = lambda: None  # ends the operator
         self._plane = plane
@@ -176,7 +177,15 @@ class FaultProxy:
                 return await self._refuse(request, fault.action)
             if on == "watch":
                 return await self._watch(request, str(parts["resource"]))
+            return await self._list(request, str(parts["resource"]))
         return await self._forward(request, await request.read())
+
+    async def _list(self, request: web.Request, resource: str) -> web.StreamResponse:
+        self.lists[resource] += 1
+        try:
+            return await self._forward(request, await request.read())
+        finally:
+            self.lists[resource] += 1
 
     def _read_fault(self, resource: str, on: str) -> ReadFault | None:
         for fault in self.read_faults:

@@ -1,4 +1,4 @@
-"""CRDs of what the operator works with, from the very modules that the local cluster builds. Installed once a control plane."""
+"""Our CRDs, and those of what the operator works with, from the very modules that the local cluster builds."""
 
 import subprocess
 from functools import partial
@@ -12,6 +12,17 @@ from videogen_testing.control_plane import ROOT, Api, eventually
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GATEWAY_API = "config/crd/standard/gateway.networking.k8s.io_{}.yaml"
 ENVOY_GATEWAY = "charts/gateway-crds-helm/templates/generated/gateway.envoyproxy.io_backendtrafficpolicies.yaml"
+
+
+def own_definitions() -> list[dict[str, Any]]:
+    """TrainingRun and ModelRelease."""
+    return [_definition(file) for file in sorted((ROOT / "crds").glob("*.yaml"))]
+
+
+def pytorch_job_definition() -> dict[str, Any]:
+    """PyTorchJob."""
+    folder = _folder("github.com/kubeflow/training-operator", "training-operator")
+    return _definition(folder / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml")
 
 
 def gateway_definitions() -> list[dict[str, Any]]:
@@ -43,7 +54,8 @@ def _definition(file: Path) -> dict[str, Any]:
     return found[0]
 
 
-def _folder(module: str) -> Path:
+def _folder(module: str, of: str = "envoy-gateway") -> Path:
+    """Where Go keeps the module that this part of the local cluster is built with."""
     command = ["go", "list", "-m", "-f", "{{.Dir}}", module]
-    listed = subprocess.run(command, cwd=ROOT / "localcluster/go/envoy-gateway", capture_output=True, text=True, check=True)
+    listed = subprocess.run(command, cwd=ROOT / "localcluster/go" / of, capture_output=True, text=True, check=True)
     return Path(listed.stdout.strip())

@@ -174,6 +174,12 @@ def test_committed_weights_have_their_recorded_sums_and_are_small() -> None:
         assert (WEIGHTS / f"{name}.safetensors").stat().st_size < 2_000_000
 
 
+def test_a_trainer_without_its_default_networks_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"default extractor video-classifier: this trainer has no .*weights.json; build its image") as caught:
+        default_classifier(CPU, tmp_path)
+    assert caught.value.reason is Reason.EXTRACTOR_MISSING
+
+
 def test_training_again_gives_the_same_weights() -> None:
     first, second, other = (train(steps=1, seed=seed) for seed in (0, 0, 1))
     for one, two in zip(first, second, strict=True):

@@ -55,15 +55,24 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         shutil.rmtree(folder_of(root, old), ignore_errors=True)
 
 
-def newest_valid(root: Path) -> int | None:
-    """Step of the newest checkpoint whose files have their sums; the log names those that do not."""
-    for step in steps(root):
+def newest_valid(root: Path, below: int | None = None) -> int | None:
+    """Step of the newest checkpoint (of those before step `below`) whose files have their sums; the log names those that do not."""
+    for step in (step for step in steps(root) if below is None or step < below):
         try:
             verify_checkpoint(folder_of(root, step))
             return step
         except CorruptError as error:
             _LOG.warning("checkpoint of step %d is damaged, trying the one before: %s", step, error)
     return None
+
+
+def step_back(root: Path, step: int) -> int:
+    """Delete the checkpoint of `step`, if a valid one from before is there -> step of the newest one left."""
+    if (older := newest_valid(root, below=step)) is None:
+        return step
+    _LOG.warning("training diverged again after the checkpoint of step %d: it goes, and step %d is the newest", step, older)
+    shutil.rmtree(folder_of(root, step), ignore_errors=True)
+    return older
 
 
 def verify_checkpoint(folder: Path) -> None:

@@ -104,6 +104,8 @@ def _caption(path: Path) -> str:
         caption = " ".join(path.read_text(encoding="utf-8").split())
     except UnicodeDecodeError as error:
         raise Failure(Reason.CAPTION_MISSING, f"{path} is not UTF-8 ({error}); save the caption as UTF-8") from error
+    except FileNotFoundError as error:
+        raise Failure(Reason.CAPTION_MISSING, f"{path} was removed while the phase ran; put the video's caption there again") from error
     if not caption:
         raise Failure(Reason.CAPTION_MISSING, f"{path} is empty; write the video's caption into it")
     return caption
@@ -114,10 +116,14 @@ def _all_clips(
 ) -> Iterator[Clip]:
     for number, video in enumerate(videos):
         before = count.clips
-        for clip in clips_of(video, curate, recipe, storage):
-            count.train += clip.split is Split.TRAIN
-            count.held_out += clip.split is Split.HELD_OUT
-            yield clip
+        try:
+            for clip in clips_of(video, curate, recipe, storage):
+                count.train += clip.split is Split.TRAIN
+                count.held_out += clip.split is Split.HELD_OUT
+                yield clip
+        except FileNotFoundError as error:
+            said = f"{video.path} was removed while the phase ran; upload the video again, or take it out of the source for good"
+            raise Failure(Reason.VIDEO_MISSING, said) from error
         count.too_short += count.clips == before
         progress.report(number + 1, len(videos), {"clips": count.clips}, final=number + 1 == len(videos))
     if count.clips < curate.minimum_clips:

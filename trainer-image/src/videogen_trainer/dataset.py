@@ -83,10 +83,14 @@ class Dataset:
         return [number for number, record in enumerate(self.records) if record.split is split]
 
     def frames(self, number: int) -> npt.NDArray[np.uint8]:
-        """Frames of one clip, uint8 [frames, height, width, 3]."""
+        """Frames of one clip, uint8 [frames, height, width, 3]. Raises Failure(DatasetCorrupt) if its file is gone."""
         record = self.records[number]
-        with safe_open(str(self.folder / record.file), framework="numpy") as shard:
-            return np.asarray(shard.get_slice("frames")[record.row], dtype=np.uint8)
+        try:
+            with safe_open(str(self.folder / record.file), framework="numpy") as shard:
+                return np.asarray(shard.get_slice("frames")[record.row], dtype=np.uint8)
+        except FileNotFoundError as error:
+            what = f"dataset {self.resolved.dataset} {self.resolved.version}: {self.folder / record.file}"
+            raise Failure(Reason.DATASET_CORRUPT, f"{what} is missing, although {INDEX} names it; curate the version again") from error
 
 
 def dataset_folder(storage: Path, name: str, digest: str) -> Path:
@@ -182,6 +186,9 @@ def open_dataset(storage: Path, reference: DataReference, pinned: str | None = N
         if verified:
             verify(folder, manifest.files, SUFFIXES)
         index = DatasetIndex.model_validate_json((folder / INDEX).read_bytes())
+    except FileNotFoundError as error:
+        what = f"dataset {reference.dataset} {reference.version}: {folder / INDEX}"
+        raise Failure(Reason.DATASET_CORRUPT, f"{what} is missing, although {MANIFEST} lists it; curate the version again") from error
     except (CorruptError, ValidationError, SafetensorError) as error:
         raise Failure(Reason.DATASET_CORRUPT, f"dataset {reference.dataset} {reference.version}: {error}") from error
     resolved = ResolvedDataset(dataset=reference.dataset, version=reference.version, digest=digest, clips=manifest.clips)

@@ -1,4 +1,4 @@
-"""When training has diverged: a loss or a gradient that is no number, found in the very step, before it can do harm."""
+"""When training has diverged: a loss, a gradient or a weight that is no number, found before it can do harm."""
 
 from __future__ import annotations
 
@@ -21,8 +21,20 @@ def judge(state: TrainState, recipe: Recipe, loss: float, gradient: float) -> No
     state.skipped = state.skipped + 1 if overflows else 0
     if math.isfinite(loss) and (not overflows or (recipe.precision is Precision.FP16 and state.skipped <= _SKIPS_IN_A_ROW)):
         return
-    raise Failure(
-        Reason.DIVERGED,
-        f"step {state.step}: loss {loss:.4g}, gradient norm {gradient:.4g} at learning rate {state.optimizer.param_groups[1]['lr']:.3g};"
-        " a smaller recipe.optimizer.learningRate or a longer warm-up helps",
-    )
+    raise _diverged(state, f"loss {loss:.4g}, gradient norm {gradient:.4g}")
+
+
+def judge_weights(state: TrainState) -> None:
+    """Raises Failure(Diverged) unless all that a checkpoint would hold is finite: nobody could go on from anything else.
+
+    A last update can do that harm after a loss and a gradient that were finite, and only the next step's loss would tell.
+    """
+    for name, tensors in state.tensors().items():
+        if harmed := next((key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())), None):
+            raise _diverged(state, f"{name} {harmed} is not finite any more")
+
+
+def _diverged(state: TrainState, found: str) -> Failure:
+    rate = state.optimizer.param_groups[1]["lr"]
+    advice = "a smaller recipe.optimizer.learningRate or a longer warm-up helps"
+    return Failure(Reason.DIVERGED, f"step {state.step}: {found} at learning rate {rate:.3g}; {advice}")

@@ -22,7 +22,7 @@ from videogen_trainer import checkpoint
 from videogen_trainer.curve import Curve
 from videogen_trainer.data import Batches, open_mixture
 from videogen_trainer.distributed import World
-from videogen_trainer.divergence import judge
+from videogen_trainer.divergence import judge, judge_weights
 from videogen_trainer.export import export
 from videogen_trainer.failure import Failure
 from videogen_trainer.learning_rate import learning_rates
@@ -53,6 +53,7 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
     clip_norm = float(recipe.optimizer.gradient_clip_norm) or math.inf
 
     def save() -> None:
+        judge_weights(state)
         if world.leads:
             assert curve
             curve.flush()

@@ -16,6 +16,7 @@ from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer import checkpoint
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
+from videogen_trainer.report import Milestones
 from videogen_trainer.state import TrainState, recipe_digest
 
 _LOG = logging.getLogger(__name__)
@@ -67,3 +68,12 @@ def resume(state: TrainState, root: Path, job: Job, world: World) -> int:
     state.restore(tensors, values)
     _LOG.info("resuming from step %d", step)
     return step
+
+
+def distrust(job: Job, storage: Path, milestones: Milestones) -> None:
+    """After a divergence: if nothing was saved since the attempt was resumed, its checkpoint may hold the beginning of the harm,
+    and gives way to the one before, if there is one. Then the next attempt does not repeat this one.
+    """
+    resumed = milestones.resumed_from_step
+    if 0 < resumed == milestones.last_step:
+        milestones.last_step = checkpoint.step_back(storage / job.work_path / "checkpoints", resumed)

@@ -101,9 +101,15 @@ def _run(
         case Task.TRAIN:
             from videogen_trainer.distributed import join, leave
             from videogen_trainer.loop import train
+            from videogen_trainer.start import distrust
 
             world = join(environment)
-            done = train(job, storage, world, progress, stop, milestones)
+            try:
+                done = train(job, storage, world, progress, stop, milestones)
+            except Failure as failure:
+                if failure.reason is Reason.DIVERGED and world.leads:
+                    distrust(job, storage, milestones)
+                raise
             leave()
             return done
         case Task.CURATE | Task.EVALUATE:

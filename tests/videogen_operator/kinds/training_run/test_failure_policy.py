@@ -15,21 +15,36 @@ SHUTDOWN = {"phase": "Failed", "reason": "NodeShutdown"}
 TAINTED = running() | {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]}
 
 
+def at(second: int, status: Any) -> Any:
+    """The same status of a container that ended at this second of the minute."""
+    (container,) = status["containerStatuses"]
+    terminated = container["state"]["terminated"] | {"finishedAt": f"2026-11-01T00:01:{second:02}Z"}
+    return status | {"containerStatuses": [container | {"state": {"terminated": terminated}}]}
+
+
+def disrupted(second: int, status: Any, reason: str = "EvictionByEvictionAPI") -> Any:
+    """The same status with the note that Kubernetes leaves when it decides to stop a pod."""
+    note = {"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": f"2026-11-01T00:01:{second:02}Z"}
+    return status | {"conditions": [note]}
+
+
 def text(report: Report) -> str:
     return report.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def pods(*statuses: Any) -> list[Any]:
-    deleted = {"deletionTimestamp": "2026-11-01T00:01:00Z"}
     found = []
     for index, status in enumerate(statuses):
-        going, shown = (True, status[1]) if isinstance(status, tuple) else (False, status)
-        found.append({"metadata": {"name": f"pod-{index}"} | (deleted if going else {}), "spec": {}, "status": shown})
+        grace, shown = status if isinstance(status, tuple) else (None, status)  # (True, status): deleted at 00:01:00
+        deleted = {"deletionTimestamp": "2026-11-01T00:01:00Z", "deletionGracePeriodSeconds": 0 if grace is True else grace}
+        found.append({"metadata": {"name": f"pod-{index}"} | (deleted if grace else {}), "spec": {}, "status": shown})
     return found
 
 
 OK, NO_REPORT, LOST = ended(0, text(trained())), ended(0), ended(ExitCode.PEER_LOST, text(Report(message="rank 1 is gone")))
 REJECTED = ended(ExitCode.DATA_REJECTED, text(Report(reason=Reason.VIDEO_UNREADABLE, message="a.mp4: no video stream")))
+
+MEMORY, STORAGE = ended(137, reason="OOMKilled"), ended(ExitCode.STORAGE_FAILED)
 
 ROWS = [
     ("one pod that succeeds with an artifact", [OK], Action.SUCCEED, Reason.COMPLETED),
@@ -60,6 +75,26 @@ ROWS = [
     ("a lost peer whose sibling ran out of memory", [LOST, ended(137, reason="OOMKilled")], Action.RETRY, Reason.OUT_OF_MEMORY),
     ("a lost peer whose sibling was preempted", [LOST, ended(ExitCode.PREEMPTED)], Action.RETRY_FREE, Reason.PREEMPTED),
     ("an interruption explains a sibling's error", [ended(1), ended(143)], Action.RETRY_FREE, Reason.PREEMPTED),
+    ("memory before a sibling's preemption is the cause", [at(1, MEMORY), at(3, ended(143))], Action.RETRY, Reason.OUT_OF_MEMORY),
+    ("a sibling's preemption before the memory is the cause", [at(3, MEMORY), at(1, ended(143))], Action.RETRY_FREE, Reason.PREEMPTED),
+    ("memory in the same second as a preemption is the cause", [MEMORY, ended(143)], Action.RETRY, Reason.OUT_OF_MEMORY),
+    ("memory beside an eviction of unknown time is the cause", [MEMORY, EVICTED], Action.RETRY, Reason.OUT_OF_MEMORY),
+    (
+        "a preemption begins when it is announced, not when the pod has saved",
+        [at(3, STORAGE), disrupted(1, at(5, ended(ExitCode.PREEMPTED)))],
+        Action.RETRY_FREE,
+        Reason.PREEMPTED,
+    ),
+    ("a deletion begins a grace before its timestamp", [at(3, STORAGE), (60, running())], Action.RETRY_FREE, Reason.PREEMPTED),
+    ("a lost node is told too late to have come first", [STORAGE, (True, TAINTED)], Action.RETRY, Reason.STORAGE_FAILED),
+    ("an error beside a lost node is its echo", [ended(1), (True, TAINTED)], Action.RETRY_FREE, Reason.NODE_LOST),
+    ("an error before a preemption is no echo of it", [at(1, ended(1)), at(3, ended(143))], Action.RETRY, Reason.TRAINER_FAILED),
+    ("an error after a preemption is its echo", [at(3, ended(1)), at(1, ended(143))], Action.RETRY_FREE, Reason.PREEMPTED),
+    ("divergence is nobody's echo", [at(3, ended(ExitCode.DIVERGED)), at(1, ended(143))], Action.RETRY_SLOWER, Reason.DIVERGED),
+    ("a named reason goes before an unexpected error", [ended(1), STORAGE], Action.RETRY, Reason.STORAGE_FAILED),
+    ("a pod that was evicted and killed is no error of the trainer", [ended(137) | EVICTED], Action.RETRY_FREE, Reason.PREEMPTED),
+    ("nor is one whose grace ran out", [(True, ended(137))], Action.RETRY_FREE, Reason.PREEMPTED),
+    ("an evicted pod that was killed for memory used too much", [MEMORY | EVICTED], Action.RETRY, Reason.OUT_OF_MEMORY),
     ("lost peers alone are a lost connection", [LOST, LOST], Action.RETRY_FREE, Reason.NODE_LOST),
     ("running pods have not ended", [running(), running()], None, None),
     ("no pods, no end", [], None, None),

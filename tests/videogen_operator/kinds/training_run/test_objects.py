@@ -17,7 +17,7 @@ SETTINGS = Settings(progress_url="http://operator:8080", trainer_image="trainer:
 def made(**resources: Any) -> tuple[Observed, Job, dict[str, Any]]:
     sim = Simulation(phases=[TRAIN | {"resources": resources}])
     observed = observe(sim.world, Key("TrainingRun", "models", "run"))
-    assert observed is not None
+    assert isinstance(observed, Observed)
     phase = observed.spec.phases[0]
     job = objects.job_of(observed, phase, observed.phase_status("train"), 1)
     return observed, job, objects.pytorch_job(observed, phase, job, SETTINGS)

@@ -289,7 +289,11 @@ def _clip(extractor: Extractor, storage: Path, device: torch.device) -> ClipEnco
 
 
 def _load_default(network: nn.Module, name: str, weights: Path) -> str:
-    recorded = json.loads((weights / "weights.json").read_text(encoding="utf-8"))[name]["sha256"]
+    try:
+        recorded = json.loads((weights / "weights.json").read_text(encoding="utf-8"))[name]["sha256"]
+    except FileNotFoundError as error:
+        said = f"default extractor {name}: this trainer has no {error.filename}; build its image with the default networks in it"
+        raise _missing(said) from error
     load_weights(network, weights / f"{name}.safetensors", recorded, f"default extractor {name}")
     return f"sha256:{recorded}"
 

@@ -112,7 +112,7 @@ class Observed:
 
 def observe(world: World, key: Key) -> Observed | None:
     """The snapshot, or None when the service has no release any more."""
-    manifests = [m for m in world.list(KIND, key.namespace) if m["spec"].get("service") == key.name and not _deleting(m)]
+    manifests = [m for m in world.list(KIND, key.namespace) if (m.get("spec") or {}).get("service") == key.name and not _deleting(m)]
     if not manifests:
         return None
     route = world.get("HTTPRoute", key.namespace, key.name)
@@ -140,7 +140,7 @@ def _deleting(manifest: Manifest) -> bool:
 def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Release | Unreadable:
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     try:
-        spec = ModelReleaseSpec.model_validate(manifest["spec"])
+        spec = ModelReleaseSpec.model_validate(manifest.get("spec"))
         status = ModelReleaseStatus.model_validate(manifest.get("status") or {})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -225,8 +225,8 @@ def _key(release: Manifest) -> Key:
 
 
 def _services(world: World, namespace: str, field: tuple[str, str], name: str) -> list[Key]:
-    named = [release for release in world.list(KIND, namespace) if (release["spec"].get(field[0]) or {}).get(field[1]) == name]
-    return sorted({_key(release) for release in named})
+    specs = [(release, release.get("spec") or {}) for release in world.list(KIND, namespace)]
+    return sorted({_key(release) for release, spec in specs if (spec.get(field[0]) or {}).get(field[1]) == name and spec.get("service")})
 
 
 def _waits_for_room(release: Manifest) -> bool:

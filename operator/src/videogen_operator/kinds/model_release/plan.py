@@ -13,7 +13,8 @@ from videogen_operator.kinds.model_release import objects, quarantine, requests,
 from videogen_operator.kinds.model_release.alerts import Answer
 from videogen_operator.kinds.model_release.facts import Pass, begin, checked, facts_of, waits_for, window_end
 from videogen_operator.kinds.model_release.observed import Observed, Release, slots, with_rollout
-from videogen_operator.kinds.model_release.rollout import Move, lost_deadline, step, step_of
+from videogen_operator.kinds.model_release.rollout import Move, lost_deadline, step_of
+from videogen_operator.kinds.model_release.rules import step
 from videogen_operator.kinds.model_release.states import CANARIES, SERVING, WAITING, WARM, Event, State
 from videogen_operator.kinds.model_release.traffic import weights
 from videogen_operator.plan import Inputs, Manifest, Note, Plan, Ref, StatusWrite

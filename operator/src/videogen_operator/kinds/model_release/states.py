@@ -20,7 +20,7 @@ What is remembered is what cannot be observed again. Weights are not: they follo
 (traffic.py). A rollback is, in the route's annotation, written by the same request as the weights (quarantine.py):
 an operator that dies before it wrote the status finds it there (`finish_rollback`).
 
-The rules that choose a move are in rollout.py. Not here: where facts come from (facts.py, checks.py, eligibility.py)
+The rules that choose a move are in rules.py. Not here: where facts come from (facts.py, checks.py, eligibility.py)
 and what objects a state needs (objects.py, route.py).
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -48,6 +48,8 @@ SIGNALS: dict[int, tuple[Reason, Action]] = {  # 128 + signal: the trainer could
 }
 BY_CODE = {int(code): row for code, row in CODES.items()} | SIGNALS
 EMPTY: Manifest = {}
+OOM_KILLED = "OOMKilled"
+BY_TAINT = "DeletionByTaintManager"
 NODE_REASONS = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity", "UnexpectedAdmissionError", "OutOfcpu"})
 NEXT_STEP: dict[Reason, str] = {
     Reason.INVALID_JOB: "report it: the operator wrote a job that the trainer refuses",
@@ -75,6 +77,7 @@ class Ending:
     action: Action
     message: str
     report: Report | None = None
+    time: datetime | None = None  # of one pod: when it ended or, if it was interrupted, when that began; None if not known
 
 
 def ending(pods: Sequence[Manifest], task: Task, now: datetime) -> Ending | None:
@@ -85,7 +88,7 @@ def ending(pods: Sequence[Manifest], task: Task, now: datetime) -> Ending | None
         return done
     failed = [end for end in found if end.action not in {Action.SUCCEED, Action.ASK_SIBLINGS}]
     if failed:
-        return min(failed, key=lambda end: _CLEARNESS.index(end.action))
+        return cause(failed)
     if found and len(found) == len(pods) and all(end.action == Action.SUCCEED for end in found):
         return Ending(Reason.TRAINER_FAILED, Action.RETRY, "every pod ended with exit code 0, but none left a complete report")
     lost = [(pod, end) for pod, end in ends if end.action == Action.ASK_SIBLINGS]
@@ -95,25 +98,90 @@ def ending(pods: Sequence[Manifest], task: Task, now: datetime) -> Ending | None
     return None
 
 
-_CLEARNESS = (Action.FAIL, Action.RETRY_SLOWER, Action.RETRY_FREE, Action.RETRY)  # an interruption explains a sibling's error
+def cause(ends: Sequence[Ending]) -> Ending:
+    """The one of several failed pods' ends that explains the others: what went wrong first, as far as that is known.
+
+    A pod's own clear reason counts unless the interruption of another one is known to have begun before it. An unexpected
+    error may be the echo of an interruption, and counts only if it is known to have come first.
+    """
+    stops = [end for end in ends if end.action == Action.RETRY_FREE]
+    return next(end for rule in CAUSES for end in ends if rule(end, stops))
+
+
+def _cannot_be_helped(end: Ending, _: Sequence[Ending]) -> bool:
+    return end.action == Action.FAIL
+
+
+def _diverged(end: Ending, _: Sequence[Ending]) -> bool:
+    return end.action == Action.RETRY_SLOWER
+
+
+def _clear_and_first(end: Ending, stops: Sequence[Ending]) -> bool:
+    clear = end.action == Action.RETRY and end.reason != Reason.TRAINER_FAILED
+    return clear and not any(_is_before(stop, end) for stop in stops)
+
+
+def _unexpected_but_first(end: Ending, stops: Sequence[Ending]) -> bool:
+    return end.action == Action.RETRY and all(_is_before(end, stop) for stop in stops)
+
+
+def _interrupted(end: Ending, _: Sequence[Ending]) -> bool:
+    return end.action == Action.RETRY_FREE
+
+
+def _is_before(one: Ending, other: Ending) -> bool:
+    return one.time is not None and other.time is not None and one.time < other.time
+
+
+CAUSES: tuple[Callable[[Ending, Sequence[Ending]], bool], ...] = (
+    _cannot_be_helped,  # refused input: no other pod can bring it about
+    _diverged,  # nor this
+    _clear_and_first,  # out of memory, storage: the pod's own affair, unless the work was being interrupted already
+    _unexpected_but_first,  # an error without a name, before anybody was interrupted
+    _interrupted,  # a stopped pod, a lost node: what comes after is its echo
+)
 
 
 def pod_ending(pod: Manifest) -> Ending | None:
     """How one pod ended; None while it runs. A pod that is being deleted counts as ended."""
-    name, status = pod["metadata"]["name"], pod.get("status") or {}
-    if ended := terminated(pod):
-        return _of_container(name, ended)
+    ended, stopped = terminated(pod), _interruption(pod)
+    if ended and not (stopped and int(ended["exitCode"]) in SIGNALS and ended.get("reason") != OOM_KILLED):
+        return _of_container(pod, ended)
+    return stopped
+
+
+def _interruption(pod: Manifest) -> Ending | None:
+    """That the pod was stopped from outside: evicted, shut down with its node, or deleted."""
+    name, status, disruption = pod["metadata"]["name"], pod.get("status") or {}, _disruption(pod)
     why = status.get("reason", "")
-    if status.get("phase") == "Failed":
+    if status.get("phase") == "Failed" and (why or terminated(pod) is None):
         reason = Reason.NODE_LOST if why in NODE_REASONS else Reason.PREEMPTED
-        return Ending(reason, Action.RETRY_FREE, f"pod {name} was stopped: {why or 'no reason given'} {status.get('message', '')}".strip())
-    if pod["metadata"].get("deletionTimestamp"):
-        conditions: list[Manifest] = status.get("conditions") or []
-        disruption = next((c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True"), EMPTY)
-        by_taint = disruption.get("reason") == "DeletionByTaintManager"
-        reason = Reason.NODE_LOST if by_taint or why == "NodeLost" else Reason.PREEMPTED
-        return Ending(reason, Action.RETRY_FREE, f"pod {name} was deleted {disruption.get('message', '')}".strip())
-    return None
+        message = f"pod {name} was stopped: {why or 'no reason given'} {status.get('message', '')}".strip()
+    elif pod["metadata"].get("deletionTimestamp"):
+        lost = disruption.get("reason") == BY_TAINT or why == "NodeLost"
+        reason = Reason.NODE_LOST if lost else Reason.PREEMPTED
+        message = f"pod {name} was deleted {disruption.get('message', '')}".strip()
+    else:
+        return None
+    return Ending(reason, Action.RETRY_FREE, message, time=_began(pod))
+
+
+def _disruption(pod: Manifest) -> Manifest:
+    conditions: list[Manifest] = (pod.get("status") or {}).get("conditions") or []
+    return next((c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True"), EMPTY)
+
+
+def _began(pod: Manifest) -> datetime | None:
+    """When an interruption began. Not known of a lost node: its pods are told a minute or more later."""
+    disruption, metadata = _disruption(pod), pod["metadata"]
+    if disruption.get("reason") == BY_TAINT:
+        return None
+    if said := disruption.get("lastTransitionTime"):
+        return datetime.fromisoformat(said)
+    if said := metadata.get("deletionTimestamp"):  # the end of the pod's grace
+        return datetime.fromisoformat(said) - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    finished = (terminated(pod) or EMPTY).get("finishedAt")
+    return datetime.fromisoformat(finished) if finished else None
 
 
 def terminated(pod: Manifest) -> Manifest | None:
@@ -153,13 +221,17 @@ def newest_report(pods: Iterable[Manifest]) -> Report | None:
     return max(reports, key=lambda report: report.last_step, default=None)
 
 
-def _of_container(pod: str, ended: Manifest) -> Ending:
-    code, message = int(ended["exitCode"]), ended.get("message") or ""
+def _of_container(pod: Manifest, ended: Manifest) -> Ending:
+    name, code, message = pod["metadata"]["name"], int(ended["exitCode"]), ended.get("message") or ""
     report = parse_report(message)
-    if ended.get("reason") == "OOMKilled":
-        return Ending(Reason.OUT_OF_MEMORY, Action.RETRY, f"pod {pod} was killed because it used more memory than memoryPerWorker", report)
+    finished = ended.get("finishedAt")
+    time = datetime.fromisoformat(finished) if finished else None
+    if ended.get("reason") == OOM_KILLED:
+        said = f"pod {name} was killed because it used more memory than memoryPerWorker"
+        return Ending(Reason.OUT_OF_MEMORY, Action.RETRY, said, report, time)
     reason, action = BY_CODE.get(code, (Reason.TRAINER_FAILED, Action.RETRY))
     if report is not None and action == Action.FAIL:
         reason = report.reason
     words = report.message if report is not None else message.strip()[-500:]
-    return Ending(reason, action, f"pod {pod} ended with exit code {code}" + (f": {words}" if words else ""), report)
+    said = f"pod {name} ended with exit code {code}" + (f": {words}" if words else "")
+    return Ending(reason, action, said, report, _began(pod) if action == Action.RETRY_FREE else time)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
 
 from videogen_api.job import ArtifactReference
 from videogen_api.meta import ANNOTATION_REQUEST, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN, ModelIdentity, release_name
@@ -12,6 +15,7 @@ from videogen_api.training_run import InitFrom, PhaseStatus, Task, TrainingRunSp
 from videogen_operator.plan import Key, Manifest, Query, World
 
 KIND = "TrainingRun"
+SAME_VERSION = "are operator and CRDs of the same version?"
 LABEL_RUN_UID = "videogen.pib.gov.in/run-uid"
 
 
@@ -75,6 +79,17 @@ class Observed:
         return next((job for job in self.jobs if job["metadata"]["name"] == name), None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A run whose spec or status this version of the operator does not understand."""
+
+    run: Manifest
+    message: str
+
+
+Seen = Observed | Unreadable
+
+
 def keys(item: Manifest, world: World) -> Iterator[Key]:
     """Which runs an object concerns."""
     metadata = item["metadata"]
@@ -82,31 +97,41 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
     match item["kind"]:
         case "TrainingRun":
             yield Key(KIND, namespace, metadata["name"])
-            if (item.get("status") or {}).get("artifact"):  # before, nobody can begin from it, and each event would visit all runs
-                yield from _waiting(world, namespace, run=metadata["name"])
+            if value_at(item, "status", "artifact"):  # before, nobody can begin from it, and each event would visit all runs
+                yield from _naming(world, namespace, metadata["name"], "spec", "initFrom", "run")
         case "PyTorchJob" | "Pod":
             if run := (metadata.get("labels") or {}).get(LABEL_RUN):
                 yield Key(KIND, namespace, run)
         case "PersistentVolumeClaim":
-            yield from (_key(run) for run in world.list(KIND, namespace) if run["spec"]["storage"]["claimName"] == metadata["name"])
+            yield from (
+                _key(run) for run in world.list(KIND, namespace) if value_at(run, "spec", "storage", "claimName") == metadata["name"]
+            )
         case "ModelRelease":
-            yield from _waiting(world, namespace, release=metadata["name"])
+            yield from _naming(world, namespace, metadata["name"], "spec", "initFrom", "release")
             yield from (_key(run) for run in world.list(KIND, namespace) if _releases(run, metadata["name"]))
         case _:
             pass  # nodes change often and matter only to runs that wait, which look again by themselves
 
 
-def observe(world: World, key: Key) -> Observed | None:
+def observe(world: World, key: Key) -> Seen | None:
     """The snapshot, or None if the run is gone or going: its children have owner references and go with it."""
     run = world.get(KIND, key.namespace, key.name)
     if run is None or run["metadata"].get("deletionTimestamp"):
         return None
-    spec, uid = TrainingRunSpec.model_validate(run["spec"]), run["metadata"]["uid"]
+    try:
+        spec = TrainingRunSpec.model_validate(run.get("spec"))
+    except ValidationError as error:
+        return Unreadable(run=run, message=f"spec.{first_problem(error)}")
+    try:
+        status = TrainingRunStatus.model_validate(run.get("status") or {})
+    except ValidationError as error:
+        return Unreadable(run=run, message=f"status.{first_problem(error)}")
+    uid = run["metadata"]["uid"]
     labels = {LABEL_RUN: key.name, LABEL_RUN_UID: uid}
     return Observed(
         run=run,
         spec=spec,
-        status=TrainingRunStatus.model_validate(run.get("status") or {}),
+        status=status,
         jobs=world.list("PyTorchJob", key.namespace, labels),
         pods=world.list("Pod", key.namespace, labels),
         nodes=world.list("Node"),
@@ -116,7 +141,7 @@ def observe(world: World, key: Key) -> Observed | None:
     )
 
 
-def queries(_: Observed, __: datetime) -> tuple[Query, ...]:
+def queries(_: Seen, __: datetime) -> tuple[Query, ...]:
     """A run asks Prometheus nothing."""
     return ()
 
@@ -132,22 +157,44 @@ def _init_from(world: World, namespace: str, init: InitFrom, claim: str) -> Arti
     source = world.get(kind, namespace, str(name))
     if source is None:
         return Missing(f"spec.initFrom names {kind} {name}, which does not exist in namespace {namespace}; create it, or start without it")
-    artifact = source["spec"]["artifact"] if kind == "ModelRelease" else (source.get("status") or {}).get("artifact")
+    artifact = value_at(source, *(("spec", "artifact") if kind == "ModelRelease" else ("status", "artifact")))
     if not artifact:
         return Missing(f"spec.initFrom names {kind} {name}, which has not produced a bundle yet; waiting for its last Train phase")
-    lies_on = artifact["claimName"] if kind == "ModelRelease" else source["spec"]["storage"]["claimName"]
+    try:
+        found = ArtifactReference(path=value_at(artifact, "path"), digest=value_at(artifact, "digest"))
+    except ValidationError as error:
+        return Missing(
+            f"spec.initFrom names {kind} {name}, whose artifact this operator cannot read: {first_problem(error)}; {SAME_VERSION}"
+        )
+    lies_on = value_at(artifact, "claimName") if kind == "ModelRelease" else value_at(source, "spec", "storage", "claimName")
     if lies_on != claim:
         where = f"whose bundle lies on claim {lies_on} and not on spec.storage.claimName {claim}"
         return Missing(f"spec.initFrom names {kind} {name}, {where}; copy it there, or use that claim")
-    return ArtifactReference(path=artifact["path"], digest=artifact["digest"])
+    return found
 
 
-def _waiting(world: World, namespace: str, **source: str) -> Iterable[Key]:
-    return [_key(run) for run in world.list(KIND, namespace) if (run["spec"].get("initFrom") or {}).items() & source.items()]
+def _naming(world: World, namespace: str, name: str, *path: str) -> Iterable[Key]:
+    return [_key(run) for run in world.list(KIND, namespace) if value_at(run, *path) == name]
 
 
 def _releases(run: Manifest, release: str) -> bool:
-    return bool(release_name(ModelIdentity.model_validate(run["spec"]["model"])) == release)
+    try:
+        return release_name(ModelIdentity.model_validate(value_at(run, "spec", "model"))) == release
+    except ValidationError:
+        return False
+
+
+def value_at(item: object, *path: str) -> Any:
+    """What stands at a path of an object, or None where the path leads nowhere: a neighbour may be of another version."""
+    for name in path:
+        item = item.get(name) if isinstance(item, Mapping) else None
+    return item
+
+
+def first_problem(error: ValidationError) -> str:
+    """`path.to.field: what is wrong with it`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}".removeprefix(": ")
 
 
 def _key(run: Manifest) -> Key:

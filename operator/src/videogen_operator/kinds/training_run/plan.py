@@ -7,25 +7,26 @@ of an attempt goes into the status first, and its job is deleted in a later pass
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from videogen_api.evaluation import MetricResult, Verdict
-from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE
 from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
 from videogen_operator.gates import judge_all
-from videogen_operator.kinds.training_run import attempts, objects, release
+from videogen_operator.kinds.training_run import attempts, leftovers, objects, release
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
-from videogen_operator.kinds.training_run.observed import Missing, Observed
-from videogen_operator.kinds.training_run.status import DOING, assembled, position, worth_writing
-from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, live_pods
+from videogen_operator.kinds.training_run.observed import SAME_VERSION, Missing, Observed, Seen, Unreadable
+from videogen_operator.kinds.training_run.status import DOING, assembled, position, unreadable, worth_writing
+from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, unanswered_in
 from videogen_operator.names import job_name
 from videogen_operator.plan import Inputs, Manifest, Note, Plan, Ref, StatusWrite
 
 ARRIVAL_SECONDS = 2.0
-LOOK_AGAIN_SECONDS = 15.0  # while waiting for what wakes nobody, such as nodes
+REFUSED_SECONDS = 15.0  # after a refused write: nobody tells when it would be accepted
+HEALING_SECONDS = 300.0  # what a run waits for wakes it by an event; this only renews words, such as the size of the largest node
 STOPPING_SECONDS = 5.0
 GATE_REASONS = {Verdict.FAILED: Reason.GATE_FAILED, Verdict.INCONCLUSIVE: Reason.GATE_INCONCLUSIVE, Verdict.ERROR: Reason.GATE_INCONCLUSIVE}
 
@@ -43,8 +44,11 @@ class Step:
     artifact: RunArtifact | None = None  # what the phase has made
 
 
-def plan(observed: Observed, inputs: Inputs) -> Plan:
+def plan(observed: Seen, inputs: Inputs) -> Plan:
     """The plan for a run."""
+    if isinstance(observed, Unreadable):
+        told = unreadable(observed, inputs.now)
+        return Plan(statuses=(StatusWrite(observed.run, told),) if told != (observed.run.get("status") or {}) else ())
     if _may_still_arrive(observed, inputs.now):
         return Plan(requeue_after=1.0)
     request_notes: tuple[Note, ...] = ()
@@ -59,8 +63,10 @@ def plan(observed: Observed, inputs: Inputs) -> Plan:
     status = assembled(observed, step.status, step.said, step.artifact or observed.status.artifact, inputs.now)
     ended = state_of(step.status) in {State.COMPLETED, State.FAILED}
     notes = (*request_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
-    again = 0.0 if _moved_on(situation, step) else _soonest(step.again, _deadline_in(situation))
-    return Plan(create=step.create, delete=step.delete, statuses=_write(observed, status), notes=notes, requeue_after=again)
+    lingering, later = leftovers.lingering(observed, inputs.now)
+    again = 0.0 if _moved_on(situation, step) else _soonest(step.again, later, _deadline_in(situation))
+    delete = (*step.delete, *lingering)
+    return Plan(create=step.create, delete=delete, statuses=_write(observed, status), notes=notes, requeue_after=again)
 
 
 def _may_still_arrive(observed: Observed, now: datetime) -> bool:
@@ -88,10 +94,9 @@ def _begin(situation: Situation, inputs: Inputs) -> Step:
     """Create the next attempt, if nothing stands against it."""
     status, observed = situation.status, situation.observed
     if wait := before_attempt(situation):
-        return Step(status=status, said=wait, again=LOOK_AGAIN_SECONDS)
+        return Step(status=status, said=wait, again=REFUSED_SECONDS if situation.failures else _healing(observed))
     left = seconds_until(status.retry_time, situation.now)
-    old_pods = live_pods(_past_pods(situation), observed.nodes)
-    old_jobs = tuple(_ref(job) for job in _past_jobs(situation))
+    old_pods, old_jobs = leftovers.past_pods(observed, status), leftovers.past_jobs(observed, status)
     if left > 0:
         return Step(status=status, said=_retrying(status), delete=old_jobs if old_pods else (), again=left)
     if old_pods:
@@ -111,16 +116,21 @@ def _begin(situation: Situation, inputs: Inputs) -> Step:
 def _watch(situation: Situation, inputs: Inputs) -> Step:
     """Follow the current attempt to its end."""
     status = situation.status
-    if end := ending(situation.pods, situation.phase.task, situation.now) or _end_without_pods(situation):
+    if end := _end(situation):
         return _ended(situation, end)
     status = _with_progress(situation, inputs)
     if wait := during_attempt(situation):
-        return Step(status=status, said=wait, again=LOOK_AGAIN_SECONDS)
+        return Step(status=status, said=wait, again=_healing(situation.observed))
     if any((pod.get("status") or {}).get("phase") == "Running" for pod in situation.pods):
         some_ended = any(terminated(pod) for pod in situation.pods)
         return Step(status=status, said=_doing(situation, progress_message(status)), again=STOPPING_SECONDS if some_ended else None)
     said = Wait(Reason.STARTING, f"attempt {status.attempt} is starting: {_pod_states(situation.pods, situation.phase)}")
-    return Step(status=status, said=said, again=LOOK_AGAIN_SECONDS)
+    return Step(status=status, said=said, again=_soonest(_healing(situation.observed), unanswered_in(situation)))
+
+
+def _end(situation: Situation) -> Ending | None:
+    """How the current attempt ended; None while it goes on."""
+    return ending(situation.pods, situation.phase.task, situation.now) or _end_without_pods(situation)
 
 
 def _ended(situation: Situation, end: Ending) -> Step:
@@ -173,8 +183,7 @@ def _suspension(situation: Situation) -> Step | None:
         return None
     said = Wait(Reason.SUSPENDED, "suspended; set spec.suspend to false to go on")
     if state_of(situation.status) == State.SUSPENDED:
-        jobs = _past_jobs(situation)
-        return Step(status=situation.status, said=said, delete=tuple(_ref(job) for job in jobs))
+        return Step(status=situation.status, said=said, delete=leftovers.past_jobs(situation.observed, situation.status))
     end = ending(situation.pods, situation.phase.task, situation.now) if state_of(situation.status) == State.ACTIVE else None
     if end is not None and end.action in {Action.SUCCEED, Action.FAIL}:
         return None  # the attempt had ended before it could be stopped
@@ -182,11 +191,13 @@ def _suspension(situation: Situation) -> Step | None:
 
 
 def _deadline(situation: Situation) -> Step | None:
-    """The phase has taken too long, over all its attempts."""
+    """The phase has taken too long, over all its attempts. An attempt that has ended is judged first, however late it is seen."""
     limit = situation.phase.deadline_seconds
     if limit is None or state_of(situation.status) == State.SUSPENDED or situation.status.start_time is None:
         return None
     if attempts.elapsed_seconds(situation.status, situation.now) < limit:
+        return None
+    if state_of(situation.status) == State.ACTIVE and _end(situation):
         return None
     message = f"the phase took longer than deadlineSeconds {limit}; raise it, or give the phase more workers"
     status = attempts.failed(situation.status, Reason.DEADLINE_EXCEEDED, message, situation.now)
@@ -202,7 +213,7 @@ def _release(situation: Situation) -> Step:
     artifact = observed.status.artifact or _initial(observed)
     if artifact is None:
         said = before_attempt(situation) or Wait(Reason.INIT_FROM_NOT_FOUND, "there is no bundle to release")
-        return Step(status=situation.status, said=said, again=LOOK_AGAIN_SECONDS)
+        return Step(status=situation.status, said=said, again=_healing(observed))
     manifest = release.manifest(observed, template, artifact)
     name = manifest["metadata"]["name"]
     if observed.release is None:
@@ -210,8 +221,11 @@ def _release(situation: Situation) -> Step:
         if situation.failures:
             said = Wait(Reason.RELEASING, f"ModelRelease {name} was refused and will be tried again: {situation.failures[0].message[:500]}")
         return Step(status=situation.status, said=said, create=(manifest,))
-    if not release.is_of(observed.release, artifact):
-        found = observed.release["spec"]["artifact"]["digest"]
+    found = release.digest_of(observed.release)
+    if found is None:
+        said = Wait(Reason.RELEASING, f"ModelRelease {name} exists and this operator cannot read its spec.artifact.digest; {SAME_VERSION}")
+        return Step(status=situation.status, said=said, again=_healing(observed))
+    if found != artifact.digest:
         said_ = f"ModelRelease {name} exists with artifact {found} and this run has made {artifact.digest}; raise spec.model.version"
         return Step(status=attempts.failed(situation.status, Reason.RELEASE_CONFLICT, said_, situation.now), said=_doing(situation, "done"))
     done = attempts.completed(situation.status, situation.now, f"ModelRelease {name} is created")
@@ -219,17 +233,16 @@ def _release(situation: Situation) -> Step:
 
 
 def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tuple[Note, ...]) -> Plan:
-    """Nothing left to do but to stop pods of a failed phase that still run."""
+    """Nothing left to do but to stop pods that still run: of a failed phase at once, of a completed one after a while."""
     status = observed.phase_status(phase.name) if phase else None
     said = Wait(Reason.COMPLETED, f"all {len(observed.spec.phases)} phases are done")
     if phase is not None and status is not None and status.outcome is not None:
         said = Wait(status.outcome, status.message)
     new = assembled(observed, status, said, observed.status.artifact, inputs.now)
-    delete: tuple[Ref, ...] = ()
-    if phase is not None:
-        situation = _situation(observed, phase, inputs)
-        delete = tuple(_ref(job) for job in _past_jobs(situation)) if live_pods(_past_pods(situation), observed.nodes) else ()
-    return Plan(delete=delete, statuses=_write(observed, new), notes=notes)
+    delete, again = leftovers.lingering(observed, inputs.now)
+    if status is not None and leftovers.past_pods(observed, status):
+        delete = (*delete, *leftovers.past_jobs(observed, status))
+    return Plan(delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=again)
 
 
 def _answer_request(observed: Observed) -> tuple[Observed, tuple[Note, ...]]:
@@ -306,6 +319,11 @@ def _deadline_in(situation: Situation) -> float | None:
     return max(0.5, limit - attempts.elapsed_seconds(situation.status, situation.now))
 
 
+def _healing(observed: Observed) -> float:
+    """One period to one and a half, so that runs which were created together do not look together."""
+    return HEALING_SECONDS * (1 + zlib.crc32(observed.uid.encode()) / 2**33)
+
+
 def _soonest(*delays: float | None) -> float | None:
     return min((delay for delay in delays if delay is not None), default=None)
 
@@ -354,29 +372,6 @@ def _made(end: Ending) -> str:
 def _pod_states(pods: tuple[Manifest, ...], phase: Phase) -> str:
     phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
     return f"{phases.count('Running')} of {phase.resources.workers} pods run" if phases else f"0 of {phase.resources.workers} pods exist"
-
-
-def _past_pods(situation: Situation) -> tuple[Manifest, ...]:
-    """Pods of the phase's ended attempts."""
-    return tuple(pod for pod in situation.observed.pods if _is_past(situation, pod))
-
-
-def _past_jobs(situation: Situation) -> tuple[Manifest, ...]:
-    """Jobs of the phase's ended attempts that are not being deleted yet."""
-    jobs = (job for job in situation.observed.jobs if _is_past(situation, job))
-    return tuple(job for job in jobs if not job["metadata"].get("deletionTimestamp"))
-
-
-def _is_past(situation: Situation, item: Manifest) -> bool:
-    """Of an attempt that has ended. One of a later number was created just before a crash, and will be taken up."""
-    labels, status = item["metadata"]["labels"], situation.status
-    ended = status.attempt - (1 if state_of(status) == State.ACTIVE else 0)
-    return bool(labels.get(LABEL_PHASE) == situation.phase.name and int(labels.get(LABEL_ATTEMPT, "0")) <= ended)
-
-
-def _ref(item: Manifest) -> Ref:
-    metadata = item["metadata"]
-    return Ref(item["apiVersion"], item["kind"], metadata["namespace"], metadata["name"], metadata["uid"])
 
 
 def _note(situation: Situation, reason: str, message: str, warning: bool = False) -> Note:

@@ -8,7 +8,7 @@ from videogen_api.evaluation import Gate
 from videogen_api.meta import API_VERSION, release_name
 from videogen_api.model_release import Artifact, Lineage, ModelReleaseSpec, ReleaseTemplate
 from videogen_api.training_run import RunArtifact, Task, TrainingRunSpec
-from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.observed import Observed, value_at
 from videogen_operator.names import MANAGED_BY
 from videogen_operator.plan import Manifest
 
@@ -39,6 +39,7 @@ def last_gates(spec: TrainingRunSpec) -> list[Gate]:
     return next((phase.gates for phase in reversed(spec.phases) if phase.task == Task.EVALUATE), [])
 
 
-def is_of(release: Manifest, artifact: RunArtifact) -> bool:
-    """Whether an existing release serves exactly this bundle."""
-    return bool(release["spec"]["artifact"]["digest"] == artifact.digest)
+def digest_of(release: Manifest) -> str | None:
+    """Digest of the bundle that an existing release serves; None if this operator cannot read it."""
+    digest = value_at(release, "spec", "artifact", "digest")
+    return digest if isinstance(digest, str) else None

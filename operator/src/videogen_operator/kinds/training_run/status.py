@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from videogen_api.meta import Condition
 from videogen_api.training_run import (
@@ -19,7 +21,7 @@ from videogen_api.training_run import (
 )
 from videogen_operator.conditions import Wanted, merged
 from videogen_operator.kinds.training_run.attempts import State, state_of
-from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.observed import SAME_VERSION, Observed, Unreadable
 from videogen_operator.kinds.training_run.waiting import Wait
 
 PROGRESS_SECONDS = 5  # live progress is written at most this often
@@ -50,6 +52,23 @@ def assembled(observed: Observed, phase: PhaseStatus | None, said: Wait, artifac
     return status.model_copy(
         update={"conditions": [Condition.model_validate(one) for one in written], "summary": summary(observed.spec, status)}
     )
+
+
+def unreadable(broken: Unreadable, now: datetime) -> dict[str, Any]:
+    """The status of a run that cannot be read: everything else in it stays, and that of an ended run stays whole."""
+    old = broken.run.get("status")
+    old = dict(old) if isinstance(old, Mapping) else {}
+    listed = old.get("conditions")
+    before = [one for one in listed if isinstance(one, Mapping) and "type" in one] if isinstance(listed, list) else []
+    if any(one["type"] == ConditionType.SUCCEEDED and one.get("status") in {"True", "False"} for one in before):
+        return old
+    generation = int(broken.run["metadata"].get("generation", 0))
+    message = f"this operator cannot read it: {broken.message}; {SAME_VERSION}"
+    wanted = (
+        Wanted(ConditionType.SUCCEEDED.value, None, Reason.PENDING.value, message),
+        Wanted(ConditionType.STALLED.value, True, Reason.PENDING.value, message),
+    )
+    return {**old, "observedGeneration": generation, "conditions": merged(before, wanted, generation, now)}
 
 
 def conditions(spec: TrainingRunSpec, status: TrainingRunStatus, phase: PhaseStatus | None, said: Wait) -> tuple[Wanted, ...]:

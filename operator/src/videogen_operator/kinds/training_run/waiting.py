@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from videogen_api.training_run import Phase, PhaseStatus, Reason
-from videogen_operator.kinds.training_run.failure_policy import CONTAINER, pod_ending
+from videogen_operator.kinds.training_run.failure_policy import CONTAINER
 from videogen_operator.kinds.training_run.observed import Missing, Observed
 from videogen_operator.plan import Failure, Manifest
 from videogen_operator.quantities import GPU, quantity
@@ -69,7 +69,7 @@ def refused(situation: Situation) -> Wait | None:
             said = "the cluster knows no PyTorchJobs (kubeflow.org/v1); install the Kubeflow training-operator"
             return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, said)
         said = f"{failure.kind} {failure.name} was refused and will be tried again: {failure.message[:500]}"
-        return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, said)
+        return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE if failure.kind == "PyTorchJob" else Reason.PENDING, said)
     return None
 
 
@@ -90,13 +90,18 @@ def weights_are_missing(situation: Situation) -> Wait | None:
 
 def nobody_answers(situation: Situation) -> Wait | None:
     """The job exists, and training-operator has not looked at it."""
-    started, job = situation.status.attempt_start_time, situation.observed.job(situation.status.job_name)
-    if situation.pods or job is None or started is None or (job.get("status") or {}).get("conditions"):
-        return None
-    if situation.now - datetime.fromisoformat(started) < timedelta(seconds=UNANSWERED_SECONDS):
+    if (left := unanswered_in(situation)) is None or left > 0:
         return None
     said = f"PyTorchJob {situation.status.job_name} has had no pods for {UNANSWERED_SECONDS} s; is the Kubeflow training-operator running?"
     return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, said)
+
+
+def unanswered_in(situation: Situation) -> float | None:
+    """Seconds until a job that nobody has looked at counts as unanswered; None if somebody has."""
+    started, job = situation.status.attempt_start_time, situation.observed.job(situation.status.job_name)
+    if situation.pods or job is None or started is None or (job.get("status") or {}).get("conditions"):
+        return None
+    return UNANSWERED_SECONDS - (situation.now - datetime.fromisoformat(started)).total_seconds()
 
 
 def image_is_missing(situation: Situation) -> Wait | None:
@@ -155,30 +160,6 @@ def unscheduled(pods: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
 
 def _no_place(condition: Mapping[str, str]) -> bool:
     return condition["type"] == "PodScheduled" and condition["status"] == "False" and condition.get("reason") == "Unschedulable"
-
-
-def live_pods(pods: tuple[Manifest, ...], nodes: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
-    """Pods whose processes may still write: not ended, or going, unless their node is lost."""
-    ready = {node["metadata"]["name"] for node in nodes if _is_ready(node)}
-    return tuple(pod for pod in pods if not _is_over(pod, ready))
-
-
-def _is_over(pod: Manifest, ready_nodes: set[str]) -> bool:
-    node = (pod.get("spec") or {}).get("nodeName")
-    if (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}:
-        return True
-    going = pod["metadata"].get("deletionTimestamp") is not None
-    return going and (node is None or node not in ready_nodes or (pod_ending(pod) is not None and _has_stopped(pod)))
-
-
-def _has_stopped(pod: Manifest) -> bool:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    return bool(statuses) and all("terminated" in status.get("state", {}) for status in statuses)
-
-
-def _is_ready(node: Manifest) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def allocatable(node: Manifest, resource: str) -> Decimal:
