@@ -8,7 +8,10 @@ PACKAGES := crds models trainer-image serving-image operator demo localcluster
 export SSL_CERT_FILE ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help tools setup generate check unit test soak demo cluster install down bench-rollback bench-operator
+# Beyond Helm and Debian's programs: the API server that tests and benchmarks start for themselves.
+CONTROL_PLANE := kubernetes etcd training-operator
+
+.PHONY: help tools control-plane setup generate check unit test soak demo cluster install down bench-rollback bench-operator
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +20,7 @@ setup: $(VENV)/.installed ## the Python environment, from hashed locks
 
 $(VENV)/.installed: requirements/all.lock requirements/installer.lock $(PACKAGES:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, found " + sys.version.split()[0])'
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || apt-get install -y python3-venv || \
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { apt-get update -q && apt-get install -q -y python3-venv; } || \
 		{ echo "Python's venv module is missing; install the package python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/installer.lock
@@ -28,8 +31,11 @@ $(VENV)/.installed: requirements/all.lock requirements/installer.lock $(PACKAGES
 generate: setup ## CRDs and their copies in the chart, from the API's types
 	$(BIN)/python -m videogen_api.crd crds charts/videogen/files/crds
 
-tools:  # promtool, helm and the control plane that checks and tests use; built once
-	@command -v promtool >/dev/null || localcluster/localcluster prepare
+tools: # promtool, Helm and what else checks and tests call: built or installed once, looked at in 0.2 s
+	@localcluster/localcluster tools
+
+control-plane: # the same, and API server and etcd
+	@localcluster/localcluster tools $(CONTROL_PLANE)
 
 check: setup tools ## lint, strict types, import contracts, generated files, chart, fences
 	$(BIN)/ruff check .
@@ -37,16 +43,15 @@ check: setup tools ## lint, strict types, import contracts, generated files, cha
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m videogen_api.crd --check crds charts/videogen/files/crds
-	localcluster/localcluster build helm
 	$(BIN)/python -m pytest -q tests/fences tests/charts
 
 unit: setup tools ## tests that need no cluster
 	$(BIN)/python -m pytest -q tests --ignore=tests/cluster --ignore=tests/e2e
 
-test: setup install ## every test: unit, simulation, real API server, end to end
+test: setup install control-plane ## every test: unit, simulation, real API server, end to end
 	$(BIN)/python -m pytest tests
 
-soak: setup ## the long fault campaigns: every write of the operator, every way it can be lost
+soak: setup control-plane ## the long fault campaigns: every write of the operator, every way it can be lost
 	$(BIN)/python -m pytest tests/cluster/soak/crash_campaign.py
 
 demo: setup ## the main job: train, judge, release, A/B-test, roll back, on a real cluster
@@ -64,6 +69,5 @@ down: ## stop the local cluster and everything in it
 bench-rollback: install ## 20 rollbacks under load: webhook and alert path to the last bad answer
 	$(BIN)/python -m benchmarks.rollback
 
-bench-operator: setup tools ## 1, 100 and 1,000 TrainingRuns: latency, CPU, requests, memory, restart
-	localcluster/localcluster build
+bench-operator: setup control-plane ## 1, 100 and 1,000 TrainingRuns: latency, CPU, requests, memory, restart
 	$(BIN)/python -m benchmarks.operator

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import yaml
 
-from benchmarks import ROOT
 from benchmarks.audit import AuditLog, summary, writes
 from benchmarks.bursts import Burst, Subject, burst, client
 from benchmarks.figures import Figure, circumstances, percentile, table
@@ -32,7 +29,7 @@ from videogen_api.meta import LABEL_RUN
 from videogen_testing.control_plane import Api, ControlPlane, control_plane, end, eventually, process
 from videogen_testing.operator_process import OperatorProcess
 from videogen_testing.runs import EVALUATE, JOBS, RELEASE, RUNS, TRAIN, a_claim, a_run
-from videogen_testing.upstream_crds import gateway_definitions, install
+from videogen_testing.upstream_crds import gateway_definitions, install, own_definitions, pytorch_job_definition
 
 NAMESPACE = "benchmark"
 AGENTS = ("Python/", "kopf/")  # aiohttp's and kopf's user agents
@@ -110,16 +107,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _prepare(api: Api) -> None:
-    files = (*sorted((ROOT / "crds").glob("*.yaml")), _pytorch_job_crd())
-    install(api, [*(yaml.safe_load(file.read_text(encoding="utf-8")) for file in files), *gateway_definitions()])
+    install(api, [*own_definitions(), pytorch_job_definition(), *gateway_definitions()])
     api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     api.create(f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims", a_claim())
-
-
-def _pytorch_job_crd() -> Path:
-    command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubeflow/training-operator"]
-    found = subprocess.run(command, cwd=ROOT / "localcluster/go/training-operator", capture_output=True, text=True, check=True)
-    return Path(found.stdout.strip()) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
 
 
 async def _measure(plane: ControlPlane, audit: AuditLog, options: argparse.Namespace) -> tuple[list[Figure], list[str]]:

@@ -150,6 +150,25 @@ def ensure(engine: str, name: str, base_image: str, environment: Mapping[str, st
     return target
 
 
+def push_commands(engine: str, target: str, pushed: str) -> list[list[str]]:
+    """The commands that bring an image into a registry under the name `pushed`."""
+    if engine == "buildah":
+        return [["buildah", "push", "--quiet", target, f"docker://{pushed}"]]
+    return [["docker", "tag", target, pushed], ["docker", "push", "--quiet", pushed]]
+
+
+def push(engine: str, target: str, registry: str) -> str:
+    """Push an image; returns its reference in the registry."""
+    pushed = f"{registry.rstrip('/')}/{target.removeprefix(PREFIX + '/')}"
+    for command in push_commands(engine, target, pushed):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            why = done.stderr.strip().splitlines() or ["no word why"]
+            raise BuildError(f"{pushed} was not pushed: {why[-1]}")
+    say(f"pushed {pushed}")
+    return pushed
+
+
 def say(message: str) -> None:
     """One line of progress."""
     print(message, file=sys.stderr, flush=True)
@@ -162,6 +181,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--engine", choices=("docker", "buildah"), help="found out if not given")
     parser.add_argument("--base-image", help="with CPython 3.11 or newer, pip and libpython")
     parser.add_argument("--tag", help="a second tag for every image, for example a version")
+    parser.add_argument("--push", metavar="REGISTRY", help="push every image there, for example to registry.example.org/videos")
     parser.add_argument("--list", action="store_true", help="print the references and build nothing")
     options = parser.parse_args()
     if unknown := [name for name in options.images if name not in IMAGES]:
@@ -179,6 +199,8 @@ def main() -> int:
             target = reference(name, base_image) if options.list else ensure(engine, name, base_image, os.environ)
             if options.tag and not options.list:
                 subprocess.run([engine, "tag", target, f"{PREFIX}/{name}:{options.tag}"], check=True)
+            if options.push and not options.list:
+                target = push(engine, f"{PREFIX}/{name}:{options.tag}" if options.tag else target, options.push)
             print(name, target, flush=True)
     except BuildError as error:
         say(f"images: {error}")

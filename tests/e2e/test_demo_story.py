@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as triton_grpc
 
-from videogen_demo import footage, install
+from videogen_demo import footage, install, reach
 from videogen_demo.__main__ import SYNTHETIC_CLIPS
 from videogen_demo.install import Installation
 from videogen_demo.kubectl import Cluster, condition
@@ -83,7 +83,7 @@ def test_triton_answers_over_grpc_too(story: Story, installation: Installation) 
     import numpy as np
 
     service = next(one for one in story.cluster.list("service", NAMESPACE) if "v1-1-0" in one["metadata"]["name"])
-    client = triton_grpc.InferenceServerClient(f"{service['spec']['clusterIP']}:8001")
+    client = triton_grpc.InferenceServerClient(reach.address(story.cluster, service, "grpc"))
     prompt = triton_grpc.InferInput("PROMPT", [1], "BYTES")
     prompt.set_data_from_numpy(np.array([b"a red square moves right"], dtype=object))
     seed = triton_grpc.InferInput("SEED", [1], "INT64")

@@ -107,6 +107,20 @@ def test_images_on_the_torch_layer_are_told_which() -> None:
     ]
 
 
+PUSHES = {
+    "buildah": [["buildah", "push", "--quiet", "localhost/videogen/trainer:1", "docker://r.example.org/team/trainer:1"]],
+    "docker": [
+        ["docker", "tag", "localhost/videogen/trainer:1", "r.example.org/team/trainer:1"],
+        ["docker", "push", "--quiet", "r.example.org/team/trainer:1"],
+    ],
+}
+
+
+@pytest.mark.parametrize("engine", PUSHES)
+def test_a_registry_gets_an_image_under_its_short_name(engine: str) -> None:
+    assert build.push_commands(engine, "localhost/videogen/trainer:1", "r.example.org/team/trainer:1") == PUSHES[engine]
+
+
 CACHES = {
     "uv's own variable": ({"UV_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/c"),
     "the desktop's variable": ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/uv"),

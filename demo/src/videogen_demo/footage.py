@@ -48,7 +48,7 @@ def upload(cluster: Cluster, namespace: str, claim: str, folder: Path, image: st
     cluster.apply(_loader(namespace, claim, image))
     cluster("wait", "-n", namespace, "--for=condition=Ready", f"pod/{LOADER}", "--timeout=180s")
     packed = subprocess.run(["tar", "-C", folder, "-cf", "-", "raw"], check=True, capture_output=True).stdout
-    unpack = [cluster.kubectl, "--kubeconfig", str(cluster.kubeconfig), "exec", "-i", "-n", namespace, LOADER, "--",
+    unpack = [cluster.kubectl, *cluster.flags, "exec", "-i", "-n", namespace, LOADER, "--",
               "tar", "-C", "/storage", "--no-same-owner", "-xf", "-"]  # fmt: skip
     done = subprocess.run(unpack, input=packed, capture_output=True, check=False)
     if done.returncode:

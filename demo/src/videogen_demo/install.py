@@ -10,11 +10,11 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from videogen_demo import delivery, reach
 from videogen_demo.kubectl import REPOSITORY, Cluster, CommandError, run
 
 SYSTEM = "videogen-system"
@@ -22,6 +22,8 @@ TOKEN_SECRET = "videogen-alertmanager-token"
 GATEWAY_NAMESPACE = "videogen-gateway"
 GATEWAY = "videogen"
 STATE = REPOSITORY / ".demo"
+OWN_KUBECONFIG = REPOSITORY / ".localcluster/kubeconfig"
+FAST_ALERTS = ("alerts.interval=2s", "alerts.window=15s")  # for a Prometheus that scrapes every 2 s, as ours do
 
 Say = Callable[[str], None]
 
@@ -44,36 +46,25 @@ def local_cluster(*arguments: str) -> None:
 
 def ensure(say: Say = print, values: tuple[str, ...] = ()) -> Installation:
     """Everything up and current. `values`: more `key=value` settings of the chart."""
-    own = REPOSITORY / ".localcluster/kubeconfig"
-    foreign = os.environ.get("KUBECONFIG")
-    local = not foreign or Path(foreign).resolve() == own  # whoever exported the local cluster's file still means it
-    if local:
-        local_cluster("up")
-        cluster = Cluster(own)
-    else:
-        cluster = Cluster(Path(str(foreign)))
-        local_cluster("install-addons")
-    images = _images(local, say)
-    chart(cluster, images, values)
-    if local:
-        wire_alerts(cluster)
+    local = means_local_cluster(os.environ.get("KUBECONFIG", ""))
+    local_cluster("up" if local else "install-addons")
+    cluster = Cluster(OWN_KUBECONFIG if local else None)
+    say("images: building what has changed")
+    images = delivery.to_local_cluster() if local else delivery.to_other_cluster(cluster, os.environ)
+    chart(cluster, images, (*(FAST_ALERTS if local or own_monitoring(cluster) else ()), *values))
+    wire_alerts(cluster, local)
     return Installation(cluster, images, local)
 
 
-def _images(local: bool, say: Say) -> dict[str, str]:
-    """Build what has changed, and make the cluster have it."""
-    say("images: building what has changed")
-    # The local cluster takes its images out of buildah's storage, also where there is a docker daemon.
-    engine = ["--engine", "buildah"] if local else []
-    done = subprocess.run([sys.executable, REPOSITORY / "images/build.py", *engine], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise CommandError("building the images failed; the lines above say why")
-    images = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    if local:
-        local_cluster("load-image", *images.values())
-    elif shutil.which("kind"):
-        run(["kind", "load", "docker-image", *images.values()], timeout=1800)
-    return images
+def means_local_cluster(kubeconfig: str) -> bool:
+    """Whether a value of KUBECONFIG is empty, or the local cluster's own file; one file of a list is another cluster's."""
+    return not kubeconfig or Path(kubeconfig).resolve() == OWN_KUBECONFIG
+
+
+def own_monitoring(cluster: Cluster) -> bool:
+    """Whether Prometheus is, or will be, the one that `localcluster install-monitoring` makes."""
+    service = cluster.get("service", "prometheus", "monitoring")
+    return service is None or (service["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "localcluster"
 
 
 def chart(cluster: Cluster, images: dict[str, str], values: tuple[str, ...] = ()) -> None:
@@ -91,12 +82,10 @@ def chart(cluster: Cluster, images: dict[str, str], values: tuple[str, ...] = ()
         f"gateway.namespace={GATEWAY_NAMESPACE}",
         "prometheus.url=http://prometheus.monitoring:9090",
         "alerts.configMap=true",
-        "alerts.interval=2s",  # the local Prometheus scrapes every 2 s
-        "alerts.window=15s",
         *values,
     ]
     sets = [word for setting in settings for word in ("--set", setting)]
-    run([_helm(), "--kubeconfig", cluster.kubeconfig, "upgrade", "--install", "videogen", REPOSITORY / "charts/videogen",
+    run([_helm(), *cluster.flags, "upgrade", "--install", "videogen", REPOSITORY / "charts/videogen",
          "--namespace", SYSTEM, "--wait", "--timeout", "5m", *sets])  # fmt: skip
 
 
@@ -113,30 +102,36 @@ def _helm() -> str:
     return found
 
 
-def wire_alerts(cluster: Cluster) -> None:
+def wire_alerts(cluster: Cluster, local: bool) -> None:
     """Prometheus takes the chart's rules, and Alertmanager the operator's webhook with its token."""
     STATE.mkdir(exist_ok=True)
+    rules = []
     for name, text in (cluster.get("configmap", "videogen-rules", SYSTEM) or {}).get("data", {}).items():
         (STATE / name).write_text(text)
-        local_cluster("rules", str(STATE / name))
+        rules.append(str(STATE / name))
     service = cluster.get("service", "videogen-operator", SYSTEM)
     if not service:
         raise CommandError(f"the chart made no Service videogen-operator in {SYSTEM}")
     port = next(port["port"] for port in service["spec"]["ports"] if port["name"] == "inbox")
     token = STATE / "alertmanager-token"
     token.touch(mode=0o600)
-    encoded = cluster("get", "secret", TOKEN_SECRET, "-n", SYSTEM, "-o", "go-template={{.data.token | base64decode}}")
-    token.write_text(encoded)
-    local_cluster("alerts", "--webhook", f"http://{service['spec']['clusterIP']}:{port}/v1/alerts", "--token-file", str(token))
+    token.write_text(cluster("get", "secret", TOKEN_SECRET, "-n", SYSTEM, "-o", "go-template={{.data.token | base64decode}}"))
+    if local:
+        for file in rules:
+            local_cluster("rules", file)
+        local_cluster("alerts", "--webhook", f"http://{service['spec']['clusterIP']}:{port}/v1/alerts", "--token-file", str(token))
+    else:
+        webhook = f"http://videogen-operator.{SYSTEM}:{port}/v1/alerts"
+        local_cluster("install-monitoring", "--rules", *rules, "--webhook", webhook, "--token-file", str(token))
 
 
 def gateway_url(cluster: Cluster) -> str:
-    """URL of the gateway from this machine: its address if it has one, else the cluster IP of its Service."""
+    """URL of the gateway from this machine; see reach.py for how."""
     selector = f"gateway.envoyproxy.io/owning-gateway-name={GATEWAY},gateway.envoyproxy.io/owning-gateway-namespace={GATEWAY_NAMESPACE}"
     services = json.loads(cluster("get", "service", "-A", "-l", selector, "-o", "json"))["items"]
     if not services:
         raise CommandError(f"no Envoy Service belongs to Gateway {GATEWAY_NAMESPACE}/{GATEWAY}; is Envoy Gateway running?")
-    return f"http://{services[0]['spec']['clusterIP']}"
+    return f"http://{reach.address(cluster, services[0])}"
 
 
 def host_name(service: str, namespace: str) -> str:

@@ -31,9 +31,14 @@ def run(arguments: Sequence[str | Path], *, stdin: str | None = None, timeout: f
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster, through its kubeconfig."""
+    """A cluster, through a kubeconfig; None leaves it to kubectl itself what $KUBECONFIG means, a list of files as well."""
 
-    kubeconfig: Path
+    kubeconfig: Path | None
+
+    @property
+    def flags(self) -> list[str]:
+        """What tells kubectl and Helm which cluster is meant."""
+        return ["--kubeconfig", str(self.kubeconfig)] if self.kubeconfig else []
 
     @property
     def kubectl(self) -> str:
@@ -46,7 +51,7 @@ class Cluster:
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 600) -> str:
         """Run kubectl."""
-        return run([self.kubectl, "--kubeconfig", self.kubeconfig, *arguments], stdin=stdin, timeout=timeout)
+        return run([self.kubectl, *self.flags, *arguments], stdin=stdin, timeout=timeout)
 
     def apply(self, *manifests: Mapping[str, Any]) -> None:
         """Server-side apply of manifests."""

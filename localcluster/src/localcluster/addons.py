@@ -16,7 +16,7 @@ from localcluster.commands import run
 from localcluster.faults import Fault
 from localcluster.kubectl import Kubectl
 from localcluster.layout import Layout
-from localcluster.versions import ENVOY_GATEWAY, GO_PARTS, IMAGES, TRAINING_OPERATOR
+from localcluster.versions import ENVOY_GATEWAY, GO_PARTS, IMAGES, TRAINING_OPERATOR, UPSTREAM_IMAGES
 
 TRAINING_NAMESPACE = "kubeflow"
 ENVOY_NAMESPACE = "envoy-gateway-system"
@@ -36,10 +36,17 @@ INIT_TEMPLATE = "/etc/config/initContainer.yaml"
 class AddonImages:
     """Which images the add-ons run; upstream's names by default, for clusters that can pull."""
 
-    training_operator: str = "kubeflow/training-operator:v1-04f9f13"  # what its manifests of 1.8.1 name
-    init_container: str = "python:3.11-slim-bookworm"
-    envoy_gateway: str = f"envoyproxy/gateway:v{ENVOY_GATEWAY}"
-    envoy: str = ""  # Envoy Gateway knows the one it was tested with
+    training_operator: str = UPSTREAM_IMAGES["training-operator"]
+    init_container: str = UPSTREAM_IMAGES["init-container"]
+    envoy_gateway: str = UPSTREAM_IMAGES["envoy-gateway"]
+    envoy: str = UPSTREAM_IMAGES["envoy"]
+
+
+def mirrored(image: str, mirror: str) -> str:
+    """An image of upstream's under the name that it has in a mirror; the name itself without one."""
+    if not mirror:
+        return image
+    return f"{mirror.rstrip('/')}/{image if '/' in image else f'library/{image}'}"
 
 
 LOCAL_IMAGES = AddonImages(
@@ -202,7 +209,7 @@ def install_envoy_gateway(layout: Layout, kubectl: Kubectl, images: AddonImages)
     """Installs the chart, then our class and Gateway."""
     values = layout.upstream / "gateway-values.json"
     files.write_json(values, helm_values(images))
-    helm = layout.bin / "helm"
+    helm = build.program(layout, "helm")
     chart = layout.upstream / "gateway-helm"
     release = ["upgrade", "--install", "envoy-gateway", str(chart), "--namespace", ENVOY_NAMESPACE, "--create-namespace"]
     run([helm, *kubectl.flags, *release, "--values", values, "--timeout", "5m"], timeout=400)
@@ -289,8 +296,8 @@ def envoy_proxy(images: AddonImages) -> dict[str, Any]:
                     "envoyService": {"name": GATEWAY, "type": "ClusterIP"},
                     "envoyDeployment": {
                         "name": f"envoy-{GATEWAY}",
-                        "container": ({"image": images.envoy} if images.envoy else {})
-                        | {
+                        "container": {
+                            "image": images.envoy,
                             "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
                         },
                     },

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from localcluster import files, progress
+from localcluster import apt, files, progress
 from localcluster.commands import run
 from localcluster.faults import Fault
 from localcluster.layout import Layout
@@ -61,6 +61,8 @@ def ensure(layout: Layout, modules: Collection[str] = ()) -> None:
 
 def build(layout: Layout, part: GoPart) -> None:
     """Builds all binaries of one part in one go, so that they share packages."""
+    if part.cgo:
+        apt.ensure_compiler()
     beside = layout.bin / f".building-{part.module}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -86,3 +88,9 @@ def module_folder(layout: Layout, part: GoPart) -> Path:
     folder = layout.go / part.module
     run(["go", "mod", "download", part.source], cwd=folder, timeout=HOURS)
     return Path(run(["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", part.source], cwd=folder).strip())
+
+
+def program(layout: Layout, name: str) -> str:
+    """The binary that was built here, else the one on PATH; empty if there is neither."""
+    built = layout.bin / name
+    return str(built) if built.exists() else shutil.which(name) or ""

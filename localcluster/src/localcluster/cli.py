@@ -1,18 +1,35 @@
 """The command line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from localcluster import addons, build, claim, cluster, images, kubectl, layout, monitoring, preflight, progress, status
+from localcluster import (
+    addons,
+    apt,
+    build,
+    claim,
+    cluster,
+    images,
+    kubectl,
+    layout,
+    monitoring,
+    monitoring_pods,
+    preflight,
+    progress,
+    status,
+)
 from localcluster.addons import AddonImages
 from localcluster.faults import Fault
+from localcluster.layout import Layout
+from localcluster.monitoring_pods import Alerting, MonitoringImages
 
 INTERRUPTED = 130
 NODE_ACTIONS = {"add": cluster.add_node, "kill": cluster.kill_node, "remove": cluster.remove_node}
-# What installing into a foreign cluster needs: kubectl and helm.
-ADDON_PARTS = ("kubernetes", "helm")
+# What installing into another cluster needs, and the part that has it if the user has not.
+ADDON_PROGRAMS = {"kubectl": "kubernetes", "helm": "helm"}
 
 
 def main(argv: list[str]) -> int:
@@ -45,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     add("up", "start the cluster, and build what is missing; safe to repeat", _up)
     one = add("build", "build the Go parts, or some of them, if they are missing or their pins changed", _build)
     one.add_argument("modules", nargs="*", metavar="PART")
+    one = add("tools", "what checks and tests call: Debian's programs, Helm, and the PARTs that are named", _tools)
+    one.add_argument("modules", nargs="*", metavar="PART")
     add("prepare", "build and download everything that `up` needs, without starting anything", _prepare)
     down = add("down", "end everything; the cluster's state stays for the next `up`", _down)
     down.add_argument("--purge", action="store_true", help="forget the state too; binaries and built images stay")
@@ -65,17 +84,20 @@ def parser() -> argparse.ArgumentParser:
     node = add("node", "add, kill (as by a loss of power) or remove a further real node", _node)
     node.add_argument("action", choices=tuple(NODE_ACTIONS))
     node.add_argument("name", metavar="node-N")
-    _add_addons(add("install-addons", "give another cluster (current KUBECONFIG) what it lacks", _install_addons))
+    _add_images(add("install-addons", "give another cluster (current KUBECONFIG) what it lacks", _install_addons), AddonImages())
+    pods = add("install-monitoring", "give another cluster Prometheus and Alertmanager, unless it has its own", _install_monitoring)
+    pods.add_argument("--rules", type=Path, nargs="+", default=[], metavar="FILE", help="files of alert rules")
+    pods.add_argument("--webhook", required=True, metavar="URL", help="who is told of alerts")
+    pods.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="a bearer token for the webhook")
+    _add_images(pods, MonitoringImages())
     return top
 
 
-def _add_addons(command: argparse.ArgumentParser) -> None:
-    names = AddonImages()
-    for name in AddonImages.__dataclass_fields__:
-        flag = f"--{name.replace('_', '-')}-image"
-        command.add_argument(
-            flag, dest=name, default=getattr(names, name), help=f"default: {getattr(names, name) or 'what upstream takes'}"
-        )
+def _add_images(command: argparse.ArgumentParser, names: AddonImages | MonitoringImages) -> None:
+    mirror = os.environ.get("LOCALCLUSTER_IMAGE_MIRROR", "")
+    for name in names.__dataclass_fields__:
+        image = addons.mirrored(getattr(names, name), mirror)
+        command.add_argument(f"--{name.replace('_', '-')}-image", dest=name, default=image, metavar="IMAGE", help=f"default: {image}")
 
 
 def _up(_: argparse.Namespace, repo: Path) -> int:
@@ -90,6 +112,15 @@ def _build(arguments: argparse.Namespace, repo: Path) -> int:
     preflight.check_go(known, arguments.modules)
     with claim.exclusive(repo):
         build.ensure(known, arguments.modules)
+    return 0
+
+
+def _tools(arguments: argparse.Namespace, repo: Path) -> int:
+    known, modules = claim.known_layout(repo), ["helm", *arguments.modules]
+    preflight.check_go(known, modules)
+    with claim.exclusive(repo):
+        apt.ensure_tools()
+        build.ensure(known, modules)
     return 0
 
 
@@ -164,13 +195,36 @@ def _node(arguments: argparse.Namespace, repo: Path) -> int:
 
 def _install_addons(arguments: argparse.Namespace, repo: Path) -> int:
     known = claim.known_layout(repo)
-    names = AddonImages(**{name: getattr(arguments, name) for name in AddonImages.__dataclass_fields__})
-    preflight.check_go(known, ADDON_PARTS)
-    build.ensure(known, ADDON_PARTS)
+    client = _other_cluster(known)
     addons.ensure_upstream(known)
-    client = kubectl.Kubectl(known.bin / "kubectl", None)
-    if not client.works("get", "--raw", "/readyz"):
-        raise Fault("the cluster of your KUBECONFIG does not answer, or does not know you")
+    names = AddonImages(**{name: getattr(arguments, name) for name in AddonImages.__dataclass_fields__})
     with progress.step("training-operator and Envoy Gateway"):
         addons.wait(client, addons.install(known, client, names))
     return 0
+
+
+def _install_monitoring(arguments: argparse.Namespace, repo: Path) -> int:
+    client = _other_cluster(claim.known_layout(repo))
+    if monitoring_pods.installed_by_others(client):
+        progress.say("Prometheus or Alertmanager of somebody else is there; it is left alone, see charts/videogen/README.md")
+        return 0
+    for file in (*arguments.rules, arguments.token_file):
+        if not file.is_file():
+            raise Fault(f"the file {file} does not exist")
+    rules = {file.stem: file.read_text() for file in arguments.rules}
+    alerting = Alerting(rules=rules, webhook=arguments.webhook, token=arguments.token_file.read_text().strip())
+    with progress.step("Prometheus and Alertmanager"):
+        monitoring_pods.install(client, MonitoringImages(prometheus=arguments.prometheus, alertmanager=arguments.alertmanager), alerting)
+    return 0
+
+
+def _other_cluster(known: Layout) -> kubectl.Kubectl:
+    """The cluster that kubectl finds by itself; builds kubectl and Helm only where the user has none."""
+    parts = [part for program, part in ADDON_PROGRAMS.items() if not build.program(known, program)]
+    if parts:
+        preflight.check_go(known, parts)
+        build.ensure(known, parts)
+    client = kubectl.Kubectl(build.program(known, "kubectl"), None)
+    if not client.works("get", "--raw", "/readyz"):
+        raise Fault("the cluster of your KUBECONFIG does not answer, or does not know you")
+    return client

@@ -20,6 +20,9 @@ from localcluster.layout import Layout
 from localcluster.processes import Part
 
 INTERVAL = "2s"
+# After a start Prometheus knows no Alertmanager for some seconds and drops what fires then; by default it would say it
+# again only after a minute.
+RESEND = "--rules.alert.resend-delay=2s"
 # A mount namespace in which only /etc/resolv.conf differs; then the program itself, under the same id.
 WITH_CLUSTER_DNS = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
 
@@ -50,14 +53,21 @@ def prepare(layout: Layout) -> None:
 
 def prometheus_config(layout: Layout) -> dict[str, Any]:
     """Scrapes itself and the pods that the keeper lists."""
+    pods = {"file_sd_configs": [{"files": [str(target_file(layout))]}]}
+    rules = home(layout, "prometheus") / "rules" / "*.yaml"
+    return configuration(str(rules), f"{layout.address}:9090", f"{layout.address}:9093", pods)
+
+
+def configuration(rules: str, own: str, alertmanager: str, pods: dict[str, Any]) -> dict[str, Any]:
+    """A Prometheus that looks every two seconds; `pods` says how it finds them."""
     return {
         "global": {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL, "evaluation_interval": INTERVAL},
-        "rule_files": [str(home(layout, "prometheus") / "rules" / "*.yaml")],
-        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{layout.address}:9093"]}]}]},
+        "rule_files": [rules],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
         "scrape_configs": [
-            {"job_name": "prometheus", "static_configs": [{"targets": [f"{layout.address}:9090"]}]},
+            {"job_name": "prometheus", "static_configs": [{"targets": [own]}]},
             # A pod that tells about others, as the operator does of releases, keeps its labels `namespace` and `release`.
-            {"job_name": "pods", "honor_labels": True, "file_sd_configs": [{"files": [str(target_file(layout))]}]},
+            {"job_name": "pods", "honor_labels": True} | pods,
         ],
     }
 
@@ -101,9 +111,7 @@ def prometheus(layout: Layout) -> Part:
             "--storage.tsdb.retention.time=2d",
             f"--web.listen-address={layout.address}:9090",
             "--web.enable-lifecycle",
-            # After a reload Prometheus knows no Alertmanager for some seconds and drops what fires then; by default
-            # it would say it again only after a minute.
-            "--rules.alert.resend-delay=2s",
+            RESEND,
             "--log.level=warn",
         ),
         ready=lambda: answers(f"{layout.prometheus_url}/-/ready"),

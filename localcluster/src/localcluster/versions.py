@@ -26,6 +26,9 @@ COREDNS = "1.15.0"
 TRAINING_OPERATOR = "1.8.1"
 ENVOY_GATEWAY = "1.9.1"
 ENVOY = "1.40.0"
+# Where a cluster of somebody else's has none; our own runs Debian's.
+PROMETHEUS = "3.5.0"
+ALERTMANAGER = "0.28.1"
 HELM = "4.3.1"
 PAUSE = "1"
 PYTHON_BASE = "1"
@@ -101,12 +104,31 @@ APT_PACKAGES = {
     "iptables": "/usr/sbin/iptables",
     "openssl": "/usr/bin/openssl",
     "util-linux": "/usr/bin/nsenter",
+    "mount": "/usr/bin/mount",
+    "procps": "/usr/sbin/sysctl",
+    "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
+    "gcc": "/usr/bin/gcc",
+    "libc6-dev": "/usr/include/stdlib.h",
     "prometheus": "/usr/bin/prometheus",
     "prometheus-alertmanager": "/usr/bin/prometheus-alertmanager",
     "buildah": "/usr/bin/buildah",
     "mmdebstrap": "/usr/bin/mmdebstrap",
 }
 APT_PYTHON_PIP = "python3-pip"
+# The compiler that cgo calls.
+APT_CGO = ("gcc", "libc6-dev")
+# promtool, amtool, and keys for the control planes of tests.
+APT_TOOLS = ("prometheus", "prometheus-alertmanager", "openssl", "ca-certificates")
+
+# Upstream's own images, for clusters that can pull. Short names: which registry they mean is the cluster's setting.
+UPSTREAM_IMAGES = {
+    "training-operator": "kubeflow/training-operator:v1-04f9f13",  # what its manifests of 1.8.1 name
+    "init-container": "python:3.11-slim-bookworm",
+    "envoy-gateway": f"envoyproxy/gateway:v{ENVOY_GATEWAY}",
+    "envoy": f"envoyproxy/envoy:distroless-v{ENVOY}",
+    "prometheus": f"prom/prometheus:v{PROMETHEUS}",
+    "alertmanager": f"prom/alertmanager:v{ALERTMANAGER}",
+}
 
 IMAGE_PREFIX = "localhost/videogen"
 IMAGES = {

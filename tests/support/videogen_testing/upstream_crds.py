@@ -1,5 +1,6 @@
 """Our CRDs, and those of what the operator works with, from the very modules that the local cluster builds."""
 
+import json
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,7 @@ def _definition(file: Path) -> dict[str, Any]:
 
 
 def _folder(module: str, of: str = "envoy-gateway") -> Path:
-    """Where Go keeps the module that this part of the local cluster is built with."""
-    command = ["go", "list", "-m", "-f", "{{.Dir}}", module]
-    listed = subprocess.run(command, cwd=ROOT / "localcluster/go" / of, capture_output=True, text=True, check=True)
-    return Path(listed.stdout.strip())
+    """Where Go keeps the module that this part of the local cluster is built with; it is fetched if it is not there yet."""
+    command = ["go", "mod", "download", "-json", module]
+    fetched = subprocess.run(command, cwd=ROOT / "localcluster/go" / of, capture_output=True, text=True, check=True)
+    return Path(json.loads(fetched.stdout)["Dir"])
