@@ -211,7 +211,7 @@ def test_the_operator_accepts_its_environment(render: Render, values: Values) ->
 
 SETTINGS: dict[str, tuple[Values, str, Any]] = {
     "the trainer's image": ({"trainer": {"image": {"repository": "example.org/t", "tag": "2"}}}, "trainer_image", "example.org/t:2"),
-    "the serving image's default tag is the chart's appVersion": ({}, "serving_image", "localhost/videogen-serving:0.1.0"),
+    "the serving image's default tag is the chart's appVersion": ({}, "serving_image", "localhost/videogen/serving:0.1.0"),
     "the pull policy": ({"image": {"pullPolicy": "Never"}}, "image_pull_policy", "Never"),
     "the user of the pods": ({"podUser": 1000}, "pod_user", 1000),
     "the Gateway": ({"gateway": {"name": "eg"}}, "gateway_name", "eg"),
