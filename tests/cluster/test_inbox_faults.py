@@ -174,7 +174,7 @@ def test_what_a_release_lacks_is_said_with_the_next_step(scene: Scene, operator:
     assert "image serving:7 cannot be pulled" in scene.says("ModelRelease", unpulled, reason="ImageNotFound")
     message = scene.says("ModelRelease", unrouted, reason="GatewayNotFound")
     assert f"Gateway {scene.namespace}/videogen does not exist" in message
-    assert "create it or set the operator's gatewayName and gatewayNamespace" in message
+    assert "create it, or set the chart's gateway.name and gateway.namespace" in message
 
 
 def test_more_gpus_than_any_node_has_keep_a_release_in_the_queue(scene: Scene, operator: OperatorProcess, node: str) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from videogen_operator.plan import Failure
+from videogen_operator.kinds.model_release import MODEL_RELEASE
+from videogen_operator.plan import Failure, Inputs
 from videogen_testing.releases import (
     NAMESPACE,
     SERVICE,
+    SETTINGS,
     a_gate,
     a_gateway,
     a_node,
@@ -20,7 +22,7 @@ from videogen_testing.releases import (
     digest_of,
     name_of,
 )
-from videogen_testing.service_simulation import Simulation
+from videogen_testing.service_simulation import KEY, Simulation
 
 STEPS = [
     {"weightPercent": 10, "minimumRequests": 50, "minimumSeconds": 10},
@@ -411,6 +413,104 @@ def test_without_checks_of_its_own_a_release_may_fail_five_percent_of_its_reques
     simulation.errors["1.1.0"] = 0.2
     simulation.until("1.1.0", "RolledBack")
     assert "error ratio 0.2, may be at most 0.05" in simulation.condition("1.1.0")["message"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"spec": {"service": "standard", "model": {"type": "of-tomorrow"}}}, {"rollout": {"state": "OfTomorrow"}}]
+)
+@pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])
+def test_what_a_newer_operator_has_written_about_a_release_with_traffic_leaves_the_traffic_as_it_is(
+    change: dict[str, Any], version: str
+) -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    before, children = simulation.weights(), {key for key in simulation.objects if key[0] == "Deployment"}
+    release = simulation.releases()[version]
+    release["status"] = release["status"] | change if "rollout" in change else release["status"]
+    release["spec"] = change.get("spec", release["spec"])
+    for _ in range(60):
+        simulation.now += timedelta(seconds=5)
+        observed = MODEL_RELEASE.observe(simulation, KEY)
+        assert observed is not None
+        plan = MODEL_RELEASE.plan(observed, Inputs(now=simulation.now, settings=SETTINGS))
+        assert (plan.apply, plan.beside, plan.delete) == ((), (), ())
+    assert [write.object["metadata"]["name"] for write in plan.statuses] == [name_of(version)]
+    assert simulation.weights() == before
+    assert {key for key in simulation.objects if key[0] == "Deployment"} == children
+
+
+def test_a_release_that_cannot_be_read_and_has_no_traffic_holds_up_nobody() -> None:
+    simulation = serving()
+    broken = release("1.1.0", at=simulation.now)
+    broken["spec"]["model"]["type"] = "of-tomorrow"
+    simulation.put(broken)
+    add(simulation, "1.2.0")
+    simulation.until("1.2.0", "Stable")
+
+
+def test_an_operator_that_lost_every_status_in_a_canary_keeps_the_service_running() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    for item in simulation.releases().values():
+        item["status"] = {"observedGeneration": -1}
+    simulation.settle()
+    assert (simulation.state("1.0.0"), simulation.weights()["1.0.0"]) == ("Stable", 100)
+    simulation.until("1.1.0", "Stable")
+
+
+def test_an_alert_waits_while_the_stable_release_is_away_and_the_bad_one_goes_no_further() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    simulation.broken.add("1.0.0")
+    simulation.tick()
+    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    simulation.tick(20)
+    assert (simulation.state("1.1.0"), simulation.answers) == ("Canary", {})
+    assert sum("NotRolledBack" in line for line in simulation.transcript) == 1
+    simulation.broken.clear()
+    simulation.tick(3)
+    assert (simulation.state("1.1.0"), list(simulation.answers.values())) == ("RolledBack", ["RolledBack"])
+
+
+def test_the_proven_standby_and_not_the_canary_takes_over_from_a_stable_release_without_pods() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", rollback={"windowSeconds": 6000})
+    simulation.until("1.1.0", "Stable")
+    add(simulation, "1.2.0")
+    simulation.until("1.2.0", "Canary")
+    simulation.broken.add("1.1.0")
+    simulation.tick()
+    assert simulation.weights()["1.0.0"] == 100
+
+
+def test_a_gateway_that_does_not_hear_keeps_the_pods_that_it_still_sends_requests_to() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    simulation.gateway = False
+    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    simulation.tick(40)
+    child = ("Deployment", NAMESPACE, name_of("1.1.0").replace(".", "-"))
+    assert (simulation.state("1.1.0"), child in simulation.objects) == ("RolledBack", True)
+    simulation.gateway = True
+    simulation.tick(2)
+    assert child not in simulation.objects
+
+
+def test_a_stable_release_with_few_requests_does_not_write_its_status_every_round() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", rollback={"windowSeconds": 6000})
+    simulation.until("1.1.0", "Stable")
+    simulation.requests_per_tick = 1
+    simulation.tick(10)
+    before = simulation.writes
+    for requests in (1, 2, 0, 1, 2):
+        simulation.requests_per_tick = requests
+        simulation.tick(4)
+    assert simulation.writes == before
 
 
 def test_a_refused_deployment_is_told_and_a_refused_route_stops_everything() -> None:

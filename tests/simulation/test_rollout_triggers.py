@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from videogen_testing.releases import a_release, an_alert, name_of
+from videogen_testing.releases import a_gate, a_release, a_result, a_run, an_alert, name_of
 from videogen_testing.service_simulation import Crashed, Simulation
 
 ROLLOUT = {
@@ -44,6 +44,44 @@ def prepared(state: Callable[[Simulation], None], seed: int | None = None) -> Si
 def at(state: Callable[[Simulation], None], seed: int | None = None) -> Simulation:
     """A simulation that has come to a state, for this test alone."""
     return deepcopy(prepared(state, seed))
+
+
+def gating(simulation: Simulation) -> None:
+    simulation.put(a_release(NEW, at=simulation.now, gates=[a_gate()], lineage={"run": "training"}))
+    simulation.until(NEW, "Gating")
+
+
+def rejected(simulation: Simulation) -> None:
+    digest = a_release(NEW)["spec"]["artifact"]["digest"]
+    simulation.put(a_run(digest=digest, results=[a_result(value="900")], ended="True"))
+    simulation.put(a_release(NEW, at=simulation.now, gates=[a_gate()], lineage={"run": "training"}))
+    simulation.until(NEW, "Rejected")
+
+
+def queued(simulation: Simulation) -> None:
+    simulation.put(a_release("1.0.5", at=simulation.now, rollout=ROLLOUT, rollback=ROLLBACK, serving=SERVING))
+    simulation.until("1.0.5", "Canary")
+    simulation.request("1.0.5", "hold@1")
+    simulation.tick()
+    assert simulation.state(NEW) == "Queued"
+
+
+def failed(simulation: Simulation) -> None:
+    simulation.broken.add(NEW)
+    simulation.until(NEW, "Failed")
+
+
+def standby(simulation: Simulation) -> None:
+    simulation.until(NEW, "Stable")
+    simulation.put(a_release("1.2.0", at=simulation.now, rollout=ROLLOUT, rollback=ROLLBACK, serving=SERVING))
+    simulation.until(NEW, "Standby")
+
+
+def rolled_back(simulation: Simulation) -> None:
+    first_step(simulation)
+    simulation.request(NEW, "abort@1")
+    simulation.until(NEW, "RolledBack")
+    simulation.tick(10)
 
 
 def starting(simulation: Simulation) -> None:
@@ -101,10 +139,14 @@ def crash(simulation: Simulation) -> None:
     simulation.crashed[NEW] = 137
 
 
-STATES = [starting, first_step, second_step, held, stable_in_window, stable_after_window]
+STATES = [
+    gating, rejected, queued, starting, failed, first_step, second_step, held,
+    stable_in_window, stable_after_window, standby, rolled_back,
+]  # fmt: skip
 TRIGGERS = [check, alert, abort, pods, crash]
 ROLLS_BACK = {first_step, second_step, held, stable_in_window}  # in the others there is no traffic, or nobody to give it to
 ENDS = {(trigger, state) for trigger in TRIGGERS for state in ROLLS_BACK} | {(abort, starting), (check, starting)}
+ENDS |= {(abort, gating), (abort, queued)} | {(trigger, rolled_back) for trigger in TRIGGERS}
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)

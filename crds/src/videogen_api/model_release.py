@@ -229,7 +229,7 @@ class RolloutState(Observation):
 class RollbackRecord(Observation):
     """The last rollback of this release."""
 
-    reason: Reason = Field(description="CheckFailed, Alert, Requested or PodsLost.")
+    reason: Reason = Field(description="CheckFailed, Alert, Requested, PodsLost or Quarantined.")
     message: Text = Field(default="", description="The trigger in words.")
     time: Timestamp = Field(description="When it was decided.")
     to: ObjectName | None = Field(default=None, description="Release that took the traffic back.")

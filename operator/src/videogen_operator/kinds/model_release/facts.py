@@ -61,7 +61,7 @@ def facts_of(release: Release, roster: Mapping[str, Release], context: Pass) -> 
         obstacle=obstacle,
         overtaken_by=_overtaken_by(release, others) if waiting else "",
         may_start=state == State.QUEUED and obstacle is None and waits_for(release, roster, context) is None,
-        adopted=release.status.rollout is None and release.weight == 100,
+        adopted=_adopted(release, others),
         fatal=pods.fatal(release, now) if state == State.STARTING else None,
         route_problem=context.route_problem,
         stable=_stable_beside(release, others),
@@ -74,6 +74,12 @@ def facts_of(release: Release, roster: Mapping[str, Release], context: Pass) -> 
         request=request.verb if request else "",
         unfinished=quarantine.unfinished(release, release.rollout, context.quarantine),
     )
+
+
+def _adopted(release: Release, others: list[Release]) -> bool:
+    """Whether an operator that lost the status goes on with this release: the route gives it the most, and none is Stable."""
+    most = all((release.weight, release.version) > (other.weight, other.version) for other in others)
+    return release.status.rollout is None and release.weight > 0 and most and not _stable_beside(release, others)
 
 
 def waits_for(release: Release, roster: Mapping[str, Release], context: Pass) -> Trigger | None:
@@ -145,8 +151,8 @@ def _overtaken_by(release: Release, others: list[Release]) -> str:
 
 
 def _refuge(release: Release, others: list[Release]) -> str:
-    """A release with ready pods that takes the traffic if this one loses it."""
+    """A release with reachable pods that takes the traffic if this one loses it."""
     if release.rollout.state not in SERVING:
         return ""
     places = (State.STANDBY, State.STABLE) if release.rollout.state == State.STABLE else (State.STABLE, State.STANDBY)
-    return next((o.name for state in places for o in others if o.rollout.state == state and o.ready > 0), "")
+    return next((o.name for state in places for o in others if o.rollout.state == state and o.reachable > 0), "")

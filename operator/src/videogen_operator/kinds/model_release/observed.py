@@ -145,6 +145,8 @@ def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Re
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         return Unreadable(manifest=manifest, message=f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+    if status.rollout is not None and status.rollout.state not in set(State):
+        return Unreadable(manifest=manifest, message=f"status.rollout.state is {status.rollout.state}, accepted are {', '.join(State)}")
     child = release_child_name(name)
     run = spec.lineage.run
     return Release(

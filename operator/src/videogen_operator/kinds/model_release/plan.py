@@ -27,6 +27,7 @@ ORDER = (
     State.CANARY, State.HELD, State.STARTING, State.STABLE, State.STANDBY, State.QUEUED,
     State.GATING, State.REJECTED, State.PENDING, State.ROLLED_BACK, State.FAILED, State.SUPERSEDED,
 )  # fmt: skip
+KEPT = frozenset({State.STABLE, State.STANDBY})  # releases that take traffic back, once their pods are ready
 WARNINGS = frozenset({Event.ROLL_BACK, Event.GIVE_UP, Event.REJECT})
 
 
@@ -45,6 +46,8 @@ def plan(observed: Observed, inputs: Inputs) -> Plan:
     every move is about traffic, and traffic is as it was. Whatever else is refused, a bad release loses its traffic, and
     what calls for it is answered.
     """
+    if blocked(observed):
+        return Plan(statuses=tuple(unreadable(observed, inputs)), requeue_after=RECHECK_SECONDS)
     context = begin(observed, inputs)
     frozen = route_refused(inputs)
     outcome = Outcome({r.name: r for r in observed.releases}, {}) if frozen else advance(context)
@@ -53,12 +56,17 @@ def plan(observed: Observed, inputs: Inputs) -> Plan:
     return Plan(
         apply=routes,
         beside=rest,
-        delete=tuple(unwanted(outcome, inputs.now)),
+        delete=tuple(unwanted(context, outcome)),
         statuses=tuple(statuses(context, outcome, recorded)),
         notes=() if frozen else tuple(notes(context, outcome)),
         requeue_after=requeue_after(outcome, context),
         answers={} if frozen else dict(context.answers) | answers(context, outcome),
     )
+
+
+def blocked(observed: Observed) -> bool:
+    """Whether a release that cannot be read may have traffic: then the route and everything else stay as they are."""
+    return bool({broken.manifest["metadata"]["name"] for broken in observed.unreadable} & set(slots(observed.route)))
 
 
 def route_refused(inputs: Inputs) -> bool:
@@ -138,12 +146,16 @@ def drained_at(release: Release) -> datetime | None:
     return release.rollout.retired + timedelta(seconds=release.spec.serving.timeout_seconds + objects.DRAIN_SECONDS)
 
 
-def unwanted(outcome: Outcome, now: datetime) -> Iterable[Ref]:
-    """Children of releases whose pods shall not run any more, and a budget that one pod has no use for."""
+def unwanted(context: Pass, outcome: Outcome) -> Iterable[Ref]:
+    """Children of releases whose pods shall not run any more, and a budget that one pod has no use for. What has had
+    traffic stays until the gateway has taken over the route without it.
+    """
+    settled = route.settled(context.observed, context.inputs.settings)
     for release in outcome.releases.values():
         existing = (release.deployment, release.service, release.budget)
         doomed = (release.budget,) if release.spec.serving.replicas == 1 else ()
-        for child in doomed if wants_pods(release, now) else existing:
+        stays = wants_pods(release, context.inputs.now) or (release.rollout.retired is not None and not settled)
+        for child in doomed if stays else existing:
             if child is not None and not child["metadata"].get("deletionTimestamp"):
                 meta = child["metadata"]
                 yield Ref(child["apiVersion"], child["kind"], meta["namespace"], meta["name"], meta["uid"])
@@ -168,8 +180,13 @@ def statuses(context: Pass, outcome: Outcome, recorded: Mapping[str, RollbackRec
             wanted_weight=weights(outcome.releases.values()).get(name, 0),
         )
         yield from _changed(release.manifest, status.status(view))
-    for broken in context.observed.unreadable:
-        yield from _changed(broken.manifest, status.unreadable(broken, context.inputs.now))
+    yield from unreadable(context.observed, context.inputs)
+
+
+def unreadable(observed: Observed, inputs: Inputs) -> Iterable[StatusWrite]:
+    """What is said on releases that this version cannot read."""
+    for broken in observed.unreadable:
+        yield from _changed(broken.manifest, status.unreadable(broken, inputs.now))
 
 
 def _changed(manifest: Manifest, new: Mapping[str, Any]) -> Iterable[StatusWrite]:
@@ -181,7 +198,7 @@ def notes(context: Pass, outcome: Outcome) -> Iterable[Note]:
     """Each move with its reason, each request that could not be done, each alert that was ignored."""
     for name, release in outcome.releases.items():
         move, request = outcome.moves.get(name), requests.pending(_before(release, context))
-        if move:
+        if move and (move.event or move.message != _before(release, context).rollout.message):
             yield _note(release, _event_reason(release, move), move.message, warning=move.event is None or move.event in WARNINGS)
         if request and request.refusal:
             yield _note(release, "RequestRefused", request.refusal, warning=True)
@@ -207,13 +224,17 @@ def _note(release: Release, reason: str, message: str, *, warning: bool) -> Note
 
 
 def answers(context: Pass, outcome: Outcome) -> dict[str, str]:
-    """What became of the accepted alerts."""
+    """What became of the accepted alerts. While a release that could take the traffic back has no ready pods, nothing is
+    decided: the alert is sent again, and the release that it names goes no further.
+    """
     result = {}
     for alert in context.inputs.alerts:
         release = outcome.releases.get(str((alert.get("labels") or {}).get("release", "")))
         if alert["fingerprint"] not in context.answers and release:
-            back = release.rollout.state == State.ROLLED_BACK
-            result[alert["fingerprint"]] = (Answer.ROLLED_BACK if back else Answer.NOTHING_TO_ROLL_BACK_TO).value
+            if release.rollout.state == State.ROLLED_BACK:
+                result[alert["fingerprint"]] = Answer.ROLLED_BACK.value
+            elif not any(other.rollout.state in KEPT and other.name != release.name for other in outcome.releases.values()):
+                result[alert["fingerprint"]] = Answer.NOTHING_TO_ROLL_BACK_TO.value
     return result
 
 

@@ -18,6 +18,7 @@ from videogen_operator.kinds.model_release.rollout import round_due
 from videogen_operator.kinds.model_release.states import CANARIES, SERVING, State
 from videogen_operator.plan import Query
 
+SERVED = 'outcome=~"ok|timeout|error"'  # neither what the client did wrong nor what it gave up
 SHORTEST_WINDOW = 5  # seconds; less than two scrapes even of a very eager Prometheus says nothing
 
 
@@ -82,7 +83,7 @@ def value_of(release: str, check: Check, *, of_stable: bool = False) -> str:
 
 def requests(release: str, namespace: str, window: int) -> str:
     """Requests answered in the window; 0 without any series."""
-    return f'sum(increase(videogen_requests_total{{{_selector(release, namespace)}outcome!="invalid"}}[{window}s])) or vector(0)'
+    return f"sum(increase(videogen_requests_total{{{_selector(release, namespace)}{SERVED}}}[{window}s])) or vector(0)"
 
 
 def successes(release: str, namespace: str, window: int) -> str:
@@ -94,7 +95,7 @@ def measure(metric: LiveMetric, release: str, namespace: str, window: int) -> st
     """The metric over the window; no value if nothing was answered."""
     selector = _selector(release, namespace)
     if metric == LiveMetric.LATENCY_P95_SECONDS:
-        buckets = f"sum by (le) (rate(videogen_request_duration_seconds_bucket{{{selector}}}[{window}s]))"
+        buckets = f"sum by (le) (rate(videogen_request_duration_seconds_bucket{{{selector}{SERVED}}}[{window}s]))"
         return f"histogram_quantile(0.95, {buckets})"
     bad = f'sum(increase(videogen_requests_total{{{selector}outcome=~"timeout|error"}}[{window}s])) or vector(0)'
     return f"({bad}) / ({requests(release, namespace, window)})"

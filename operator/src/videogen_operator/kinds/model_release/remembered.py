@@ -1,4 +1,4 @@
-"""The rollout's value in the status and back: times as RFC 3339 with whole seconds, an unknown state as Pending."""
+"""The rollout's value in the status and back: times as RFC 3339 with whole seconds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from videogen_operator.kinds.model_release.states import State
 
 
 def read(remembered: RolloutState | None) -> Rollout:
-    """The value as the last pass left it; a state that this version does not know is looked at anew."""
-    if remembered is None or remembered.state not in set(State):
+    """The value as the last pass left it. Raises ValueError for a state that this version does not know."""
+    if remembered is None:
         return Rollout()
     return Rollout(
         state=State(remembered.state),

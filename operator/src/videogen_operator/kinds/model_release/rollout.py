@@ -72,13 +72,13 @@ class Facts:
     obstacle: Obstacle | None = None
     overtaken_by: str = ""  # a stable release of a higher version that was made later
     may_start: bool = False  # no other release is a candidate, nobody is before it in the queue, there is room
-    adopted: bool = False  # the route gives it all traffic though nothing is remembered
+    adopted: bool = False  # the route gives it the most traffic though nothing is remembered
     fatal: Trigger | None = None  # its pods will never become ready
     route_problem: str = ""
     stable: str = ""  # another release that is Stable
     outranked: bool = False  # another release became Stable (for a Stable) or Standby (for a Standby) later than this one
     window_end: datetime | None = None  # Standby: until when it stays warm
-    refuge: str = ""  # another release with ready pods that would take the traffic back
+    refuge: str = ""  # another release with reachable pods that would take the traffic back
     checked: bool = True  # Stable: live checks go on, because there is a Standby
     round: Round | None = None
     alert: str = ""  # an accepted alert in words
@@ -108,8 +108,8 @@ def absorb_round(rollout: Rollout, facts: Facts) -> Rollout:
     if facts.round is None or rollout.state not in SERVING:
         return rollout
     verdict = worst(facts.round.verdicts)
-    quiet = verdict == Verdict.PASSED == worst(rollout.verdicts) and rollout.failed_rounds == 0
-    if rollout.state == State.STABLE and quiet and len(rollout.verdicts) == len(facts.round.verdicts):
+    same = [(one.name, one.verdict) for one in rollout.verdicts] == [(one.name, one.verdict) for one in facts.round.verdicts]
+    if rollout.state == State.STABLE and same and verdict != Verdict.FAILED and rollout.failed_rounds == 0:
         return rollout  # nothing that matters has changed: a stable release does not write its status every few seconds
     failed = {Verdict.PASSED: 0, Verdict.FAILED: min(rollout.failed_rounds + 1, 1000)}.get(verdict, rollout.failed_rounds)
     counted = rollout.requests if facts.round.requests is None else max(rollout.requests, facts.round.requests)

@@ -65,7 +65,7 @@ def _weight(release: Release, percent: Mapping[str, int], now: datetime) -> int:
     if share := percent.get(release.name, 0):
         return share * PERCENT
     leaves = leaves_at(release)
-    near = release.rollout.state in WARM or (leaves is not None and now < leaves)
+    near = release.rollout.state in WARM or release.weight > 0 or (leaves is not None and now < leaves)
     return IDLE if near and release.ready and release.service and any(percent.values()) else 0
 
 
@@ -158,10 +158,11 @@ def problem(observed: Observed, settings: Settings, failures: Iterable[Failure] 
     """Why no traffic can come through the route, in words, or ""."""
     refused = next((f for f in failures if f.kind == "HTTPRoute"), None)
     if refused:
-        return f"HTTPRoute {refused.name} was refused ({refused.code}): {refused.message}; are the Gateway API's CRDs installed?"
+        cure = "; are the Gateway API's CRDs installed?" if refused.code == 404 else ""
+        return f"HTTPRoute {refused.name} was refused ({refused.code}): {refused.message}{cure}"
     name, namespace = settings.get("gateway_name", ""), settings.get("gateway_namespace", "")
     if not any((g["metadata"]["name"], g["metadata"].get("namespace")) == (name, namespace) for g in observed.gateways):
-        return f"Gateway {namespace}/{name} does not exist; create it or set the operator's gatewayName and gatewayNamespace"
+        return f"Gateway {namespace}/{name} does not exist; create it, or set the chart's gateway.name and gateway.namespace"
     if observed.route is None:
         return ""
     conditions = _conditions(observed.route, name, namespace)

@@ -78,7 +78,7 @@ def _taken_back(reason: Reason, what: str, facts: Facts) -> Move:
 
 
 def adopt(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
-    return Move(Event.TAKE_OVER, "the route already gives it all traffic") if facts.adopted else None
+    return Move(Event.TAKE_OVER, "the route already gives it the most traffic") if facts.adopted else None
 
 
 def yield_traffic(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:

@@ -13,8 +13,8 @@ def weights(releases: Iterable[Release]) -> dict[str, int]:
     """Percent by release. The sum is 100 as soon as anything has served, and 0 before.
 
     A canary takes its step's weight, but never more than the share that its reachable pods can carry; the rest is the
-    stable release's. A release without a reachable pod takes nothing while another one has ready pods: then a canary,
-    or else the standby, takes it all. If nobody has a ready pod, the stable release keeps what it has: moving traffic
+    stable release's. A release without a reachable pod takes nothing while another one has ready pods: then the
+    standby, which is proven, or else a canary takes it all. If nobody has a ready pod, the stable release keeps what it has: moving traffic
     between the dead only loses the way back.
     """
     by_state = {release.rollout.state: release for release in sorted(releases, key=_promoted)}
@@ -24,7 +24,7 @@ def weights(releases: Iterable[Release]) -> dict[str, int]:
     if stable and stable.reachable > 0:
         split = {stable.name: 100 - share}
         return split | {canary.name: share} if canary else split
-    heir = next((release for release in (canary, standby) if release and release.ready > 0), stable)
+    heir = next((release for release in (standby, canary) if release and release.ready > 0), stable)
     return {heir.name: 100} if heir else {}
 
 
