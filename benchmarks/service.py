@@ -73,10 +73,11 @@ def name_of(version: str) -> str:
 def release(version: str, bundle: Manifest, *, sampling_steps: int, latency_limit: str = "") -> Manifest:
     """A ModelRelease that takes 50 % as a candidate and never goes further by itself.
 
-    With a latency limit the alert rules apply it at each evaluation; its own rounds of checks come too late to matter.
+    With a latency limit the alert rules apply it at each evaluation, from the first request on: it is the way of an alert that is
+    measured, not the time that requests take to add up. Its own rounds of checks come too late to matter.
     """
     never = 1_000_000
-    check = {"name": "latency", "metric": "LatencyP95Seconds", "maximum": latency_limit, "minimumRequests": never}
+    check = {"name": "latency", "metric": "LatencyP95Seconds", "maximum": latency_limit, "minimumRequests": 1}
     rollout: dict[str, Any] = {
         "steps": [{"weightPercent": 50, "minimumRequests": never, "minimumSeconds": 86_400}],
         "checks": [check] if latency_limit else [],

@@ -15,6 +15,7 @@ Render = Callable[[dict[str, Any]], list[dict[str, Any]]]
 RELEASE = 'namespace="models", service="standard", release="r2"'
 LIMIT = f'videogen_release_check_maximum{{{RELEASE}, check="latency", metric="LatencyP95Seconds"}}'
 ERROR_LIMIT = f'videogen_release_check_maximum{{{RELEASE}, check="errors", metric="ErrorRatio"}}'
+OTHERS_LIMIT = LIMIT.replace("models", "other")
 LEADER, RESYNC = ('videogen_leader{job="operator", instance="a"}', 'videogen_resync_age_seconds{job="operator", instance="a"}')
 STEP = 'videogen_training_metric{namespace="models", run="run", phase="train", metric="step"}'
 TRAINING = 'videogen_training_run{namespace="models", run="run", reason="Training"}'
@@ -28,59 +29,133 @@ def promtool(*arguments: str) -> None:
 
 
 def latency(under_one: str, under_ten: str, outcome: str = "ok") -> dict[str, str]:
-    """Series of the request histogram: counters of requests that took at most 1 s and at most 10 s."""
+    """Series of the server: counters of requests that took at most 1 s and at most 10 s, and of all of them."""
     bounds = {"1": under_one, "10": under_ten, "+Inf": under_ten}
-    return {
+    buckets = {
         f'videogen_request_duration_seconds_bucket{{{RELEASE}, outcome="{outcome}", le="{le}"}}': counts for le, counts in bounds.items()
     }
+    return buckets | {f'videogen_requests_total{{{RELEASE}, outcome="{outcome}"}}': under_ten}
 
 
-def requests(good: str, bad: str) -> dict[str, str]:
-    name = "videogen_requests_total"
-    return {f'{name}{{{RELEASE}, outcome="ok"}}': good, f'{name}{{{RELEASE}, outcome="error"}}': bad}
+def requests(good: str, bad: str, **others: str) -> dict[str, str]:
+    counts = {"ok": good, "error": bad} | others
+    return {f'videogen_requests_total{{{RELEASE}, outcome="{outcome}"}}': values for outcome, values in counts.items()}
 
 
-LATENCY, ERRORS, DEAF, STALLED = (
+def check_of(limit: str, maximum: str, minimum_requests: int = 10) -> dict[str, str]:
+    """Series of the operator: bound of a live check, and how many requests it wants."""
+    return {limit: f"{maximum}x60", limit.replace("check_maximum", "check_minimum_requests"): f"{minimum_requests}x60"}
+
+
+def in_triton(requests: str, microseconds: str) -> dict[str, str]:
+    """Series of Triton itself, whose durations begin when a request arrives and not when its turn comes."""
+    triton = f'{RELEASE}, model="video", version="1"'
+    return {f"nv_inference_request_success{{{triton}}}": requests, f"nv_inference_request_duration_us{{{triton}}}": microseconds}
+
+
+LATENCY, ERRORS, OVERLOADED, DEAF, STALLED = (
     "VideogenReleaseLatencyHigh",
     "VideogenReleaseErrorsHigh",
+    "VideogenReleaseOverloaded",
     "VideogenOperatorDeaf",
     "VideogenTrainingStalled",
 )
 NAMED = {"namespace": "models", "release": "r2", "videogen_action": "rollback"}
+TOLD = {"namespace": "models", "release": "r2"}  # to people: no rollback
 
 # what is so: (series, alert, time, labels of the firing alert, or None if it must be silent)
 ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
-    "a release slower than its limit fires": (latency("0+0x60", "0+5x60") | {LIMIT: "2x60"}, LATENCY, "2m", NAMED),
-    "a fast release does not": (latency("0+5x60", "0+5x60") | {LIMIT: "2x60"}, LATENCY, "2m", None),
-    "a release without a latency check does not": (latency("0+0x60", "0+5x60") | {ERROR_LIMIT: "0.1x60"}, LATENCY, "2m", None),
-    "a release without requests does not": (latency("7x60", "9x60") | {LIMIT: "2x60"}, LATENCY, "2m", None),
-    "another namespace's limit does not count": (
-        latency("0+0x60", "0+5x60") | {LIMIT.replace("models", "other"): "2x60"},
+    "a release slower than its limit fires": (latency("0+0x60", "0+5x60") | check_of(LIMIT, "2"), LATENCY, "2m", NAMED),
+    "a fast release does not": (latency("0+5x60", "0+5x60") | check_of(LIMIT, "2"), LATENCY, "2m", None),
+    "a release without a latency check does not": (latency("0+0x60", "0+5x60") | check_of(ERROR_LIMIT, "0.1"), LATENCY, "2m", None),
+    "a release without requests does not": (latency("7x60", "9x60") | check_of(LIMIT, "2"), LATENCY, "2m", None),
+    "another namespace's limit does not count": (latency("0+0x60", "0+5x60") | check_of(OTHERS_LIMIT, "2"), LATENCY, "2m", None),
+    "slow requests fewer than the check wants do not fire": (
+        latency("0x60", "0x20 1+1x3 4x36") | check_of(LIMIT, "2"),
         LATENCY,
         "2m",
         None,
     ),
-    "requests that the client got wrong do not count": (
-        latency("0+5x60", "0+5x60", "invalid") | latency("0+0x60", "0+5x60") | {LIMIT: "2x60"},
+    "as many slow requests as the check wants fire": (latency("0x60", "0x20 1+1x3 4x36") | check_of(LIMIT, "2", 4), LATENCY, "2m", NAMED),
+    "requests that the client got wrong do not make a slow release fast": (
+        latency("0+500x60", "0+500x60", "invalid") | latency("0+0x60", "0+5x60") | check_of(LIMIT, "2"),
         LATENCY,
         "2m",
         NAMED,
     ),
+    "nor do those that the client left": (
+        latency("0+500x60", "0+500x60", "cancelled") | latency("0+0x60", "0+5x60") | check_of(LIMIT, "2"),
+        LATENCY,
+        "2m",
+        NAMED,
+    ),
+    "requests that the client left do not make up the number": (
+        latency("0+0x60", "0+5x60", "cancelled") | latency("0x60", "0x20 1x40") | check_of(LIMIT, "2"),
+        LATENCY,
+        "2m",
+        None,
+    ),
+    "requests that ran out of time are slow": (latency("0x60", "0+5x60", "timeout") | check_of(LIMIT, "2"), LATENCY, "2m", NAMED),
     "a slow release fires also while two operators export its limit": (
-        latency("0+0x60", "0+5x60") | {LIMIT.replace("}", ', instance="a"}'): "2x60", LIMIT.replace("}", ', instance="b"}'): "2x60"},
+        latency("0+0x60", "0+5x60")
+        | check_of(LIMIT.replace("}", ', instance="a"}'), "2")
+        | check_of(LIMIT.replace("}", ', instance="b"}'), "2"),
         LATENCY,
         "2m",
         NAMED,
     ),
     "of two latency checks the stricter one counts": (
-        latency("0+0x60", "0+5x60") | {LIMIT: "2x60", LIMIT.replace('"latency"', '"loose"'): "100x60"},
+        latency("0+0x60", "0+5x60") | check_of(LIMIT, "2") | check_of(LIMIT.replace('"latency"', '"loose"'), "100"),
         LATENCY,
         "2m",
         NAMED,
     ),
-    "a release that fails too often fires": (requests("0+9x60", "0+1x60") | {ERROR_LIMIT: "0.05x60"}, ERRORS, "2m", NAMED),
-    "one within its error limit does not": (requests("0+99x60", "0+1x60") | {ERROR_LIMIT: "0.05x60"}, ERRORS, "2m", None),
-    "one that has no requests any more does not": (requests("3x60", "3x60") | {ERROR_LIMIT: "0.05x60"}, ERRORS, "2m", None),
+    "each of two latency checks wants its own number of requests": (
+        latency("0+0x60", "0+5x60") | check_of(LIMIT, "2", 1000) | check_of(LIMIT.replace('"latency"', '"loose"'), "100", 1),
+        LATENCY,
+        "2m",
+        None,
+    ),
+    "a release that fails too often fires": (requests("0+9x60", "0+1x60") | check_of(ERROR_LIMIT, "0.05"), ERRORS, "2m", NAMED),
+    "one within its error limit does not": (requests("0+99x60", "0+1x60") | check_of(ERROR_LIMIT, "0.05"), ERRORS, "2m", None),
+    "one that has no requests any more does not": (requests("3x60", "3x60") | check_of(ERROR_LIMIT, "0.05"), ERRORS, "2m", None),
+    "one failed request with no other in the window does not": (
+        requests("7x60", "0x20 1x40") | check_of(ERROR_LIMIT, "0.05"),
+        ERRORS,
+        "115s",
+        None,
+    ),
+    "it does where its check wants but one": (
+        requests("7x60", "0x20 1x40") | check_of(ERROR_LIMIT, "0.05", 1),
+        ERRORS,
+        "115s",
+        NAMED,
+    ),
+    "requests from before the window do not make up the number": (
+        requests("0+100x9 900x51", "0x20 1x40") | check_of(ERROR_LIMIT, "0.05"),
+        ERRORS,
+        "2m",
+        None,
+    ),
+    "requests that the client got wrong or left do not hide failures": (
+        requests("0+9x60", "0+1x60", invalid="0+500x60", cancelled="0+500x60") | check_of(ERROR_LIMIT, "0.05"),
+        ERRORS,
+        "2m",
+        NAMED,
+    ),
+    "a release whose requests wait long in the queue is overloaded, and not rolled back": (
+        in_triton("0+5x300", "0+15000000x300") | {LIMIT: "2x300"},
+        OVERLOADED,
+        "12m",
+        TOLD,
+    ),
+    "one whose requests do not wait is not": (in_triton("0+5x300", "0+5000000x300") | {LIMIT: "2x300"}, OVERLOADED, "12m", None),
+    "one that waited for less than five minutes is not": (
+        in_triton("0+5x300", "0x120 0+15000000x180") | {LIMIT: "2x300"},
+        OVERLOADED,
+        "13m",
+        None,
+    ),
     "an operator that leads and lists is not deaf": ({LEADER: "1x200", RESYNC: "30x200"}, DEAF, "10m", None),
     "one that leads but has not listed for long is": ({LEADER: "1x200", RESYNC: "0+5x200"}, DEAF, "10m", {}),
     "a standby that does not list is not, while another leads": (
@@ -124,6 +199,26 @@ def check(rules: Path, test: dict[str, Any], folder: Path) -> None:
 @pytest.mark.parametrize(("series", "alert", "at", "labels"), ROWS.values(), ids=ROWS.keys())
 def test_so_is_it_that(tmp_path: Path, series: dict[str, str], alert: str, at: str, labels: dict[str, str] | None) -> None:
     check(CHART / "files/rules.yaml", alert_test(series, alert, at, labels), tmp_path)
+
+
+def test_the_people_are_told_the_measured_share_and_not_the_bound(tmp_path: Path) -> None:
+    test = alert_test(requests("0+9x60", "0+1x60") | check_of(ERROR_LIMIT, "0.05"), ERRORS, "2m", NAMED)
+    told = {
+        "summary": "Release r2 answers with errors",
+        "description": "10% of the requests to models/r2 in service standard fail, above the limit of its error check.",
+    }
+    alert = {"exp_labels": NAMED | {"service": "standard", "severity": "critical"}, "exp_annotations": told}
+    test["alert_rule_test"] = [{"alertname": ERRORS, "eval_time": "2m", "exp_alerts": [alert]}]
+    check(CHART / "files/rules.yaml", test, tmp_path)
+
+
+def test_the_number_of_requests_is_counted_in_the_window_of_the_chart(render: Render, tmp_path: Path) -> None:
+    """A slow request every 5 s: more than nine in a minute, fewer in 20 s."""
+    series = latency("0x60", "0+1x60") | check_of(LIMIT, "2", 9)
+    for window, labels in {"1m": NAMED, "20s": None}.items():
+        rules = tmp_path / f"{window}.yaml"
+        rules.write_text(yaml.safe_dump(groups(render, window=window)))
+        check(rules, alert_test(series, LATENCY, "2m", labels), tmp_path)
 
 
 def groups(render: Render, **values: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def refusal(api: Api, manifest: Mapping[str, Any], namespace: str = "default") -
 
 
 # Sentence: edits, the field that the message names, and what it says is accepted.
+CLIP = {"architecture": "CLIP", "path": "x.safetensors", "sha256": "0" * 64}
 BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "shares of the noise that do not add up to 1": (
         [("spec.recipe.videoFusion", {"baseNoiseShare": "0.70", "residualNoiseShare": "0.40"})],
@@ -151,6 +152,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.phases.3.release.rollout", {"steps": [{"weightPercent": 50}, {"weightPercent": 10}]})],
         "spec.phases[3].release.rollout.steps",
         "must rise from step to step",
+    ),
+    "three CLIP networks": (
+        [("spec.phases.2.evaluate", {"extractors": [CLIP | {"name": f"clip-{number}"} for number in range(3)]})],
+        "spec.phases[2].evaluate.extractors",
+        "at most 2 of the extractors may be CLIP networks",
     ),
     "an extractor without a digest": (
         [("spec.phases.2.evaluate", {"extractors": [{"name": "i3d", "architecture": "I3D", "path": "x.safetensors"}]})],

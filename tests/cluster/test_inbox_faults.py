@@ -154,7 +154,7 @@ def test_what_a_run_lacks_is_said_with_the_next_step(scene: Scene, operator: Ope
     assert message.endswith("create it")
     message = scene.says("TrainingRun", "pulled", reason="ImageNotFound")
     assert "image trainer:7" in message
-    assert "push the image, or correct the operator's trainerImage" in message
+    assert "push the image, or correct trainer.image in the chart's values" in message
     message = scene.says("TrainingRun", "huge", reason="InsufficientCapacity")
     assert "one worker asks for 4 GPUs and the largest node has 2" in message
     assert "add a larger node, or ask for less in resources" in message

@@ -9,7 +9,7 @@ import pytest
 from videogen_demo import footage
 from videogen_demo.install import Installation
 from videogen_demo.kubectl import Cluster, condition
-from videogen_testing.stories import curate, ended, evaluate, phase, run, state, train
+from videogen_testing.stories import CLAIM, claim, curate, ended, evaluate, phase, run, state, train
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,9 @@ def test_a_missing_claim_is_said_and_the_run_goes_on_when_it_comes(cluster: Clus
     cluster.apply(run(namespace, "no-claim", curate(), storage={"claimName": "later"}))
     cluster.wait("ClaimNotFound", lambda: state(cluster, namespace, "no-claim").get("reason") == "ClaimNotFound", 60)
     assert "later" in state(cluster, namespace, "no-claim")["message"]
+    cluster.apply(claim(namespace, "later"))
+    found = ended(cluster, namespace, "no-claim")  # it went on by itself, and looked into the new, empty claim
+    assert (found["status"], found["reason"], "raw/synthetic" in found["message"]) == ("False", "VideoMissing", True)
 
 
 def test_more_gpus_than_any_node_has_are_refused_with_numbers(cluster: Cluster, namespace: str) -> None:
@@ -61,25 +64,34 @@ def test_more_gpus_than_any_node_has_are_refused_with_numbers(cluster: Cluster, 
     cluster("delete", "trainingrun", "many-gpus", "-n", namespace)
 
 
-def test_a_dataset_that_was_never_made_and_a_feature_network_that_is_not_there(cluster: Cluster, namespace: str) -> None:
+@pytest.fixture(scope="module")
+def trained(cluster: Cluster, namespace: str) -> str:
+    """A run that trains a model and ends in an Evaluate phase whose feature network is not there."""
     extractor = {"name": "i3d", "architecture": "I3D", "path": "extractors/i3d.safetensors", "sha256": "0" * 64}
     measured = {"samples": 4, "samplingSteps": 2, "extractors": [extractor]}
-    unknown = [{"dataset": "unheard-of", "version": "1"}]
     good = dict(curate(), curate=dict(curate()["curate"], dataset="extractor-test"))
     own = [{"dataset": "extractor-test", "version": "1", "split": "Train"}]
     held_out = [{"dataset": "extractor-test", "version": "1", "split": "HeldOut"}]
-    cluster.apply(
-        run(namespace, "no-dataset", train(data=unknown, attempts=1)),
-        run(namespace, "no-extractor", good, train(data=own), evaluate(evaluate=measured, data=held_out, gates=[], attempts=1)),
-    )
+    cluster.apply(run(namespace, "no-extractor", good, train(data=own), evaluate(evaluate=measured, data=held_out, gates=[], attempts=1)))
+    ended(cluster, namespace, "no-extractor")
+    return "no-extractor"
+
+
+def test_a_dataset_that_was_never_made(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(run(namespace, "no-dataset", train(data=[{"dataset": "unheard-of", "version": "1"}], attempts=1)))
     found = ended(cluster, namespace, "no-dataset")
     assert (found["reason"], "unheard-of" in found["message"]) == ("DatasetNotFound", True)
-    found = ended(cluster, namespace, "no-extractor")
+
+
+def test_a_feature_network_that_is_not_there(cluster: Cluster, namespace: str, trained: str) -> None:
+    found = state(cluster, namespace, trained)
     assert (found["reason"], "i3d.safetensors" in found["message"]) == ("ExtractorMissing", True)
-    assert phase(cluster, namespace, "no-extractor", "train")["outcome"] == "Completed"  # what was done before is kept
+    assert phase(cluster, namespace, trained, "train")["outcome"] == "Completed"  # what was done before is kept
 
 
-def test_a_bundle_with_another_digest_is_never_served(cluster: Cluster, namespace: str) -> None:
+def test_a_bundle_with_another_digest_is_never_served(cluster: Cluster, namespace: str, trained: str) -> None:
+    """A whole bundle, and a release that names another one's digest."""
+    made = (cluster.get("trainingrun", trained, namespace) or {})["status"]["artifact"]
     name = "pib-videogen-videofusion-v9.9.9-base"
     cluster.apply(
         {
@@ -89,7 +101,7 @@ def test_a_bundle_with_another_digest_is_never_served(cluster: Cluster, namespac
             "spec": {
                 "service": "forged",
                 "model": {"type": "videofusion", "version": "9.9.9"},
-                "artifact": {"claimName": "models", "path": "raw/synthetic", "digest": "sha256:" + "0" * 64},
+                "artifact": {"claimName": CLAIM, "path": made["path"], "digest": "sha256:" + "0" * 64},
                 "serving": {"cpu": "100m", "memory": "2Gi"},
             },
         }
@@ -97,4 +109,6 @@ def test_a_bundle_with_another_digest_is_never_served(cluster: Cluster, namespac
     cluster.wait(
         "the refusal", lambda: condition(cluster.get("modelrelease", name, namespace), "Ready").get("reason") == "ArtifactInvalid", 180
     )
-    assert condition(cluster.get("modelrelease", name, namespace), "Ready")["status"] == "False"
+    found = condition(cluster.get("modelrelease", name, namespace), "Ready")
+    assert found["status"] == "False"
+    assert f"has the digest {made['digest']}, the release says sha256:000" in found["message"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tritonclient.grpc as triton_grpc
 
+from videogen_api.meta import GROUP
 from videogen_demo import footage, install, reach
 from videogen_demo.__main__ import SYNTHETIC_CLIPS
 from videogen_demo.install import Installation
@@ -69,6 +71,10 @@ def test_the_slow_release_was_rolled_back_by_its_alert_and_is_quarantined(story:
     assert (status["rollback"]["reason"], status["rollback"]["to"]) == ("Alert", RELEASES[1])
     assert status["traffic"]["weightPercent"] == 0
     assert float(status["rollback"]["seconds"]) < 5
+    route = story.cluster.get("httproute", "standard", NAMESPACE)
+    quarantined = json.loads((route or {})["metadata"]["annotations"][f"{GROUP}/quarantine"])
+    digest = (slow or {})["spec"]["artifact"]["digest"]
+    assert [(entry["release"], entry["digest"], entry["reason"]) for entry in quarantined] == [(RELEASES[2], digest, "Alert")]
 
 
 def test_the_pictures_of_the_summary_can_be_made(story: Story, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from videogen_api.evaluation import Metric, MetricResult, Verdict
 from videogen_api.job import ExitCode, Report
 from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_api.training_run import Reason
@@ -62,6 +63,45 @@ def test_a_diverging_run_slows_down_and_gives_up() -> None:
     message = sim.status().phases[0].message
     assert message.startswith("3 of 3 attempts failed, the last one with Diverged")
     assert message.endswith("lower optimizer.learningRate or gradientClipNorm, or use FP32")
+
+
+def test_a_verdict_stands_at_the_result_that_its_gate_was_judged_by() -> None:
+    gate = {"metric": "FVD", "operator": "LessThan", "threshold": "500"}
+    gates = [gate, gate | {"threshold": "100"}, gate | {"threshold": "200", "extractor": "i3d"}]
+    sim = Simulation(phases=[TRAIN, EVALUATE | {"gates": gates}])
+    sim.settle()
+    sim.set_pods(ended(0, text(trained())))
+    sim.settle()
+    fvd = {"metric": Metric.FVD, "samples": 100}
+    measured = [
+        MetricResult(**fvd, value="300", extractor="video-classifier"),
+        MetricResult(**fvd, value="90", extractor="i3d"),
+        MetricResult(**fvd, value="900", extractor="another"),
+    ]
+    sim.set_pods(ended(0, text(Report(results=measured))))
+    sim.settle()
+    assert sim.top() == ("False", Reason.GATE_FAILED)
+    assert [(one.value, one.verdict, one.message) for one in sim.status().phases[1].results] == [
+        ("300", Verdict.FAILED, "FVD is 300 and must be < 500; FVD is 300 and must be < 100"),
+        ("90", Verdict.PASSED, "FVD is 90 and must be < 200"),
+        ("900", None, ""),
+    ]
+
+
+def test_results_that_do_not_fit_their_report_are_not_measured_again() -> None:
+    sim = Simulation(phases=[TRAIN, EVALUATE])
+    sim.settle()
+    sim.set_pods(ended(0, text(trained())))
+    sim.settle()
+    report = Report(reason=Reason.RESULTS_TOO_LARGE, message="the report has 5000 bytes")
+    sim.set_pods(ended(ExitCode.INVALID_JOB, text(report)))
+    sim.settle()
+    assert sim.top() == ("False", Reason.RESULTS_TOO_LARGE)
+    assert (
+        sim.status()
+        .phases[1]
+        .message.endswith("5000 bytes; use fewer networks in evaluate.extractors, the others in a second Evaluate phase")
+    )
 
 
 def test_a_deadline_ends_the_phase_and_stops_its_pods() -> None:

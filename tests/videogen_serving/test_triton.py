@@ -205,6 +205,21 @@ def test_every_answer_is_counted_under_its_outcome(server: Server) -> None:
     assert server.counted("videogen_request_duration_seconds_sum", release=release, outcome="ok") > 0
 
 
+def test_tritons_own_metrics_know_the_time_in_the_queue_that_ours_do_not(server: Server) -> None:
+    """What the alert VideogenReleaseOverloaded is made of: of three requests at once, the third waits for the other two."""
+    ours = "videogen_request_duration_seconds_sum"
+    duration, count = "nv_inference_request_duration_us_total", "nv_inference_request_success_total"  # the parser adds the _total
+    seconds_of_ten = server.generate("x", seed=1, steps=10)[1]["seconds"]
+    steps = max(10, round(1 / seconds_of_ten * 10))  # about a second of work, however busy the machine
+    before = {name: server.counted(name) for name in (ours, duration, count)}
+    with ThreadPoolExecutor() as executor:
+        asked = [executor.submit(server.generate, "x", seed=1, steps=steps) for _ in range(3)]
+        shortest = min(answer.result(timeout=60)[1]["seconds"] for answer in asked)
+    assert server.counted(count, model="video") == before[count] + 3
+    waited = (server.counted(duration, model="video") - before[duration]) / 1e6 - (server.counted(ours) - before[ours])
+    assert waited > 2 * shortest
+
+
 CLOSED = ["/v2/systemsharedmemory/status", "/v2/cudasharedmemory/status", "/v2/logging", "/v2/trace/setting"]
 
 

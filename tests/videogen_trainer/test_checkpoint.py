@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from videogen_models.sealed import staging
 from videogen_trainer import checkpoint
 
 
@@ -67,6 +68,15 @@ def test_a_damaged_checkpoint_gives_way_when_its_step_comes_again(tmp_path: Path
     (save(tmp_path, 2) / "model.safetensors").write_bytes(b"")
     save(tmp_path, 2)
     assert checkpoint.newest_valid(tmp_path) == 2
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    writer = staging(tmp_path)
+    (writer.__enter__() / "model.safetensors").write_bytes(b"x" * 100)  # and then it is killed
+    checkpoint.remove_unfinished(tmp_path)
+    checkpoint.remove_unfinished(tmp_path / "absent")
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
 
 
 def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path: Path) -> None:

@@ -271,6 +271,45 @@ def test_a_bundle_of_another_clip_length_is_no_start(train: Callable[..., Report
     assert "frames and architecture must be the same" in report.message
 
 
+def saved_by(storage: Path, recipe: object) -> None:
+    """The newest checkpoint, as an image wrote it that knew this recipe."""
+    root = storage / WORK / "checkpoints"
+    tensors, values = checkpoint.load(root, 2)
+    checkpoint.save(root, 2, tensors, values | {"recipe": recipe}, keep_last=2)
+
+
+def test_a_recipe_field_that_is_new_in_this_image_keeps_running_runs_alive(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+) -> None:
+    job = make_job()
+    assert train(job, StopAfter(2)).last_step == 2
+    older = job.recipe.wire()
+    del older["emaDecay"], older["optimizer"]["weightDecay"]
+    saved_by(storage, older)
+    again = train(job)
+    assert (again.reason, again.resumed_from_step) == (Reason.COMPLETED, 2)
+
+
+@pytest.mark.parametrize("unread", ["0" * 64, {"fieldOfAnotherImage": 1}, None], ids=["no recipe", "an unknown field", "nothing"])
+def test_a_checkpoint_whose_recipe_cannot_be_read_is_not_resumed(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, unread: object
+) -> None:
+    assert train(make_job(), StopAfter(2)).last_step == 2
+    saved_by(storage, unread)
+    assert train(make_job()).reason is Reason.INVALID_JOB
+
+
+def test_an_attempt_removes_what_its_run_left_unfinished_and_no_other_runs(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+) -> None:
+    own, others = storage / WORK / "checkpoints/.staging-x", storage / "runs/other-01234567/train/checkpoints/.staging-x"
+    for folder in (own, others):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").touch()
+    assert train(make_job({"steps": 1})).reason is Reason.COMPLETED
+    assert (own.exists(), others.exists()) == (False, True)
+
+
 def test_another_recipe_does_not_resume_these_checkpoints(train: Callable[..., Report], make_job: Callable[..., Job]) -> None:
     train(make_job())
     report = train(make_job({"seed": 9}))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, ExitCode, Report
-from videogen_api.training_run import Reason, ResolvedDataset
+from videogen_api.model_release import ModelReleaseStatus
+from videogen_api.training_run import Evaluation, PhaseStatus, Reason, ResolvedDataset
 from videogen_trainer import report
+from videogen_trainer.evaluate import task
+from videogen_trainer.evaluate.extractors import Extractors
+from videogen_trainer.evaluate.measure import decimal
 from videogen_trainer.failure import EXIT_CODES, Failure
 from videogen_trainer.launch import combine
 
@@ -44,6 +51,56 @@ def test_metrics_outlive_their_messages() -> None:
     assert {result.message for result in read.results} == {""}
 
 
+ADMITTED = Evaluation.model_json_schema()["properties"]["extractors"]
+NETWORKS: int = ADMITTED["maxItems"]
+CLIPS = int(re.findall(r"<= (\d+)", ADMITTED["x-kubernetes-validations"][0]["rule"])[0])
+DIGEST = "sha256:" + "f" * 64
+OWN = tuple(f"{number:x>30}" for number in range(9))  # as long as a name may be
+NAMES = ("video-classifier", "text-video-encoder", *OWN)
+
+
+def longest(result: MetricResult) -> MetricResult:
+    """The same result with numbers as long as they can be: CLIP's two metrics are small, the others may be anything."""
+    bounded = result.metric in {Metric.CLIP_SCORE, Metric.TEMPORAL_COHERENCE}
+    number = decimal(-1.23456e-10 if bounded else 999_999_999.0)
+    return result.model_copy(update={"value": number, "low": number, "high": number, "samples": 1_000_000, "message": "m" * 200})
+
+
+def measured(i3d: int, clip: int) -> Report:
+    """The longest report of an evaluation with so many networks of the user's own, beside the default ones."""
+    names = iter(OWN)
+    classifier = SimpleNamespace(name="video-classifier", digest=DIGEST)
+    networks = [SimpleNamespace(name=next(names), digest=DIGEST) for _ in range(i3d)]
+    encoders = [
+        SimpleNamespace(name=name, digest=DIGEST, caption_embeddings=lambda captions: np.ones((len(captions), 2)), unknown=lambda _: False)
+        for name in ("text-video-encoder", *(next(names) for _ in range(clip)))
+    ]
+    rows = {f"features of {name}": np.eye(4, 2) for name in NAMES} | {f"classes of {NAMES[0]}": np.full((4, 2), np.log(0.5))}
+    rows |= {f"{kind} of {name}": np.ones((4, 2, 2)) for kind in ("clips", "frames") for name in NAMES}
+    rows |= {"motion": np.ones(4), "seconds": np.ones(4)}
+    extractors = Extractors(features=(classifier, *networks), classifiers=(classifier,), encoders=tuple(encoders))  # type: ignore[arg-type]
+    results = task.results(rows, rows, ["a", "b", "c", "d"], extractors, 0, "on a CPU")
+    artifact = ArtifactReference(path="b" * 256, digest=DIGEST)
+    message = f"{10**6} generated clips against {10**9} real ones"
+    return Report(message=message, artifact=artifact, datasets=DATASETS, results=[longest(result) for result in results])
+
+
+def test_the_longest_evaluation_that_is_admitted_fits() -> None:
+    full = measured(NETWORKS - CLIPS, CLIPS)
+    report.require_results(full)
+    kept = Report.model_validate_json(report.to_bytes(full)).results
+    assert kept == [result.model_copy(update={"message": ""}) for result in full.results]
+    assert len(kept) == 6 + (NETWORKS - CLIPS) + 3 * CLIPS
+    for status, field in ((PhaseStatus, "results"), (ModelReleaseStatus, "evaluation")):
+        assert len(kept) <= status.model_json_schema()["properties"][field]["maxItems"]
+
+
+def test_an_evaluation_whose_results_do_not_fit_is_told_and_not_cut() -> None:
+    with pytest.raises(Failure, match=r"evaluate.extractors: the report with 15 results has \d{4} bytes, a pod keeps 4096") as caught:
+        report.require_results(measured(0, CLIPS + 1))
+    assert caught.value.reason is Reason.RESULTS_TOO_LARGE
+
+
 def test_a_report_that_cannot_be_written_is_no_failure_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     report.write(Report(), tmp_path / "absent" / "message")
     assert "cannot be written" in caplog.text
@@ -55,6 +112,7 @@ def test_a_report_that_cannot_be_written_is_no_failure_of_its_own(tmp_path: Path
         (Reason.COMPLETED, 0),
         (Reason.TRAINER_FAILED, 1),
         (Reason.INVALID_JOB, 64),
+        (Reason.RESULTS_TOO_LARGE, 64),
         (Reason.CONTRACT_UNSUPPORTED, 65),
         (Reason.DATASET_CORRUPT, 66),
         (Reason.ARTIFACT_INVALID, 67),

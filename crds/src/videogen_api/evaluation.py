@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.meta import Decimal, DnsLabel, Model, Observation, StoragePath, Text
+from videogen_api.meta import Decimal, DnsLabel, Model, Observation, ShortName, StoragePath, Text
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 
@@ -56,7 +56,7 @@ class ExtractorArchitecture(StrEnum):
 class Extractor(Model):
     """A feature network of the user's own, read from the run's storage and verified by its digest."""
 
-    name: DnsLabel = Field(description="Name that gates refer to, for example i3d-kinetics400.")
+    name: ShortName = Field(description="Name that gates refer to, for example i3d-kinetics400.")
     architecture: ExtractorArchitecture = Field(description="I3D (for FVD), C3D (for InceptionScore) or CLIP (for CLIPScore).")
     path: StoragePath = Field(description="Safetensors file in the storage; for CLIP a diffusers-style folder.")
     sha256: Sha256 = Field(description="SHA-256 of the file (for CLIP of its model.safetensors), in hex.")

@@ -85,7 +85,7 @@ class Condition(Observation):
     type: Annotated[str, StringConstraints(max_length=316)] = Field(description="Name of the condition.")
     status: ConditionStatus = Field(description="True, False or Unknown.")
     reason: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
-        description="One CamelCase word that says why; the documentation has a page for each."
+        description="One CamelCase word that says why; message has the details."
     )
     message: Annotated[str, StringConstraints(max_length=2048)] = Field(
         default="", description="The same for a person: what, where, what was found, what to do."

@@ -81,6 +81,7 @@ class Reason(StrEnum):
     DATASET_CORRUPT = "DatasetCorrupt"  # a dataset's files do not have the digests of its manifest
     ARTIFACT_INVALID = "ArtifactInvalid"  # a bundle's files do not have the digests of its manifest
     EXTRACTOR_MISSING = "ExtractorMissing"  # a feature network is missing or has another digest
+    RESULTS_TOO_LARGE = "ResultsTooLarge"  # what was measured does not fit into the pod's termination message
     STORAGE_FAILED = "StorageFailed"  # reading or writing the storage failed
     OUT_OF_MEMORY = "OutOfMemory"  # a worker was killed for memory
     DIVERGED = "Diverged"  # loss or gradient became non-finite
@@ -137,6 +138,13 @@ class DataReference(Model):
     samples: int | None = Field(default=None, ge=1, le=100_000_000, description="Use this many clips at most; absent: all.")
 
 
+# What is measured must fit into a pod's termination message: one result for each I3D or C3D, three for each CLIP.
+_CLIP_NETWORKS = (
+    "self.filter(e, e.architecture == 'CLIP').size() <= 2",
+    "at most 2 of the extractors may be CLIP networks; measure with others in a second Evaluate phase",
+)
+
+
 class Evaluation(Model):
     """How an Evaluate phase measures."""
 
@@ -144,9 +152,9 @@ class Evaluation(Model):
     sampling_steps: int = Field(default=50, ge=1, le=1000, description="Denoising steps (DDIM) of one generation.")
     extractors: list[Extractor] = Field(
         default=[],
-        max_length=8,
-        description="Feature networks of the user's own; without one the trainer's small default network is used.",
-        json_schema_extra=k8s(list_map="name"),
+        max_length=4,
+        description="Feature networks of the user's own, at most 2 of them CLIP; the trainer's small default networks are used as well.",
+        json_schema_extra=k8s(list_map="name", rules=[_CLIP_NETWORKS]),
     )
 
 
@@ -304,7 +312,13 @@ class PhaseStatus(Observation):
     attempts: list[AttemptRecord] = Field(
         default=[], max_length=10, description="The newest ended attempts.", json_schema_extra=k8s(list_map="number")
     )
-    counted_attempts: int = Field(default=0, ge=0, le=100_000, description="Attempts that failed through the work's own fault.")
+    counted_attempts: int = Field(
+        default=0, ge=0, le=100_000, description="Attempts that failed through the work's own fault, since the last retry request."
+    )
+    interruptions: int = Field(
+        default=0, ge=0, le=100_000, description="Attempts that were preempted or lost, since the last retry request; not suspensions."
+    )
+    divergences: int = Field(default=0, ge=0, le=100_000, description="Attempts that diverged; each halves the learning rate.")
     results: list[MetricResult] = Field(
         default=[], max_length=16, description="Metrics of an Evaluate phase.", json_schema_extra=k8s(atomic=True)
     )

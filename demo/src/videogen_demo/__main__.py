@@ -10,7 +10,7 @@ from rich.console import Console
 
 from videogen_demo import footage, install
 from videogen_demo.kubectl import CommandError
-from videogen_demo.story import CLAIM, NAMESPACE, Story, tell
+from videogen_demo.story import CLAIM, NAMESPACE, Story, judge, tell
 from videogen_demo.summary import print_summary
 from videogen_demo.view import View
 
@@ -48,6 +48,7 @@ def _story(installation: install.Installation, console: Console, *, fresh: bool)
             if story.load:
                 story.load.stop()
     print_summary(story, install.STATE, console)
+    judge(story)
     return 0
 
 

@@ -7,7 +7,7 @@ the cluster: the operator decides.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from videogen_demo.kubectl import REPOSITORY, Cluster, CommandError, Manifest, condition
-from videogen_demo.load import Load
+from videogen_demo.load import Answer, Load
 
 NAMESPACE = "newsroom"
 CLAIM = "pib-models"
@@ -104,7 +104,8 @@ def wait_for_release(story: Story, index: int, reason: str, timeout: float = 900
 def tell(story: Story, footage: Callable[[], Any], gateway: Callable[[], tuple[str, str]], fresh: bool = True) -> None:
     """The whole story. `footage()` fills the claim, `gateway()` gives the URL and the service's host name.
 
-    `fresh` removes an earlier story's objects; without it the story goes on with them.
+    `fresh` removes an earlier story's objects; without it the story goes on with them. Raises CommandError where the story goes
+    another way: a run fails, or a release does not get where it should.
     """
     story.chapter = "footage into the claim"
     prepare(story, fresh)
@@ -157,6 +158,34 @@ def _calm(story: Story, seconds: float = 10) -> None:
     if stray:
         raise CommandError(f"{len(stray)} requests sent after the rollback were answered by {RELEASES[2]}")
     story.mark("calm after the rollback")
+
+
+def judge(story: Story) -> None:
+    """Raise CommandError unless the told story was the one that was meant: its alert, and a video for every request."""
+    slow = story.cluster.get("modelrelease", RELEASES[2], NAMESPACE)
+    assert slow and story.load, "the story was told to its end"
+    judge_rollback(slow["status"]["rollback"])
+    judge_answers(story.load.answers)
+
+
+def judge_rollback(rollback: Manifest) -> None:
+    """Raise CommandError unless it was the alert that took the slow release back: its own checks come once a minute."""
+    if rollback["reason"] != "Alert":
+        raise CommandError(
+            f"{RELEASES[2]} was rolled back by {rollback['reason']}, not by its alert: {rollback.get('message')}; look at"
+            " Prometheus' alerts and Alertmanager's log in the namespace monitoring"
+        )
+
+
+def judge_answers(answers: Sequence[Answer]) -> None:
+    """Raise CommandError if a request got no video: neither a rollout nor a rollback may cost one."""
+    failed = [answer for answer in answers if not answer.ok]
+    if failed:
+        how = f"with status {failed[0].status}" if failed[0].status else "without an answer"
+        raise CommandError(
+            f"{len(failed)} of {len(answers)} requests got no video, the first {how} from {failed[0].release or 'no release'}"
+            f" after {failed[0].seconds:.1f} s; look at the log of that release's pods and of the gateway"
+        )
 
 
 def manifests() -> list[Path]:

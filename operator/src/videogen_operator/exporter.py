@@ -56,16 +56,13 @@ def releases(items: tuple[Manifest, ...]) -> Iterator[Metric]:
     state = GaugeMetricFamily("videogen_release", "1 for the reason of the release's Ready condition.", labels=(*RELEASE, "reason"))
     weight = GaugeMetricFamily("videogen_release_weight_percent", "Share of the service's traffic.", labels=RELEASE)
     rolled_back = GaugeMetricFamily("videogen_release_rolled_back", "1 if traffic was taken back, with why.", labels=(*RELEASE, "reason"))
-    bound = GaugeMetricFamily("videogen_release_check_maximum", "Bound of a live check.", labels=(*RELEASE, "check", "metric"))
     for item in items:
         with suppress(*MALFORMED):
-            _release(item, state, weight, rolled_back, bound)
-    yield from (state, weight, rolled_back, bound)
+            _release(item, state, weight, rolled_back)
+    yield from (state, weight, rolled_back, *checks(items))
 
 
-def _release(
-    item: Manifest, state: GaugeMetricFamily, weight: GaugeMetricFamily, rolled_back: GaugeMetricFamily, bound: GaugeMetricFamily
-) -> None:
+def _release(item: Manifest, state: GaugeMetricFamily, weight: GaugeMetricFamily, rolled_back: GaugeMetricFamily) -> None:
     spec, status = item["spec"], item.get("status") or {}
     name = (item["metadata"]["namespace"], spec["service"], item["metadata"]["name"])
     if reason := reason_of(status, "Ready"):
@@ -73,9 +70,26 @@ def _release(
     weight.add_metric(name, (status.get("traffic") or {}).get("weightPercent", 0))
     if rollback := status.get("rollback"):
         rolled_back.add_metric((*name, rollback["reason"]), 1)
+
+
+def checks(items: tuple[Manifest, ...]) -> Iterator[Metric]:
+    """Bounds of live checks, and how many requests each wants before it says anything: an alert holds itself to both."""
+    labels = (*RELEASE, "check", "metric")
+    bound = GaugeMetricFamily("videogen_release_check_maximum", "Bound of a live check.", labels=labels)
+    least = GaugeMetricFamily("videogen_release_check_minimum_requests", "Requests without which the check says nothing.", labels=labels)
+    for item in items:
+        with suppress(*MALFORMED):
+            _checks(item, bound, least)
+    yield from (bound, least)
+
+
+def _checks(item: Manifest, bound: GaugeMetricFamily, least: GaugeMetricFamily) -> None:
+    spec = item["spec"]
     for check in (spec.get("rollout") or {}).get("checks", []):
         if (maximum := number(check.get("maximum", ""))) is not None:
-            bound.add_metric((*name, check["name"], check["metric"]), maximum)
+            name = (item["metadata"]["namespace"], spec["service"], item["metadata"]["name"], check["name"], check["metric"])
+            least.add_metric(name, check["minimumRequests"])  # the API server fills the default in
+            bound.add_metric(name, maximum)
 
 
 def reason_of(status: Manifest, condition: str) -> str:

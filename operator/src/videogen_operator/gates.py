@@ -14,7 +14,7 @@ SEVERITY = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.PASSED)
 def judge(gate: Gate, results: Iterable[MetricResult]) -> tuple[Verdict, str]:
     """The verdict on one gate and the reason in words. No measurement, or another extractor's, is never a pass."""
     of_metric = [result for result in results if result.metric == gate.metric]
-    result = next((result for result in of_metric if comparable(gate, result)), None)
+    result = measurement(gate, of_metric)
     if result is None:
         return Verdict.INCONCLUSIVE, _not_measured(gate, of_metric)
     if result.samples < gate.minimum_samples:
@@ -26,6 +26,11 @@ def judge(gate: Gate, results: Iterable[MetricResult]) -> tuple[Verdict, str]:
     holds = value < threshold if gate.operator == Operator.LESS_THAN else value > threshold
     sentence = f"{gate.metric} is {result.value} and must be {SIGNS[gate.operator]} {gate.threshold}"
     return (Verdict.PASSED, sentence) if holds else (Verdict.FAILED, sentence)
+
+
+def measurement(gate: Gate, results: Iterable[MetricResult]) -> MetricResult | None:
+    """The result that a gate is judged by: the first comparable one of its metric."""
+    return next((result for result in results if result.metric == gate.metric and comparable(gate, result)), None)
 
 
 def comparable(gate: Gate, result: MetricResult) -> bool:

@@ -36,7 +36,7 @@ def triton_environment(environment: Mapping[str, str], executable: str, library_
 
     The stub is an isolated interpreter: it ignores PYTHONPATH, takes its prefix from the first python3 in PATH and
     links the libpython of `library_folder`. One thread is the default, because threads that have no core of their own
-    make a generation several times slower; whoever gives the server more cores sets OMP_NUM_THREADS.
+    make a generation several times slower; the operator sets OMP_NUM_THREADS to the whole CPUs of the pod.
     """
     return {
         "OMP_NUM_THREADS": "1",

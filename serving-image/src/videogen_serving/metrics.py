@@ -1,8 +1,8 @@
 """The server's own metrics, next to Triton's.
 
 They are needed because Triton counts a Python model's error responses as successes (nv_inference_request_success), and has
-no latency histogram for a model that answers once. Durations are from the start of the execution; a request's time in
-Triton's queue is in nv_inference_queue_duration_us.
+no latency histogram for a model that answers once. Durations are from the start of the execution, since a Python model is
+not told when a request arrived; with its time in Triton's queue it is in nv_inference_request_duration_us.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)")
 _FILES = TypeAdapter(list[BundleFile])
 _STATE = "state.json"
+STAGING = ".staging-"  # how `staging` begins its folders' names
 SUFFIXES = (".safetensors", ".json")
 
 
@@ -53,6 +54,16 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         publish(staged, folder_of(root, step))
     for old in steps(root)[keep_last:]:
         shutil.rmtree(folder_of(root, old), ignore_errors=True)
+
+
+def remove_unfinished(root: Path) -> None:
+    """Delete what a writer that was killed in mid-save has left, often a whole checkpoint.
+
+    Nobody else may be writing below `root`: an attempt begins when no pod of the one before is left.
+    """
+    for left in root.glob(f"{STAGING}*"):
+        _LOG.warning("%s was never finished and goes", left)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def newest_valid(root: Path, below: int | None = None) -> int | None:

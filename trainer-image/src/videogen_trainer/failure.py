@@ -8,6 +8,7 @@ from videogen_api.training_run import Reason
 EXIT_CODES = {
     Reason.COMPLETED: ExitCode.SUCCEEDED,
     Reason.INVALID_JOB: ExitCode.INVALID_JOB,
+    Reason.RESULTS_TOO_LARGE: ExitCode.INVALID_JOB,
     Reason.CONTRACT_UNSUPPORTED: ExitCode.CONTRACT_UNSUPPORTED,
     Reason.VIDEO_UNREADABLE: ExitCode.DATA_REJECTED,
     Reason.VIDEO_MISSING: ExitCode.DATA_REJECTED,

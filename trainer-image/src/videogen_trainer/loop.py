@@ -30,7 +30,7 @@ from videogen_trainer.objective import Objective, draw
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import Milestones
 from videogen_trainer.start import initial_model, resume
-from videogen_trainer.state import autocast, new_state, recipe_digest
+from videogen_trainer.state import autocast, new_state
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
         if world.leads:
             assert curve
             curve.flush()
-            values = state.values() | {"recipe": recipe_digest(recipe)}
+            values = state.values() | {"recipe": recipe.wire()}
             checkpoint.save(root, state.step, state.tensors(), values, recipe.checkpoints.keep_last)
         world.from_leader(None)  # no process goes on, or ends, before the checkpoint is safe
         milestones.last_step = state.step

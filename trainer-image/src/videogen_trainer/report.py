@@ -42,10 +42,25 @@ def exit_code(report: Report) -> ExitCode:
 def to_bytes(report: Report) -> bytes:
     """The report as JSON of at most 4096 bytes: what does not fit is cut from the texts, then from the lists."""
     for candidate in _smaller(report):
-        data = candidate.model_dump_json(by_alias=True, exclude_none=True).encode()
+        data = _encoded(candidate)
         if len(data) <= LIMIT_BYTES:
             return data
     raise AssertionError("a report without texts and lists is always small enough")
+
+
+def require_results(report: Report) -> None:
+    """Raises Failure(ResultsTooLarge) if `to_bytes` would have to cut results: measuring again would not help."""
+    shortest = _smaller(report)[-2]  # of those with results
+    if (size := len(_encoded(shortest))) > LIMIT_BYTES:
+        raise Failure(
+            Reason.RESULTS_TOO_LARGE,
+            f"evaluate.extractors: the report with {len(report.results)} results has {size} bytes, a pod keeps {LIMIT_BYTES}",
+        )
+
+
+def _encoded(report: Report) -> bytes:
+    empty = {place: {"message"} for place, result in enumerate(report.results) if not result.message}
+    return report.model_dump_json(by_alias=True, exclude_none=True, exclude={"results": empty}).encode()
 
 
 def _smaller(report: Report) -> list[Report]:

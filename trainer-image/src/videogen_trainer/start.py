@@ -17,7 +17,7 @@ from videogen_trainer import checkpoint
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import Milestones
-from videogen_trainer.state import TrainState, recipe_digest
+from videogen_trainer.state import TrainState, is_same_recipe
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,12 +55,14 @@ def _check_size(model: VideoFusionModel, folder: Path) -> None:
 
 def resume(state: TrainState, root: Path, job: Job, world: World) -> int:
     """Become the newest valid checkpoint, the same one in all processes -> its step, 0 if there is none."""
+    if world.leads:
+        checkpoint.remove_unfinished(root)
     step = world.from_leader(checkpoint.newest_valid(root) if world.leads else None)
     if step is None:
         return 0
     assert isinstance(step, int)
     tensors, values = checkpoint.load(root, step)
-    if values["recipe"] != recipe_digest(job.recipe):
+    if not is_same_recipe(values["recipe"], job.recipe):
         raise Failure(
             Reason.INVALID_JOB,
             f"{checkpoint.folder_of(root, step)} was made with another recipe; use a new workPath (a new run) for a new recipe",

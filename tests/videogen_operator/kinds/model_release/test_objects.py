@@ -37,9 +37,16 @@ def test_the_server_is_told_what_to_serve(one: Callable[..., Release]) -> None:
         "BUNDLE_DIGEST": digest_of("1.0.0"),
         "SAMPLING_STEPS": "20",
         "TIMEOUT_SECONDS": "30",
+        "OMP_NUM_THREADS": "1",
     }
     assert container["startupProbe"]["httpGet"]["path"] == container["readinessProbe"]["httpGet"]["path"] == "/v2/models/video/ready"
     assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+
+
+@pytest.mark.parametrize(("cpu", "threads"), {"250m": "1", "1": "1", "1500m": "1", "8": "8"}.items())
+def test_the_server_computes_with_as_many_threads_as_it_has_whole_cpus(one: Callable[..., Release], cpu: str, threads: str) -> None:
+    container = pod_of(one(a_release(serving={"cpu": cpu})))["containers"][0]
+    assert {"name": "OMP_NUM_THREADS", "value": threads} in container["env"]
 
 
 def test_a_pod_may_load_for_the_whole_start_deadline_and_answer_what_it_has_begun(one: Callable[..., Release]) -> None:

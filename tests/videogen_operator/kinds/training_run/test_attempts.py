@@ -37,7 +37,7 @@ ENDS = [
     ("a failure is repeated", (Action.RETRY,), State.BACK_OFF, 1, None),
     ("the last allowed failure is final", (Action.RETRY,) * 3, State.FAILED, 3, Reason.ATTEMPTS_EXHAUSTED),
     ("interruptions do not count", (Action.RETRY_FREE,) * 20, State.BACK_OFF, 0, None),
-    ("but they are bounded", (Action.RETRY_FREE,) * attempts.MAXIMUM_UNCOUNTED, State.FAILED, 0, Reason.ATTEMPTS_EXHAUSTED),
+    ("but they are bounded", (Action.RETRY_FREE,) * attempts.MAXIMUM_INTERRUPTIONS, State.FAILED, 0, Reason.ATTEMPTS_EXHAUSTED),
     ("two failures between interruptions", (Action.RETRY, Action.RETRY_FREE, Action.RETRY, Action.RETRY_FREE), State.BACK_OFF, 2, None),
     ("what cannot be helped is not repeated", (Action.RETRY_FREE, Action.FAIL), State.FAILED, 1, Reason.TRAINER_FAILED),
     ("success ends the phase", (Action.RETRY, Action.SUCCEED), State.COMPLETED, 1, Reason.COMPLETED),
@@ -99,6 +99,34 @@ def test_each_divergence_halves_the_learning_rate_to_a_sixteenth(diverged: int, 
         status = attempts.recorded_end(started, end(Action.RETRY_SLOWER, Reason.DIVERGED), NOW)
         status = status.model_copy(update={"retry_time": timestamp(NOW)})
     assert attempts.learning_rate_scale(status) == scale
+
+
+def test_a_divergence_is_not_forgotten_among_preemptions_and_retry_requests() -> None:
+    spec = SPEC.model_copy(update={"attempts": 1})
+    status = attempts.ended(attempts.started(FRESH, "job-1", NOW), spec, end(Action.RETRY_SLOWER, Reason.DIVERGED), NOW)
+    status = attempts.restarted(status)
+    for number in range(2 * attempts.REMEMBERED):
+        status = attempts.ended(attempts.started(status, f"job-{number}", NOW), spec, end(Action.RETRY_FREE, Reason.PREEMPTED), NOW)
+    assert Reason.DIVERGED not in {record.reason for record in status.attempts}
+    assert attempts.learning_rate_scale(status) == "0.5"
+
+
+def test_a_retry_request_after_too_many_interruptions_allows_as_many_again() -> None:
+    status = after(*(Action.RETRY_FREE,) * attempts.MAXIMUM_INTERRUPTIONS)
+    assert "100 attempts were interrupted" in status.message
+    status = attempts.restarted(status)
+    for number in range(1, attempts.MAXIMUM_INTERRUPTIONS + 1):
+        assert state_of(status) == State.BACK_OFF
+        status = attempts.ended(attempts.started(status, f"job-{number}", NOW), SPEC, end(Action.RETRY_FREE, Reason.PREEMPTED), NOW)
+    assert status.message.startswith("100 attempts were interrupted, the last one with Preempted")
+
+
+def test_suspensions_are_no_interruptions() -> None:
+    status = FRESH
+    for number in range(2 * attempts.MAXIMUM_INTERRUPTIONS):
+        status = attempts.resumed(attempts.suspended(attempts.started(status, f"job-{number}", NOW), NOW), NOW)
+    status = attempts.ended(attempts.started(status, "job", NOW), SPEC, end(Action.RETRY_FREE, Reason.PREEMPTED), NOW)
+    assert (state_of(status), status.interruptions, status.counted_attempts) == (State.BACK_OFF, 1, 0)
 
 
 def test_an_illegal_move_is_refused() -> None:

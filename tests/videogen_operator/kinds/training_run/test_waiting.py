@@ -26,7 +26,13 @@ PODS = [
         Reason.IMAGE_NOT_FOUND,
         "image trainer:1 of pod run-train-1-master-0: not there",
     ),
-    ("an image that may not be pulled", {}, pulling("ErrImageNeverPull"), Reason.IMAGE_NOT_FOUND, "push the image"),
+    (
+        "an image that may not be pulled",
+        {},
+        pulling("ErrImageNeverPull"),
+        Reason.IMAGE_NOT_FOUND,
+        "push the image, or correct trainer.image in the chart's values",
+    ),
     ("a container that is being created", {}, pulling("ContainerCreating"), Reason.STARTING, "0 of 1 pods run"),
     ("full nodes", {"cpuPerWorker": "8"}, PENDING, Reason.UNSCHEDULABLE, "0/1 nodes"),
     (

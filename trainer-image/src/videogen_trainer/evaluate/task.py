@@ -31,6 +31,7 @@ from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, V
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.report import require_results
 
 BATCH = 8
 SHOWN = 8  # generated clips that are kept as files
@@ -67,7 +68,7 @@ def batches(start: int, end: int) -> list[range]:
 def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
     """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path.
 
-    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing.
+    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, ResultsTooLarge.
     """
     assert job.artifact is not None, "an Evaluate job without an artifact"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -79,12 +80,14 @@ def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
     made, shown = generate(model, references, extractors, evaluation, job.recipe.seed, progress)
     write_samples(storage / job.work_path / "samples", shown, references.captions, job.recipe.frame_rate)
     how = f"{evaluation.sampling_steps} steps on {torch.cuda.get_device_name() if device.type == 'cuda' else 'a CPU'}"
-    return Report(
+    done = Report(
         message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones",
         artifact=job.artifact,
         datasets=references.resolved,
         results=results(real, made, references.captions, extractors, job.recipe.seed, how),
     )
+    require_results(done)
+    return done
 
 
 def open_model(artifact: ArtifactReference, storage: Path, device: torch.device) -> VideoFusionModel:

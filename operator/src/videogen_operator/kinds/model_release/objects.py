@@ -9,7 +9,7 @@ from videogen_api.meta import API_VERSION, LABEL_RELEASE, LABEL_SERVICE
 from videogen_operator.kinds.model_release.observed import KIND, Release
 from videogen_operator.kinds.model_release.states import SERVING, State
 from videogen_operator.names import MANAGED_BY, release_child_name
-from videogen_operator.quantities import GPU
+from videogen_operator.quantities import GPU, quantity
 
 Settings = Mapping[str, str]
 CONTAINER = "server"
@@ -137,13 +137,15 @@ def _container(release: Release, settings: Settings) -> dict[str, Any]:
 
 
 def environment(release: Release) -> dict[str, str]:
-    """What the server is told; the bundle's digest is verified before it is loaded."""
+    """What the server is told: threads that fit the pod's CPUs, and a bundle whose digest it verifies before it loads it."""
+    threads = max(1, int(quantity(release.spec.serving.cpu)))
     return {
         "RELEASE": release.name,
         "BUNDLE_PATH": f"{STORAGE}/{release.spec.artifact.path}",
         "BUNDLE_DIGEST": release.spec.artifact.digest,
         "SAMPLING_STEPS": str(release.spec.serving.sampling_steps),
         "TIMEOUT_SECONDS": str(release.spec.serving.timeout_seconds),
+        "OMP_NUM_THREADS": str(threads),
     }
 
 

@@ -7,8 +7,9 @@ stored: it follows from what must be remembered anyway (`PhaseStatus`), so the t
       │        ├──────► Completed | Failed            it is over
       └────────┴──────► Suspended ──► BackOff | Idle  spec.suspend; time does not count
 
-Attempts that ended through no fault of the work (preemption, lost nodes, suspension) do not use up `phase.attempts`;
-they are bounded by MAXIMUM_UNCOUNTED all the same, so that nothing repeats for ever.
+Attempts that ended through no fault of the work (preemption, lost nodes) do not use up `phase.attempts`; they are
+bounded by MAXIMUM_INTERRUPTIONS all the same, so that nothing repeats for ever. A suspension is a person's own wish
+and is not counted at all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from videogen_api.training_run import AttemptRecord, Phase, PhaseStatus, Reason
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.training_run.failure_policy import NEXT_STEP, Action, Ending
 
-MAXIMUM_UNCOUNTED = 100
+MAXIMUM_INTERRUPTIONS = 100
 FIRST_DELAY, LONGEST_DELAY = 10, 300  # seconds before a repeated attempt
 PREEMPTED_DELAY = 2  # before the first repeat after a preemption
 REMEMBERED = 10  # records of ended attempts in the status
@@ -86,12 +87,12 @@ def ended(phase: PhaseStatus, spec: Phase, end: Ending, now: datetime) -> PhaseS
         return completed(recorded, now)
     if end.action == Action.FAIL:
         return failed(recorded, end.reason, advice(end.reason, end.message), now)
-    counted, uncounted = recorded.counted_attempts, recorded.attempt - recorded.counted_attempts
+    counted = recorded.counted_attempts
     if counted >= spec.attempts:
         said = f"{counted} of {spec.attempts} attempts failed, the last one with {end.reason}: {end.message}"
         return failed(recorded, Reason.ATTEMPTS_EXHAUSTED, advice(end.reason, said), now)
-    if uncounted >= MAXIMUM_UNCOUNTED:
-        said = f"{uncounted} attempts were interrupted, the last one with {end.reason}: {end.message}"
+    if recorded.interruptions >= MAXIMUM_INTERRUPTIONS:
+        said = f"{recorded.interruptions} attempts were interrupted, the last one with {end.reason}: {end.message}"
         return failed(recorded, Reason.ATTEMPTS_EXHAUSTED, said, now)
     return moved(recorded, retry_time=timestamp(now + timedelta(seconds=delay_after(recorded))))
 
@@ -114,6 +115,8 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
     changes: dict[str, object] = {
         "attempts": [*kept, record][-REMEMBERED:],
         "counted_attempts": phase.counted_attempts + int(counted),
+        "interruptions": phase.interruptions + int(end.action == Action.RETRY_FREE and end.reason != Reason.SUSPENDED),
+        "divergences": phase.divergences + int(end.reason == Reason.DIVERGED),
         "progress": None,
     }
     if report:
@@ -168,7 +171,7 @@ def failed(phase: PhaseStatus, reason: Reason, message: str, now: datetime) -> P
 
 
 def restarted(phase: PhaseStatus) -> PhaseStatus:
-    """A person asks for another try: the counts begin anew; checkpoints, pinned data and attempt numbers stay."""
+    """A person asks for another try: the counts begin anew; checkpoints, learning rate, pinned data and attempt numbers stay."""
     return moved(
         phase,
         outcome=None,
@@ -178,6 +181,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         suspended_seconds=0,
         retry_time=phase.completion_time if phase.attempt else None,
         counted_attempts=0,
+        interruptions=0,
         results=[],
     )
 
@@ -191,9 +195,8 @@ def elapsed_seconds(phase: PhaseStatus, now: datetime) -> float:
 
 
 def learning_rate_scale(phase: PhaseStatus) -> str:
-    """Half for each attempt in memory that diverged, at least 1/16."""
-    diverged = sum(record.reason == Reason.DIVERGED for record in phase.attempts)
-    return f"{0.5 ** min(diverged, 4):g}"
+    """Half for each attempt that diverged, at least 1/16."""
+    return f"{0.5 ** min(phase.divergences, 4):g}"
 
 
 def advice(reason: Reason, message: str) -> str:

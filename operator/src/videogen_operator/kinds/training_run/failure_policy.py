@@ -62,6 +62,7 @@ NEXT_STEP: dict[Reason, str] = {
     Reason.VIDEO_UNREADABLE: "convert or remove the file",
     Reason.VIDEO_MISSING: "copy the videos into the storage, or correct curate.sources",
     Reason.CAPTION_MISSING: "write a .txt file beside the video",
+    Reason.RESULTS_TOO_LARGE: "use fewer networks in evaluate.extractors, the others in a second Evaluate phase",
     Reason.OUT_OF_MEMORY: "raise memoryPerWorker, or lower globalBatchSize, frames or resolution",
     Reason.DIVERGED: "lower optimizer.learningRate or gradientClipNorm, or use FP32",
     Reason.STORAGE_FAILED: "look at the claim's free space and its permissions",

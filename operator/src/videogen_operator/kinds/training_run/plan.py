@@ -8,13 +8,13 @@ of an attempt goes into the status first, and its job is deleted in a later pass
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from videogen_api.evaluation import MetricResult, Verdict
+from videogen_api.evaluation import Gate, MetricResult, Verdict
 from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
-from videogen_operator.gates import judge_all
+from videogen_operator.gates import judge_all, measurement, worst
 from videogen_operator.kinds.training_run import attempts, leftovers, objects, release
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
@@ -281,14 +281,16 @@ def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
     return situation.status.model_copy(update=changes)
 
 
-def _with_verdicts(results: list[MetricResult], judged: Any) -> list[MetricResult]:
-    said = {gate.metric: (verdict, message) for gate, verdict, message in reversed(judged)}
-    return [
-        result.model_copy(update={"verdict": said[result.metric][0], "message": said[result.metric][1][:1024]})
-        if result.metric in said
-        else result
-        for result in results
-    ]
+def _with_verdicts(results: list[MetricResult], judged: Sequence[tuple[Gate, Verdict, str]]) -> list[MetricResult]:
+    """Each result with what the gates that are judged by it say."""
+    return [_with_verdict(result, [one for one in judged if measurement(one[0], results) is result]) for result in results]
+
+
+def _with_verdict(result: MetricResult, judged: Sequence[tuple[Gate, Verdict, str]]) -> MetricResult:
+    if not judged:
+        return result
+    verdict, message = worst(one for _, one, _ in judged), "; ".join(said for _, _, said in judged)
+    return result.model_copy(update={"verdict": verdict, "message": message[:1024]})
 
 
 def _initial(observed: Observed) -> RunArtifact | None:

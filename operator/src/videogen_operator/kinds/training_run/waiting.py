@@ -111,7 +111,7 @@ def image_is_missing(situation: Situation) -> Wait | None:
             waiting = container.get("state", {}).get("waiting", {})
             if container["name"] == CONTAINER and waiting.get("reason") in PULL_ERRORS:
                 said = f"image {container.get('image', '')} of pod {pod['metadata']['name']}: {waiting.get('message') or waiting['reason']}"
-                return Wait(Reason.IMAGE_NOT_FOUND, f"{said}; push the image, or correct the operator's trainerImage")
+                return Wait(Reason.IMAGE_NOT_FOUND, f"{said}; push the image, or correct trainer.image in the chart's values")
     return None
 
 

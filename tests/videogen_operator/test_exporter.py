@@ -1,0 +1,32 @@
+"""What the alert rules are compared with."""
+
+from prometheus_client import CollectorRegistry
+
+from videogen_operator.exporter import WorldCollector
+from videogen_testing.releases import NAMESPACE, SERVICE, Objects, a_release, name_of
+
+LATENCY = {"name": "latency", "metric": "LatencyP95Seconds", "maximum": "2.5", "minimumRequests": 7}
+ERRORS = {"name": "errors", "metric": "ErrorRatio", "maximum": "0.05"}
+COMPARED = {"name": "compared", "metric": "LatencyP95Seconds", "maximumRatioToStable": "2"}
+
+
+def value_of(metric: str, check: str) -> float | None:
+    registry = CollectorRegistry()
+    registry.register(WorldCollector(Objects(a_release(rollout={"checks": [LATENCY, ERRORS, COMPARED]}))))
+    kind = "ErrorRatio" if check == "errors" else "LatencyP95Seconds"
+    labels = {"namespace": NAMESPACE, "service": SERVICE, "release": name_of("1.0.0"), "check": check, "metric": kind}
+    return registry.get_sample_value(metric, labels)
+
+
+def test_a_check_with_a_bound_is_told_with_the_requests_that_it_wants() -> None:
+    assert value_of("videogen_release_check_maximum", "latency") == 2.5
+    assert value_of("videogen_release_check_minimum_requests", "latency") == 7
+
+
+def test_the_default_number_of_requests_is_told_too() -> None:
+    assert value_of("videogen_release_check_minimum_requests", "errors") == 10
+
+
+def test_a_check_that_only_compares_has_no_bound_for_an_alert() -> None:
+    assert value_of("videogen_release_check_maximum", "compared") is None
+    assert value_of("videogen_release_check_minimum_requests", "compared") is None
