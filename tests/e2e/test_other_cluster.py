@@ -36,7 +36,8 @@ def test_a_forward_to_the_gateway_lives_as_long_as_the_process_that_asked_for_it
         address = asking.stdout.readline().strip()
         with pytest.raises(urllib.error.HTTPError) as answer:
             urllib.request.urlopen(f"http://{address}/no-such-route", timeout=10)
-        assert answer.value.code == 404
+        with answer.value as refused:
+            assert refused.code == 404
         (child,) = children(asking.pid)
         asking.stdin.close()
         assert asking.wait(20) == 0

@@ -51,10 +51,11 @@ def test_only_a_refused_route_or_job_keeps_the_rest_from_being_written() -> None
 async def test_an_alert_does_not_wait_for_a_prometheus_that_does_not_answer() -> None:
     asked, key, seen = asyncio.Event(), Key("ModelRelease", "films", "standard"), []
 
+    connections: list[asyncio.StreamWriter] = []
+
     async def mute(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
         asked.set()
-        await asyncio.sleep(60)
-        writer.close()
 
     def plan(_observed: object, inputs: Inputs) -> Plan:
         seen.append(inputs)
@@ -79,5 +80,9 @@ async def test_an_alert_does_not_wait_for_a_prometheus_that_does_not_answer() ->
     decision = mail.expect(key, ALERT)
     assert await asyncio.wait_for(decision, 2) == "RolledBack"
     await going
+    for connection in connections:
+        connection.close()
+        await connection.wait_closed()
     server.close()
+    await server.wait_closed()
     assert [inputs.measurements for inputs in seen] == [{}]

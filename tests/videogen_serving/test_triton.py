@@ -61,7 +61,8 @@ class Server:
             with urllib.request.urlopen(self.http + path, timeout=10) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
         except OSError:
             return 0
 

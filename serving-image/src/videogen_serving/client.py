@@ -60,7 +60,8 @@ def generate(url: str, body: bytes, headers: Mapping[str, str], timeout_seconds:
         with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
             return read_response(response.read(), int(response.headers[HEADER_LENGTH]))
     except urllib.error.HTTPError as error:
-        raise RuntimeError(f"HTTP {error.code}: {_message(error.read())}") from None
+        with error:
+            raise RuntimeError(f"HTTP {error.code}: {_message(error.read())}") from None
 
 
 def _message(body: bytes) -> str:

@@ -47,7 +47,8 @@ class Api:
             with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise Refused(error.code, error.read().decode(errors="replace")) from None
+            with error:
+                raise Refused(error.code, error.read().decode(errors="replace")) from None
 
     def get(self, path: str) -> Any:
         return self.request("GET", path)

@@ -19,7 +19,8 @@ def post(port: int, path: str, token: str, body: object) -> tuple[int, Any]:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return int(answer.status), json.load(answer)
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 def token_of(api: Api, namespace: str, pod: str) -> str:
