@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_models.image_backbone import PRESETS, ImageBackbone, build_backbone
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
 
@@ -22,3 +23,10 @@ def model(recipe: Recipe) -> VideoFusionModel:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     return VideoFusionModel(model_config(recipe)).eval()
+
+
+@pytest.fixture(scope="session")
+def backbone() -> ImageBackbone:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return build_backbone(PRESETS[Architecture.TINY], Resolution(height=32, width=32)).eval().requires_grad_(False)

@@ -1,0 +1,124 @@
+"""An image model as a folder in diffusers' layout: unet/, vae/, text_encoder/, tokenizer/, scheduler/; safetensors only.
+
+Checksums are the caller's affair (`sealed.verify`); here every tensor must be there, be expected, and have its shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from videogen_models.image_backbone import HASHED, HashedWords, ImageBackbone, Tokens
+from videogen_models.sealed import CorruptError
+from videogen_models.text import TextSize
+
+
+@dataclass(frozen=True, slots=True)
+class ClipWords:
+    """CLIP's own tokenizer, whose vocabulary lies in the folder."""
+
+    tokenizer: Any
+
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        tokens: Tensor = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return tokens
+
+    def save_pretrained(self, folder: Path) -> Any:
+        return self.tokenizer.save_pretrained(folder)
+
+
+def save_backbone(backbone: ImageBackbone, folder: Path) -> None:
+    """Write all parts below `folder`, so that `load_backbone` and diffusers read them."""
+    backbone.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    backbone.vae.save_pretrained(folder / "vae", safe_serialization=True)
+    backbone.text.save_pretrained(folder / "text_encoder", safe_serialization=True)
+    backbone.tokens.save_pretrained(folder / "tokenizer")
+    DDIMScheduler.from_config(backbone.schedule).save_pretrained(folder / "scheduler")
+
+
+def load_backbone(folder: Path) -> ImageBackbone:
+    """Read a model, float32, in evaluation mode and without gradients.
+
+    Raises CorruptError, naming the file, if a part is missing, is a pickle, or does not fit its config or the other parts.
+    """
+    parts = {name: _part(kind, folder / name) for name, kind in _KINDS.items()}
+    text = parts["text_encoder"]
+    schedule = _json(folder / "scheduler" / "scheduler_config.json")
+    backbone = ImageBackbone(parts["unet"], parts["vae"], text, _tokens(folder / "tokenizer", text), schedule)
+    _check(backbone, folder)
+    return backbone.float().eval().requires_grad_(False)
+
+
+_KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+
+
+def _part(kind: Any, folder: Path) -> Any:
+    _json(folder / "config.json")
+    try:
+        part, report = kind.from_pretrained(
+            folder,
+            variant=_variant(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, by name, and refused below
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise CorruptError(f"{folder}: the weights cannot be loaded: {error}") from error
+    if wrong := [f"{what}: {min(map(str, names))}" for what, names in report.items() if names]:
+        raise CorruptError(f"{folder}: the weights do not fit config.json ({'; '.join(wrong)}); mount the folder that belongs to it")
+    return part
+
+
+def _variant(folder: Path) -> str | None:
+    """Half-precision folders name their files so; whole files go first."""
+    found = [path.name for path in folder.glob("*.safetensors")]
+    if not found:
+        raise CorruptError(f"{folder} has no safetensors file; pickled weights (.bin, .ckpt) are not accepted: convert them")
+    return "fp16" if all(".fp16" in name for name in found) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CorruptError(f"{path} cannot be read: {error}; expected is a folder in diffusers' layout") from error
+    return content
+
+
+def _tokens(folder: Path, text: nn.Module) -> Tokens:
+    if _json(folder / "tokenizer_config.json").get("tokenizer_class") == HASHED:
+        return HashedWords(_text_size(text))
+    return ClipWords(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+
+
+def _text_size(text: Any) -> TextSize:
+    config = text.config
+    return TextSize(
+        vocabulary=config.vocab_size,
+        length=config.max_position_embeddings,
+        width=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+    )
+
+
+def _check(backbone: ImageBackbone, folder: Path) -> None:
+    unet, channels = backbone.unet.config, backbone.vae.config.latent_channels
+    if (unet.in_channels, unet.out_channels) != (channels, channels):
+        raise CorruptError(
+            f"{folder / 'unet'} has {unet.in_channels} input and {unet.out_channels} output channels, the autoencoder's latents"
+            f" {channels}; accepted are text-to-image models, not those for inpainting or editing"
+        )
+    if unet.cross_attention_dim != (width := backbone.text.config.hidden_size):
+        raise CorruptError(f"{folder / 'unet'} attends to text of width {unet.cross_attention_dim}, text_encoder/ gives {width}")
+    if unet.addition_embed_type or unet.class_embed_type or unet.num_class_embeds:
+        raise CorruptError(f"{folder / 'unet'} needs more than text (as SDXL does); accepted are models of Stable Diffusion 1 and 2")

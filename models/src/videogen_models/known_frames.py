@@ -1,0 +1,172 @@
+"""Prediction and interpolation with Align-Your-Latents: some frames of a clip are known (arXiv 2304.08818, 3.2 and 3.3).
+
+A mask m says which; the network sees c_S = (m o z, m). The first 0 to 2 frames are known in prediction, every fourth one in
+interpolation; nothing else differs. Latents are [batch, frames, c, h, w], masks bool [batch, frames].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from videogen_models.align_your_latents import VideoUNet, clean_estimate
+from videogen_models.schedule import sampling_timesteps
+
+LARGEST_CONTEXT = 2  # frames; two show how things move
+SPACING = 4  # key frame, three new ones, key frame
+
+OnStep = Callable[[int, int], None]  # (steps done, steps in all), before each step; may raise to cancel
+
+
+def first_frames(counts: Sequence[int], frames: int) -> Tensor:
+    """m_S of prediction, bool [len(counts), frames]: of clip number n the first counts[n] frames (0..2) are known."""
+    if wrong := [count for count in counts if not 0 <= count <= min(LARGEST_CONTEXT, frames - 1)]:
+        raise ValueError(f"{wrong[0]} of {frames} frames are context; accepted are 0 to {min(LARGEST_CONTEXT, frames - 1)}")
+    return torch.arange(frames) < torch.tensor(list(counts)).reshape(-1, 1)
+
+
+def draw_context(clips: int, generator: torch.Generator) -> list[int]:
+    """S for each clip of a training batch, 0, 1 or 2 alike often (p_S of equation 3); 0 teaches what guidance starts from."""
+    return torch.randint(LARGEST_CONTEXT + 1, (clips,), generator=generator).tolist()
+
+
+def key_frames(clips: int, frames: int) -> Tensor:
+    """m of interpolation, bool [clips, frames]: frames 0, 4, 8, ... are known. Raises ValueError if the last one is not."""
+    if frames < 2 or (frames - 1) % SPACING:
+        raise ValueError(f"{frames} frames do not end with a key frame; accepted are {SPACING} n + 1, for example 5 or 29")
+    return (torch.arange(frames) % SPACING == 0).expand(clips, -1)
+
+
+def interpolated_length(frames: int) -> int:
+    """Frames after one interpolation: 8 -> 29 -> 113."""
+    return SPACING * (frames - 1) + 1
+
+
+def spread(keys: Tensor) -> Tensor:
+    """Key frames at their places of the interpolated clip, zeros between: [batch, n, ...] -> [batch, 4 (n - 1) + 1, ...]."""
+    clip = keys.new_zeros(keys.shape[0], interpolated_length(keys.shape[1]), *keys.shape[2:])
+    clip[:, ::SPACING] = keys
+    return clip
+
+
+def condition(latents: Tensor, known: Tensor) -> Tensor:
+    """c_S = (m o z, m): [batch, frames, c + 1, h, w]; unknown frames do not matter, be they infinite."""
+    mask = known.to(latents.device).reshape(*latents.shape[:2], 1, 1, 1)
+    return torch.cat([latents.masked_fill(~mask, 0), mask.expand_as(latents[:, :, :1]).to(latents.dtype)], dim=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """How much further than the model says to go; with both 1 it is the model. `nothing` is the encoded empty caption."""
+
+    context: float = 1.0  # s of equation 4
+    text: float = 1.0
+    nothing: Tensor | None = None  # [1, length, width]; needed if text is not 1
+
+    def __post_init__(self) -> None:
+        if self.text != 1 and self.nothing is None:
+            raise ValueError(f"text guidance is {self.text}, which needs the encoded empty caption; pass it as `nothing`")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """DDIM (Song et al., 2021, eta = 0) with a video model of latents."""
+
+    model: VideoUNet
+    scheduler: DDIMScheduler
+    steps: int
+    guidance: Guidance = Guidance()
+    distance: int | None = None  # of attention, in frames; None: all
+    on_step: OnStep | None = None
+
+    @torch.inference_mode()
+    def complete(self, noise: Tensor, text: Tensor, latents: Tensor, known: Tensor, rate: int | None = None) -> Tensor:
+        """Fill in unknown frames: noise and latents [batch, frames, c, h, w] -> the same; known frames stay as they are."""
+        given = condition(latents, known)
+        rates = None if rate is None else torch.full((len(noise),), rate, device=noise.device)
+        clip = self._denoise(noise, lambda noisy, timestep: self.predict(noisy, timestep, text, given, rates))
+        return torch.where(known.to(clip.device).reshape(*clip.shape[:2], 1, 1, 1), latents, clip)
+
+    @torch.inference_mode()
+    def image(self, noise: Tensor, text: Tensor) -> Tensor:
+        """One frame a clip from the image model alone: noise [batch, c, h, w] -> as noise."""
+        network = self.model.image
+
+        def predict(noisy: Tensor, timestep: Tensor) -> Tensor:
+            found: Tensor = network(noisy, timestep, text).sample
+            if self.guidance.nothing is None or self.guidance.text == 1:
+                return found
+            without: Tensor = network(noisy, timestep, self.guidance.nothing.expand_as(text)).sample
+            return without + self.guidance.text * (found - without)
+
+        return self._denoise(noise, predict)
+
+    def predict(self, noisy: Tensor, timestep: Tensor, text: Tensor, given: Tensor, rate: Tensor | None = None) -> Tensor:
+        """f' = f(z) + s (f(z; c_S) - f(z)) (equation 4), and the same for the text beside it; given = c_S, as `condition` says."""
+        found: Tensor = self.model(noisy, timestep, text, given, rate, self.distance)
+        guided = found
+        if self.guidance.context != 1:
+            without: Tensor = self.model(noisy, timestep, text, None, rate, self.distance)
+            guided = guided + (self.guidance.context - 1) * (found - without)
+        if self.guidance.text != 1:
+            assert self.guidance.nothing is not None
+            without = self.model(noisy, timestep, self.guidance.nothing.expand_as(text), given, rate, self.distance)
+            guided = guided + (self.guidance.text - 1) * (found - without)
+        return guided
+
+    def _denoise(self, noisy: Tensor, predict: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        for done, (now, later) in enumerate(pairwise([*sampling_timesteps(self.steps), -1])):
+            if self.on_step:
+                self.on_step(done, self.steps)
+            timestep = torch.full((len(noisy),), now, device=noisy.device)
+            noisy = ddim_step(self.scheduler, predict(noisy, timestep), noisy, now, later)
+        return noisy
+
+
+def ddim_step(scheduler: DDIMScheduler, predicted: Tensor, noisy: Tensor, now: int, later: int) -> Tensor:
+    """From timestep `now` to `later`, -1 for the clean clip, with eta = 0; `predicted` is noise or velocity.
+
+    diffusers' own step goes to `now` minus a fixed stride, which is not where the next one starts unless the number of steps
+    divides 1000, and leaves noise in the clip.
+    """
+    level, next_level = scheduler.alphas_cumprod[now], scheduler.alphas_cumprod[later] if later >= 0 else torch.ones(())
+    clean = clean_estimate(scheduler, predicted, noisy, torch.full((len(noisy),), now, device=noisy.device))
+    noise = (noisy - level.sqrt() * clean) / (1 - level).sqrt()
+    return next_level.sqrt() * clean + (1 - next_level).sqrt() * noise
+
+
+Draw = Callable[[int], Tensor]  # frames -> noise [batch, frames, c, h, w], new at each call
+
+
+def key_clip(sampler: Sampler, draw: Draw, text: Tensor, frames: int, window: int) -> Tensor:
+    """Key frames [batch, frames, c, h, w]: the image model's one, `window` - 1 after it, then on by two known ones (section 3.2).
+
+    `window` is the number of frames that the model was trained for, 3 or more.
+    """
+    if window <= LARGEST_CONTEXT:
+        raise ValueError(f"the window is {window} frames; it must be more than the {LARGEST_CONTEXT} that are known in it")
+    clip = sampler.image(draw(1)[:, 0], text).unsqueeze(1)
+    while clip.shape[1] < frames:
+        count = min(LARGEST_CONTEXT, clip.shape[1])
+        clip = torch.cat([clip, _predict(sampler, draw(window), text, clip[:, -count:])], dim=1)
+    return clip[:, :frames]
+
+
+def _predict(sampler: Sampler, noise: Tensor, text: Tensor, context: Tensor) -> Tensor:
+    """The frames after `context`, without it."""
+    count = context.shape[1]
+    latents = torch.zeros_like(noise)
+    latents[:, :count] = context
+    known = first_frames([count] * len(noise), noise.shape[1])
+    return sampler.complete(noise, text, latents, known)[:, count:]
+
+
+def interpolate(sampler: Sampler, draw: Draw, text: Tensor, keys: Tensor, rate: int) -> Tensor:
+    """Three new frames between two: [batch, n, c, h, w] -> [batch, 4 (n - 1) + 1, c, h, w]; rate 0 first, 1 for the result again."""
+    latents = spread(keys)
+    return sampler.complete(draw(latents.shape[1]), text, latents, key_frames(*latents.shape[:2]), rate)

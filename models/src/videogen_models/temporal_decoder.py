@@ -1,0 +1,164 @@
+"""Align-Your-Latents' autoencoder: an image decoder taught not to flicker (arXiv 2304.08818, section 3.1.1).
+
+The encoder stays as it is, so that latents keep their meaning; temporal convolutions are inserted in the decoder and trained on
+videos, against a discriminator of 3D convolutions that judges patches of clips. The paper names no further loss; the others are
+those of the image autoencoder (Rombach et al., 2022; Esser et al., 2021), without its perceptual one, which needs weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn.functional import relu
+from torch.utils.checkpoint import checkpoint
+
+from videogen_models.temporal_layers import Call, Mix, TemporalConvolution, TemporalSize
+
+_LARGEST_WEIGHT = 1e4  # of the adversarial loss; latent diffusion's own bound
+
+
+class TemporalDecoder(nn.Module):
+    """The autoencoder of an image model, frozen, with temporal layers after the decoder's residual blocks.
+
+    Frames are [batch, frames, 3, height, width] in [-1, 1].
+    """
+
+    def __init__(self, vae: AutoencoderKL, size: TemporalSize) -> None:
+        super().__init__()
+        self.vae = vae.requires_grad_(False)
+        blocks = (vae.decoder.mid_block, *vae.decoder.up_blocks)
+        self.temporal = nn.ModuleList(_layers(block, size) for block in blocks)
+        self.checkpointing = size.checkpointing
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames, each alone -> latents [batch, frames, 4, h, w]; never with a gradient."""
+        return to_latents(self.vae, frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents [batch, frames, 4, h, w] -> frames."""
+        call = Call(latents.shape[1])
+        decoder: Any = self.vae.decoder
+        hidden = from_latents(self.vae, latents.flatten(0, 1))
+        if self.vae.post_quant_conv is not None:
+            hidden = self.vae.post_quant_conv(hidden)
+        hidden = self._middle(decoder.conv_in(hidden), decoder.mid_block, self.temporal[0], call)
+        for block, layers in zip(decoder.up_blocks, list(self.temporal)[1:], strict=True):
+            hidden = self._up(hidden, block, layers, call)
+        frames: Tensor = decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(hidden)))
+        return frames.unflatten(0, latents.shape[:2])
+
+    def trained(self, *, spatial: bool = False) -> dict[str, nn.Parameter]:
+        """Let the temporal layers learn, with `spatial` the image decoder's too, and return them by name; never the encoder."""
+        self.requires_grad_(False)
+        prefixes = ("temporal.", "vae.decoder.", "vae.post_quant_conv.") if spatial else ("temporal.",)
+        chosen = {name: parameter for name, parameter in self.named_parameters() if name.startswith(prefixes)}
+        for parameter in chosen.values():
+            parameter.requires_grad_(True)
+        return chosen
+
+    def set_alpha(self, alpha: float) -> None:
+        """Give every layer's alpha a value; 1 makes it the image decoder."""
+        for module in self.temporal.modules():
+            if isinstance(module, Mix):
+                module.set(alpha)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The last weight that is trained: where the two losses' gradients are compared."""
+        last: Any = list(self.temporal)[-1]
+        return last[-1].second.weight
+
+    def _middle(self, hidden: Tensor, block: Any, layers: Any, call: Call) -> Tensor:
+        hidden = self._layer(hidden, block.resnets[0], layers[0], call)
+        for attention, resnet, layer in zip(block.attentions, list(block.resnets)[1:], list(layers)[1:], strict=True):
+            if attention is not None:
+                hidden = attention(hidden)
+            hidden = self._layer(hidden, resnet, layer, call)
+        return hidden
+
+    def _up(self, hidden: Tensor, block: Any, layers: Any, call: Call) -> Tensor:
+        for resnet, layer in zip(block.resnets, layers, strict=True):
+            hidden = self._layer(hidden, resnet, layer, call)
+        for upsampler in block.upsamplers or ():
+            hidden = upsampler(hidden)
+        return hidden
+
+    def _layer(self, hidden: Tensor, spatial: Any, temporal: Any, call: Call) -> Tensor:
+        def layer(images: Tensor) -> Tensor:
+            return temporal(spatial(images, None), call)
+
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, hidden, use_reentrant=False)
+        return layer(hidden)
+
+
+@torch.no_grad()
+def to_latents(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """z = E(x): images [n, 3, h, w] in [-1, 1] -> the posterior's mean, scaled to a variance of about 1, [n, c, h / f, w / f]."""
+    posterior = vae.encode(images).latent_dist
+    return (posterior.mode() - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+
+def from_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """What the decoder takes, of the shape of `latents`: the inverse of `to_latents`' scaling."""
+    return latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+
+
+def _layers(block: Any, size: TemporalSize) -> nn.ModuleList:
+    return nn.ModuleList(TemporalConvolution(resnet.out_channels, size) for resnet in block.resnets)
+
+
+class VideoDiscriminator(nn.Module):
+    """Real or decoded? One answer for each patch of a clip (Isola et al., 2017), by 3D convolutions.
+
+    Group normalisation, because a batch may be one clip. Each but the last level halves height and width; the number of frames
+    is kept, so that clips of any length can be judged.
+    """
+
+    def __init__(self, widths: Sequence[int], groups: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [_halving(3, widths[0]), nn.LeakyReLU(0.2)]
+        for before, width in pairwise(widths):
+            layers += [_halving(before, width), nn.GroupNorm(groups, width), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv3d(widths[-1], 1, kernel_size=3, padding=1))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames [batch, frames, 3, h, w] -> logits [batch, 1, frames, h', w'], larger the more real."""
+        return self.layers(frames.transpose(1, 2))
+
+
+def _halving(before: int, width: int) -> nn.Conv3d:
+    return nn.Conv3d(before, width, kernel_size=(3, 4, 4), stride=(1, 2, 2), padding=1)
+
+
+def discriminator_loss(real: Tensor, decoded: Tensor) -> Tensor:
+    """Hinge loss of the discriminator, from its logits: 0 if real ones exceed 1 and decoded ones fall below -1."""
+    return (relu(1 - real).mean() + relu(1 + decoded).mean()) / 2
+
+
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
+    """How much the adversarial loss counts: |grad of the reconstruction| / |its grad| at `last_layer` (Esser et al., equation 7)."""
+    norms = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)]
+    return (norms[0] / (norms[1] + 1e-4)).clamp(0, _LARGEST_WEIGHT).detach()
+
+
+def decoder_loss(
+    decoder: TemporalDecoder, discriminator: VideoDiscriminator, frames: Tensor, *, adversarial: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """The decoder's loss [] and the decoded frames, to train the discriminator with: |x - D(E(x))| - w mean(discriminator).
+
+    `adversarial` 0 is the reconstruction alone, as in the first steps of a training. The caller steps the decoder's optimiser
+    with this loss, then the discriminator's, after zeroing its gradients (this loss leaves some there), with
+    `discriminator_loss(discriminator(frames), discriminator(decoded.detach()))`.
+    """
+    decoded = decoder(decoder.encode(frames))
+    reconstruction = (frames - decoded).abs().mean()
+    if adversarial == 0:
+        return reconstruction, decoded
+    fooled = -discriminator(decoded).mean()
+    return reconstruction + adversarial * adaptive_weight(reconstruction, fooled, decoder.last_layer) * fooled, decoded
