@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 # Beyond Helm and Debian's programs: the API server that tests and benchmarks start for themselves.
 CONTROL_PLANE := kubernetes etcd training-operator
 
-.PHONY: help tools control-plane setup generate check unit test soak demo cluster install down bench-rollback bench-operator
+.PHONY: help tools control-plane setup generate check unit test soak demo cluster install down bench-rollback bench-operator bench-metrics
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,3 +71,6 @@ bench-rollback: install ## 20 rollbacks under load: webhook and alert path to th
 
 bench-operator: setup control-plane ## 1, 100 and 1,000 TrainingRuns: latency, CPU, requests, memory, restart
 	$(BIN)/python -m benchmarks.operator
+
+bench-metrics: setup ## FVD against closed forms and cd-fvd's formula: accuracy, throughput, bias at small N
+	$(BIN)/python -m benchmarks.metrics

@@ -118,6 +118,37 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "should match",
     ),
     "an absolute path": ([("spec.phases.0.curate.sources.0.path", "/etc")], "spec.phases[0].curate.sources[0].path", "should match"),
+    "a table that climbs out of its folder": (
+        [("spec.phases.0.curate.sources.0.table", "../videos.csv")],
+        "spec.phases[0].curate.sources[0].table",
+        "should match",
+    ),
+    "a table that is no CSV or JSONL": (
+        [("spec.phases.0.curate.sources.0.table", "videos.xlsx")],
+        "spec.phases[0].curate.sources[0].table",
+        "should match",
+    ),
+    "a dataset version that is its own parent": (
+        [("spec.phases.0.curate.parent", "1")],
+        "spec.phases[0].curate",
+        "parent must be another version than the one that is made",
+    ),
+    "a shortest video that is longer than the longest": (
+        [("spec.phases.0.curate.filters", {"length": {"minimumSeconds": 60, "maximumSeconds": 10}})],
+        "spec.phases[0].curate.filters.length",
+        "minimumSeconds may not be above maximumSeconds",
+    ),
+    "a shortest caption that is longer than the longest default": (
+        [("spec.phases.0.curate.filters", {"caption": {"minimumCharacters": 2000}})],
+        "spec.phases[0].curate.filters.caption",
+        "minimumCharacters may not be above maximumCharacters",
+    ),
+    "more than everything rejected": (
+        [("spec.phases.0.curate.maximumRejectedPercent", 101)],
+        "spec.phases[0].curate.maximumRejectedPercent",
+        "less than or equal to 100",
+    ),
+    "an unknown filter": ([("spec.phases.0.curate.filters", {"blur": {}})], "spec.phases[0].curate.filters.blur", "unknown field"),
     "a claim's name with a slash": ([("spec.storage.claimName", "a/b")], "spec.storage.claimName", "should match"),
     "no recipe": ([("spec.recipe", ABSENT)], "spec.recipe", "Required value"),
     "no phases": ([("spec.phases", [])], "spec.phases", "should have at least 1 items"),
@@ -308,6 +339,16 @@ def test_phases_are_refused_in_the_order(api: Api, tasks: str) -> None:
 @pytest.mark.parametrize("tasks", GOOD_ORDERS)
 def test_phases_are_accepted_in_the_order(api: Api, tasks: str) -> None:
     api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks)))
+
+
+def test_filters_are_named_and_take_their_defaults(api: Api) -> None:
+    named = {"resolution": {}, "length": {}, "caption": {}, "motion": {}, "darkness": {}, "duplicates": {}}
+    edits = [("spec.phases.0.curate.filters", named), ("spec.phases.0.curate.sceneCuts", {}), ("spec.phases.0.curate.parent", "0")]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits))
+    curate = made["spec"]["phases"][0]["curate"]
+    assert curate["filters"]["motion"] == {"minimum": "0.5"}
+    assert curate["filters"]["length"] == {"minimumSeconds": 1, "maximumSeconds": 3600}
+    assert (curate["sceneCuts"], curate["maximumRejectedPercent"]) == ({"threshold": 30}, 20)
 
 
 def test_with_weights_to_start_from_an_evaluation_needs_no_training(api: Api) -> None:

@@ -7,9 +7,9 @@ import pytest
 from videogen_api.evaluation import Metric, MetricResult, Verdict
 from videogen_api.job import ExitCode, Report
 from videogen_api.meta import ANNOTATION_REQUEST
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Reason, ResolvedDataset, Split
 from videogen_testing.run_simulation import RandomLife, Simulation
-from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_run, ended, running, trained
+from videogen_testing.runs import DIGEST, EVALUATE, RELEASE, TRAIN, a_run, ended, running, trained
 
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw/a"}]}}
 
@@ -49,6 +49,25 @@ def test_a_preempted_run_reads_like_this() -> None:
         "PhaseCompleted: train: bundle sha256:" + "a" * 64 + " after step 100",
     ]
     assert sim.top() == ("True", Reason.COMPLETED)
+
+
+def test_a_run_goes_on_with_the_parent_of_a_rejected_dataset_version_and_says_so() -> None:
+    held_out = [{"dataset": "clips", "version": "1", "split": "HeldOut"}]
+    sim = Simulation(phases=[CURATE, TRAIN, EVALUATE | {"data": held_out}])
+    sim.settle()
+    parent = ResolvedDataset(dataset="clips", version="0.9", digest=DIGEST, clips=1200, in_place_of="1", rejected=700)
+    said = "version 1 was rejected (DatasetRejected: 41.2 % were rejected, 20 are allowed); its parent 0.9 is used"
+    sim.set_pods(ended(0, text(Report(message=said, datasets=[parent]))))
+    sim.settle()
+    curated = sim.status().phases[0]
+    assert (curated.outcome, curated.message, curated.datasets) == (Reason.COMPLETED, said, [parent])
+    used = sim.files["run-train-1"].data[0]
+    assert (used.reference.version, used.digest) == ("0.9", DIGEST)
+    assert f"PhaseCompleted: curate: {said}" in sim.log
+    sim.set_pods(ended(0, text(trained())))
+    sim.settle()
+    used = sim.files["run-validate-1"].data[0]
+    assert (used.reference.version, used.reference.split, used.digest) == ("0.9", Split.HELD_OUT, DIGEST)
 
 
 def test_a_diverging_run_slows_down_and_gives_up() -> None:

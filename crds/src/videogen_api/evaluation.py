@@ -19,6 +19,7 @@ class Metric(StrEnum):
     INCEPTION_SCORE = "InceptionScore"
     CLIP_SCORE = "CLIPScore"
     TEMPORAL_COHERENCE = "TemporalCoherence"
+    ARTEFACT_RATE = "ArtefactRate"
     GENERATION_SECONDS = "GenerationSeconds"
 
 
@@ -65,7 +66,10 @@ class Extractor(Model):
 class Gate(Model):
     """A condition on one metric that must hold before a release."""
 
-    metric: Metric = Field(description="FVD, InceptionScore, CLIPScore, TemporalCoherence or GenerationSeconds.")
+    metric: Metric = Field(
+        description="FVD, InceptionScore, CLIPScore, TemporalCoherence, ArtefactRate (share of frames) or GenerationSeconds"
+        " (95 % of the clips take at most so long)."
+    )
     operator: Operator = Field(description="LessThan or GreaterThan.")
     threshold: Decimal = Field(description="The bound, as a decimal string.")
     minimum_samples: int = Field(

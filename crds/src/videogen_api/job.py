@@ -9,6 +9,7 @@ Storage layout below `STORAGE_PATH`:
   raw/...                                   videos and captions, put there by users
   datasets/<name>/<digest hex>/             manifest.json + clips-*.safetensors (uint8) + index.json
   datasets/<name>/versions/<version>.json   {"digest": "sha256:..."}
+  datasets/<name>/reports/<version>.html    what curation kept and rejected, for people; also of a rejected version
   runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
 """
@@ -20,10 +21,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from videogen_api.curation import Curate
 from videogen_api.evaluation import MetricResult
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import Curate, DataReference, Evaluation, Reason, ResolvedDataset, Task
+from videogen_api.training_run import DataReference, Evaluation, Reason, ResolvedDataset, Task
 
 CONTRACT = "v1"
 JOB_PATH = "/etc/videogen/job.json"

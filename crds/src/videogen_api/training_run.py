@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from videogen_api.curation import Curate, VersionName
 from videogen_api.evaluation import Extractor, Gate, MetricResult
 from videogen_api.meta import (
     Condition,
@@ -25,8 +26,6 @@ from videogen_api.meta import (
 )
 from videogen_api.model_release import ReleaseTemplate
 from videogen_api.recipe import Recipe
-
-VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=40)]
 
 
 class Task(StrEnum):
@@ -76,6 +75,8 @@ class Reason(StrEnum):
     VIDEO_UNREADABLE = "VideoUnreadable"  # a video file cannot be decoded
     VIDEO_MISSING = "VideoMissing"  # a source folder or video does not exist
     CAPTION_MISSING = "CaptionMissing"  # a video has no caption
+    TABLE_INVALID = "TableInvalid"  # a source's CSV or JSONL table cannot be read
+    DATASET_REJECTED = "DatasetRejected"  # more of a new dataset version was rejected than maximumRejectedPercent
     DATASET_TOO_SMALL = "DatasetTooSmall"  # fewer clips than minimumClips, or than one batch
     DATASET_NOT_FOUND = "DatasetNotFound"  # no such dataset or version in the storage
     DATASET_CORRUPT = "DatasetCorrupt"  # a dataset's files do not have the digests of its manifest
@@ -107,26 +108,6 @@ class InitFrom(Model):
 
     release: ObjectName | None = Field(default=None, description="A ModelRelease in this namespace.")
     run: ObjectName | None = Field(default=None, description="A TrainingRun in this namespace that has produced a bundle.")
-
-
-class Source(Model):
-    """A folder of mp4 or webm files, each with its caption in a text file of the same name."""
-
-    path: StoragePath = Field(description="Folder in the storage, read recursively.")
-
-
-class Curate(Model):
-    """How a dataset version is made from videos."""
-
-    dataset: ShortName = Field(description="Name of the dataset.")
-    version: VersionName = Field(description="Name of the new version; an existing one must have the same content.")
-    sources: list[Source] = Field(min_length=1, max_length=16, description="Folders of videos.", json_schema_extra=k8s(atomic=True))
-    frame_stride: int = Field(default=1, ge=1, le=60, description="Take every n-th frame of a video.")
-    held_out_percent: int = Field(
-        default=20, ge=0, le=90, description="Share of clips kept for evaluation; which ones depends on their content alone."
-    )
-    minimum_clips: int = Field(default=1, ge=1, le=100_000_000, description="With fewer clips the phase fails with DatasetTooSmall.")
-    maximum_clips_per_video: int = Field(default=64, ge=1, le=100_000, description="Clips that are cut out of one video at most.")
 
 
 class DataReference(Model):
@@ -164,7 +145,7 @@ class Resources(Model):
     workers: int = Field(default=1, ge=1, le=128, description="Pods.")
     gpus_per_worker: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; 0 trains on CPUs.")
     processes_per_worker: int | None = Field(
-        default=None, ge=1, le=64, description="Training processes of each pod; absent: one for each GPU, or one."
+        default=None, ge=1, le=64, description="Train and Evaluate: processes of each pod; absent: one for each GPU, or one."
     )
     cpu_per_worker: Quantity = Field(default="1", description="CPU request of each pod.")
     memory_per_worker: Quantity = Field(default="4Gi", description="Memory request and limit of each pod.")
@@ -178,7 +159,13 @@ class Phase(Model):
     data: list[DataReference] = Field(
         default=[], max_length=16, description="Train and Evaluate: datasets to read.", json_schema_extra=k8s(atomic=True)
     )
-    curate: Curate | None = Field(default=None, description="Curate: what to make.")
+    curate: Curate | None = Field(
+        default=None,
+        description="Curate: what to make.",
+        json_schema_extra=k8s(
+            rules=[("!has(self.parent) || self.parent != self.version", "parent must be another version than the one that is made")]
+        ),
+    )
     evaluate: Evaluation | None = Field(default=None, description="Evaluate: how to measure; absent: the defaults.")
     gates: list[Gate] = Field(
         default=[], max_length=16, description="Evaluate: conditions that must hold.", json_schema_extra=k8s(atomic=True)
@@ -268,6 +255,8 @@ class ResolvedDataset(Observation):
     version: VersionName = Field(description="Version of the dataset.")
     digest: Digest = Field(description="Digest of the version's manifest.")
     clips: int = Field(default=0, ge=0, le=10**12, description="Clips in the version or in the part of it that was read.")
+    in_place_of: VersionName | None = Field(default=None, description="Version that was rejected, and in whose place this one is used.")
+    rejected: int | None = Field(default=None, ge=0, le=10**12, description="Curate: clips and videos that were rejected.")
 
 
 class RunArtifact(Observation):

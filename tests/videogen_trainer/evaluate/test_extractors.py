@@ -21,7 +21,7 @@ from videogen_models.sealed import sha256_of
 from videogen_trainer.evaluate import extractors
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
 from videogen_trainer.evaluate.clip_score import similarities
-from videogen_trainer.evaluate.coherence import coherence, motion
+from videogen_trainer.evaluate.coherence import coherence, motion, steadiness
 from videogen_trainer.evaluate.extractors import (
     WEIGHTS,
     DefaultEncoder,
@@ -94,7 +94,7 @@ def clip_score(generated: Clips) -> float:
 
 
 def coherent(generated: Clips) -> float:
-    return float(coherence(encoder().frame_embeddings(generated), motion(generated), motion(clips())).mean())
+    return float(coherence(steadiness(encoder().frame_embeddings(generated)), motion(generated), motion(clips())).mean())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from videogen_trainer.evaluate.frechet import Moments, distance, extrapolated, frechet_distance, moments
+from videogen_trainer.evaluate.frechet import Moments, accumulate, distance, extrapolated, frechet_distance, moments
 
 Matrix = NDArray[np.float64]
 
@@ -90,6 +90,20 @@ def test_merged_moments_are_those_of_the_whole(parts: list[int]) -> None:
     assert merged.count == 100
     np.testing.assert_allclose(merged.mean, features.mean(axis=0), rtol=1e-14)
     np.testing.assert_allclose(merged.covariance, np.cov(features.T), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 100, 256, 300, 1000], ids=lambda batch: f"batches of {batch}")
+def test_moments_accumulated_batch_by_batch_are_those_of_the_whole(batch: int) -> None:
+    features = np.random.default_rng(4).standard_normal((1000, 5)) + 1e4
+    found = accumulate(features[start : start + batch] for start in range(0, 1000, batch))
+    assert found.count == 1000
+    np.testing.assert_allclose(found.mean, features.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(found.covariance, np.cov(features.T), rtol=1e-8, atol=1e-10)
+
+
+def test_nothing_to_accumulate_is_refused() -> None:
+    with pytest.raises(ValueError, match="N of at least 1"):
+        accumulate([])
 
 
 def mean_distance(count: int, size: int = 32, repeats: int = 12) -> float:

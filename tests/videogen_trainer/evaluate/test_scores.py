@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from videogen_api.evaluation import Normalization
 from videogen_trainer.evaluate.bootstrap import interval
 from videogen_trainer.evaluate.clip_score import normalized, similarities
-from videogen_trainer.evaluate.coherence import coherence, motion
+from videogen_trainer.evaluate.coherence import coherence, motion, steadiness
 from videogen_trainer.synthetic import synthetic_clip
 
 Array = NDArray[np.float64]
@@ -65,17 +65,17 @@ SHUFFLED = STEADY[:, np.random.default_rng(0).permutation(FRAMES)]
     ],
 )
 def test_coherence(frames: Array, moved: float, reference: float, expected: float) -> None:
-    assert coherence(frames, np.array([moved]), np.array([reference]))[0] == pytest.approx(expected, abs=1e-12)
+    assert coherence(steadiness(frames), np.array([moved]), np.array([reference]))[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_shuffled_frames_are_less_coherent_than_the_same_in_order() -> None:
     one = np.ones(1)
-    assert coherence(SHUFFLED, one, one)[0] < coherence(STEADY, one, one)[0] - 0.05
+    assert coherence(steadiness(SHUFFLED), one, one)[0] < coherence(steadiness(STEADY), one, one)[0] - 0.05
 
 
 def test_one_frame_has_no_coherence() -> None:
     with pytest.raises(ValueError, match="at least 2"):
-        coherence(np.ones((1, 1, 4)), np.ones(1), np.ones(1))
+        steadiness(np.ones((1, 1, 4)))
 
 
 def test_motion_sees_a_moving_shape_and_hardly_the_flicker_of_pixels() -> None:

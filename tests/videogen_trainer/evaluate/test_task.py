@@ -24,6 +24,7 @@ from videogen_models.networks import model_config
 from videogen_models.sealed import sha256_of
 from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer.dataset import Clip, write_dataset
+from videogen_trainer.distributed import World
 from videogen_trainer.evaluate import extractors, measure, run, task
 from videogen_trainer.evaluate.c3d import C3D
 from videogen_trainer.evaluate.measure import Network
@@ -75,6 +76,10 @@ def silent() -> ProgressReporter:
     return ProgressReporter(None, 0.0, lambda: 0.0, lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
 
+def never() -> bool:
+    return False
+
+
 def named(results: list[MetricResult]) -> dict[tuple[Metric, str, Normalization | None], MetricResult]:
     return {(result.metric, result.extractor, result.normalization): result for result in results}
 
@@ -82,7 +87,7 @@ def named(results: list[MetricResult]) -> dict[tuple[Metric, str, Normalization 
 def test_every_metric_is_reported_with_what_makes_it_comparable(tmp_path: Path) -> None:
     dataset(tmp_path, "v1", 6)
     artifact = bundle(tmp_path)
-    report = run(job(artifact), tmp_path, silent())
+    report = run(job(artifact), tmp_path, World(), silent(), never)
     results = named(report.results)
     classifier, encoder = "video-classifier", "text-video-encoder"
     assert set(results) == {
@@ -91,6 +96,7 @@ def test_every_metric_is_reported_with_what_makes_it_comparable(tmp_path: Path) 
         (Metric.CLIP_SCORE, encoder, Normalization.RAW),
         (Metric.CLIP_SCORE, encoder, Normalization.CLIP_SCORE_25),
         (Metric.TEMPORAL_COHERENCE, encoder, None),
+        (Metric.ARTEFACT_RATE, "", None),
         (Metric.GENERATION_SECONDS, "", None),
     }
     for result in report.results:
@@ -106,9 +112,9 @@ def test_every_metric_is_reported_with_what_makes_it_comparable(tmp_path: Path) 
 def test_the_same_job_gives_the_same_values_whatever_the_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset(tmp_path, "v1", 6)
     wanted = job(bundle(tmp_path))
-    first = run(wanted, tmp_path, silent()).results
+    first = run(wanted, tmp_path, World(), silent(), never).results
     monkeypatch.setattr(task, "BATCH", 3)
-    again = named(run(wanted, tmp_path, silent()).results)
+    again = named(run(wanted, tmp_path, World(), silent(), never).results)
     for key, result in named(first).items():
         if result.metric is not Metric.GENERATION_SECONDS:
             assert float(again[key].value) == pytest.approx(float(result.value), rel=1e-3, abs=1e-4)
@@ -116,7 +122,7 @@ def test_the_same_job_gives_the_same_values_whatever_the_batch_size(tmp_path: Pa
 
 def test_samples_are_written_to_look_at(tmp_path: Path) -> None:
     dataset(tmp_path, "v1", 6)
-    run(job(bundle(tmp_path)), tmp_path, silent())
+    run(job(bundle(tmp_path)), tmp_path, World(), silent(), never)
     folder = tmp_path / "runs/demo-12345678/validation/samples"
     assert sorted(path.name for path in folder.iterdir()) == [
         "contact-sheet.png",
@@ -132,14 +138,14 @@ def test_samples_are_written_to_look_at(tmp_path: Path) -> None:
 def test_datasets_of_different_size_are_compared_together(tmp_path: Path) -> None:
     dataset(tmp_path, "v1", 3)
     dataset(tmp_path, "v2", 5, frames=6, side=32)
-    report = run(job(bundle(tmp_path), versions=("v1", "v2"), samples=4), tmp_path, silent())
+    report = run(job(bundle(tmp_path), versions=("v1", "v2"), samples=4), tmp_path, World(), silent(), never)
     assert [part.clips for part in report.datasets] == [3, 5]
     assert "4 generated against 8 real clips" in report.results[0].message
 
 
 def test_captions_that_the_default_encoder_does_not_know_are_counted(tmp_path: Path) -> None:
     dataset(tmp_path, "v1", 3, caption="people ride bicycles")
-    results = run(job(bundle(tmp_path), samples=4), tmp_path, silent()).results
+    results = run(job(bundle(tmp_path), samples=4), tmp_path, World(), silent(), never).results
     messages = {result.message for result in results if result.metric is Metric.CLIP_SCORE}
     assert messages == {"4 of 4 captions have no word that this encoder knows"}
 
@@ -151,7 +157,7 @@ def test_the_users_own_network_is_measured_beside_the_default_one(tmp_path: Path
     monkeypatch.setattr(extractors, "C3D", lambda classes: C3D(classes, width=2))
     digest = sha256_of(tmp_path / "c3d.safetensors")
     own = Extractor(name="mine", architecture=ExtractorArchitecture.C3D, path="c3d.safetensors", sha256=digest)
-    results = named(run(job(bundle(tmp_path), samples=4, extractors=[own]), tmp_path, silent()).results)
+    results = named(run(job(bundle(tmp_path), samples=4, extractors=[own]), tmp_path, World(), silent(), never).results)
     assert results[Metric.INCEPTION_SCORE, "mine", None].extractor_digest == f"sha256:{digest}"
     assert (Metric.INCEPTION_SCORE, "video-classifier", None) in results
 
@@ -199,7 +205,7 @@ def test_bad_input_is_named(tmp_path: Path, make: Callable[[Path, ArtifactRefere
     dataset(tmp_path, "v1", 3)
     wanted = make(tmp_path, bundle(tmp_path))
     with pytest.raises(Failure, match=words) as failure:
-        run(wanted, tmp_path, silent())
+        run(wanted, tmp_path, World(), silent(), never)
     assert failure.value.reason is reason
 
 
@@ -230,3 +236,39 @@ def test_a_small_sample_has_a_wide_interval(network: Network) -> None:
     widths = [float(result.high or 0) - float(result.low or 0) for result in (few, many)]
     assert widths[0] > 3 * widths[1]
     assert float(many.low or 0) < 1.0 < float(many.high or 0)
+
+
+def test_the_generation_time_is_the_one_that_95_percent_of_the_clips_keep_within() -> None:
+    """18 batches of 8 clips at 1 s each, one of 4 at 3 s, one of 8 at 2 s: 144 of 156 are at 1 s, 152 at 2 s or less."""
+    batches = np.array([[1.0, 8]] * 18 + [[3.0, 4], [2.0, 8]])
+    result = measure.generation_seconds(batches, seed=0, message="in batches of 8, 50 steps on a CPU")
+    assert float(result.value) == 2.0
+    assert result.samples == 156
+    assert result.message.endswith("in the mean 1.102564; in batches of 8, 50 steps on a CPU")
+    assert result.low is not None and result.high is not None
+    assert float(result.low) < 2.0 < float(result.high)
+
+
+def test_clips_of_one_batch_count_as_one_measurement_of_time() -> None:
+    """As many clips in batches of 16 instead of 1 leave a sixteenth of the measurements, and a wider interval."""
+    seconds = np.random.default_rng(0).exponential(size=320)
+    single = measure.generation_seconds(np.stack([seconds, np.ones(320)], axis=1), seed=0, message="")
+    together = measure.generation_seconds(np.stack([seconds[:20], np.full(20, 16)], axis=1), seed=0, message="")
+    widths = [float(result.high or 0) - float(result.low or 0) for result in (single, together)]
+    assert single.samples == together.samples == 320
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_the_device_is_named(tmp_path: Path) -> None:
+    dataset(tmp_path, "v1", 3)
+    results = named(run(job(bundle(tmp_path), samples=4), tmp_path, World(), silent(), never).results)
+    message = results[Metric.GENERATION_SECONDS, "", None].message
+    assert message.endswith("2 steps on " + task.device_name(World()))
+    assert "thread" in message
+
+
+def test_asked_to_stop_it_ends_as_preempted(tmp_path: Path) -> None:
+    dataset(tmp_path, "v1", 3)
+    with pytest.raises(Failure, match="asked to stop") as failure:
+        run(job(bundle(tmp_path)), tmp_path, World(), silent(), lambda: True)
+    assert failure.value.reason is Reason.PREEMPTED

@@ -1,173 +1,210 @@
-"""Task Curate: videos with captions become an immutable dataset version of clips.
+"""Task Curate: videos with captions become an immutable dataset version of clips, and a report that people can look at.
 
-HeldOut or Train. Clips of one video are alike, so neighbours must not be on both sides, yet a few long videos must
-still fill both. So a video is cut in time into blocks of 64 frames (or of one clip, if that is longer), and a block is
-HeldOut by the hash of the video file's bytes and the block's number: not of its name, its place in the folder, the version or other
-videos, so what was held out once stays held out in every version made from that file, at any resolution (and, for clips
-of at most 64 frames, at any stride). No clip reaches over a border between the two sides.
+A video that cannot be used and a clip that a filter keeps out are rejected, counted and shown; the work goes on. At the
+end the version as a whole is judged: with too few clips, or too large a rejected share, it is not published. Then the
+parent version takes its place if one is named (R-DAT-5); else the attempt fails.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from videogen_api.curation import Curate
 from videogen_api.job import Job, Report
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import Curate, Reason, Source, Split
-from videogen_models.sealed import sha256_of
-from videogen_trainer.dataset import Clip, write_dataset
+from videogen_api.training_run import DataReference, Reason, ResolvedDataset
+from videogen_models.sealed import sha256_of, write_durably
+from videogen_trainer.curation.cutting import Cut, cuts_of, held_back
+from videogen_trainer.curation.duplicates import Duplicates, hash_of
+from videogen_trainer.curation.filters import brightness_of, check_clip, check_times, check_video, motion_of
+from videogen_trainer.curation.rejection import Cause, Rejected, Rejection
+from videogen_trainer.curation.report_page import page
+from videogen_trainer.curation.sources import Video, find_videos
+from videogen_trainer.curation.tally import EXAMPLES, Tally
+from videogen_trainer.dataset import Clip, Segment, open_dataset, resolve, write_dataset
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.video_reading import Picture, fit, read_frames
-
-SUFFIXES = (".mp4", ".webm")
-BLOCK_FRAMES = 64
-LISTED = 5  # names of files in one message
+from videogen_trainer.video_reading import Picture, read_frames, seconds_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Video:
-    """A video file and its caption."""
-
-    path: Path
-    caption: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Count:
-    """What has been cut so far."""
-
-    train: int = 0
-    held_out: int = 0
-    too_short: int = 0
-
-    @property
-    def clips(self) -> int:
-        """Clips of both sides."""
-        return self.train + self.held_out
+class VersionRejected(Failure):
+    """The version as a whole is not good enough."""
 
 
 def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
     """Make the dataset version of `job.curate`. A repeated attempt makes the same content and succeeds.
 
-    Raises Failure: VideoMissing, VideoUnreadable, CaptionMissing, DatasetTooSmall, or InvalidJob if the version
-    exists with other content.
+    Raises Failure: VideoMissing, TableInvalid, DatasetNotFound if there is no such parent, InvalidJob if the version
+    exists with other content; and if the version is rejected and has no parent: DatasetTooSmall, DatasetRejected or, if
+    everything was rejected for one of them, VideoUnreadable, VideoMissing, CaptionMissing or TableInvalid.
     """
     assert job.curate is not None, "a Curate job without a curate block; the CRD refuses it"
-    videos = find_videos(job.curate.sources, storage)
-    count = Count()
-    clips = _all_clips(videos, job.curate, job.recipe, storage, count, progress)
-    resolved = write_dataset(
-        storage,
-        job.curate.dataset,
-        job.curate.version,
-        clips,
-        frames=job.recipe.frames,
-        resolution=job.recipe.resolution,
-    )
-    message = f"{count.clips} clips of {len(videos)} videos: {count.train} Train, {count.held_out} HeldOut"
-    return Report(message=message, datasets=[resolved])
-
-
-def find_videos(sources: list[Source], storage: Path) -> list[Video]:
-    """All videos of the sources with their captions, sorted by path, each once.
-
-    Raises Failure: VideoMissing if a folder does not exist or has no video, CaptionMissing naming the files.
-    """
-    paths = sorted({path for source in sources for path in _videos_below(storage / source.path)})
-    if absent := [path for path in paths if not path.with_suffix(".txt").is_file()]:
-        raise Failure(
-            Reason.CAPTION_MISSING,
-            f"{len(absent)} of {len(paths)} videos have no caption: {_listed(absent)};"
-            " put each one's into a text file of the same name (.txt)",
-        )
-    return [Video(path=path, caption=_caption(path.with_suffix(".txt"))) for path in paths]
-
-
-def _videos_below(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no folder {folder}; upload the videos or correct the path")
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if not found:
-        kinds = " or ".join(SUFFIXES)
-        raise Failure(Reason.VIDEO_MISSING, f"curate.sources: {folder} has no {kinds} file; upload videos or correct the path")
-    return found
-
-
-def _caption(path: Path) -> str:
+    curate, tally = job.curate, Tally()
+    parent = resolve(storage, DataReference(dataset=curate.dataset, version=curate.parent)) if curate.parent else None
+    videos = find_videos(curate.sources, storage, tally.reject)
+    tally.videos = len(videos) + tally.rejected.total()
     try:
-        caption = " ".join(path.read_text(encoding="utf-8").split())
-    except UnicodeDecodeError as error:
-        raise Failure(Reason.CAPTION_MISSING, f"{path} is not UTF-8 ({error}); save the caption as UTF-8") from error
-    except FileNotFoundError as error:
-        raise Failure(Reason.CAPTION_MISSING, f"{path} was removed while the phase ran; put the video's caption there again") from error
-    if not caption:
-        raise Failure(Reason.CAPTION_MISSING, f"{path} is empty; write the video's caption into it")
-    return caption
+        made = write_dataset(
+            storage,
+            curate.dataset,
+            curate.version,
+            Curation(curate, job.recipe, storage, tally).clips(videos, progress),
+            frames=job.recipe.frames,
+            resolution=job.recipe.resolution,
+            parent=parent,
+        )
+    except VersionRejected as rejected:
+        _write_page(storage, curate, f"Rejected. {rejected.message}", tally)
+        return _with_parent(storage, curate, job.recipe, rejected, tally)
+    message = f"{tally.clips:,} clips of {tally.videos:,} videos: {tally.train:,} Train, {tally.held_out:,} HeldOut"
+    message += f"; rejected {tally.in_words()}" if tally.rejected else ""
+    where = _write_page(storage, curate, f"Accepted. {message}", tally)
+    return Report(message=f"{message[:900]}; see {where}", datasets=[made.model_copy(update={"rejected": tally.rejected.total()})])
 
 
-def _all_clips(
-    videos: list[Video], curate: Curate, recipe: Recipe, storage: Path, count: Count, progress: ProgressReporter
-) -> Iterator[Clip]:
-    for number, video in enumerate(videos):
-        before = count.clips
+def page_path(curate: Curate) -> str:
+    """Where the report for people lies, below the storage's root."""
+    return f"datasets/{curate.dataset}/reports/{curate.version}.html"
+
+
+def _write_page(storage: Path, curate: Curate, verdict: str, tally: Tally) -> str:
+    where = page_path(curate)
+    write_durably(storage / where, page(f"Dataset {curate.dataset} {curate.version}", verdict, tally).encode("utf-8", "replace"))
+    return where
+
+
+def _with_parent(storage: Path, curate: Curate, recipe: Recipe, rejected: VersionRejected, tally: Tally) -> Report:
+    """The report of a run that goes on with the parent; raises `rejected` itself if there is none that fits the recipe."""
+    if not curate.parent:
+        raise rejected
+    parent = open_dataset(storage, DataReference(dataset=curate.dataset, version=curate.parent))
+    if (parent.manifest.frames, parent.manifest.resolution) != (recipe.frames, recipe.resolution):
+        said = f"{rejected.message[:700]}; its parent {curate.parent} was made for other frames or another resolution than the recipe's"
+        raise Failure(rejected.reason, said)
+    instead = {"in_place_of": curate.version, "rejected": tally.rejected.total()}
+    resolved: ResolvedDataset = parent.resolved.model_copy(update=instead)
+    said = f"version {curate.version} was rejected ({rejected.reason}: {rejected.message[:800]}); its parent {curate.parent} is used"
+    return Report(message=said, datasets=[resolved])
+
+
+class Curation:
+    """One pass over the videos, one video at a time."""
+
+    def __init__(self, curate: Curate, recipe: Recipe, storage: Path, tally: Tally) -> None:
+        self._curate, self._recipe, self._storage, self._tally = curate, recipe, storage, tally
+        wanted = curate.filters.duplicates
+        self._duplicates = Duplicates(wanted.maximum_difference_percent) if wanted else None
+
+    def clips(self, videos: list[Video], progress: ProgressReporter) -> Iterator[Clip]:
+        """Every clip that is kept. Raises VersionRejected after the last one."""
+        for number, video in enumerate(videos, 1):
+            try:
+                for clip in self._of_video(video):
+                    self._tally.accept(clip)
+                    yield clip
+            except Rejected as rejected:
+                picture = self._first_picture(video, rejected.cause)
+                self._reject(rejected, video.name, video.caption, picture)
+            values = {"clips": self._tally.clips, "rejected": self._tally.rejected.total()}
+            progress.report(number, len(videos), values, final=number == len(videos))
+        judge(self._curate, self._recipe, self._tally)
+
+    def _reject(self, rejected: Rejected, source: str, caption: str, picture: Picture | None) -> None:
+        self._tally.reject(Rejection(cause=rejected.cause, source=source, why=rejected.why, caption=caption, picture=picture))
+
+    def _first_picture(self, video: Video, cause: Cause) -> Picture | None:
+        shown = len(self._tally.rejected_examples.get(cause, []))
+        if cause in {Cause.VIDEO_MISSING, Cause.VIDEO_UNREADABLE} or shown >= EXAMPLES:
+            return None
         try:
-            for clip in clips_of(video, curate, recipe, storage):
-                count.train += clip.split is Split.TRAIN
-                count.held_out += clip.split is Split.HELD_OUT
-                yield clip
+            return next(iter(read_frames(video.path)), None)
+        except (Failure, FileNotFoundError):
+            return None
+
+    def _of_video(self, video: Video) -> Iterator[Clip]:
+        """Raises Rejected if the video gives no clip at all, or ends badly."""
+        try:
+            check_video(video, self._curate.filters)
+            digest = sha256_of(video.path)
+            self._tally.seconds.add(seconds_of(video.path))
+            cuts = held_back(cuts_of(video.path, digest, self._curate, self._recipe), self._storage)
+            first = next(cuts, None)
         except FileNotFoundError as error:
-            said = f"{video.path} was removed while the phase ran; upload the video again, or take it out of the source for good"
-            raise Failure(Reason.VIDEO_MISSING, said) from error
-        count.too_short += count.clips == before
-        progress.report(number + 1, len(videos), {"clips": count.clips}, final=number + 1 == len(videos))
-    if count.clips < curate.minimum_clips:
-        raise _too_small(count, len(videos), curate, recipe)
+            said = f"{video.name} was removed while the phase ran; upload the video again, or take it out of the source for good"
+            raise Rejected(Cause.VIDEO_MISSING, said) from error
+        except Failure as failure:
+            raise Rejected(Cause.VIDEO_UNREADABLE, failure.message) from failure
+        if first is None:
+            said = f"{video.name} is shorter than one clip of {self._recipe.frames} frames at stride {self._curate.frame_stride}"
+            raise Rejected(Cause.TOO_SHORT, said + (", or each of its scenes is" if self._curate.scene_cuts else ""))
+        yield from self._kept(video, first)
+        for cut in cuts:
+            yield from self._kept(video, cut)
+
+    def _kept(self, video: Video, cut: Cut) -> Iterator[Clip]:
+        clip = clip_of(video, cut)
+        try:
+            check_times(cut, video.name)
+            check_clip(clip.source, clip.motion or 0.0, clip.brightness or 0.0, self._curate.filters)
+            self._check_new(clip)
+        except Rejected as rejected:
+            self._reject(rejected, clip.source, clip.caption, clip.frames[len(clip.frames) // 2])
+            return
+        yield clip
+
+    def _check_new(self, clip: Clip) -> None:
+        if self._duplicates is None:
+            return
+        own = hash_of(clip.frames)
+        if found := self._duplicates.like(own):
+            raise Rejected(Cause.DUPLICATE, f"{clip.source} looks like {found[0]}: their hashes differ by {found[1]:.1f} %")
+        self._duplicates.keep(own, clip.source)
 
 
-def _too_small(count: Count, videos: int, curate: Curate, recipe: Recipe) -> Failure:
-    short = f" ({count.too_short} of them shorter than one clip)" if count.too_short else ""
-    return Failure(
-        Reason.DATASET_TOO_SMALL,
-        f"curate.minimumClips: {videos} videos{short} gave {count.clips} clips of {recipe.frames} frames at stride {curate.frame_stride},"
-        f" {curate.minimum_clips} are needed; add videos, or lower minimumClips, frameStride or recipe.frames",
+def clip_of(video: Video, cut: Cut) -> Clip:
+    """The cut with everything that is known of its video; what is said in the video is told from the clip's first frame."""
+    first, last = cut.times[0], cut.times[-1]
+    timed = first is not None and last is not None
+    return Clip(
+        frames=cut.frames,
+        caption=video.caption,
+        split=cut.split,
+        source=f"{video.name}:{cut.start}",
+        transcript=_said_between(video.transcript, first or 0.0, last or 0.0) if timed else (),
+        category=video.category,
+        urgency=video.urgency,
+        licence=video.licence,
+        seconds=round(last - first, 3) if first is not None and last is not None else None,
+        motion=motion_of(cut.frames),
+        brightness=brightness_of(cut.frames),
     )
 
 
-def clips_of(video: Video, curate: Curate, recipe: Recipe, storage: Path) -> Iterator[Clip]:
-    """Clips of one video, back to back, at most `maximum_clips_per_video`; after the last one the file is read no further.
-
-    A clip spans (frames - 1) x stride + 1 frames of the video; what is left before a change of sides or the end is dropped.
-    """
-    digest = sha256_of(video.path)
-    block_frames = max(BLOCK_FRAMES, (recipe.frames - 1) * curate.frame_stride + 1)
-    pictures: list[Picture] = []
-    start, side, made = 0, None, 0
-    for number, picture in enumerate(read_frames(video.path)):
-        if (now := split_of(digest, number // block_frames, curate.held_out_percent)) is not side or not pictures:
-            start, side, pictures = number, now, []
-        if (number - start) % curate.frame_stride:
-            continue
-        pictures.append(fit(picture, recipe.resolution))
-        if len(pictures) == recipe.frames:
-            source = f"{video.path.relative_to(storage)}:{start}"
-            yield Clip(frames=np.stack(pictures), caption=video.caption, split=now, source=source)
-            made, pictures = made + 1, []
-        if made == curate.maximum_clips_per_video:
-            return
+def _said_between(transcript: tuple[Segment, ...], first: float, last: float) -> tuple[Segment, ...]:
+    return tuple(
+        Segment(start=round(max(0.0, said.start - first), 3), end=round(min(last, said.end) - first, 3), text=said.text)
+        for said in transcript
+        if said.start <= last and said.end >= first
+    )
 
 
-def split_of(digest: str, block: int, held_out_percent: int) -> Split:
-    """Side of a block of the video file with this SHA-256 (hex). A larger share keeps all that a smaller one holds out."""
-    place = int.from_bytes(hashlib.sha256(f"{digest}:{block}".encode()).digest()[:8], "big") % 100
-    return Split.HELD_OUT if place < held_out_percent else Split.TRAIN
-
-
-def _listed(paths: list[Path]) -> str:
-    more = f" and {len(paths) - LISTED} more" if len(paths) > LISTED else ""
-    return ", ".join(str(path) for path in paths[:LISTED]) + more
+def judge(curate: Curate, recipe: Recipe, tally: Tally) -> None:
+    """The quality check of a whole version. Raises VersionRejected."""
+    rejected = (
+        f" (see {page_path(curate)}); rejected {tally.rejected.total():,} of {tally.examined:,}: {tally.in_words()}"
+        if tally.rejected
+        else ""
+    )
+    if tally.clips < curate.minimum_clips:
+        raise VersionRejected(
+            tally.only_reason or Reason.DATASET_TOO_SMALL,
+            f"curate.minimumClips: {tally.videos:,} videos gave {tally.clips:,} clips of {recipe.frames} frames at stride"
+            f" {curate.frame_stride}, {curate.minimum_clips:,} are needed{rejected}",
+        )
+    if tally.too_many_rejected(curate.maximum_rejected_percent):
+        raise VersionRejected(
+            tally.only_reason or Reason.DATASET_REJECTED,
+            f"curate.maximumRejectedPercent: {100 * tally.rejected.total() / tally.examined:.1f} % were rejected,"
+            f" {curate.maximum_rejected_percent} are allowed{rejected}",
+        )

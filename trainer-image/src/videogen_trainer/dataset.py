@@ -3,26 +3,29 @@
 `datasets/<name>/<digest hex>/` is a sealed folder: `clips-<number>.safetensors` each with one tensor `frames`, uint8
 [clips, frames, height, width, 3] (RGB); `index.json` with one record a clip; `manifest.json` (canonical JSON), whose
 SHA-256 is the dataset's digest. `datasets/<name>/versions/<version>.json` names the digest of a version. The digest
-depends on the clips, captions, splits and their order alone: not on the name, the version or the time.
+depends on the clips, captions, annotations, splits and their order, and on the parent, alone: not on the name, the
+version, the time, or what was rejected.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from videogen_api.bundle import MANIFEST, BundleFile, canonical_json, manifest_digest
-from videogen_api.meta import Observation
+from videogen_api.meta import Digest, Observation
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Split
 from videogen_models.sealed import CorruptError, describe, publish, staging, verify
@@ -33,6 +36,20 @@ SUFFIXES = (".safetensors", ".json")
 SHARD_BYTES = 64 << 20
 
 
+class Segment(Observation):
+    """Something that is said in a video or clip, and when: seconds from its first frame."""
+
+    start: float = Field(ge=0, allow_inf_nan=False)
+    end: float = Field(ge=0, allow_inf_nan=False)
+    text: str = Field(min_length=1, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end < self.start:
+            raise ValueError(f"end {self.end} is before start {self.start}")
+        return self
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
     """A clip on its way into a dataset: uint8 [frames, height, width, 3], RGB."""
@@ -41,6 +58,13 @@ class Clip:
     caption: str
     split: Split
     source: str = ""  # the video and frame that it was cut from, for people
+    transcript: tuple[Segment, ...] = ()
+    category: str | None = None
+    urgency: str | None = None
+    licence: str | None = None
+    seconds: float | None = None
+    motion: float | None = None
+    brightness: float | None = None
 
 
 class ClipRecord(Observation):
@@ -51,12 +75,34 @@ class ClipRecord(Observation):
     caption: str
     split: Split
     source: str = ""
+    transcript: list[Segment] | None = None  # what is said during the clip
+    category: str | None = None
+    urgency: str | None = None
+    licence: str | None = None
+    seconds: float | None = None  # from the first frame to the last one
+    motion: float | None = None  # mean absolute difference of following frames, of 255
+    brightness: float | None = None  # mean, of 255
 
 
 class DatasetIndex(Observation):
     """index.json."""
 
     clips: list[ClipRecord]
+
+
+class Statistics(Observation):
+    """What a version holds: clips by side, licence, category and urgency ("" counts those without one), and means."""
+
+    train: int = 0
+    held_out: int = 0
+    licences: dict[str, int] = {}
+    categories: dict[str, int] = {}
+    urgencies: dict[str, int] = {}
+    with_transcript: int = 0
+    mean_caption_characters: float | None = None
+    mean_motion: float | None = None
+    mean_brightness: float | None = None
+    seconds: float | None = None
 
 
 class DatasetManifest(Observation):
@@ -66,6 +112,8 @@ class DatasetManifest(Observation):
     frames: int
     resolution: Resolution
     clips: int
+    parent: Digest | None = None  # the version that this one follows
+    statistics: Statistics = Statistics()
     files: list[BundleFile]
 
 
@@ -98,7 +146,16 @@ def dataset_folder(storage: Path, name: str, digest: str) -> Path:
     return storage / "datasets" / name / digest.removeprefix("sha256:")
 
 
-def write_dataset(storage: Path, name: str, version: str, clips: Iterable[Clip], *, frames: int, resolution: Resolution) -> ResolvedDataset:
+def write_dataset(
+    storage: Path,
+    name: str,
+    version: str,
+    clips: Iterable[Clip],
+    *,
+    frames: int,
+    resolution: Resolution,
+    parent: str | None = None,
+) -> ResolvedDataset:
     """Write clips as a new version, whole or not at all; the same clips under the same version again are no error.
 
     Raises Failure(InvalidJob) if the version exists with other content, ValueError if a clip has another shape.
@@ -108,7 +165,14 @@ def write_dataset(storage: Path, name: str, version: str, clips: Iterable[Clip],
             record for number, shard in enumerate(_shards(clips, frames, resolution)) for record in _write_shard(staged, number, shard)
         ]
         (staged / INDEX).write_bytes(canonical_json(DatasetIndex(clips=records).wire()))
-        manifest = DatasetManifest(frames=frames, resolution=resolution, clips=len(records), files=describe(staged))
+        manifest = DatasetManifest(
+            frames=frames,
+            resolution=resolution,
+            clips=len(records),
+            parent=parent,
+            statistics=statistics_of(records),
+            files=describe(staged),
+        )
         (staged / MANIFEST).write_bytes(data := canonical_json(manifest.wire()))
         digest = manifest_digest(data)
         target = dataset_folder(storage, name, digest)
@@ -136,7 +200,49 @@ def _shards(clips: Iterable[Clip], frames: int, resolution: Resolution) -> Itera
 def _write_shard(folder: Path, number: int, clips: list[Clip]) -> list[ClipRecord]:
     name = f"clips-{number:05}.safetensors"
     save_file({"frames": np.stack([clip.frames for clip in clips])}, folder / name)
-    return [ClipRecord(file=name, row=row, caption=clip.caption, split=clip.split, source=clip.source) for row, clip in enumerate(clips)]
+    return [_record(name, row, clip) for row, clip in enumerate(clips)]
+
+
+def _record(file: str, row: int, clip: Clip) -> ClipRecord:
+    return ClipRecord(
+        file=file,
+        row=row,
+        caption=clip.caption,
+        split=clip.split,
+        source=clip.source,
+        transcript=list(clip.transcript) or None,
+        category=clip.category,
+        urgency=clip.urgency,
+        licence=clip.licence,
+        seconds=clip.seconds,
+        motion=clip.motion,
+        brightness=clip.brightness,
+    )
+
+
+def statistics_of(records: Sequence[ClipRecord]) -> Statistics:
+    """Counts and means of a version's clips; means are over the clips that have the value, None if none has."""
+    return Statistics(
+        train=sum(record.split is Split.TRAIN for record in records),
+        held_out=sum(record.split is Split.HELD_OUT for record in records),
+        licences=_counts(record.licence for record in records),
+        categories=_counts(record.category for record in records),
+        urgencies=_counts(record.urgency for record in records),
+        with_transcript=sum(bool(record.transcript) for record in records),
+        mean_caption_characters=_mean(len(record.caption) for record in records),
+        mean_motion=_mean(record.motion for record in records),
+        mean_brightness=_mean(record.brightness for record in records),
+        seconds=round(math.fsum(record.seconds or 0.0 for record in records), 3),
+    )
+
+
+def _counts(labels: Iterable[str | None]) -> dict[str, int]:
+    return dict(sorted(Counter(label or "" for label in labels).items()))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(math.fsum(known) / len(known), 3) if known else None
 
 
 def _name_version(storage: Path, name: str, version: str, digest: str) -> None:
@@ -172,7 +278,7 @@ def open_dataset(storage: Path, reference: DataReference, pinned: str | None = N
     `verified=False` skips the sums of the clip files, for processes beside one that has checked them.
     Raises Failure: DatasetNotFound if there is no such version, DatasetCorrupt if anything has another sum.
     """
-    digest = pinned or _resolve(storage, reference)
+    digest = pinned or resolve(storage, reference)
     folder = dataset_folder(storage, reference.dataset, digest)
     if not (folder / MANIFEST).is_file():
         raise Failure(
@@ -195,7 +301,8 @@ def open_dataset(storage: Path, reference: DataReference, pinned: str | None = N
     return Dataset(folder=folder, resolved=resolved, manifest=manifest, records=tuple(index.clips))
 
 
-def _resolve(storage: Path, reference: DataReference) -> str:
+def resolve(storage: Path, reference: DataReference) -> str:
+    """Digest of a version. Raises Failure: DatasetNotFound naming the versions that there are, DatasetCorrupt."""
     path = storage / "datasets" / reference.dataset / "versions" / f"{reference.version}.json"
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.json"))

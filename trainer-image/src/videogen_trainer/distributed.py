@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from videogen_api.training_run import Reason
 from videogen_trainer.failure import Failure
+
+T = TypeVar("T")
 
 # Rank 0 verifies datasets and writes bundles while the others wait; a peer that dies is noticed at once all the same.
 _TIMEOUT = timedelta(minutes=30)
@@ -52,6 +57,32 @@ class World:
         if self.size > 1:
             dist.all_reduce(values)
         return [value / self.size for value in values.tolist()]
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This process' part of the items: consecutive, in the order of ranks, and never empty for rank 0."""
+        first, end = (-(-len(items) * rank // self.size) for rank in (self.rank, self.rank + 1))
+        return items[first:end]
+
+    def concatenate(self, rows: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+        """Rows [n, ...] of all processes, one after another in the order of ranks; the same to the bit in every process.
+
+        Rank 0 must have all names; a process that had nothing to do has none.
+        """
+        if self.size == 1:
+            return dict(rows)
+        shapes = self.from_leader({name: part.shape[1:] for name, part in rows.items()})
+        assert isinstance(shapes, dict)
+        return {name: self._concatenated(rows.get(name, np.zeros((0, *shape))), shape) for name, shape in shapes.items()}
+
+    def _concatenated(self, part: NDArray[np.float64], shape: list[int]) -> NDArray[np.float64]:
+        counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        counts[self.rank] = len(part)
+        dist.all_reduce(counts)
+        start = int(counts[: self.rank].sum())
+        whole = torch.zeros((int(counts.sum()), *shape), dtype=torch.float64, device=self.device)
+        whole[start : start + len(part)] = torch.from_numpy(np.ascontiguousarray(part))
+        dist.all_reduce(whole)  # exact: every row is added to zeros
+        return np.asarray(whole.cpu().numpy())
 
     def from_leader(self, value: object) -> object:
         """Rank 0's value, which must be JSON, in every process. Also a barrier: nobody returns before rank 0 has called."""

@@ -18,6 +18,7 @@ from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import Milestones
 
 _LOG = logging.getLogger(__name__)
+SPREAD = (Task.TRAIN, Task.EVALUATE)  # over several processes and pods
 
 
 def read_job(path: Path) -> Job:
@@ -57,7 +58,7 @@ def check(job: Job) -> None:
             f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers x processesPerWorker x"
             f" gradientAccumulationSteps = {job.workers} x {job.processes_per_worker} x {recipe.gradient_accumulation_steps} = {shares}",
         )
-    if job.task is not Task.TRAIN and job.workers > 1:
+    if job.task not in SPREAD and job.workers > 1:
         raise Failure(Reason.INVALID_JOB, f"resources.workers is {job.workers}; {job.task.value} runs in one pod, set it to 1")
     missing = {
         Task.CURATE: ("curate", job.curate),
@@ -71,8 +72,8 @@ def check(job: Job) -> None:
 
 
 def processes_of(job: Job) -> int:
-    """Processes in all. Only training is spread over several; the other tasks use one, whatever the pod has."""
-    return job.workers * job.processes_per_worker if job.task is Task.TRAIN else 1
+    """Processes in all. The other tasks use one, whatever the pod has."""
+    return job.workers * job.processes_per_worker if job.task in SPREAD else 1
 
 
 def attempt(job: Job, storage: Path, environment: Mapping[str, str], progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
@@ -112,8 +113,15 @@ def _run(
                 raise
             leave()
             return done
-        case Task.CURATE | Task.EVALUATE:
-            module = importlib.import_module(f"videogen_trainer.{job.task.value.lower()}")
+        case Task.EVALUATE:
+            from videogen_trainer.distributed import join, leave
+            from videogen_trainer.evaluate import run
+
+            done = run(job, storage, join(environment), progress, stop)
+            leave()
+            return done
+        case Task.CURATE:
+            module = importlib.import_module("videogen_trainer.curate")
             result: Report = module.run(job, storage, progress)
             return result
         case Task.RELEASE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -19,27 +20,57 @@ TRUNCATED = 0.9  # a file that announces frames and has less than this share of 
 
 
 def read_frames(path: Path) -> Iterator[Picture]:
-    """Frames uint8 [H, W, 3] (RGB, upright) of the first video stream.
+    """Frames as `read_timed_frames` gives them, without their times."""
+    return (picture for _, picture in read_timed_frames(path))
+
+
+def read_timed_frames(path: Path) -> Iterator[tuple[float | None, Picture]]:
+    """Frames uint8 [H, W, 3] (RGB, upright) of the first video stream, each with its time in seconds if the file says it.
 
     Raises Failure(VideoUnreadable) naming the file if it is empty, corrupt, truncated or has no video.
     """
+    with _opened(path) as (container, stream):
+        count = 0
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise unreadable(path, f"frame {count} is damaged")
+            yield frame.time, _upright(frame)
+            count += 1
+        if count == 0:
+            raise unreadable(path, "it has no frames")
+        if count < TRUNCATED * (announced := _announced(container)):
+            raise unreadable(path, f"it ends after {count} of {announced:.0f} frames")
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of the first video stream as the file's header says them. Raises Failure(VideoUnreadable)."""
+    with _opened(path) as (_, stream):
+        return stream.width, stream.height
+
+
+def seconds_of(path: Path) -> float:
+    """Length of the first video stream, from its or the file's header or, where those do not say it, from its packets' times.
+
+    Nothing is decoded. Raises Failure(VideoUnreadable).
+    """
+    with _opened(path) as (container, stream):
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        if container.duration:
+            return float(container.duration / av.time_base)
+        times = [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
+        return float((max(times) - min(times)) * stream.time_base) if times else 0.0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     if path.stat().st_size == 0:
         raise unreadable(path, "it is empty")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise unreadable(path, "it has no video stream, only " + (_kinds(container) or "nothing"))
-            stream = container.streams.video[0]
-            count = 0
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    raise unreadable(path, f"frame {count} is damaged")
-                yield _upright(frame)
-                count += 1
-            if count == 0:
-                raise unreadable(path, "it has no frames")
-            if count < TRUNCATED * (announced := _announced(container)):
-                raise unreadable(path, f"it ends after {count} of {announced:.0f} frames")
+            yield container, container.streams.video[0]
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise unreadable(path, str(error)) from error
 

@@ -39,15 +39,19 @@ def _cell_means(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     return np.asarray(np.add.reduceat(values, starts, axis=axis) / counts)
 
 
-def coherence(embeddings: NDArray[np.float64], moved: NDArray[np.float64], reference_moved: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coherence [N] of clips from frame embeddings [N, F, E] and the `motion` [N] of the clips and of their references.
+def steadiness(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean cosine [N] of neighbouring frames, each at least 0, from their embeddings [N, F, E].
 
     Raises ValueError with fewer than 2 frames.
     """
     if embeddings.shape[1] < 2:
         raise ValueError(f"{embeddings.shape[1]} frame; coherence compares neighbouring frames and needs at least 2")
     frames = unit(embeddings)
-    cosines = (frames[:, 1:] * frames[:, :-1]).sum(axis=-1).clip(0.0, 1.0)
+    return np.asarray((frames[:, 1:] * frames[:, :-1]).sum(axis=-1).clip(0.0, 1.0).mean(axis=1))
+
+
+def coherence(steady: NDArray[np.float64], moved: NDArray[np.float64], reference_moved: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coherence [N] of clips from their `steadiness` [N] and the `motion` [N] of the clips and of their references."""
     floor = MOTION_FLOOR * reference_moved
     liveliness = np.where(floor > STILL, np.minimum(1.0, moved / np.maximum(floor, STILL)), 1.0)
-    return np.asarray(cosines.mean(axis=1) * liveliness, dtype=np.float64)
+    return np.asarray(steady * liveliness, dtype=np.float64)

@@ -8,12 +8,14 @@ values of different N are not comparable; `extrapolated` estimates the value at 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Features = NDArray[np.float64]
+BLOCK = 256  # rows for one merge
 ROUND_OFF = 1e-6  # of the traces: how far below 0 rounding may take the distance of equal sets
 
 
@@ -51,6 +53,25 @@ def moments(features: Features) -> Moments:
     mean = exact.mean(axis=0)
     deviation = exact - mean
     return Moments(count=len(exact), mean=mean, scatter=deviation.T @ deviation)
+
+
+def accumulate(batches: Iterable[Features]) -> Moments:
+    """Moments of features that come in batches [n, D], in memory for BLOCK rows and two scatters.
+
+    Batches are gathered into blocks first: a merge costs D² whatever the batch's size. Raises ValueError as `moments`.
+    """
+    whole, waiting, count = None, list[Features](), 0
+    for batch in batches:
+        waiting.append(batch)
+        count += len(batch)
+        if count >= BLOCK:
+            whole, waiting, count = _merged(whole, waiting), [], 0
+    return _merged(whole, waiting) if waiting or whole is None else whole
+
+
+def _merged(whole: Moments | None, waiting: list[Features]) -> Moments:
+    part = moments(np.concatenate(waiting) if waiting else np.zeros((0, 0)))
+    return whole.merge(part) if whole else part
 
 
 def distance(real: Moments, generated: Moments) -> float:

@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videogen_api.evaluation import Metric, MetricResult, Normalization
+from videogen_trainer.evaluate import artefacts
 from videogen_trainer.evaluate.bootstrap import interval
-from videogen_trainer.evaluate.clip_score import normalized, similarities
+from videogen_trainer.evaluate.clip_score import normalized
 from videogen_trainer.evaluate.coherence import coherence
 from videogen_trainer.evaluate.frechet import extrapolated, frechet_distance
 from videogen_trainer.evaluate.inception import inception_score, split_count
 
 Array = NDArray[np.float64]
+
+
+PERCENTILE = 0.95  # of generation times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,9 @@ class Network:
 
     name: str
     digest: str
+
+
+NO_NETWORK = Network(name="", digest="")
 
 
 def fvd(network: Network, real: Array, generated: Array, *, seed: int) -> MetricResult:
@@ -53,12 +60,11 @@ def inception(network: Network, log_probabilities: Array, *, seed: int) -> Metri
     return result(Metric.INCEPTION_SCORE, value, (max(low, 1.0), high), samples=samples, network=network, message=message)
 
 
-def clip_scores(network: Network, clips: Array, captions: Array, unknown: int, *, seed: int) -> list[MetricResult]:
-    """CLIP score of clips' embeddings [N, M, E] with captions' [N, E], in both normalisations.
+def clip_scores(network: Network, cosines: Array, unknown: int, *, seed: int) -> list[MetricResult]:
+    """CLIP score of clips by their `similarities` [N] with their captions, in both normalisations.
 
     `unknown` captions have no word that the encoder knows; the message says so.
     """
-    cosines = similarities(clips, captions)
     message = f"{unknown} of {len(cosines)} captions have no word that this encoder knows" if unknown else ""
     return [
         _mean(Metric.CLIP_SCORE, normalized(cosines, scale), network, seed=seed, message=message, normalization=scale)
@@ -66,14 +72,40 @@ def clip_scores(network: Network, clips: Array, captions: Array, unknown: int, *
     ]
 
 
-def temporal_coherence(network: Network, frames: Array, moved: Array, reference_moved: Array, *, seed: int) -> MetricResult:
-    """Temporal coherence of frames' embeddings [N, F, E] and motions [N]; see `coherence.py`."""
-    return _mean(Metric.TEMPORAL_COHERENCE, coherence(frames, moved, reference_moved), network, seed=seed)
+def temporal_coherence(network: Network, steady: Array, moved: Array, reference_moved: Array, *, seed: int) -> MetricResult:
+    """Temporal coherence of clips by their steadiness and motions [N]; see `coherence.py`."""
+    return _mean(Metric.TEMPORAL_COHERENCE, coherence(steady, moved, reference_moved), network, seed=seed)
 
 
-def generation_seconds(seconds: Array, *, seed: int, message: str) -> MetricResult:
-    """Mean of the clips' generation times [N]."""
-    return _mean(Metric.GENERATION_SECONDS, seconds, Network(name="", digest=""), seed=seed, message=message)
+def artefact_rate(real: Array, generated: Array, *, seed: int) -> MetricResult:
+    """Artefact rate from `measures` of real frames [M, 3] and of generated clips [N, F, 3]. Its interval takes the limits as given."""
+    above = artefacts.limits(real)
+    own = float(artefacts.rates(real[None], above)[0])
+    limits = ", ".join(f"{name} {limit:.3g}" for name, limit in zip(("flicker", "blocking", "saturation"), above, strict=True))
+    message = f"real frames: {decimal(own)}; limits: {limits}"
+    return _mean(Metric.ARTEFACT_RATE, artefacts.rates(generated, above), NO_NETWORK, seed=seed, message=message)
+
+
+def generation_seconds(batches: Array, *, seed: int, message: str) -> MetricResult:
+    """95 % of the clips took at most so long: of batches [B, 2] with the seconds for each clip and the number of clips.
+
+    Batches are resampled whole, for the clips of one share its time.
+    """
+    counts = batches[:, 1].astype(int)
+
+    def p95(drawn: NDArray[np.intp]) -> float:
+        return float(np.quantile(np.repeat(batches[drawn, 0], counts[drawn]), PERCENTILE, method="inverted_cdf"))
+
+    low, high = interval(p95, len(batches), seed=seed)
+    samples, mean = int(counts.sum()), float(np.average(batches[:, 0], weights=counts))
+    return result(
+        Metric.GENERATION_SECONDS,
+        p95(np.arange(len(batches))),
+        (max(low, 0.0), high),
+        samples=samples,
+        network=NO_NETWORK,
+        message=f"95 % of the clips took at most so long each, in the mean {decimal(mean)}; {message}",
+    )
 
 
 def _mean(

@@ -1,14 +1,17 @@
 """Task Evaluate: generate clips for the captions of a dataset part, compare them with its clips, report the metrics.
 
 Generated clip i takes the caption of real clip i (modulo their count) and a seed made of the recipe's seed and i, so the
-clips are the same whatever the batch size.
+clips are the same whatever the batch size. Each process generates and embeds its share of the batches; the batches, and
+with them all numbers but the times, do not depend on how many processes there are.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +28,11 @@ from videogen_models.sealed import CorruptError, write_durably
 from videogen_models.video import contact_sheet, encode_mp4
 from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer.dataset import Dataset, open_dataset
+from videogen_trainer.distributed import World
 from videogen_trainer.evaluate import measure
-from videogen_trainer.evaluate.coherence import motion
+from videogen_trainer.evaluate.artefacts import FLOORS, measures
+from videogen_trainer.evaluate.clip_score import similarities
+from videogen_trainer.evaluate.coherence import motion, steadiness
 from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, VideoClassifier, VideoFeatures, load
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.failure import Failure
@@ -65,29 +71,43 @@ def batches(start: int, end: int) -> list[range]:
     return [range(first, min(first + BATCH, end)) for first in range(start, end, BATCH)]
 
 
-def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
-    """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path.
+def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
+    """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path. The same Report in all processes.
 
-    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, ResultsTooLarge.
+    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, ResultsTooLarge, Preempted.
     """
     assert job.artifact is not None, "an Evaluate job without an artifact"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     evaluation = job.evaluate or Evaluation()
-    extractors = load(evaluation.extractors, storage, device)
-    references = open_references(job.data, storage)
-    model = open_model(job.artifact, storage, device)
-    real = embed_references(references, extractors)
-    made, shown = generate(model, references, extractors, evaluation, job.recipe.seed, progress)
-    write_samples(storage / job.work_path / "samples", shown, references.captions, job.recipe.frame_rate)
-    how = f"{evaluation.sampling_steps} steps on {torch.cuda.get_device_name() if device.type == 'cuda' else 'a CPU'}"
-    done = Report(
-        message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones",
-        artifact=job.artifact,
-        datasets=references.resolved,
-        results=results(real, made, references.captions, extractors, job.recipe.seed, how),
-    )
+    extractors = load(evaluation.extractors, storage, world.device)
+    references = open_references(job.data, storage, verified=world.leads)
+    model = open_model(job.artifact, storage, world.device)
+    real = world.concatenate(embed_references(references, extractors, world))
+    rows, shown = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
+    made = world.concatenate(rows)
+    report = None
+    if world.leads:
+        write_samples(storage / job.work_path / "samples", shown, references.captions, job.recipe.frame_rate)
+        how = f"in batches of {BATCH}, {evaluation.sampling_steps} steps on {device_name(world)}"
+        report = Report(
+            message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones",
+            artifact=job.artifact,
+            datasets=references.resolved,
+            results=results(real, made, references.captions, extractors, job.recipe.seed, how),
+        ).wire()
+    done = Report.model_validate(world.from_leader(report))
     require_results(done)
     return done
+
+
+def device_name(world: World) -> str:
+    """What clips are generated on: the GPU's or the processor's name, and how many processes generate at once."""
+    if world.device.type == "cuda":
+        name = torch.cuda.get_device_name(world.device)
+    else:
+        models = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        threads = torch.get_num_threads()
+        name = f"{models[0] if models else 'a CPU'} ({threads} thread{'s' if threads > 1 else ''})"
+    return name if world.size == 1 else f"{name}, {world.size} processes at once"
 
 
 def open_model(artifact: ArtifactReference, storage: Path, device: torch.device) -> VideoFusionModel:
@@ -98,12 +118,12 @@ def open_model(artifact: ArtifactReference, storage: Path, device: torch.device)
         raise Failure(Reason.ARTIFACT_INVALID, f"{error}; train the model again or restore the bundle") from error
 
 
-def open_references(data: list[PinnedData], storage: Path) -> References:
-    """All clips that the job names, in order. Raises Failure, also if they are fewer than 2."""
+def open_references(data: list[PinnedData], storage: Path, *, verified: bool = True) -> References:
+    """All clips that the job names, in order. Raises Failure, also if they are fewer than 2. `verified`: see `open_dataset`."""
     clips: list[tuple[Dataset, int]] = []
     resolved = []
     for entry in data:
-        dataset = open_dataset(storage, entry.reference, entry.digest)
+        dataset = open_dataset(storage, entry.reference, entry.digest, verified=verified)
         numbers = dataset.part(entry.reference.split)[: entry.reference.samples]
         clips += [(dataset, number) for number in numbers]
         resolved.append(dataset.resolved.model_copy(update={"clips": len(numbers)}))
@@ -117,45 +137,60 @@ def open_references(data: list[PinnedData], storage: Path) -> References:
     return References(clips=clips, captions=captions, resolved=resolved)
 
 
-def embed_references(references: References, extractors: Extractors) -> dict[str, Array]:
-    """Features and motions of all real clips."""
+def embed_references(references: References, extractors: Extractors, world: World) -> dict[str, Array]:
+    """Features and motions of the real clips of this process' share, and the artefact measures [frames, 3] of their frames."""
     rows: Rows = defaultdict(list)
-    for places in references.batches():
+    for places in world.share(references.batches()):
         clips = references.frames(places)
         rows["motion"].append(motion(clips))
+        rows["artefacts"].append(measures(clips).reshape(-1, len(FLOORS)))  # datasets differ in frames a clip
         for network in extractors.features:
             rows[f"features of {network.name}"].append(network.features(clips))
     return _whole(rows)
 
 
 def generate(
-    model: VideoFusionModel, references: References, extractors: Extractors, evaluation: Evaluation, seed: int, progress: ProgressReporter
+    model: VideoFusionModel,
+    references: References,
+    extractors: Extractors,
+    evaluation: Evaluation,
+    seed: int,
+    world: World,
+    progress: ProgressReporter,
+    stop: Callable[[], bool],
 ) -> tuple[dict[str, Array], list[Clips]]:
-    """Arrays over all generated clips, and the first of the clips."""
+    """Arrays over the generated clips of this process' share, and the first of the clips. Raises Failure(Preempted)."""
     rows: Rows = defaultdict(list)
     shown: list[Clips] = []
     captions = [references.captions[number % len(references.captions)] for number in range(evaluation.samples)]
     sample(model, captions[:1], [0], 1)  # the first call also allocates and compiles; it is not timed
-    for places in batches(0, evaluation.samples):
+    embedded = {encoder.name: encoder.caption_embeddings(references.captions) for encoder in extractors.encoders}
+    for places in world.share(batches(0, evaluation.samples)):
+        if stop():
+            raise Failure(Reason.PREEMPTED, "asked to stop; the next attempt begins this phase again")
         begun = time.perf_counter()
         wanted = [captions[number] for number in places]
         clips = sample(model, wanted, [clip_seed(seed, number) for number in places], evaluation.sampling_steps)
-        rows["seconds"].append(np.full(len(wanted), (time.perf_counter() - begun) / len(wanted)))
-        _embed_generated(rows, clips, extractors)
+        rows["seconds"].append(np.array([[(time.perf_counter() - begun) / len(wanted), len(wanted)]]))
+        drawn = np.array(places) % len(references.captions)
+        _embed_generated(rows, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
         shown += list(clips[: SHOWN - len(shown)])
-        progress.report(places.stop, evaluation.samples, {"clips": places.stop}, final=places.stop == evaluation.samples)
+        if world.leads:
+            done = min(places.stop * world.size, evaluation.samples)  # the others' shares are no larger
+            progress.report(done, evaluation.samples, {"clips": done}, final=done == evaluation.samples)
     return _whole(rows), shown
 
 
-def _embed_generated(rows: Rows, clips: Clips, extractors: Extractors) -> None:
+def _embed_generated(rows: Rows, clips: Clips, extractors: Extractors, captions: Mapping[str, Array]) -> None:
     rows["motion"].append(motion(clips))
+    rows["artefacts"].append(measures(clips))
     for features in extractors.features:
         rows[f"features of {features.name}"].append(features.features(clips))
     for classifier in extractors.classifiers:
         rows[f"classes of {classifier.name}"].append(classifier.log_probabilities(clips))
     for encoder in extractors.encoders:
-        rows[f"clips of {encoder.name}"].append(encoder.clip_embeddings(clips))
-        rows[f"frames of {encoder.name}"].append(encoder.frame_embeddings(clips))
+        rows[f"similarity by {encoder.name}"].append(similarities(encoder.clip_embeddings(clips), captions[encoder.name]))
+        rows[f"steadiness by {encoder.name}"].append(steadiness(encoder.frame_embeddings(clips)))
 
 
 def _whole(rows: Rows) -> dict[str, Array]:
@@ -171,7 +206,7 @@ def results(
     real: dict[str, Array], made: dict[str, Array], captions: list[str], extractors: Extractors, seed: int, how: str
 ) -> list[MetricResult]:
     """All metrics, each by the default network and by the user's own."""
-    drawn = np.arange(len(made["seconds"])) % len(captions)  # the real clip that each generated one belongs to
+    drawn = np.arange(len(made["motion"])) % len(captions)  # the real clip that each generated one belongs to
     measured = [
         measure.fvd(_network(features), real[rows], made[rows], seed=seed)
         for features in extractors.features
@@ -181,12 +216,12 @@ def results(
         measure.inception(_network(classifier), made[f"classes of {classifier.name}"], seed=seed) for classifier in extractors.classifiers
     ]
     for encoder in extractors.encoders:
-        wanted = encoder.caption_embeddings(captions)[drawn]
         unknown = sum(encoder.unknown(captions[number]) for number in drawn)
-        measured += measure.clip_scores(_network(encoder), made[f"clips of {encoder.name}"], wanted, unknown, seed=seed)
-        frames = made[f"frames of {encoder.name}"]
-        measured.append(measure.temporal_coherence(_network(encoder), frames, made["motion"], real["motion"][drawn], seed=seed))
-    measured.append(measure.generation_seconds(made["seconds"], seed=seed, message=f"per clip, in batches of {BATCH}, {how}"))
+        measured += measure.clip_scores(_network(encoder), made[f"similarity by {encoder.name}"], unknown, seed=seed)
+        steady = made[f"steadiness by {encoder.name}"]
+        measured.append(measure.temporal_coherence(_network(encoder), steady, made["motion"], real["motion"][drawn], seed=seed))
+    measured.append(measure.artefact_rate(real["artefacts"], made["artefacts"], seed=seed))
+    measured.append(measure.generation_seconds(made["seconds"], seed=seed, message=how))
     return measured
 
 

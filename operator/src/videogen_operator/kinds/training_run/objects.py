@@ -23,7 +23,7 @@ from videogen_api.job import (
     work_path,
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
-from videogen_api.training_run import Phase, PhaseStatus, ResolvedDataset, Resources, Task
+from videogen_api.training_run import DataReference, Phase, PhaseStatus, ResolvedDataset, Resources, Task
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
 from videogen_operator.kinds.training_run.observed import KIND, LABEL_RUN_UID, Observed
@@ -53,7 +53,7 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         model=observed.spec.model,
         recipe=observed.spec.recipe,
         work_path=work_path(observed.name, observed.uid, phase.name),
-        data=[PinnedData(reference=data, digest=pinned(observed, status, data.dataset, data.version)) for data in phase.data],
+        data=[pinned(observed, status, data) for data in phase.data],
         curate=phase.curate,
         evaluate=phase.evaluate,
         init_from=source if phase.task == Task.TRAIN else None,
@@ -64,10 +64,13 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
     )
 
 
-def pinned(observed: Observed, status: PhaseStatus, dataset: str, version: str) -> str | None:
-    """Digest of a dataset version as this phase, or an earlier one of the run, has found or made it."""
+def pinned(observed: Observed, status: PhaseStatus, wanted: DataReference) -> PinnedData:
+    """A dataset version as this phase, or an earlier one of the run, has found or made it; or the one used in its place."""
     known: list[ResolvedDataset] = [*status.datasets, *(data for phase in observed.status.phases for data in phase.datasets)]
-    return next((data.digest for data in known if (data.dataset, data.version) == (dataset, version)), None)
+    for data in known:
+        if data.dataset == wanted.dataset and wanted.version in {data.version, data.in_place_of}:
+            return PinnedData(reference=wanted.model_copy(update={"version": data.version}), digest=data.digest)
+    return PinnedData(reference=wanted)
 
 
 def processes(resources: Resources) -> int:

@@ -1,0 +1,179 @@
+"""Where videos and captions come from: tables of them, and one bad file or row that does not end the work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from videogen_api.curation import Source
+from videogen_api.training_run import Reason
+from videogen_testing.curation import curated, job, silent, write_video
+from videogen_trainer.curate import run
+from videogen_trainer.curation.rejection import Cause, Rejection
+from videogen_trainer.curation.sources import Video, find_videos
+from videogen_trainer.failure import Failure
+from videogen_trainer.video_reading import read_frames
+
+TRANSCRIPT = [
+    {"start": 0, "end": 0.5, "text": "Good evening"},
+    {"start": 1.2, "end": 3, "text": "the news"},
+    {"start": 9, "end": 10, "text": "x"},
+]
+
+
+def table(folder: Path, *rows: dict[str, Any] | bytes) -> None:
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    (folder / "videos.jsonl").write_bytes(b"\n".join(lines))
+
+
+def found_in(storage: Path, name: str) -> tuple[list[Video], list[Rejection]]:
+    rejected: list[Rejection] = []
+    return find_videos([Source(path="raw", table=name)], storage, rejected.append), rejected
+
+
+def test_csv_and_jsonl_tables_say_the_same(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/a/one.mp4", 8, caption=None)
+    row = {
+        "path": "a/one.mp4",
+        "caption": 'rain, "heavy"\nover Kochi',
+        "transcript": TRANSCRIPT,
+        "urgency": "high",
+        "licence": "GODL-India",
+    }
+    table(tmp_path / "raw", row)
+    text = json.dumps(TRANSCRIPT).replace('"', '""')
+    cells = (
+        f'\ufeffpath,caption,transcript,category,urgency,licence\r\na/one.mp4,"rain, ""heavy""\nover Kochi","{text}",,high,GODL-India\r\n'
+    )
+    (tmp_path / "raw/videos.csv").write_text(cells, encoding="utf-8", newline="")
+    (of_jsonl, no_errors), (of_csv, none_either) = found_in(tmp_path, "videos.jsonl"), found_in(tmp_path, "videos.csv")
+    assert no_errors == none_either == []
+    assert of_jsonl == of_csv
+    assert (of_csv[0].caption, of_csv[0].category, of_csv[0].urgency) == ('rain, "heavy" over Kochi', None, "high")
+
+
+def test_annotations_reach_the_dataset_and_a_clip_has_what_is_said_during_it(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/a.mp4", 16, caption=None)  # 8 frames a second
+    write_video(tmp_path / "raw/b.mp4", 8, caption=None, seed=1)
+    notes = {"category": "flood", "urgency": "high", "licence": "GODL-India", "transcript": TRANSCRIPT}
+    table(tmp_path / "raw", {"path": "a.mp4", "caption": "a flood"} | notes, {"path": "b.mp4", "caption": "a speech"})
+    wanted = job(held_out_percent=0)
+    assert wanted.curate is not None
+    source = Source(path="raw", table="videos.jsonl", licence="CC-BY-4.0")
+    dataset = curated(tmp_path, wanted.model_copy(update={"curate": wanted.curate.model_copy(update={"sources": [source]})}))
+    said = [[(part.start, part.end, part.text) for part in record.transcript or []] for record in dataset.records]
+    assert said == [[(0, 0.5, "Good evening")], [(0.2, 0.875, "the news")], []]
+    statistics = dataset.manifest.statistics
+    assert statistics.licences == {"CC-BY-4.0": 1, "GODL-India": 2}
+    assert statistics.categories == {"": 1, "flood": 2}
+    assert (statistics.with_transcript, statistics.urgencies) == (2, {"": 1, "high": 2})
+
+
+GOOD = {"path": "a.mp4", "caption": "a thing"}
+
+
+@pytest.mark.parametrize(
+    ("row", "cause", "words"),
+    [
+        (b'{"path": ', Cause.TABLE_INVALID, "raw/videos.jsonl:2: the line is no JSON"),
+        (b"[1]", Cause.TABLE_INVALID, "raw/videos.jsonl:2: the line is no JSON object, but list"),
+        (b'{"path": "b.mp4", "caption": "Fu\xdfball"}', Cause.TABLE_INVALID, "raw/videos.jsonl:2: the line is not UTF-8"),
+        ({"path": "b.mp4"}, Cause.TABLE_INVALID, "raw/videos.jsonl:2: caption: Field required"),
+        ({"path": "b.mp4", "caption": "b", "colour": "red"}, Cause.TABLE_INVALID, "2: colour: .*known are path, caption"),
+        (
+            {"path": "b.mp4", "caption": "b", "transcript": [{"start": 2, "end": 1, "text": "x"}]},
+            Cause.TABLE_INVALID,
+            "end 1.0 is before start 2.0",
+        ),
+        ({"path": "../../etc/b.mp4", "caption": "b"}, Cause.TABLE_INVALID, "it must name an .mp4 or .webm file below raw"),
+        ({"path": "b.avi", "caption": "b"}, Cause.TABLE_INVALID, "it must name an .mp4 or .webm file below raw"),
+        ({"path": "b\0.mp4", "caption": "b"}, Cause.TABLE_INVALID, "is no file name"),
+        ({"path": "b" * 300 + ".mp4", "caption": "b"}, Cause.TABLE_INVALID, "is no file name"),
+        ({"path": "absent.mp4", "caption": "b"}, Cause.VIDEO_MISSING, "2: there is no video 'absent.mp4'"),
+        ({"path": "a.mp4", "caption": "b"}, Cause.TABLE_INVALID, "a.mp4 is in line 1 too"),
+        ({"path": "b.mp4", "caption": "  "}, Cause.CAPTION_MISSING, "2: the caption of 'b.mp4' is empty"),
+    ],
+)
+def test_a_bad_row_is_rejected_with_file_and_line_and_the_others_go_on(tmp_path: Path, row: Any, cause: Cause, words: str) -> None:
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / f"raw/{name}.mp4", 2, caption=None)
+    table(tmp_path / "raw", GOOD, row, {"path": "c.mp4", "caption": "another"})
+    videos, rejected = found_in(tmp_path, "videos.jsonl")
+    assert [video.name for video in videos] == ["raw/a.mp4", "raw/c.mp4"]
+    assert [rejection.cause for rejection in rejected] == [cause]
+    with pytest.raises(Failure, match=words):
+        raise Failure(Reason.TABLE_INVALID, rejected[0].why)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", b"path,text\na.mp4,x\n", r"t.csv:1 has the column 'text'; known are path, caption, transcript"),
+        ("t.csv", b"path\na.mp4\n", r"t.csv:1 has no column 'caption'"),
+        ("t.csv", b"", r"t.csv:1 has no column 'path'"),
+        ("t.csv", b"path,caption\na.mp4,Fu\xdfball\n", r"t.csv is not UTF-8 after line"),
+        ("t.csv", b'path,caption\na.mp4,"x" y\n', r"t.csv is no CSV after line 1"),
+        ("t.csv", b"path,caption\n", r"t.csv has no rows"),
+        ("t.jsonl", b"\n\n", r"t.jsonl has no rows"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / name).write_bytes(content)
+    with pytest.raises(Failure, match=words) as caught:
+        found_in(tmp_path, name)
+    assert caught.value.reason is Reason.TABLE_INVALID
+
+
+def test_a_row_of_a_csv_with_too_many_cells_is_rejected(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/a.mp4", 2, caption=None)
+    (tmp_path / "raw/t.csv").write_text("path,caption\na.mp4,one, two\n")
+    videos, rejected = found_in(tmp_path, "t.csv")
+    assert videos == []
+    assert "raw/t.csv:2: the row has more cells than the header" in rejected[0].why
+
+
+def latin(storage: Path) -> None:
+    (storage / "raw/bad.txt").write_bytes("Fußball".encode("latin-1"))
+
+
+def empty(storage: Path) -> None:
+    (storage / "raw/bad.mp4").write_bytes(b"")
+
+
+def halved(storage: Path) -> None:
+    data = (storage / "raw/bad.mp4").read_bytes()
+    (storage / "raw/bad.mp4").write_bytes(data[: len(data) // 2])
+
+
+def damaged_in_the_middle(storage: Path) -> None:
+    """Its first part can be read, and several clips fit into it."""
+    write_video(storage / "raw/bad.mp4", 100)
+    data = bytearray((storage / "raw/bad.mp4").read_bytes())
+    middle = data.index(b"mdat") + 2000
+    data[middle : middle + 3000] = np.random.default_rng(1).bytes(3000)
+    (storage / "raw/bad.mp4").write_bytes(bytes(data))
+    with pytest.raises(Failure):
+        for number, _ in enumerate(read_frames(storage / "raw/bad.mp4")):
+            assert number < 99
+    assert number > 8
+
+
+@pytest.mark.parametrize(
+    ("harm", "cause"),
+    [(latin, "CaptionMissing"), (empty, "VideoUnreadable"), (halved, "VideoUnreadable"), (damaged_in_the_middle, "VideoUnreadable")],
+)
+def test_one_bad_file_of_six_is_rejected_and_the_others_are_the_version(tmp_path: Path, harm: Callable[[Path], None], cause: str) -> None:
+    for number, name in enumerate(("a", "b", "bad", "c", "d", "e")):
+        write_video(tmp_path / f"raw/{name}.mp4", 8, seed=number)
+    harm(tmp_path)
+    report = run(job(), tmp_path, silent())
+    assert report.reason is Reason.COMPLETED
+    assert (report.datasets[0].clips, report.datasets[0].rejected) == (5, 1)
+    assert f"rejected 1 {cause} (" in report.message
+    assert "raw/bad" in report.message

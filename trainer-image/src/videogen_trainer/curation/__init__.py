@@ -1,0 +1,1 @@
+"""Parts of the task Curate: sources, cutting, filters, duplicates, the tally and its page."""

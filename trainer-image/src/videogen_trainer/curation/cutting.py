@@ -1,0 +1,104 @@
+"""Cutting a video into clips: back to back within a scene and within one side of the split.
+
+HeldOut or Train. Clips of one video are alike, so neighbours must not be on both sides, yet a few long videos must
+still fill both. So a video is cut in time into blocks of 64 frames (or of one clip, if that is longer), and a block is
+HeldOut by the hash of the video file's bytes and the block's number: not of its name, its place in the folder, the version or other
+videos, so what was held out once stays held out in every version made from that file, at any resolution (and, for clips
+of at most 64 frames, at any stride). No clip reaches over a border between the two sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from videogen_api.curation import Curate
+from videogen_api.recipe import Recipe
+from videogen_api.training_run import Split
+from videogen_trainer.video_reading import Picture, fit, read_timed_frames
+
+BLOCK_FRAMES = 64
+SPOOL_BYTES = 64 << 20
+_REDUCED = (32, 18)  # width and height of the pictures in which cuts are sought
+_NOTHING = np.zeros(0, np.uint8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cut:
+    """A clip as it was cut: frames uint8 [F, H, W, 3], number of its first frame, and the time of each frame in seconds."""
+
+    frames: NDArray[np.uint8]
+    start: int
+    split: Split
+    times: tuple[float | None, ...]
+
+
+def split_of(digest: str, block: int, held_out_percent: int) -> Split:
+    """Side of a block of the video file with this SHA-256 (hex). A larger share keeps all that a smaller one holds out."""
+    place = int.from_bytes(hashlib.sha256(f"{digest}:{block}".encode()).digest()[:8], "big") % 100
+    return Split.HELD_OUT if place < held_out_percent else Split.TRAIN
+
+
+def cuts_of(path: Path, digest: str, curate: Curate, recipe: Recipe) -> Iterator[Cut]:
+    """Clips of one video, back to back, at most `maximum_clips_per_video`; after the last one the file is read no further.
+
+    A clip spans (frames - 1) x stride + 1 frames of the video; what is left before a change of sides, a cut between
+    scenes or the end is dropped. Raises Failure(VideoUnreadable).
+    """
+    block_frames = max(BLOCK_FRAMES, (recipe.frames - 1) * curate.frame_stride + 1)
+    scenes = Scenes(curate.scene_cuts.threshold if curate.scene_cuts else None)
+    taken: list[tuple[float | None, Picture]] = []
+    start, side, made = 0, None, 0
+    for number, (time, picture) in enumerate(read_timed_frames(path)):
+        now = split_of(digest, number // block_frames, curate.held_out_percent)
+        if scenes.ends_before(picture) or now is not side or not taken:
+            start, side, taken = number, now, []
+        if (number - start) % curate.frame_stride:
+            continue
+        taken.append((time, fit(picture, recipe.resolution)))
+        if len(taken) == recipe.frames:
+            yield Cut(frames=np.stack([frame for _, frame in taken]), start=start, split=now, times=tuple(time for time, _ in taken))
+            made, taken = made + 1, []
+        if made == curate.maximum_clips_per_video:
+            return
+
+
+class Scenes:
+    """Finds cuts: two frames that follow each other and whose reduced pictures differ by at least the threshold on average."""
+
+    def __init__(self, threshold: int | None) -> None:
+        self._threshold = threshold
+        self._before: NDArray[np.int16] | None = None
+
+    def ends_before(self, picture: Picture) -> bool:
+        """Whether this frame begins a new scene; the first one does not. Without a threshold nothing is looked at."""
+        if self._threshold is None:
+            return False
+        reduced = np.asarray(Image.fromarray(picture).resize(_REDUCED, Image.Resampling.BOX), np.int16)
+        before, self._before = self._before, reduced
+        return before is not None and int(np.abs(reduced - before).sum()) >= self._threshold * reduced.size
+
+
+def held_back(cuts: Iterator[Cut], folder: Path) -> Iterator[Cut]:
+    """The same clips, the first one only after the last one was read: a video that ends badly gives none.
+
+    What does not fit into 64 MiB of memory waits in a nameless file in `folder`.
+    """
+    shape: tuple[int, ...] = ()
+    notes: list[Cut] = []
+    with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(folder)) as spool:
+        for cut in cuts:
+            shape = cut.frames.shape
+            spool.write(cut.frames.tobytes())
+            notes.append(replace(cut, frames=_NOTHING))
+        spool.seek(0)
+        for note in notes:
+            frames = np.frombuffer(spool.read(int(np.prod(shape))), np.uint8).reshape(shape)
+            yield replace(note, frames=frames)

@@ -1,0 +1,58 @@
+"""Why a clip, or a whole video, is kept out of a dataset version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from videogen_api.training_run import Reason
+from videogen_trainer.video_reading import Picture
+
+
+class Cause(StrEnum):
+    """The causes, in the order in which they are looked for."""
+
+    TABLE_INVALID = "TableInvalid"  # a row of a source's table cannot be read
+    VIDEO_MISSING = "VideoMissing"
+    CAPTION_MISSING = "CaptionMissing"  # or not UTF-8, or empty
+    CAPTION_LENGTH = "CaptionLength"
+    VIDEO_UNREADABLE = "VideoUnreadable"  # zero-length, truncated, damaged, audio only, no video
+    RESOLUTION = "Resolution"
+    LENGTH = "Length"
+    TOO_SHORT = "TooShort"  # no clip fits into any of the video's scenes
+    VARIABLE_FRAME_RATE = "VariableFrameRate"
+    DARKNESS = "Darkness"
+    MOTION = "Motion"
+    DUPLICATE = "Duplicate"
+
+
+REASONS = {
+    Cause.TABLE_INVALID: Reason.TABLE_INVALID,
+    Cause.VIDEO_MISSING: Reason.VIDEO_MISSING,
+    Cause.CAPTION_MISSING: Reason.CAPTION_MISSING,
+    Cause.VIDEO_UNREADABLE: Reason.VIDEO_UNREADABLE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rejection:
+    """One clip, video or row that is kept out. `why` is a whole sentence that names the file."""
+
+    cause: Cause
+    source: str
+    why: str
+    caption: str = ""
+    picture: Picture | None = None
+
+
+class Rejected(Exception):
+    """Ends the work on one video."""
+
+    def __init__(self, cause: Cause, why: str) -> None:
+        super().__init__(why)
+        self.cause = cause
+        self.why = why
+
+
+Reject = Callable[[Rejection], None]

@@ -1,0 +1,79 @@
+"""A curation's report for people: one HTML file that needs nothing else, `datasets/<name>/reports/<version>.html`.
+
+It is not part of the sealed version: a rejected version has one too, and what was rejected does not change a digest.
+"""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from itertools import pairwise
+
+from videogen_trainer.curation.tally import Example, Spread, Tally
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}"
+    "h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse}"
+    "td,th{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #ddd}td.n{text-align:right;font-variant-numeric:tabular-nums}"
+    "ul{display:flex;flex-wrap:wrap;gap:1rem;list-style:none;padding:0}li{width:17rem;font-size:.85rem;overflow-wrap:anywhere}"
+    "img{display:block;width:160px}.no{width:160px;height:90px;background:#eee;color:#555;display:grid;place-items:center}"
+    "p.verdict{border-left:4px solid #2b6cb0;padding-left:1rem}rect{fill:#2b6cb0}text{font:12px system-ui,sans-serif}"
+)
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is loaded, whatever a caption says
+_BAR, _ROW = 320, 20  # pixels
+
+
+def page(title: str, verdict: str, tally: Tally) -> str:
+    """The file's text."""
+    return "\n".join(
+        [
+            f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n<style>{_STYLE}</style>\n</head>\n<body>',
+            f'<h1>{escape(title)}</h1>\n<p class="verdict">{escape(verdict)}</p>',
+            _counts(tally),
+            _bars("Length of the videos, seconds", tally.seconds),
+            _bars("Motion of the clips that were kept, mean absolute difference of following frames, of 255", tally.motion),
+            _examples("Kept", tally.accepted_examples),
+            *(_examples(f"Rejected: {cause} ({count:,})", tally.rejected_examples[cause]) for cause, count in tally.by_frequency()),
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def _counts(tally: Tally) -> str:
+    rows = [("Videos", tally.videos), ("Kept: Train", tally.train), ("Kept: HeldOut", tally.held_out)]
+    rows += [(f"Rejected: {cause}", count) for cause, count in tally.by_frequency()]
+    body = "".join(f'<tr><th scope="row">{escape(name)}</th><td class="n">{count:,}</td></tr>' for name, count in rows)
+    return f"<h2>Counts</h2>\n<table>{body}</table>"
+
+
+def _bars(title: str, spread: Spread) -> str:
+    if not spread.counts:
+        return ""
+    most = max(spread.counts)
+    bars = "".join(
+        f'<text x="90" y="{row * _ROW + 14}" text-anchor="end">{escape(label)}</text>'
+        f'<rect x="100" y="{row * _ROW + 3}" width="{count * _BAR // most}" height="{_ROW - 6}"></rect>'
+        f'<text x="{106 + count * _BAR // most}" y="{row * _ROW + 14}">{count:,}</text>'
+        for row, (label, count) in enumerate(zip(_labels(spread.borders), spread.counts, strict=True))
+    )
+    size = f'width="520" height="{len(spread.counts) * _ROW}"'
+    return f'<h2>{escape(title)}</h2>\n<svg {size} role="img" aria-label="{escape(title)}">{bars}</svg>'
+
+
+def _labels(borders: tuple[float, ...]) -> list[str]:
+    between = [f"{low:g} - {high:g}" for low, high in pairwise(borders)]
+    return [f"< {borders[0]:g}", *between, f"≥ {borders[-1]:g}"]
+
+
+def _examples(title: str, examples: list[Example]) -> str:
+    return f"<h2>{escape(title)}</h2>\n<ul>\n" + "\n".join(map(_example, examples)) + "\n</ul>" if examples else ""
+
+
+def _example(example: Example) -> str:
+    if example.picture is None:
+        shown = '<div class="no">no picture</div>'
+    else:
+        shown = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(example.picture).decode()}">'
+    texts = "".join(f"<div>{escape(text)}</div>" for text in (example.caption, example.why) if text)
+    return f"<li>{shown}<strong>{escape(example.source)}</strong>{texts}</li>"

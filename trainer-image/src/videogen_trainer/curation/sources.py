@@ -1,0 +1,227 @@
+"""Videos and what is said of them: folders with a text file beside each video, or a CSV or JSONL table of videos.
+
+A table's rows have `path` (relative to the source's folder) and `caption`, and may have `transcript` (a list of {"start",
+"end", "text"}, in seconds of the video; in CSV the same as JSON in the cell), `category`, `urgency` and `licence`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from videogen_api.curation import Source
+from videogen_api.training_run import Reason
+from videogen_trainer.curation.rejection import Cause, Reject, Rejected, Rejection
+from videogen_trainer.dataset import Segment
+from videogen_trainer.failure import Failure
+from videogen_trainer.report import shorten
+
+SUFFIXES = (".mp4", ".webm")
+_CELL_CHARACTERS = 16 << 20  # the module's own limit is less than the transcript of an hour
+_REQUIRED = ("path", "caption")
+_Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+_Numbered = Iterator[tuple[int, dict[str, Any] | ValueError]]
+
+
+class Row(BaseModel):
+    """One row of a table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    path: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    caption: str
+    transcript: list[Segment] = Field(default=[], max_length=100_000)
+    category: _Label | None = None
+    urgency: _Label | None = None
+    licence: _Label | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """A video file, its caption and its annotations."""
+
+    path: Path
+    name: str  # relative to the storage, for people
+    caption: str
+    transcript: tuple[Segment, ...] = ()
+    category: str | None = None
+    urgency: str | None = None
+    licence: str | None = None
+
+
+def find_videos(sources: list[Source], storage: Path, reject: Reject) -> list[Video]:
+    """All videos of the sources, sorted by path, each once: where sources overlap, the first one counts.
+
+    A video without a usable caption, and a row that cannot be used, is rejected and the others go on. Raises Failure:
+    VideoMissing if a folder or table does not exist or a folder has no video, TableInvalid if a table as a whole cannot be read.
+    """
+    found: dict[Path, Video | Rejection] = {}
+    for source in sources:
+        if not (folder := storage / source.path).is_dir():
+            raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no folder {folder}; upload the videos or correct the path")
+        for path, item in _of_table(folder, source, storage) if source.table else _of_folder(folder, source, storage):
+            found.setdefault(path, item)
+    ordered = [found[path] for path in sorted(found)]
+    for item in ordered:
+        if isinstance(item, Rejection):
+            reject(item)
+    return [item for item in ordered if isinstance(item, Video)]
+
+
+def _of_folder(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not paths:
+        kinds = " or ".join(SUFFIXES)
+        raise Failure(Reason.VIDEO_MISSING, f"curate.sources: {folder} has no {kinds} file; upload videos or correct the path")
+    for path in paths:
+        name = _name(path, storage)
+        try:
+            yield path, Video(path=path, name=name, caption=_caption_beside(path, name), licence=source.licence)
+        except Rejected as rejected:
+            yield path, Rejection(cause=rejected.cause, source=name, why=rejected.why)
+
+
+def _caption_beside(video: Path, name: str) -> str:
+    text = f"{name.rpartition('.')[0]}.txt"
+    try:
+        caption = " ".join(video.with_suffix(".txt").read_text(encoding="utf-8").split())
+    except UnicodeDecodeError as error:
+        raise Rejected(
+            Cause.CAPTION_MISSING, f"{text} is not UTF-8 ({error.reason}, byte {error.start}); save the caption as UTF-8"
+        ) from error
+    except FileNotFoundError as error:
+        raise Rejected(Cause.CAPTION_MISSING, f"{name} has no caption; put it into a text file of the same name (.txt)") from error
+    if not caption:
+        raise Rejected(Cause.CAPTION_MISSING, f"{text} is empty; write the video's caption into it")
+    return caption
+
+
+def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
+    assert source.table is not None
+    table = folder / source.table
+    if not table.is_file():
+        raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no table {table}; upload it or correct the source's table")
+    lines: dict[Path, int] = {}
+    line = 0
+    for line, content in _csv_rows(table) if table.suffix == ".csv" else _jsonl_rows(table):
+        place = f"{_name(table, storage)}:{line}"
+        try:
+            row = _row(content)
+            path = _new(_below(folder, row.path), line, lines)
+            yield path, _video(row, path, source, storage)
+        except Rejected as rejected:
+            yield table / str(line), Rejection(cause=rejected.cause, source=place, why=f"{place}: {rejected.why}")
+    if not line:
+        raise Failure(Reason.TABLE_INVALID, f"{table} has no rows; list the videos in it, each with {' and '.join(_REQUIRED)}")
+
+
+def _new(path: Path, line: int, lines: dict[Path, int]) -> Path:
+    """The path, unless an earlier line has it too."""
+    if (first := lines.setdefault(path, line)) != line:
+        raise Rejected(Cause.TABLE_INVALID, f"{path.name} is in line {first} too; list each video once")
+    return path
+
+
+def _row(content: dict[str, Any] | ValueError) -> Row:
+    if isinstance(content, ValueError):
+        raise Rejected(Cause.TABLE_INVALID, str(content)) from content
+    try:
+        return Row.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, problem["loc"])) or "row"
+        found = "" if problem["type"] == "missing" else f", found {str(problem['input'])[:80]!r}"
+        raise Rejected(Cause.TABLE_INVALID, f"{field}: {problem['msg']}{found}; known are {', '.join(Row.model_fields)}") from error
+
+
+def _below(folder: Path, name: str) -> Path:
+    path = folder / name
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        exists = path.is_file()
+    except (ValueError, OSError, RuntimeError) as error:  # a zero byte, too long a name, links in a circle
+        raise Rejected(Cause.TABLE_INVALID, f"path {shorten(repr(name), 80)} is no file name ({shorten(str(error), 80)})") from error
+    if not inside or path.suffix.lower() not in SUFFIXES:
+        raise Rejected(Cause.TABLE_INVALID, f"path is {name!r}; it must name an {' or '.join(SUFFIXES)} file below {folder.name}")
+    if not exists:
+        raise Rejected(Cause.VIDEO_MISSING, f"there is no video {name!r}; upload it or correct the path")
+    return path
+
+
+def _video(row: Row, path: Path, source: Source, storage: Path) -> Video:
+    if not (caption := " ".join(row.caption.split())):
+        raise Rejected(Cause.CAPTION_MISSING, f"the caption of {row.path!r} is empty; write it into the table")
+    return Video(
+        path=path,
+        name=_name(path, storage),
+        caption=caption,
+        transcript=tuple(row.transcript),
+        category=row.category,
+        urgency=row.urgency,
+        licence=row.licence or source.licence,
+    )
+
+
+def _jsonl_rows(table: Path) -> _Numbered:
+    with table.open("rb") as file:
+        for line, data in enumerate(file, 1):
+            if data.strip():
+                yield line, _json_object(data)
+
+
+def _json_object(data: bytes) -> dict[str, Any] | ValueError:
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return ValueError(f"the line is not UTF-8 ({error.reason}, byte {error.start}); save the table as UTF-8")
+    except (ValueError, RecursionError) as error:
+        return ValueError(f"the line is no JSON: {error}")
+    return content if isinstance(content, dict) else ValueError(f"the line is no JSON object, but {type(content).__name__}")
+
+
+def _csv_rows(table: Path) -> _Numbered:
+    csv.field_size_limit(_CELL_CHARACTERS)
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            _check_header(table, reader.fieldnames or [])
+            for content in reader:
+                yield reader.line_num, _cells(content)
+        except UnicodeDecodeError as error:
+            said = f"{table} is not UTF-8 after line {reader.line_num} ({error.reason}); save the table as UTF-8"
+            raise Failure(Reason.TABLE_INVALID, said) from error
+        except csv.Error as error:
+            raise Failure(
+                Reason.TABLE_INVALID, f"{table} is no CSV after line {reader.line_num}: {error}; quote cells that have commas or quotes"
+            ) from error
+
+
+def _check_header(table: Path, header: list[str] | Any) -> None:
+    known = list(Row.model_fields)
+    if unknown := [name for name in header if name not in known]:
+        raise Failure(Reason.TABLE_INVALID, f"{table}:1 has the column {unknown[0]!r}; known are {', '.join(known)}")
+    if missing := [name for name in _REQUIRED if name not in header]:
+        raise Failure(Reason.TABLE_INVALID, f"{table}:1 has no column {missing[0]!r}; the first line must name the columns")
+
+
+def _cells(content: dict[Any, Any]) -> dict[str, Any] | ValueError:
+    if None in content:
+        return ValueError("the row has more cells than the header; quote cells that have commas")
+    cells = {name: text for name, text in content.items() if text is not None and (text.strip() or name in _REQUIRED)}
+    if "transcript" in cells:
+        try:
+            cells["transcript"] = json.loads(cells["transcript"])
+        except (ValueError, RecursionError) as error:
+            return ValueError(f"transcript is no JSON: {error}")
+    return cells
+
+
+def _name(path: Path, storage: Path) -> str:
+    """The path below the storage; bytes that are no UTF-8 are replaced, so that every text can hold it."""
+    return os.fsencode(path.relative_to(storage).as_posix()).decode("utf-8", "replace")
