@@ -184,10 +184,10 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[3].release.rollout.steps",
         "must rise from step to step",
     ),
-    "three CLIP networks": (
-        [("spec.phases.2.evaluate", {"extractors": [CLIP | {"name": f"clip-{number}"} for number in range(3)]})],
+    "two CLIP networks": (
+        [("spec.phases.2.evaluate", {"extractors": [CLIP | {"name": f"clip-{number}"} for number in range(2)]})],
         "spec.phases[2].evaluate.extractors",
-        "at most 2 of the extractors may be CLIP networks",
+        "at most 1 of the extractors may be a CLIP network",
     ),
     "an extractor without a digest": (
         [("spec.phases.2.evaluate", {"extractors": [{"name": "i3d", "architecture": "I3D", "path": "x.safetensors"}]})],

@@ -16,6 +16,7 @@ from videogen_api.model_release import ModelReleaseStatus
 from videogen_api.training_run import Evaluation, PhaseStatus, Reason, ResolvedDataset
 from videogen_trainer import report
 from videogen_trainer.evaluate import task
+from videogen_trainer.evaluate.artefacts import FLOORS
 from videogen_trainer.evaluate.extractors import Extractors
 from videogen_trainer.evaluate.measure import decimal
 from videogen_trainer.failure import EXIT_CODES, Failure
@@ -76,10 +77,11 @@ def measured(i3d: int, clip: int) -> Report:
         for name in ("text-video-encoder", *(next(names) for _ in range(clip)))
     ]
     rows = {f"features of {name}": np.eye(4, 2) for name in NAMES} | {f"classes of {NAMES[0]}": np.full((4, 2), np.log(0.5))}
-    rows |= {f"{kind} of {name}": np.ones((4, 2, 2)) for kind in ("clips", "frames") for name in NAMES}
-    rows |= {"motion": np.ones(4), "seconds": np.ones(4)}
+    rows |= {f"{kind} by {name}": np.ones(4) for kind in ("similarity", "steadiness") for name in NAMES}
+    rows |= {"motion": np.ones(4), "seconds": np.ones((4, 2)), "artefacts": np.ones((4, len(FLOORS)))}
     extractors = Extractors(features=(classifier, *networks), classifiers=(classifier,), encoders=tuple(encoders))  # type: ignore[arg-type]
-    results = task.results(rows, rows, ["a", "b", "c", "d"], extractors, 0, "on a CPU")
+    made = rows | {"artefacts": np.ones((4, 2, len(FLOORS)))}
+    results = task.results(rows, made, ["a", "b", "c", "d"], extractors, 0, "on a CPU")
     artifact = ArtifactReference(path="b" * 256, digest=DIGEST)
     message = f"{10**6} generated clips against {10**9} real ones"
     return Report(message=message, artifact=artifact, datasets=DATASETS, results=[longest(result) for result in results])
@@ -90,14 +92,14 @@ def test_the_longest_evaluation_that_is_admitted_fits() -> None:
     report.require_results(full)
     kept = Report.model_validate_json(report.to_bytes(full)).results
     assert kept == [result.model_copy(update={"message": ""}) for result in full.results]
-    assert len(kept) == 6 + (NETWORKS - CLIPS) + 3 * CLIPS
+    assert len(kept) == 7 + (NETWORKS - CLIPS) + 3 * CLIPS
     for status, field in ((PhaseStatus, "results"), (ModelReleaseStatus, "evaluation")):
         assert len(kept) <= status.model_json_schema()["properties"][field]["maxItems"]
 
 
 def test_an_evaluation_whose_results_do_not_fit_is_told_and_not_cut() -> None:
-    with pytest.raises(Failure, match=r"evaluate.extractors: the report with 15 results has \d{4} bytes, a pod keeps 4096") as caught:
-        report.require_results(measured(0, CLIPS + 1))
+    with pytest.raises(Failure, match=r"evaluate.extractors: the report with 16 results has \d{4} bytes, a pod keeps 4096") as caught:
+        report.require_results(measured(NETWORKS - CLIPS, CLIPS + 1))
     assert caught.value.reason is Reason.RESULTS_TOO_LARGE
 
 

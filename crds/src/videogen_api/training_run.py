@@ -119,10 +119,10 @@ class DataReference(Model):
     samples: int | None = Field(default=None, ge=1, le=100_000_000, description="Use this many clips at most; absent: all.")
 
 
-# What is measured must fit into a pod's termination message: one result for each I3D or C3D, three for each CLIP.
+# What is measured must fit into a pod's termination message: one result for each I3D or C3D, three for each CLIP network.
 _CLIP_NETWORKS = (
-    "self.filter(e, e.architecture == 'CLIP').size() <= 2",
-    "at most 2 of the extractors may be CLIP networks; measure with others in a second Evaluate phase",
+    "self.filter(e, e.architecture == 'CLIP').size() <= 1",
+    "at most 1 of the extractors may be a CLIP network; measure with another in a second Evaluate phase",
 )
 
 
@@ -134,7 +134,7 @@ class Evaluation(Model):
     extractors: list[Extractor] = Field(
         default=[],
         max_length=4,
-        description="Feature networks of the user's own, at most 2 of them CLIP; the trainer's small default networks are used as well.",
+        description="Feature networks of the user's own, at most 1 of them CLIP; the trainer's small default networks are used as well.",
         json_schema_extra=k8s(list_map="name", rules=[_CLIP_NETWORKS]),
     )
 
