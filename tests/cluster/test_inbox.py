@@ -175,6 +175,8 @@ def test_malformed_and_oversized_reports_are_refused(api: Api, namespace: str, o
     token = token_of(api, namespace, pod)
     bodies = [b"{", b"[" * 100_000, b"\xff", {"trainerStatus": []}, {}, {"trainerStatus": {"progressPercentage": 900}}, [1]]
     assert [post(operator, "/v1/progress", token, body)[0] for body in bodies] == [400] * 7
+    code, answer = post(operator, "/v1/progress", token, {"trainerStatus": STATUS | {"lastUpdatedTime": "yesterday"}})
+    assert (code, "lastUpdatedTime: " in answer, "found yesterday" in answer) == (400, True, True), answer
     assert post(operator, "/v1/progress", token, b" " * 300_000)[0] == 413
     assert post(operator, "/v1/progress", token, {"trainerStatus": STATUS})[0] == 200
     assert post(operator, "/v1/progress", token, {"trainerStatus": STATUS})[0] == 429
@@ -193,7 +195,8 @@ def alert(**labels: str) -> dict[str, Any]:
 def test_alerts_need_the_token_and_a_webhook_of_version_4(operator: OperatorProcess) -> None:
     operator.start()
     body = {"version": "4", "alerts": [alert(namespace="nowhere", release="none")]}
-    assert post(operator, "/v1/alerts", "", body)[0] == 401
+    code, answer = post(operator, "/v1/alerts", "", body)
+    assert (code, "alertWebhook.existingSecret" in answer) == (401, True), answer
     assert post(operator, "/v1/alerts", "alertmanager-secre", body)[0] == 401
     assert post(operator, "/v1/alerts", "alertmanager-secret", {"version": "3", "alerts": []})[0] == 400
     assert post(operator, "/v1/alerts", "alertmanager-secret", b"nonsense")[0] == 400

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,3 +63,32 @@ def test_a_second_replica_is_alive_but_not_ready_and_takes_over_when_the_first_e
     assert first.stop(signal.SIGTERM) == 0
     eventually(lambda: second.probe("readyz") == 200, 30)
     assert holder(api, namespace) == "another"
+
+
+@pytest.mark.timeout(120)
+def test_two_operators_on_one_host_outside_a_pod_are_not_taken_for_one_another(
+    api: Api, namespace: str, two: "tuple[OperatorProcess, OperatorProcess]"
+) -> None:
+    first, second = two
+    for operator in two:
+        del operator.environment["VIDEOGEN_IDENTITY"]
+        operator.environment["HOSTNAME"] = "one-host"
+    first.start()
+    leader = holder(api, namespace)
+    assert leader.startswith("one-host_")
+    second.start(ready=False)
+    eventually(lambda: second.probe("healthz") == 200)
+    time.sleep(6)  # longer than the Lease lasts without a renewal
+    assert (second.probe("readyz"), holder(api, namespace)) == (503, leader)
+
+
+@pytest.mark.timeout(120)
+def test_a_container_that_was_killed_takes_its_own_lease_again_at_once(
+    api: Api, namespace: str, two: "tuple[OperatorProcess, OperatorProcess]"
+) -> None:
+    container, _ = two
+    container.environment["VIDEOGEN_LEASE_SECONDS"] = "60"
+    container.start()
+    container.stop(signal.SIGKILL)
+    container.start()  # which waits 30 s until it is ready
+    assert holder(api, namespace) == "one"

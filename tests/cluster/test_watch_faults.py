@@ -2,7 +2,8 @@
 
 Each fault has its own operator, proxy and namespace, and all of them happen at the same time. That the operator hears
 again is shown twice: it acts upon what happened during the fault, and upon something new while nobody lists, so that it can
-only know by its watch.
+only know by its watch. Of the optional resources, objects that were there before the fault change after it: the operator must
+neither take them for gone meanwhile nor be blind to them for ever.
 """
 
 import asyncio
@@ -12,16 +13,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from videogen_testing.chart_rights import operator_kubeconfig
 from videogen_testing.control_plane import ControlPlane
-from videogen_testing.crash_story import prepare
+from videogen_testing.crash_story import GATEWAY, GATEWAYS, prepare
 from videogen_testing.fault_proxy import FaultProxy, ReadFault, status_object
-from videogen_testing.other_controllers import Client, View, client, condition
-from videogen_testing.runs import DIGEST, a_run, pods_of, running
+from videogen_testing.other_controllers import Client, View, client, condition, route_taken
+from videogen_testing.runs import DIGEST, JOBS, a_run, pods_of, running
 from videogen_testing.supervision import SupervisedOperator
 from videogen_testing.upstream_crds import gateway_definitions, install
 
@@ -30,6 +32,7 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")
 RECOVERS = 75  # seconds after the end of the fault; a stalled watch is given up after 70
 BETWEEN_LISTS = 50  # seconds; the periodic list comes each 54 to 66
 LASTING = 20  # seconds that a refusal lasts
+LISTED_WITHIN = 70  # seconds; of a refused list, which is soon tried again, and of a good one
 STARTING = 4  # operators that start at the same time
 API = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}"
 
@@ -43,15 +46,29 @@ class Fault:
     times: int = 10**9
     error: int = 0  # code of an ERROR event in the stream
     stalled: bool = False
+    quiet: bool = False  # the watch goes on, so that only the operator's own periodic list asks
 
     async def begin(self, proxy: FaultProxy, resource: str) -> int:
         """Returns how many open watches were hit."""
         proxy.read_faults = [ReadFault(resource, on, action, self.times) for on, action in self.reads]  # type: ignore[arg-type]
+        if self.quiet:
+            return proxy.hears(resource)
         if self.stalled:
             return proxy.stall(resource)
         if self.error:
             return await proxy.inject(resource, {"type": "ERROR", "object": status_object(self.error)})
         return proxy.cut(resource)
+
+    async def last(self, proxy: FaultProxy, resource: str) -> None:
+        """Return when it is over: a quiet one once the resource was refused, and then listed."""
+        await asyncio.sleep(self.seconds)
+        if self.quiet:
+            async with asyncio.timeout(2 * LISTED_WITHIN):
+                while not proxy.refused_reads.total():  # noqa: ASYNC110 - the operator's process decides when
+                    await asyncio.sleep(0.1)
+                before = proxy.lists[resource]
+                while proxy.lists[resource] < before + 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
 
 
 FAULTS = {
@@ -70,13 +87,20 @@ FAULTS = {
     "a watch is not found once": Fault((("watch", 404),), times=1, seconds=1),
     "connections are closed": Fault((("list", "lose"), ("watch", "lose"))),
     "the watch is silent, and stays open": Fault(stalled=True, seconds=0),
+    "the periodic list is not found once": Fault((("list", 404),), quiet=True, times=1, seconds=0),
 }
 WATCHED = ("trainingruns", "pods", "modelreleases")
-SLOW = ("the watch is silent, and stays open",)  # begun first, because the operator waits longest for it
-ALSO_CHILDREN = (*SLOW, "an error 500 in the stream", "a list is not found once")
-CASES = {f"{fault} ({resource})": (fault, resource) for fault in ALSO_CHILDREN for resource in WATCHED} | {
-    f"{fault} (trainingruns)": (fault, "trainingruns") for fault in FAULTS
-}
+OPTIONAL = ("httproutes", "gateways", "pytorchjobs")
+SLOW = ("the watch is silent, and stays open", "the periodic list is not found once")  # begun first, because they last longest
+ALSO_CHILDREN = (SLOW[0], "an error 500 in the stream", "a list is not found once")
+ALSO_OPTIONAL = (SLOW[1], "a list is not found once")
+MATRIX = [
+    *((fault, resource) for fault in ALSO_OPTIONAL for resource in OPTIONAL),
+    *((fault, resource) for fault in ALSO_CHILDREN for resource in WATCHED),
+    *((fault, "trainingruns") for fault in FAULTS),
+]
+CASES = {f"{fault} ({resource})": (fault, resource) for fault, resource in sorted(MATRIX, key=lambda case: case[0] not in SLOW)}
+VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0")  # before the fault, during it, and after it
 
 
 @dataclass(frozen=True)
@@ -129,7 +153,7 @@ async def recovery(plane: ControlPlane, api: Client, folder: Path, places: async
             await happening(api, view, "1.0.0", 60)
         hit = await fault.begin(proxy, resource)
         meanwhile = asyncio.create_task(happening(api, view, "1.1.0", fault.seconds + RECOVERS + 5))
-        await asyncio.sleep(fault.seconds)
+        await fault.last(proxy, resource)
         proxy.read_faults, ended = [], time.monotonic()
         try:
             await meanwhile
@@ -154,7 +178,7 @@ async def hears_by_its_watch(api: Client, view: View, proxy: FaultProxy, resourc
     """Something new is acted upon although the resource is not listed meanwhile. If it is, that is tried once more: the next
     list is far away then.
     """
-    for version in ("1.2.0", "1.3.0", "1.4.0"):
+    for version in VERSIONS[2:]:
         before = proxy.lists[resource]
         await HAPPENINGS[resource](api, view, version, BETWEEN_LISTS)
         if proxy.lists[resource] == before:
@@ -171,14 +195,20 @@ async def a_new_run(api: Client, view: View, version: str, seconds: float) -> No
 
 async def a_new_release(api: Client, view: View, version: str, seconds: float) -> None:
     """A release is made, and the operator says something about it."""
+    name = await make_release(api, view, version)
+    await view.until(
+        lambda: view.get("ModelRelease", name).get("status", {}).get("observedGeneration") == 1, seconds, f"the status of {name}"
+    )
+
+
+async def make_release(api: Client, view: View, version: str) -> str:
+    """The first release of a service of its own. Returns its name."""
     name = f"pib-videogen-videofusion-v{version}-base"
     spec = {"service": f"service-{version.replace('.', '-')}", "model": {"type": "videofusion", "version": version}}
     spec["artifact"] = {"claimName": "models", "path": "bundles/x", "digest": DIGEST}
     manifest = {"apiVersion": "videogen.pib.gov.in/v1alpha1", "kind": "ModelRelease", "metadata": {"name": name}, "spec": spec}
     await api.request("POST", f"{API.format(view.namespace)}/modelreleases", manifest)
-    await view.until(
-        lambda: view.get("ModelRelease", name).get("status", {}).get("observedGeneration") == 1, seconds, f"the status of {name}"
-    )
+    return name
 
 
 async def a_pod_that_runs(api: Client, view: View, version: str, seconds: float) -> None:
@@ -192,8 +222,59 @@ async def a_pod_that_runs(api: Client, view: View, version: str, seconds: float)
     await view.until(lambda: condition(view.get("TrainingRun", name), "Succeeded").get("reason") == "Training", seconds, f"{name} trains")
 
 
+async def a_route_that_is_refused(api: Client, view: View, version: str, seconds: float) -> None:
+    """The gateway does not take a route that has been there all the time, and the operator says so."""
+    if version == VERSIONS[0]:
+        for each in VERSIONS:
+            name = await make_release(api, view, each)
+            await says(view, name, "has not answered", 30)
+    service = f"service-{version.replace('.', '-')}"
+    path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{view.namespace}/httproutes/{service}"
+    status = route_taken(view.get("HTTPRoute", service))
+    status["parents"][0]["conditions"][0] |= {"status": "False", "message": "no such listener"}
+    await api.merge(f"{path}/status", {"status": status})
+    await says(view, f"pib-videogen-videofusion-v{version}-base", "no such listener", seconds)
+
+
+async def a_gateway_that_goes_and_comes(api: Client, view: View, version: str, seconds: float) -> None:
+    """The gateway is there, is deleted, and is made again, and the operator says so each time."""
+    name, gateways = f"pib-videogen-videofusion-v{VERSIONS[0]}-base", GATEWAYS.format(view.namespace)
+    if version == VERSIONS[0]:
+        await make_release(api, view, version)
+    await says(view, name, "has not answered", seconds)
+    await api.request("DELETE", f"{gateways}/videogen")
+    await says(view, name, "does not exist", seconds)
+    await api.request("POST", gateways, GATEWAY)
+    await says(view, name, "has not answered", seconds)
+
+
+async def says(view: View, name: str, words: str, seconds: float) -> None:
+    """Wait until the operator says that of a release."""
+    await view.until(lambda: words in condition(view.get("ModelRelease", name), "Ready").get("message", ""), seconds, f"{name}: {words}")
+
+
+async def a_job_that_is_deleted(api: Client, view: View, version: str, seconds: float) -> None:
+    """A job that has been there all the time is deleted; not before that did the operator say so."""
+    if version == VERSIONS[0]:
+        for each in VERSIONS:
+            await a_new_run(api, view, each, 30)
+    name = f"run-{version.replace('.', '-')}"
+
+    def ended() -> list[dict[str, Any]]:
+        phases = view.get("TrainingRun", name).get("status", {}).get("phases") or [{}]
+        found: list[dict[str, Any]] = phases[0].get("attempts", [])
+        return found
+
+    assert not ended(), f"the attempt of {name} was healthy: {ended()}"
+    await api.request("DELETE", f"{JOBS.format(view.namespace)}/{name}-train-1")
+    await view.until(lambda: any("was deleted" in one.get("message", "") for one in ended()), seconds, f"the end of the attempt of {name}")
+
+
 HAPPENINGS: dict[str, Callable[[Client, View, str, float], Awaitable[None]]] = {
     "trainingruns": a_new_run,
     "modelreleases": a_new_release,
     "pods": a_pod_that_runs,
+    "httproutes": a_route_that_is_refused,
+    "gateways": a_gateway_that_goes_and_comes,
+    "pytorchjobs": a_job_that_is_deleted,
 }

@@ -41,8 +41,55 @@ def test_what_was_deleted_never_returns_but_a_namesake_does() -> None:
     w.store(pod(version=10))
     assert w.remove(pod(version=12))
     assert not w.store(pod(version=11))
-    assert not w.store(pod(version=99))
+    assert not w.store(pod(version=12))
     assert w.store(pod(version=13, uid="another"))
+
+
+def test_what_we_have_deleted_ourselves_has_no_later_state() -> None:
+    w = world()
+    w.store(pod(version=10))
+    deleted = pod()
+    del deleted["metadata"]["resourceVersion"]
+    assert w.remove(deleted)
+    assert not w.store(pod(version=99))
+
+
+def test_what_loses_the_label_of_its_watch_and_gets_it_back_is_seen_again() -> None:
+    """A watch with a selector reports the loss as a deletion, with the version of the change."""
+    w = world()
+    w.store(pod(version=10))
+    assert w.remove(pod(version=12))
+    assert w.store(pod(version=13))
+    assert not w.remove(pod(version=12)), "the same deletion, told late by another watch"
+    assert w.get("Pod", "x", "a") is not None
+
+
+def test_an_end_that_is_told_late_does_not_bring_back_what_a_later_one_has_ended() -> None:
+    w = world()
+    for version in (30, 20):
+        assert not w.remove(pod(version=version))
+    assert not w.store(pod(version=25))
+
+
+def test_what_a_list_did_not_have_is_seen_again_in_a_later_state() -> None:
+    w = world()
+    w.store(pod(version=10))
+    assert len(w.prune("Pod", "x", set(), "40")) == 1
+    assert not w.store(pod(version=39))
+    assert w.store(pod(version=41))
+
+
+@pytest.mark.parametrize("namespace", ["x", None])
+def test_what_is_not_served_is_forgotten_and_may_come_back_as_it_was(namespace: str | None) -> None:
+    w = world()
+    for item in (pod("a", **{LABEL_RUN: "1"}), pod("b")):
+        w.store(item)
+    w.store(pod("elsewhere", namespace="y"))
+    assert [item["metadata"]["name"] for item in w.forget("Pod", namespace)] == ["a", "b", *([] if namespace else ["elsewhere"])]
+    assert w.list("Pod", labels={LABEL_RUN: "1"}) == ()
+    assert w.list("Pod", "x") == ()
+    assert w.store(pod("a", **{LABEL_RUN: "1"}))
+    assert len(w.list("Pod", labels={LABEL_RUN: "1"})) == 1
 
 
 def test_a_late_deletion_of_a_predecessor_does_not_remove_its_namesake() -> None:

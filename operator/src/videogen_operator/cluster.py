@@ -25,6 +25,7 @@ from videogen_operator.telemetry import REQUESTS
 from videogen_operator.world import ObjectWorld
 
 APPLIED = f"{GROUP}/applied"  # annotation: hash of the intent, so that an unchanged intent costs no request
+REMEMBERED_APPLIED = 20_000  # objects, deleted ones among them
 PAGE = 100  # a large page would be a peak of memory that is never given back
 REQUEST_SECONDS = 30.0
 CREDENTIALS_SECONDS = 60.0
@@ -63,7 +64,7 @@ class Cluster:
     async def request(
         self, verb: str, path: str, *, body: object = None, content: str = JSON, query: Mapping[str, str] | None = None
     ) -> Any:
-        """One request. Raises ApiError for an answer >= 400, aiohttp.ClientError and TimeoutError without an answer."""
+        """One request. Raises ApiError for an answer >= 400 or without JSON, aiohttp.ClientError and TimeoutError without an answer."""
         headers = {"Content-Type": content, "Accept": JSON} | self._authorization()
         data = None if body is None else json.dumps(body, separators=(",", ":"))
         url = self._connection.server.rstrip("/") + path
@@ -74,7 +75,7 @@ class Cluster:
                 self._connected_at = float("-inf")
             if response.status >= 400:
                 raise _error(response.status, response.reason or "", answer)
-            return json.loads(answer)
+            return _content(response.status, answer)
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
         """All objects of a resource in small pages, each with the version at which the whole list is read."""
@@ -86,6 +87,17 @@ class Cluster:
             if not (following := answer["metadata"].get("continue")):
                 return
             query["continue"] = following
+
+    async def serves(self, resource: Resource) -> bool:
+        """Whether discovery names the resource; also if it says nothing that can be understood. Raises as `request` does."""
+        try:
+            answer = await self.request("GET", _root_of(resource))
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return False
+        understood = isinstance(answer, Mapping) and answer.get("kind") == "APIResourceList"
+        return not understood or any(one["name"] == resource.plural for one in answer["resources"] or ())
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         """One object as it is now, also remembered in the world. Raises ApiError with code 404 if there is none."""
@@ -108,7 +120,7 @@ class Cluster:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = path_of(self._resources[manifest["kind"]], namespace, name)
         answer = await self._write("PATCH", path, body=body, content=APPLY, query=query)
-        self._applied[answer["metadata"]["uid"]] = (digest, answer["metadata"]["resourceVersion"])
+        self._remember(answer["metadata"]["uid"], digest, answer["metadata"]["resourceVersion"])
         return self._stored(answer)
 
     async def create(self, manifest: Manifest) -> bool:
@@ -196,6 +208,13 @@ class Cluster:
         async with asyncio.timeout(self.fence()):
             return await self.request(verb, path, **keywords)
 
+    def _remember(self, uid: str, digest: str, version: str) -> None:
+        """The newest stay; one that was forgotten although its object lives costs a request at most."""
+        self._applied.pop(uid, None)
+        self._applied[uid] = (digest, version)
+        while len(self._applied) > REMEMBERED_APPLIED:
+            del self._applied[next(iter(self._applied))]
+
     def _is_applied(self, found: Manifest, manifest: Manifest, digest: str) -> bool:
         if self._applied.get(found["metadata"]["uid"]) == (digest, found["metadata"].get("resourceVersion")):
             return True
@@ -210,9 +229,8 @@ class Cluster:
 
 def path_of(resource: Resource, namespace: str = "", name: str = "") -> str:
     """URL path of a resource, of its objects in a namespace, or of one object."""
-    root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
     scope = f"/namespaces/{namespace}" if resource.namespaced and namespace else ""
-    return f"{root}{scope}/{resource.plural}" + (f"/{name}" if name else "")
+    return f"{_root_of(resource)}{scope}/{resource.plural}" + (f"/{name}" if name else "")
 
 
 def refuse_foreign(manifest: Manifest, found: Manifest) -> None:
@@ -266,10 +284,21 @@ def event_of(note: Note, now: datetime) -> dict[str, Any]:
     }
 
 
+def _root_of(resource: Resource) -> str:
+    return f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+
+
 def _resource_of(path: str) -> str:
     parts = path.strip("/").split("/")
     rest = parts[2:] if parts[0] == "api" else parts[3:]
     return rest[2] if rest[:1] == ["namespaces"] and len(rest) > 2 else (rest[0] if rest else "")
+
+
+def _content(code: int, answer: bytes) -> Any:
+    try:
+        return json.loads(answer)
+    except ValueError:
+        raise ApiError(code, "NoJSON", answer[:256].decode(errors="replace")) from None
 
 
 def _error(code: int, reason: str, answer: bytes) -> ApiError:

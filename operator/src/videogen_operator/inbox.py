@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any, Literal
 
 import aiohttp
 from aiohttp import web
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from videogen_api.meta import LABEL_RUN
 from videogen_api.training_run import Progress
@@ -35,7 +36,9 @@ REPORT_BYTES = 256 * 1024
 WEBHOOK_BYTES = 4 * 1024 * 1024  # some thousand alerts
 DECISION_SECONDS = 5.0
 WAITING_SECONDS = 30.0  # an alert that was not decided and did not come again is forgotten
+TOKEN_NEEDED = "a bearer token is needed: one that stands in the Secret of the chart's alertWebhook.existingSecret"
 REPORT_SECONDS = 0.5  # a pod that reports more often than this is answered with 429
+RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
 log = logging.getLogger(__name__)
 Wake = Callable[[Key, bool], None]
 
@@ -56,7 +59,7 @@ class Mail:
         self._clock = clock
         self._progress: dict[tuple[str, str], Manifest] = {}  # (namespace, pod)
         self._alerts: dict[Key, dict[str, Waiting]] = {}  # by fingerprint
-        self._arrivals: dict[Key, asyncio.Event] = {}  # of keys for which somebody waits
+        self._arrivals: dict[Key, set[asyncio.Event]] = {}  # one for each who waits
 
     def progress(self, namespace: str) -> Mapping[str, Manifest]:
         """The last report of each pod of a namespace, by pod name."""
@@ -80,13 +83,20 @@ class Mail:
         if fingerprint not in waiting:
             waiting[fingerprint] = Waiting(alert, asyncio.get_running_loop().create_future(), 0.0)
         waiting[fingerprint].until = self._clock() + WAITING_SECONDS
-        if arrival := self._arrivals.pop(key, None):
+        for arrival in self._arrivals.get(key, ()):
             arrival.set()
         return waiting[fingerprint].decision
 
     async def arrival(self, key: Key) -> None:
         """Return once another alert for the key comes in."""
-        await self._arrivals.setdefault(key, asyncio.Event()).wait()
+        arrival, waiting = asyncio.Event(), self._arrivals.setdefault(key, set())
+        waiting.add(arrival)
+        try:
+            await arrival.wait()
+        finally:
+            waiting.discard(arrival)
+            if not waiting:
+                self._arrivals.pop(key, None)
 
     def withdraw(self, fingerprint: str) -> None:
         """The alert is over: if it was not decided yet, nothing is done about it."""
@@ -136,9 +146,9 @@ class Inbox:
         if time.monotonic() - self._reported.get(caller.pod_uid, float("-inf")) < REPORT_SECONDS:
             return _told(PROGRESS, "TooOften", 429, f"report at most every {REPORT_SECONDS} s")
         try:
-            report = Progress.model_validate((await _json(request))["trainerStatus"]).wire()
+            report = TrainerStatus.model_validate((await _json(request))["trainerStatus"]).wire()
         except (ValueError, KeyError, TypeError) as error:
-            return _told(PROGRESS, "Invalid", 400, f"expected {{'trainerStatus': {{...}}}}: {str(error)[:300]}")
+            return _told(PROGRESS, "Invalid", 400, f"expected {{'trainerStatus': {{...}}}}: {_first(error)}")
         self._remember(caller.pod_uid)
         self._mail.report(caller.namespace, caller.pod, report)
         self._wake(Key("TrainingRun", caller.namespace, labels_of(pod)[LABEL_RUN]), False)
@@ -148,7 +158,7 @@ class Inbox:
         """A webhook of Alertmanager: `{"version": "4", "alerts": [...]}`."""
         received = time.monotonic()
         if not self._is_alertmanager(_bearer(request)):
-            return _told(ALERTS, "Unauthorized", 401, "a bearer token of alertTokenFiles is needed")
+            return _told(ALERTS, "Unauthorized", 401, TOKEN_NEEDED)
         try:
             alerts = Webhook.model_validate(await _json(request.clone(client_max_size=WEBHOOK_BYTES))).alerts
         except ValueError as error:
@@ -205,6 +215,19 @@ class Inbox:
             del self._reported[next(iter(self._reported))]
 
 
+class TrainerStatus(Progress):
+    """What a trainer reports. The schema of a status only says that a time is text; here it must be one."""
+
+    @field_validator("last_updated_time")
+    @classmethod
+    def _is_a_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            if not RFC_3339.fullmatch(value):
+                raise ValueError("a time with its zone is expected (RFC 3339), such as 2026-11-01T00:00:00Z")
+            datetime.fromisoformat(value)
+        return value
+
+
 class Alert(BaseModel):
     """One alert of a webhook; what is not named here is not read."""
 
@@ -245,7 +268,7 @@ async def _json(request: web.BaseRequest) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def _first(error: ValueError) -> str:
+def _first(error: Exception) -> str:
     """The first thing that is wrong, with its place."""
     if not isinstance(error, ValidationError):
         return str(error)[:300]

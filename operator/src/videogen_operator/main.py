@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -44,6 +45,7 @@ from videogen_operator.watchdog import Watchdog
 from videogen_operator.world import ObjectWorld, name_of
 
 WRITTEN = (known.CONFIG_MAPS, known.EVENTS, known.LEASES, known.TOKEN_REVIEWS)
+REMEMBERED_MALFORMED = 10_000  # objects; one that was forgotten is named again
 log = logging.getLogger("videogen_operator")
 
 
@@ -60,7 +62,7 @@ def main() -> None:
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("kopf").setLevel(logging.WARNING)
     with asyncio.Runner() as runner:
-        code = runner.run(run(settings if "VIDEOGEN_IDENTITY" in os.environ else _named(settings, os.environ)))
+        code = runner.run(run(settings if PREFIX + "IDENTITY" in os.environ else _named(settings, os.environ)))
         logging.shutdown()
         # Everything is put away. Ending the event loop would wait for kopf's tasks, and a watcher of kopf that was
         # cancelled twice waits for its scheduler for ever: the process would be deaf and never be started again.
@@ -68,7 +70,13 @@ def main() -> None:
 
 
 def _named(settings: Settings, environment: Mapping[str, str]) -> Settings:
-    return replace(settings, identity=environment.get("HOSTNAME", settings.identity))
+    """With an identity of this process alone: two that run on one host must not take themselves for one another.
+
+    An identity that was given stays as it is. The chart gives the pod's name, which no other pod has at the same time, and
+    of whose containers the kubelet starts the next only when the last one has ended: so a container that crashed takes its
+    own Lease again at once, where a new identity would wait for its end.
+    """
+    return replace(settings, identity=f"{environment.get('HOSTNAME') or settings.identity}_{uuid.uuid4().hex[:8]}")
 
 
 async def run(settings: Settings) -> int:
@@ -152,7 +160,7 @@ def waking(world: ObjectWorld, wake: Callable[[Key], None]) -> Callable[[Manifes
     """Wakes the loops that a changed object concerns. It never raises: an object that some other version of the schema
     let in must not end the listing, a watcher or the pass that came across it.
     """
-    named: set[tuple[str, ...]] = set()
+    named: dict[tuple[str, ...], None] = {}  # in the order in which they were named
 
     def told(item: Manifest) -> None:
         for kind in KINDS:
@@ -164,7 +172,9 @@ def waking(world: ObjectWorld, wake: Callable[[Key], None]) -> Callable[[Manifes
                 MALFORMED.labels(str(item.get("kind"))).inc()
                 name = (kind.name, str(item.get("kind")), *name_of(item))
                 if name not in named:
-                    named.add(name)
+                    named[name] = None
+                    if len(named) > REMEMBERED_MALFORMED:
+                        del named[next(iter(named))]
                     log.exception("%s %s/%s is malformed, or what %ss know beside it; its change is ignored", *name[1:], kind.name)
 
     return told

@@ -26,7 +26,7 @@ class Prometheus:
         if not asked:
             return {}
         if not self._url:
-            return {query.name: Unavailable("no Prometheus is configured (prometheusUrl)") for query in asked}
+            return {query.name: Unavailable("no Prometheus is configured; set the chart's prometheus.url") for query in asked}
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
             answers = await asyncio.gather(*(self._one(session, query) for query in asked))
         return dict(zip((query.name for query in asked), answers, strict=True))

@@ -13,6 +13,7 @@ from videogen_operator.cluster import ApiError, Cluster
 from videogen_operator.plan import Manifest, Resource
 from videogen_operator.world import Name, ObjectWorld, name_of
 
+Place = tuple[Resource, str | None]
 log = logging.getLogger(__name__)
 
 
@@ -20,7 +21,8 @@ class Resync:
     """Lists resources into the world, and tells which objects are new, newer or gone.
 
     It tells so only when all of them have been listed: a decision about a run whose jobs are not known yet would take
-    them for deleted.
+    them for deleted. For the same reason an optional resource counts as absent only when discovery denies it too, twice in a
+    row: a 404 that passes is a failed list.
     """
 
     def __init__(
@@ -33,14 +35,21 @@ class Resync:
     ) -> None:
         self._cluster, self._world, self._told = cluster, world, told
         self._changed: list[Manifest] = []  # not told yet, also when a list has failed in between
-        self._places = [
+        self._absent: frozenset[Place] = frozenset()  # where the last round found no such resource
+        self._places: list[Place] = [
             (resource, namespace) for resource in resources for namespace in (namespaces if resource.namespaced and namespaces else (None,))
         ]
 
     async def once(self) -> None:
-        """List everything. Raises ApiError, aiohttp.ClientError or TimeoutError if something cannot be listed."""
-        for resource, namespace in self._places:
-            await self._list(resource, namespace)
+        """List everything. Raises ApiError, aiohttp.ClientError or TimeoutError if something cannot be listed, or is absent for
+        the first time.
+        """
+        absent = {place: error for place in self._places if (error := await self._list(*place))}
+        before, self._absent = self._absent, frozenset(absent)
+        for place, error in absent.items():
+            if place not in before:
+                raise error
+            self._forget(*place)
         changed, self._changed = self._changed, []
         for item in changed:
             self._told(item)
@@ -59,15 +68,22 @@ class Resync:
                 listed()
                 wait = seconds
 
-    async def _list(self, resource: Resource, namespace: str | None) -> None:
-        listed: set[Name] = set()
-        version = str(2**62)  # if its CRD is gone, all objects are
+    async def _list(self, resource: Resource, namespace: str | None) -> ApiError | None:
+        """Returns the 404 of a resource that the API server does not serve."""
+        listed, version = set[Name](), ""
         try:
             async for items, version in self._cluster.pages(resource, namespace):  # noqa: B007 - the last page's, for pruning
                 listed |= {name_of(item) for item in items}
                 stored = [name_of(item) for item in items if self._world.store(item)]
                 self._changed += [one for name in stored if (one := self._world.get(resource.kind, *name))]
         except ApiError as error:
-            if not (error.code == 404 and resource.optional):
+            if error.code != 404 or not resource.optional or await self._cluster.serves(resource):
                 raise
+            return error
         self._changed += self._world.prune(resource.kind, namespace, listed, version)
+        return None
+
+    def _forget(self, resource: Resource, namespace: str | None) -> None:
+        if gone := self._world.forget(resource.kind, namespace):
+            log.warning("the API server serves no %s any more; %d objects are forgotten", resource.plural, len(gone))
+        self._changed += gone

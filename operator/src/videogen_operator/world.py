@@ -1,15 +1,16 @@
 """The watched objects in memory: fed by events, by our own writes' answers, and replaced by complete lists.
 
 An older state never overwrites a newer one (resourceVersions are compared as numbers, which Kubernetes guarantees
-since 1.35), and what was deleted never returns (a UID is used once). So the three sources may arrive in any order.
+since 1.35), and no state from before an object's end comes after it. So the three sources may arrive in any order. A state
+from after its end does come: to a watch with a selector an object ends when it loses its label, and it may get it back.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from videogen_api.meta import LABEL_RELEASE, LABEL_RUN, LABEL_SERVICE
 from videogen_operator.plan import Manifest, Resource
@@ -18,6 +19,7 @@ INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE})
 REMEMBERED_DEAD = 20_000
 SHORT = 40  # characters
 
+K = TypeVar("K")
 Name = tuple[str, str]  # namespace, name
 UNWANTED = frozenset({"managedFields", "selfLink"})
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # a second copy of the whole object
@@ -31,14 +33,13 @@ class ObjectWorld:
         self._objects: dict[str, dict[Name, Manifest]] = defaultdict(dict)
         self._names: dict[tuple[str, str], set[Name]] = defaultdict(set)  # (kind, namespace)
         self._labelled: dict[tuple[str, str, str], set[Name]] = defaultdict(set)  # (kind, label, value)
-        self._dead: set[str] = set()
-        self._dead_in_order: deque[str] = deque()
+        self._dead: dict[str, str] = {}  # UID -> version of the end; "": it can have no later state
 
     def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        return self._objects[kind].get((namespace, name))
+        return self._of(kind).get((namespace, name))
 
     def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> tuple[Manifest, ...]:
-        objects, wanted = self._objects[kind], dict(labels or {})
+        objects, wanted = self._of(kind), dict(labels or {})
         names = self._candidates(kind, namespace, wanted)
         found = (objects[name] for name in sorted(names) if namespace is None or name[0] == namespace)
         return tuple(found) if not wanted else tuple(item for item in found if wanted.items() <= labels_of(item).items())
@@ -49,13 +50,13 @@ class ObjectWorld:
 
     def count(self, kind: str) -> int:
         """Number of objects of a kind."""
-        return len(self._objects[kind])
+        return len(self._of(kind))
 
     def store(self, item: Manifest) -> bool:
         """Take over a state of an object; False if it is not newer than what is known."""
-        kind, name, uid = item["kind"], name_of(item), item["metadata"].get("uid", "")
-        old = self._objects[kind].get(name)
-        if uid in self._dead or (old is not None and not newer(item, old)):
+        kind, name = item["kind"], name_of(item)
+        old = self._of(kind).get(name)
+        if self._is_over(item) or (old is not None and not newer(item, old)):
             return False
         if old is not None:
             self._unindex(kind, name, old)
@@ -65,28 +66,42 @@ class ObjectWorld:
         return True
 
     def remove(self, item: Manifest) -> bool:
-        """The object with this UID is gone; False if it was not known."""
-        kind, name, uid = item["kind"], name_of(item), item["metadata"].get("uid", "")
-        self._bury(uid)
-        old = self._objects[kind].get(name)
-        if old is None or old["metadata"].get("uid", "") != uid:
+        """The object with this UID is gone since this version, or for ever if it has none; False if it was not known."""
+        version = item["metadata"].get("resourceVersion", "")
+        old = self._of(item["kind"]).get(name_of(item))
+        if old is None or _uid(old) != _uid(item):
+            self._bury(_uid(item), version)
             return False
-        self._unindex(kind, name, old)
-        del self._objects[kind][name]
+        if _is_after(old, version):
+            return False
+        self._bury(_uid(item), version)
+        self._take_out(old)
         return True
 
     def prune(self, kind: str, namespace: str | None, listed: Container[Name], version: str) -> tuple[Manifest, ...]:
         """Remove what a complete list, read at `version`, does not have and what is not younger. Returns what is gone."""
-        names = list(self._objects[kind]) if namespace is None else list(self._names[kind, namespace])
-        ghosts = [self._objects[kind][name] for name in names if name not in listed]
+        ghosts = [ghost for ghost in self.list(kind, namespace) if name_of(ghost) not in listed]
         gone = [ghost for ghost in ghosts if not newer(ghost, {"metadata": {"resourceVersion": version}})]
-        return tuple(ghost for ghost in gone if self.remove(ghost))
+        for ghost in gone:
+            self._bury(_uid(ghost), version)
+            self._take_out(ghost)
+        return tuple(gone)
+
+    def forget(self, kind: str, namespace: str | None) -> tuple[Manifest, ...]:
+        """Take out all objects of a kind that is not served. Returns them; each may come back as it was."""
+        gone = self.list(kind, namespace)
+        for item in gone:
+            self._take_out(item)
+        return gone
+
+    def _of(self, kind: str) -> Mapping[Name, Manifest]:
+        return self._objects.get(kind, {})
 
     def _candidates(self, kind: str, namespace: str | None, labels: Mapping[str, str]) -> Iterable[Name]:
         for label in INDEXED:
             if label in labels:
-                return self._labelled[kind, label, labels[label]]
-        return self._objects[kind] if namespace is None else self._names[kind, namespace]
+                return self._labelled.get((kind, label, labels[label]), ())
+        return self._of(kind) if namespace is None else self._names.get((kind, namespace), ())
 
     def _index(self, kind: str, name: Name, item: Manifest) -> None:
         self._names[kind, name[0]].add(name)
@@ -94,16 +109,24 @@ class ObjectWorld:
             self._labelled[kind, label, labels_of(item)[label]].add(name)
 
     def _unindex(self, kind: str, name: Name, item: Manifest) -> None:
-        self._names[kind, name[0]].discard(name)
+        _drop(self._names, (kind, name[0]), name)
         for label in INDEXED & labels_of(item).keys():
-            self._labelled[kind, label, labels_of(item)[label]].discard(name)
+            _drop(self._labelled, (kind, label, labels_of(item)[label]), name)
 
-    def _bury(self, uid: str) -> None:
-        if uid not in self._dead:
-            self._dead.add(uid)
-            self._dead_in_order.append(uid)
-        if len(self._dead_in_order) > REMEMBERED_DEAD:
-            self._dead.discard(self._dead_in_order.popleft())
+    def _take_out(self, item: Manifest) -> None:
+        self._unindex(item["kind"], name_of(item), item)
+        del self._objects[item["kind"]][name_of(item)]
+
+    def _is_over(self, item: Manifest) -> bool:
+        end = self._dead.get(_uid(item))
+        return end is not None and not _is_after(item, end)
+
+    def _bury(self, uid: str, version: str) -> None:
+        end = self._dead.pop(uid, version)
+        earlier = not end or (end.isdigit() and version.isdigit() and int(version) < int(end))  # told late
+        self._dead[uid] = end if earlier else version
+        if len(self._dead) > REMEMBERED_DEAD:
+            del self._dead[next(iter(self._dead))]
 
 
 def name_of(item: Manifest) -> Name:
@@ -140,6 +163,23 @@ def interned(value: Any) -> Any:
     if isinstance(value, list):
         return [interned(one) for one in value]
     return sys.intern(value) if isinstance(value, str) and len(value) < SHORT else value
+
+
+def _is_after(item: Manifest, version: str) -> bool:
+    """Whether this state is certainly later than the version."""
+    known = item["metadata"].get("resourceVersion", "")
+    return known.isdigit() and version.isdigit() and int(known) > int(version)
+
+
+def _uid(item: Manifest) -> str:
+    return str(item["metadata"].get("uid", ""))
+
+
+def _drop(index: dict[K, set[Name]], key: K, name: Name) -> None:
+    names = index.get(key, set())
+    names.discard(name)
+    if not names:
+        index.pop(key, None)
 
 
 def _picked(item: Manifest, paths: tuple[str, ...]) -> dict[str, Any]:
