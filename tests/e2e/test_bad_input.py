@@ -30,9 +30,9 @@ def broken(cluster: Cluster, installation: Installation, namespace: str, tmp_pat
 
 
 ROWS = {
-    "a video that cannot be decoded is named": (curate("raw/unreadable"), "VideoUnreadable", ".mp4"),
+    "a video that cannot be decoded is named": (curate("raw/unreadable", maximumRejectedPercent=0), "VideoUnreadable", ".mp4"),
     "a folder that does not exist is named": (curate("raw/absent"), "VideoMissing", "raw/absent"),
-    "a video without a caption is named": (curate("raw/uncaptioned"), "CaptionMissing", ".mp4"),
+    "a video without a caption is named": (curate("raw/uncaptioned", maximumRejectedPercent=0), "CaptionMissing", ".mp4"),
     "too few clips are counted": (curate("raw/few", minimumClips=50), "DatasetTooSmall", "50"),
 }
 

@@ -162,7 +162,10 @@ def test_two_checkouts_get_different_indices_past_foreign_routes(owners: Path) -
 def test_a_checkout_whose_addresses_were_taken_meanwhile_is_told_by_whom(owners: Path) -> None:
     one, two = a_checkout(owners, "one"), a_checkout(owners, "two")
     claim.release(claim.acquire(one))
+    assert claim.other_holder(claim.known_layout(one)) == ""
     assert claim.acquire(two).index == 0
+    assert claim.other_holder(claim.known_layout(one)) == str(two)  # its `down` must leave the other's pods alone
+    assert claim.other_holder(claim.known_layout(two)) == ""
     with pytest.raises(Fault, match=r"the cluster of .*/two now has the addresses"):
         claim.acquire(one)
 

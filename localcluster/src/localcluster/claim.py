@@ -47,6 +47,13 @@ def acquire(repo: Path) -> Layout:
     return Layout(repo=repo, index=index)
 
 
+def other_holder(layout: Layout) -> str:
+    """The other checkout that holds this one's index by now; "" if none does."""
+    with _locked(OWNERS_LOCK):
+        holder = _owners().get(str(layout.index), "")
+    return "" if holder == str(layout.repo) else holder
+
+
 def release(layout: Layout) -> None:
     """Gives the index back to the machine."""
     with _locked(OWNERS_LOCK):

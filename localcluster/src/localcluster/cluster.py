@@ -188,8 +188,11 @@ def down(repo: Path, purge: bool) -> None:
             for entry in stop_order(processes.records(layout)):
                 # An API server would wait a minute for the watches of pods that are about to be ended.
                 processes.stop(layout, entry, grace=1 if entry.name == "kube-apiserver" else 10)
-        with progress.step("pods, mounts and network removed"):
-            recovery.clean(layout)
+        if holder := claim.other_holder(layout):
+            progress.say(f"groups, mounts and network belong to the cluster of {holder} now and stay")
+        else:
+            with progress.step("pods, mounts and network removed"):
+                recovery.clean(layout)
         if purge:
             with progress.step("state forgotten"):
                 _forget(layout)
