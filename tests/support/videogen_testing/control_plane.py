@@ -115,6 +115,18 @@ class ControlPlane:
         return path
 
 
+def status_of(url: str) -> int:
+    """HTTP status of a GET; 0 if nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return 0
+
+
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
     with socket.socket() as probe:

@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from videogen_testing.control_plane import ControlPlane, end, eventually, free_port, process
+from videogen_testing.control_plane import ControlPlane, end, eventually, free_port, process, status_of
 
 
 class OperatorProcess:
@@ -47,14 +46,7 @@ class OperatorProcess:
         return end(self.child, with_signal)
 
     def probe(self, path: str) -> int:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/{path}", timeout=2) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-        except OSError:
-            return 0
+        return status_of(f"http://127.0.0.1:{self.metrics_port}/{path}")
 
     def metrics(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:

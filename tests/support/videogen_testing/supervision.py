@@ -9,15 +9,13 @@ import multiprocessing
 import os
 import signal
 import sys
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Self
 
-from videogen_testing.control_plane import free_port
+from videogen_testing.control_plane import free_port, status_of
 
 ALERT_TOKEN = "alertmanager-secret"
 _SERVER = multiprocessing.get_context("forkserver")
@@ -83,14 +81,7 @@ class SupervisedOperator:
 
     def probe(self, path: str) -> int:
         """Status of /readyz or /healthz; 0 if nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/{path}", timeout=2) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-        except OSError:
-            return 0
+        return status_of(f"http://127.0.0.1:{self.metrics_port}/{path}")
 
     async def ready(self, seconds: float = 30) -> None:
         """Wait for /readyz. AssertionError with the end of the log if that takes too long."""
