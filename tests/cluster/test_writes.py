@@ -11,7 +11,7 @@ import kopf
 import pytest
 
 from videogen_api.meta import GROUP
-from videogen_operator.cluster import ApiError, Cluster
+from videogen_operator.cluster import ApiError, Cluster, event_of
 from videogen_operator.kinds import KINDS
 from videogen_operator.leadership import Leadership
 from videogen_operator.main import WRITTEN, merged
@@ -63,7 +63,7 @@ async def test_an_event_is_written_once_although(plane: ControlPlane, api: Api, 
     async with connected(plane, namespace) as (proxy, cluster):
         point = Point("POST", "events", "TrainingRun/run: Tested: some words")
         proxy.faults = [WriteFault(point, when, action) for when, action in faults]
-        await cluster.record(a_note(namespace), datetime.now(UTC))
+        await cluster.record(event_of(a_note(namespace), datetime.now(UTC)))
         assert proxy.fired == proxy.faults
     assert [one["note"] for one in noted(api, namespace)] == ["some words"]
 
@@ -72,7 +72,7 @@ async def test_an_event_that_is_refused_for_good_is_not_sent_again(plane: Contro
     async with connected(plane, namespace) as (proxy, cluster):
         proxy.faults = [WriteFault(Point("POST", "events", "TrainingRun/run: Tested: some words"), "before", 403)]
         with pytest.raises(ApiError):
-            await cluster.record(a_note(namespace), datetime.now(UTC))
+            await cluster.record(event_of(a_note(namespace), datetime.now(UTC)))
         assert [write.status for write in proxy.writes] == [0]
     assert noted(api, namespace) == []
 

@@ -11,6 +11,7 @@ from videogen_operator.inbox import Mail
 from videogen_operator.metrics_query import Prometheus
 from videogen_operator.plan import Inputs, Key, Kind, Plan, Query, Ref, StatusWrite
 from videogen_operator.reconcile import Reconciler, timed, writes
+from videogen_operator.recorder import Recorder
 from videogen_operator.world import ObjectWorld
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,12 +67,14 @@ async def test_an_alert_does_not_wait_for_a_prometheus_that_does_not_answer() ->
     )
     server, world, mail = await asyncio.start_server(mute, "127.0.0.1", 0), ObjectWorld(()), Mail()
     port = server.sockets[0].getsockname()[1]
+    cluster = Cluster(lambda: ConnectionInfo(server="https://127.0.0.1"), (), world)
     reconciler = Reconciler(
         (kind,),
         world=world,
-        cluster=Cluster(lambda: ConnectionInfo(server="https://127.0.0.1"), (), world),
+        cluster=cluster,
         prometheus=Prometheus(f"http://127.0.0.1:{port}"),
         mail=mail,
+        recorder=Recorder(cluster.record, lambda: ARRIVED),
         settings={},
         clock=lambda: ARRIVED,
     )

@@ -161,13 +161,12 @@ class Cluster:
         answer = await self._write("PATCH", path, body=body, content=JSON_PATCH, query={"fieldManager": FIELD_MANAGER})
         self._stored(answer)
 
-    async def record(self, note: Note, now: datetime) -> None:
-        """Create the Event of a note; the same note about the same object has the same name, so it is there once.
+    async def record(self, event: Manifest) -> None:
+        """Create an Event; the same note about the same object has the same name, so it is there once.
 
         It is sent again after an error that may pass: the status that it speaks of is written already, so no later pass
         would say it. Raises ApiError, aiohttp.ClientError or TimeoutError when that was in vain.
         """
-        event = event_of(note, now)
         async with asyncio.timeout(EVENT_SECONDS):
             for pause in EVENT_PAUSES:
                 try:

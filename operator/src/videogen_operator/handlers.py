@@ -50,6 +50,9 @@ def configure(registry: kopf.OperatorRegistry, resources: Iterable[Resource]) ->
 class NoDifferences(kopf.AnnotationsDiffBaseStorage):
     """For handlers of updates kopf copies each object several times to compare it, which is a third of our CPU; we have none."""
 
+    def fetch(self, **_: Any) -> None:
+        """Nothing was left on an object."""
+
     def build(self, **_: Any) -> kopf.BodyEssence:
         """Nothing of the object."""
         return kopf.BodyEssence()

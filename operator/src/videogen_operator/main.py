@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import uuid
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ from videogen_operator.loops import Loops
 from videogen_operator.metrics_query import Prometheus
 from videogen_operator.plan import Key, Manifest, Resource
 from videogen_operator.reconcile import PASSING, Reconciler
+from videogen_operator.recorder import Recorder
 from videogen_operator.resync import Resync
 from videogen_operator.settings import PREFIX, Settings, from_environment
 from videogen_operator.telemetry import MALFORMED, QUEUE_DEPTH
@@ -45,6 +47,8 @@ from videogen_operator.watchdog import Watchdog
 from videogen_operator.world import ObjectWorld, name_of
 
 WRITTEN = (known.CONFIG_MAPS, known.EVENTS, known.LEASES, known.TOKEN_REVIEWS)
+READ_BYTES = 64 * 1024  # for each connection; asyncio takes 256 KiB and fills them with zeros, which is 8 MB for our 30
+EVENTS_SECONDS = 2.0  # at the end, for Events that still wait; the Lease is held as long
 REMEMBERED_MALFORMED = 10_000  # objects; one that was forgotten is named again
 log = logging.getLogger("videogen_operator")
 
@@ -61,6 +65,7 @@ def main() -> None:
         sys.exit(2)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    SSLProtocol.max_size = READ_BYTES
     with asyncio.Runner() as runner:
         code = runner.run(run(settings if PREFIX + "IDENTITY" in os.environ else _named(settings, os.environ)))
         logging.shutdown()
@@ -106,14 +111,16 @@ async def _lead(
     stop = asyncio.Event()
     _catch_signals(stop)
     mail = Mail()
+    recorder = Recorder(cluster.record, _now)
     reconciler = Reconciler(
         KINDS,
         world=world,
         cluster=cluster,
         prometheus=Prometheus(settings.prometheus_url),
         mail=mail,
+        recorder=recorder,
         settings=settings.for_plans(),
-        clock=lambda: datetime.now(UTC),
+        clock=_now,
     )
     loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random)
 
@@ -145,6 +152,7 @@ async def _lead(
                 ("the Lease was lost", _end_of(keeping)),
                 ("listing ended", resync.run(settings.resync_seconds, watchdog.listed)),
                 ("the watchdog barked", watchdog.run()),
+                ("recording ended", recorder.run()),
                 ("watching ended", _watch(registry, settings, stop)),
             )
         finally:
@@ -152,6 +160,7 @@ async def _lead(
     finally:
         keeping.cancel()
         await loops.close()
+        await recorder.close(EVENTS_SECONDS)
         REGISTRY.unregister(collector)
         await _release(leadership)
 
@@ -178,6 +187,10 @@ def waking(world: ObjectWorld, wake: Callable[[Key], None]) -> Callable[[Manifes
                     log.exception("%s %s/%s is malformed, or what %ss know beside it; its change is ignored", *name[1:], kind.name)
 
     return told
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _end_of(task: asyncio.Future[None]) -> None:

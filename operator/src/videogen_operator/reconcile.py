@@ -10,13 +10,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import aiohttp
-
 from videogen_operator.cluster import ApiError, Cluster
 from videogen_operator.inbox import Mail
 from videogen_operator.loops import Retry
 from videogen_operator.metrics_query import Prometheus
-from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Note, Plan, Query, Ref, StatusWrite, Unavailable, World
+from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Plan, Query, Ref, StatusWrite, Unavailable, World
+from videogen_operator.recorder import Recorder
 from videogen_operator.telemetry import PASS_SECONDS, PASSES
 
 CONFLICT_SECONDS = 0.1
@@ -35,11 +34,13 @@ class Reconciler:
         cluster: Cluster,
         prometheus: Prometheus,
         mail: Mail,
+        recorder: Recorder,
         settings: Mapping[str, str],
         clock: Callable[[], datetime],
     ) -> None:
         self._kinds = {kind.name: kind for kind in kinds}
         self._world, self._cluster, self._prometheus, self._mail = world, cluster, prometheus, mail
+        self._recorder = recorder
         self._settings, self._clock = settings, clock
 
     async def pass_once(self, key: Key) -> float | None:
@@ -111,7 +112,7 @@ class Reconciler:
         for write in plan.statuses:
             await self._write_status(write)
         for note in plan.notes:
-            await self._note(note)
+            self._recorder.take(note)
 
     async def _write_status(self, write: StatusWrite) -> None:
         metadata = write.object["metadata"]
@@ -129,14 +130,6 @@ class Reconciler:
             await self._cluster.get(item["kind"], metadata.get("namespace", ""), metadata["name"])
         except ApiError as error:
             log.debug("%s %s cannot be read again: %s", item["kind"], metadata["name"], error)
-
-    async def _note(self, note: Note) -> None:
-        metadata = note.object["metadata"]
-        log.info("%s %s/%s: %s: %s", note.object["kind"], metadata.get("namespace", ""), metadata["name"], note.reason, note.message)
-        try:
-            await self._cluster.record(note, self._clock())
-        except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-            log.warning("event %s of %s cannot be recorded: %r", note.reason, metadata["name"], error)
 
 
 def writes(plan: Plan, cluster: Cluster) -> Iterator[tuple[Callable[[Any], Awaitable[bool]], Manifest | Ref, bool]]:
