@@ -189,6 +189,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[2].evaluate.extractors",
         "at most 1 of the extractors may be a CLIP network",
     ),
+    "an extractor with the name of one of the trainer's": (
+        [("spec.phases.2.evaluate", {"extractors": [CLIP | {"name": "text-video-encoder"}]})],
+        "spec.phases[2].evaluate.extractors",
+        "video-classifier and text-video-encoder are the trainer's own networks",
+    ),
     "an extractor without a digest": (
         [("spec.phases.2.evaluate", {"extractors": [{"name": "i3d", "architecture": "I3D", "path": "x.safetensors"}]})],
         "spec.phases[2].evaluate.extractors[0].sha256",

@@ -54,6 +54,9 @@ class ExtractorArchitecture(StrEnum):
     CLIP = "CLIP"
 
 
+DEFAULT_EXTRACTORS = ("video-classifier", "text-video-encoder")  # the networks that the trainer brings along
+
+
 class Extractor(Model):
     """A feature network of the user's own, read from the run's storage and verified by its digest."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from videogen_api.curation import Curate, VersionName
-from videogen_api.evaluation import Extractor, Gate, MetricResult
+from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Gate, MetricResult
 from videogen_api.meta import (
     Condition,
     Digest,
@@ -124,6 +124,10 @@ _CLIP_NETWORKS = (
     "self.filter(e, e.architecture == 'CLIP').size() <= 1",
     "at most 1 of the extractors may be a CLIP network; measure with another in a second Evaluate phase",
 )
+_OWN_NAMES = (
+    f"self.all(e, !(e.name in {list(DEFAULT_EXTRACTORS)}))",
+    f"{' and '.join(DEFAULT_EXTRACTORS)} are the trainer's own networks, which are always used; give yours another name",
+)
 
 
 class Evaluation(Model):
@@ -135,7 +139,7 @@ class Evaluation(Model):
         default=[],
         max_length=4,
         description="Feature networks of the user's own, at most 1 of them CLIP; the trainer's small default networks are used as well.",
-        json_schema_extra=k8s(list_map="name", rules=[_CLIP_NETWORKS]),
+        json_schema_extra=k8s(list_map="name", rules=[_CLIP_NETWORKS, _OWN_NAMES]),
     )
 
 

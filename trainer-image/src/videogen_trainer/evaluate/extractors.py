@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from videogen_api.evaluation import Extractor, ExtractorArchitecture
+from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, ExtractorArchitecture
 from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
@@ -37,6 +37,7 @@ from videogen_trainer.failure import Failure
 
 WEIGHTS = Path(__file__).parent / "weights"
 CLIP_WEIGHTS = "model.safetensors"
+VIDEO_CLASSIFIER, TEXT_VIDEO_ENCODER = DEFAULT_EXTRACTORS
 
 Array = NDArray[np.float64]
 Clips = NDArray[np.uint8]
@@ -188,21 +189,21 @@ def load(wanted: list[Extractor], storage: Path, device: torch.device) -> Extrac
 def default_classifier(device: torch.device, weights: Path = WEIGHTS) -> NetworkExtractor:
     """The package's video classifier: 64 features, 108 classes of synthetic clips."""
     network = VideoClassifierNetwork()
-    digest = _load_default(network, "video-classifier", weights)
+    digest = _load_default(network, VIDEO_CLASSIFIER, weights)
     network.eval().to(device)
 
     def compute(clips: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = network(video_input(clips))
         return features, joint_log_probabilities(logits)
 
-    return NetworkExtractor(name="video-classifier", digest=digest, device=device, compute=compute)
+    return NetworkExtractor(name=VIDEO_CLASSIFIER, digest=digest, device=device, compute=compute)
 
 
 def default_encoder(device: torch.device, weights: Path = WEIGHTS) -> DefaultEncoder:
     """The package's text-video encoder."""
     network = TextVideoNetwork()
-    digest = _load_default(network, "text-video-encoder", weights)
-    return DefaultEncoder(name="text-video-encoder", digest=digest, device=device, network=network.eval().to(device))
+    digest = _load_default(network, TEXT_VIDEO_ENCODER, weights)
+    return DefaultEncoder(name=TEXT_VIDEO_ENCODER, digest=digest, device=device, network=network.eval().to(device))
 
 
 def load_weights(network: nn.Module, path: Path, sha256: str, field: str) -> None:
