@@ -146,7 +146,7 @@ def embed_references(references: References, extractors: Extractors, world: Worl
         rows["artefacts"].append(measures(clips).reshape(-1, len(FLOORS)))  # datasets differ in frames a clip
         for network in extractors.features:
             rows[f"features of {network.name}"].append(network.features(clips))
-    return _whole(rows)
+    return joined(rows)
 
 
 def generate(
@@ -173,15 +173,16 @@ def generate(
         clips = sample(model, wanted, [clip_seed(seed, number) for number in places], evaluation.sampling_steps)
         rows["seconds"].append(np.array([[(time.perf_counter() - begun) / len(wanted), len(wanted)]]))
         drawn = np.array(places) % len(references.captions)
-        _embed_generated(rows, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
+        embed_generated(rows, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
         shown += list(clips[: SHOWN - len(shown)])
         if world.leads:
             done = min(places.stop * world.size, evaluation.samples)  # the others' shares are no larger
             progress.report(done, evaluation.samples, {"clips": done}, final=done == evaluation.samples)
-    return _whole(rows), shown
+    return joined(rows), shown
 
 
-def _embed_generated(rows: Rows, clips: Clips, extractors: Extractors, captions: Mapping[str, Array]) -> None:
+def embed_generated(rows: Rows, clips: Clips, extractors: Extractors, captions: Mapping[str, Array]) -> None:
+    """Add what the metrics need of clips [n, F, H, W, 3] with `captions`, by encoder the embeddings of their captions [n, D]."""
     rows["motion"].append(motion(clips))
     rows["artefacts"].append(measures(clips))
     for features in extractors.features:
@@ -193,7 +194,8 @@ def _embed_generated(rows: Rows, clips: Clips, extractors: Extractors, captions:
         rows[f"steadiness by {encoder.name}"].append(steadiness(encoder.frame_embeddings(clips)))
 
 
-def _whole(rows: Rows) -> dict[str, Array]:
+def joined(rows: Rows) -> dict[str, Array]:
+    """All batches' rows in one array each."""
     return {name: np.concatenate(parts) for name, parts in rows.items()}
 
 
