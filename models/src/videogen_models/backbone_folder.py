@@ -18,12 +18,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from videogen_api.bundle import ALLOWED_SUFFIXES, BundleFile, canonical_json
 from videogen_models.image_backbone import HASHED, HashedWords, ImageBackbone, Tokens
 from videogen_models.sealed import CorruptError, describe
 from videogen_models.text import TextSize
 
+transformers_logging.disable_progress_bar()  # it is of no use in a pod's log
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _ORIGIN = {"_name_or_path", "name_or_path"}
 
