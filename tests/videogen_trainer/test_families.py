@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from videogen_api.evaluation import Metric
 from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.training_run import Reason
 from videogen_models.backbone_folder import folder_sha256, load_backbone
@@ -85,6 +86,17 @@ def test_a_recipe_becomes_a_bundle_that_is_served_and_always_draws_the_same(
     assert (result.metadata.frames, result.metadata.frame_rate, result.metadata.model.type) == (4, 8, family)
     assert pipeline_of(storage, artifact(report)).generate(Request(prompt="a square", seed=1)).video == result.video
     assert pipeline.generate(Request(prompt="a square", seed=2)).video != result.video
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bundle_is_evaluated(train: Train, family_job: Callable[..., Job], storage: Path, family: str) -> None:
+    trained = artifact(train(family_job(family, {"steps": 1})))
+    held_out = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"}}]
+    evaluate = {"samples": 3, "samplingSteps": 2}
+    job = family_job(family, task="Evaluate", artifact=trained, data=held_out, evaluate=evaluate, workPath="runs/next/validate")
+    report = train(job)
+    assert (report.reason, report.artifact) == (Reason.COMPLETED, trained), report.message
+    assert {result.metric for result in report.results} == set(Metric)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -51,16 +51,14 @@ def save_backbone(backbone: ImageBackbone, folder: Path) -> None:
     backbone.text.save_pretrained(folder / "text_encoder", safe_serialization=True)
     backbone.tokens.save_pretrained(folder / "tokenizer")
     DDIMScheduler.from_config(backbone.schedule).save_pretrained(folder / "scheduler")
-    for part in PARTS:
-        for path in (folder / part).glob("*.json"):
-            _forget_origin(path)
+    for path in folder.glob("*/*config.json"):
+        _forget_origin(path)
 
 
 def _forget_origin(path: Path) -> None:
-    """Take out where the part was loaded from: the same model is the same bytes."""
+    """Take out where the part was loaded from, and the order of what is left: the same model is the same bytes."""
     content = json.loads(path.read_bytes())
-    if isinstance(content, dict) and content.keys() & _ORIGIN:
-        path.write_bytes(canonical_json({key: value for key, value in content.items() if key not in _ORIGIN}))
+    path.write_bytes(canonical_json({key: value for key, value in content.items() if key not in _ORIGIN}))
 
 
 def load_backbone(folder: Path) -> ImageBackbone:
