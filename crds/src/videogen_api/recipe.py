@@ -173,7 +173,7 @@ class Recipe(Model):
         json_schema_extra=k8s(
             rules=[
                 (
-                    "self.contextFrames > 0 || double(self.contextGuidance) == 1.0",
+                    "self.contextFrames > 0 || self.contextGuidance.matches('^1([.]0+)?$')",
                     "contextGuidance leads by context frames and needs contextFrames: 1; without them leave it at 1",
                 )
             ]
