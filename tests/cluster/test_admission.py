@@ -28,6 +28,14 @@ def refusal(api: Api, manifest: Mapping[str, Any], namespace: str = "default") -
     return str(json.loads(caught.value.body)["message"])
 
 
+def of(family: str) -> tuple[str, str]:
+    """The edit that makes it a run of this family."""
+    return "spec.model.type", family
+
+
+ZERO_STEPS = ("spec.recipe.steps", 0)
+BACKBONE = {"path": "raw/image-model", "sha256": "0" * 64}
+
 # Sentence: edits, the field that the message names, and what it says is accepted.
 CLIP = {"architecture": "CLIP", "path": "x.safetensors", "sha256": "0" * 64}
 BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
@@ -95,6 +103,53 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a string where a whole number is wanted": ([("spec.recipe.steps", "100")], "spec.recipe.steps", "must be of type integer"),
     "a fraction of steps": ([("spec.recipe.steps", 1.5)], "spec.recipe.steps", "integer"),
     "no steps": ([("spec.recipe.steps", 0)], "spec.recipe.steps", "greater than or equal to 1"),
+    "a video model without steps": ([ZERO_STEPS, of("align-your-latents")], "spec.recipe.steps", "greater than or equal to 1"),
+    "steps below zero": ([("spec.recipe.steps", -1), of("text2video-zero")], "spec.recipe.steps", "greater than or equal to 0"),
+    "another family's block": (
+        [("spec.recipe.alignYourLatents", {}), of("text2video-zero")],
+        "spec.recipe.alignYourLatents",
+        "is for models of type align-your-latents",
+    ),
+    "a block beside VideoFusion": (
+        [("spec.recipe.text2VideoZero", {})],
+        "spec.recipe.text2VideoZero",
+        "is for models of type text2video-zero",
+    ),
+    "VideoFusion's block in another family": (
+        [("spec.recipe.videoFusion", {"baseLearningRateScale": "0.5"}), of("text2video-zero")],
+        "spec.recipe.videoFusion",
+        "is for models of type videofusion",
+    ),
+    "an image model for VideoFusion": (
+        [("spec.recipe.backbone", BACKBONE)],
+        "spec.recipe.backbone",
+        "is for models of type align-your-latents",
+    ),
+    "two image models": (
+        [("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT), of("text2video-zero")],
+        "spec.recipe.backbone",
+        "not beside initFrom",
+    ),
+    "an image model with an upper-case sum": (
+        [("spec.recipe.backbone", BACKBONE | {"sha256": "A" * 64}), of("text2video-zero")],
+        "spec.recipe.backbone.sha256",
+        "should match",
+    ),
+    "guidance by frames that there are not": (
+        [("spec.recipe.alignYourLatents", {"contextGuidance": "2"}), of("align-your-latents")],
+        "spec.recipe.alignYourLatents",
+        "needs contextFrames: 1",
+    ),
+    "a motion that ends before it begins": (
+        [("spec.recipe.text2VideoZero", {"warpAt": 942}), of("text2video-zero")],
+        "spec.recipe.text2VideoZero",
+        "warpAt may not be greater than resumeAt",
+    ),
+    "a name that is too long for pods": (
+        [("spec.model", {"type": "align-your-latents", "version": "10.20.30", "specialization": "a" * 20})],
+        "spec.model",
+        "45 characters together",
+    ),
     "too many steps": ([("spec.recipe.steps", 10_000_001)], "spec.recipe.steps", "less than or equal to 10000000"),
     "a single frame": ([("spec.recipe.frames", 1)], "spec.recipe.frames", "greater than or equal to 2"),
     "a height that is no multiple of 8": ([("spec.recipe.resolution.height", 20)], "spec.recipe.resolution.height", "multiple of 8"),
@@ -344,6 +399,15 @@ def test_phases_are_refused_in_the_order(api: Api, tasks: str) -> None:
 @pytest.mark.parametrize("tasks", GOOD_ORDERS)
 def test_phases_are_accepted_in_the_order(api: Api, tasks: str) -> None:
     api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks)))
+
+
+def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:
+    zero = [of("text2video-zero"), ZERO_STEPS, ("spec.recipe.backbone", BACKBONE), ("spec.recipe.text2VideoZero", {"motionRight": "-1"})]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*zero))
+    assert made["spec"]["recipe"]["text2VideoZero"]["warpAt"] == 881
+    latents = [of("align-your-latents"), ("spec.recipe.alignYourLatents", {"contextFrames": 1, "contextGuidance": "2"})]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*latents, ("spec.initFrom", INIT)))
+    assert made["spec"]["recipe"]["alignYourLatents"]["consistencyWeight"] == "0.5"
 
 
 def test_filters_are_named_and_take_their_defaults(api: Api) -> None:

@@ -74,6 +74,39 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_bundle_to_the_bit(
     assert losses(storage) == curve
 
 
+IMAGE_BASED = ["align-your-latents", "text2video-zero"]
+
+
+@pytest.mark.parametrize("family", IMAGE_BASED)
+def test_a_killed_training_of_an_image_based_family_gives_the_same_bundle_to_the_bit(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter, family: str
+) -> None:
+    recipe = {"steps": 6, "checkpoints": {"everySteps": 3, "keepLast": 2}, "videoFusion": {}}
+    job = make_job(recipe, model={"type": family, "version": "1.0.0"})
+    killed = start_trainer(job, program=("-c", KILLED_IN_STEP_5))
+    assert killed.process.wait(110) == -signal.SIGKILL, killed.log.read_text()
+    code, resumed = start_trainer(job).wait()
+    assert (code, resumed.reason, resumed.resumed_from_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 3)
+    curve = losses(storage)
+    shutil.rmtree(storage / "runs")
+    assert tasks.attempt(job, storage, {}, silent, lambda: False).artifact == resumed.artifact
+    assert losses(storage) == curve
+
+
+@pytest.mark.parametrize("family", IMAGE_BASED)
+def test_two_processes_learn_what_one_learns_of_an_image_based_family(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter, family: str
+) -> None:
+    recipe = {"steps": 4, "globalBatchSize": 8, "gradientAccumulationSteps": 2, "videoFusion": {}}
+    job = make_job(recipe, model={"type": family, "version": "1.0.0"})
+    code, report = start_trainer(job.model_copy(update={"processes_per_worker": 2})).wait()
+    assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 4), report.message
+    together = losses(storage)
+    shutil.rmtree(storage / "runs")
+    tasks.attempt(job, storage, {}, silent, lambda: False)
+    assert together == pytest.approx(losses(storage), rel=1e-4)
+
+
 def test_asked_to_stop_it_saves_and_ends_as_preempted(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any]
 ) -> None:

@@ -53,6 +53,31 @@ class Resource:
 
 AGE = Column("Age", ".metadata.creationTimestamp", "Since when the object exists.", "date")
 
+# A recipe has the block of its model's type. videoFusion has a default, which the API server puts into every recipe.
+_FAMILY_RULES = (
+    (
+        "self.spec.model.type == 'videofusion' || (self.spec.recipe.videoFusion.baseNoiseShare == '0.70'"
+        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1')",
+        "recipe.videoFusion is for models of type videofusion; leave it out",
+        ".spec.recipe.videoFusion",
+    ),
+    (
+        "self.spec.model.type == 'align-your-latents' || !has(self.spec.recipe.alignYourLatents)",
+        "recipe.alignYourLatents is for models of type align-your-latents; leave it out",
+        ".spec.recipe.alignYourLatents",
+    ),
+    (
+        "self.spec.model.type == 'text2video-zero' || !has(self.spec.recipe.text2VideoZero)",
+        "recipe.text2VideoZero is for models of type text2video-zero; leave it out",
+        ".spec.recipe.text2VideoZero",
+    ),
+    (
+        "!has(self.spec.recipe.backbone) || (self.spec.model.type != 'videofusion' && !has(self.spec.initFrom))",
+        "recipe.backbone is for models of type align-your-latents and text2video-zero, and not beside initFrom, which has an image model",
+        ".spec.recipe.backbone",
+    ),
+)
+
 TRAINING_RUN = Resource(
     kind="TrainingRun",
     plural="trainingruns",
@@ -83,6 +108,12 @@ TRAINING_RUN = Resource(
             "recipe.schedule.warmupSteps may not be greater than recipe.steps",
             ".spec.recipe.schedule.warmupSteps",
         ),
+        (
+            "self.spec.recipe.steps >= 1 || self.spec.model.type == 'text2video-zero'",
+            "recipe.steps must be greater than or equal to 1; a model of type text2video-zero alone may have 0",
+            ".spec.recipe.steps",
+        ),
+        *_FAMILY_RULES,
         (
             "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task in ['Evaluate', 'Release'])"
             " || self.spec.phases.exists(p, p.task == 'Train')",

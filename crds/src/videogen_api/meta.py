@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP = "videogen.pib.gov.in"
@@ -98,18 +98,37 @@ class ModelType(StrEnum):
     """The model families that the trainer implements."""
 
     VIDEOFUSION = "videofusion"
+    ALIGN_YOUR_LATENTS = "align-your-latents"
+    TEXT2VIDEO_ZERO = "text2video-zero"
+
+
+_LONGEST_PARTS = 45  # characters of type, version and specialization together; a release name has 16 more
+_TOO_LONG = "type, version and specialization may have 45 characters together, because pods are named after them; shorten specialization"
 
 
 class ModelIdentity(Model):
     """Which version of which model: the parts of its release name."""
 
-    type: ModelType = Field(description="Model family. videofusion: VideoFusion, decomposed diffusion (arXiv 2303.08320).")
+    model_config = ConfigDict(
+        json_schema_extra=k8s(rules=[(f"size(self.type) + size(self.version) + size(self.specialization) <= {_LONGEST_PARTS}", _TOO_LONG)])
+    )
+
+    type: ModelType = Field(
+        description="Model family. videofusion: VideoFusion, decomposed diffusion (arXiv 2303.08320). align-your-latents: an image"
+        " model with temporal layers (arXiv 2304.08818). text2video-zero: an image model that draws videos (arXiv 2303.13439)."
+    )
     version: Annotated[
         str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})$", max_length=14)
     ] = Field(description="Semantic version, major.minor.patch, without a leading v.")
     specialization: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=20)] = Field(
         default="base", description="What this version is specialised in: base, multilingual, ..."
     )
+
+    @model_validator(mode="after")
+    def _fits_a_name(self) -> ModelIdentity:
+        if (found := len(self.type.value + self.version + self.specialization)) > _LONGEST_PARTS:
+            raise ValueError(f"{_TOO_LONG}; found are {found}")
+        return self
 
 
 def release_name(model: ModelIdentity) -> str:

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.meta import Model, PositiveDecimal, k8s
+from videogen_api.evaluation import Sha256
+from videogen_api.meta import Decimal, Model, PositiveDecimal, StoragePath, k8s
 
 Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$", max_length=6)]
 UnitDecimal = Annotated[str, StringConstraints(pattern=r"^0\.[0-9]{1,9}$", max_length=11)]
@@ -81,6 +82,56 @@ class VideoFusion(Model):
     )
 
 
+class AlignYourLatents(Model):
+    """Align-Your-Latents' own parameters: how its temporal layers learn, and how clips are drawn with them."""
+
+    consistency_weight: PositiveDecimal = Field(
+        default="0.5", description="Weight of the temporal consistency term in the loss; 0 is the paper's loss."
+    )
+    context_frames: int = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Frames of a generated clip that the image model draws alone, before the others are drawn to go with them: 0 or 1.",
+    )
+    context_guidance: PositiveDecimal = Field(
+        default="1", description="Scale s of the guidance by the context frames (equation 4), which contextFrames: 1 gives; 1 is without."
+    )
+    text_guidance: PositiveDecimal = Field(
+        default="1", description="Scale of classifier-free guidance by the text when clips are generated; 1 is without."
+    )
+
+
+class Text2VideoZero(Model):
+    """Text2Video-Zero's own parameters: how an image model draws a clip."""
+
+    motion_strength: PositiveDecimal = Field(
+        default="12", description="λ: how far the scene moves from one frame to the next, in pixels of a 512 x 512 frame."
+    )
+    motion_right: Decimal = Field(default="1", description="δx: what lies right comes into view, with a minus what lies left.")
+    motion_down: Decimal = Field(default="1", description="δy: what lies below comes into view, with a minus what lies above.")
+    warp_at: int = Field(default=881, ge=0, le=1000, description="T': timestep at which the first frame is moved to make the others.")
+    resume_at: int = Field(default=941, ge=0, le=1000, description="T: timestep from which all frames are drawn; not below warpAt.")
+    background_smoothing: Share = Field(
+        default="0", description="How much the background of all frames becomes that of the first, 0 to 1 (the paper: 0.6); 0 is without."
+    )
+    text_guidance: PositiveDecimal = Field(
+        default="7.5", description="Scale of classifier-free guidance by the text when clips are generated; 1 is without."
+    )
+
+
+class Backbone(Model):
+    """A pretrained text-to-image model (Stable Diffusion 1 or 2) that the user put into the storage."""
+
+    path: StoragePath = Field(
+        description="Folder in the storage, in diffusers' layout: unet, vae, text_encoder, tokenizer, scheduler, with safetensors."
+    )
+    sha256: Sha256 = Field(
+        description="SHA-256, in hex, over the paths, sizes and SHA-256 sums of the files in these five folders; the error of a"
+        " wrong one tells the right one."
+    )
+
+
 class Recipe(Model):
     """A complete, reproducible training recipe."""
 
@@ -92,7 +143,9 @@ class Recipe(Model):
     frame_rate: int = Field(default=8, ge=1, le=60, description="Frames per second of generated videos.")
     global_batch_size: int = Field(ge=1, le=65536, description="Clips per optimiser step, over all processes.")
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=1024, description="Forward passes that one optimiser step adds up.")
-    steps: int = Field(ge=1, le=10_000_000, description="Optimiser steps.")
+    steps: int = Field(
+        ge=0, le=10_000_000, description="Optimiser steps. text2video-zero may have 0, and is then its image model as it is; others need 1."
+    )
     precision: Precision = Field(default=Precision.FP32, description="FP32, FP16 (with loss scaling) or BF16.")
     optimizer: Optimizer = Field(default=Optimizer(), description="AdamW and its parameters.")
     schedule: Schedule = Field(default=Schedule(), description="Learning rate over the steps.")
@@ -113,4 +166,26 @@ class Recipe(Model):
                 )
             ]
         ),
+    )
+    align_your_latents: AlignYourLatents | None = Field(
+        default=None,
+        description="Parameters of Align-Your-Latents, for models of this type alone; absent: the defaults.",
+        json_schema_extra=k8s(
+            rules=[
+                (
+                    "self.contextFrames > 0 || self.contextGuidance.matches('^1([.]0+)?$')",
+                    "contextGuidance leads by context frames and needs contextFrames: 1; without them leave it at 1",
+                )
+            ]
+        ),
+    )
+    text2_video_zero: Text2VideoZero | None = Field(
+        default=None,
+        description="Parameters of Text2Video-Zero, for models of this type alone; absent: the defaults.",
+        json_schema_extra=k8s(rules=[("self.warpAt <= self.resumeAt", "warpAt may not be greater than resumeAt, for example 881 and 941")]),
+    )
+    backbone: Backbone | None = Field(
+        default=None,
+        description="Image model that align-your-latents and text2video-zero begin with; absent: initFrom's, or a new one of the"
+        " architecture's size, which text2video-zero trains whole.",
     )

@@ -246,6 +246,11 @@ def training_loss(
     loss = mse_loss(predicted, target(scheduler, clean, noise, timestep))
     if consistency == 0:
         return loss
+    return loss + consistency * consistency_term(scheduler, predicted, clean, noise, timestep)
+
+
+def consistency_term(scheduler: DDIMScheduler, predicted: Tensor, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """The term of `training_loss`, without its weight, float32 []; arguments as there, in 32 bits."""
     noisy = scheduler.add_noise(clean, noise, timestep)
     error = consistency_error(clean_estimate(scheduler, predicted, noisy, timestep), clean)
-    return loss + consistency * (_signal(scheduler, timestep, error) * error).mean()
+    return (_signal(scheduler, timestep, error) * error).mean()

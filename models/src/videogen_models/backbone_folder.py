@@ -1,10 +1,12 @@
 """An image model as a folder in diffusers' layout: unet/, vae/, text_encoder/, tokenizer/, scheduler/; safetensors only.
 
-Checksums are the caller's affair (`sealed.verify`); here every tensor must be there, be expected, and have its shape.
+Checksums are the caller's affair (`sealed.verify`, `folder_sha256`); here every tensor must be there, be expected, and have
+its shape.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
+from videogen_api.bundle import ALLOWED_SUFFIXES, BundleFile, canonical_json
 from videogen_models.image_backbone import HASHED, HashedWords, ImageBackbone, Tokens
-from videogen_models.sealed import CorruptError
+from videogen_models.sealed import CorruptError, describe
 from videogen_models.text import TextSize
+
+transformers_logging.disable_progress_bar()  # it is of no use in a pod's log
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_ORIGIN = {"_name_or_path", "name_or_path"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,14 @@ def save_backbone(backbone: ImageBackbone, folder: Path) -> None:
     backbone.text.save_pretrained(folder / "text_encoder", safe_serialization=True)
     backbone.tokens.save_pretrained(folder / "tokenizer")
     DDIMScheduler.from_config(backbone.schedule).save_pretrained(folder / "scheduler")
+    for path in folder.glob("*/*config.json"):
+        _forget_origin(path)
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out where the part was loaded from, and the order of what is left: the same model is the same bytes."""
+    content = json.loads(path.read_bytes())
+    path.write_bytes(canonical_json({key: value for key, value in content.items() if key not in _ORIGIN}))
 
 
 def load_backbone(folder: Path) -> ImageBackbone:
@@ -55,6 +72,28 @@ def load_backbone(folder: Path) -> ImageBackbone:
     backbone = ImageBackbone(parts["unet"], parts["vae"], text, _tokens(folder / "tokenizer", text), schedule)
     _check(backbone, folder)
     return backbone.float().eval().requires_grad_(False)
+
+
+def folder_sha256(folder: Path) -> str:
+    """SHA-256, hex, of the canonical JSON of what `sealed.describe` says of the five parts' files, paths relative to `folder`.
+
+    Raises CorruptError naming a part that is missing, or a file with a name or of a kind that is not accepted.
+    """
+    files: list[dict[str, Any]] = []
+    for part in sorted(PARTS):
+        if not (folder / part).is_dir():
+            raise CorruptError(f"{folder / part} is missing; expected is a folder in diffusers' layout, with {', '.join(PARTS)}")
+        files += [file.wire() | {"path": f"{part}/{file.path}"} for file in _described(folder / part)]
+    return hashlib.sha256(canonical_json(files)).hexdigest()
+
+
+def _described(part: Path) -> list[BundleFile]:
+    if foreign := sorted(path for path in part.rglob("*") if path.is_file() and path.suffix not in ALLOWED_SUFFIXES):
+        raise CorruptError(f"{foreign[0]} is not accepted, only {', '.join(ALLOWED_SUFFIXES)} are; convert or remove it")
+    try:
+        return describe(part)
+    except ValidationError as error:
+        raise CorruptError(f"{part} has a file whose name is not accepted: {error.errors()[0]['input']}; remove it") from error
 
 
 _KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}

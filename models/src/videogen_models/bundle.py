@@ -1,23 +1,29 @@
-"""Trained models on disk: written at once, verified before anything of them is loaded; see `videogen_api.bundle`."""
+"""Trained models on disk: written at once, verified before anything of them is loaded; see `videogen_api.bundle`.
+
+`model.json` says of which family the model is; what other files there are is the family's affair.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from videogen_api.bundle import ALLOWED_SUFFIXES, MANIFEST, Manifest, canonical_json, manifest_digest
-from videogen_api.meta import release_name
+from videogen_api.meta import ModelType, release_name
+from videogen_models import video_model
+from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.networks import ModelConfig
 from videogen_models.sealed import CorruptError, describe, publish, staging, verify
-from videogen_models.videofusion import PARTS, VideoFusionModel
-
-CONFIG = "model.json"
+from videogen_models.text2video_zero import Text2VideoZeroModel
+from videogen_models.video_model import CONFIG, VideoModel
+from videogen_models.videofusion import PARTS, VideoFusionModel, save_weights
 
 
 def bundle_path(manifest: Manifest, digest: str) -> str:
@@ -26,14 +32,17 @@ def bundle_path(manifest: Manifest, digest: str) -> str:
 
 
 def write_bundle(storage: Path, manifest: Manifest, config: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[str, str]:
+    """`seal_bundle` of the VideoFusion model whose state dict is `weights`."""
+    return seal_bundle(storage, manifest, lambda folder: save_weights(folder, config, weights))
+
+
+def seal_bundle(storage: Path, manifest: Manifest, save: Callable[[Path], None]) -> tuple[str, str]:
     """Write a bundle, whole or not at all -> (path below the storage, digest). The same bundle again is left as it is.
 
-    `weights` is a VideoFusionModel's state dict; `manifest.files` is filled in here.
+    `save` writes all other files, as `VideoModel.save` does; `manifest.files` is filled in here.
     """
     with staging(storage / "bundles" / release_name(manifest.model)) as staged:
-        for part in PARTS:
-            save_file(_of_part(weights, part), staged / f"{part}.safetensors")
-        (staged / CONFIG).write_bytes(canonical_json(config.wire()))
+        save(staged)
         manifest = manifest.model_copy(update={"files": describe(staged)})
         (staged / MANIFEST).write_bytes(data := canonical_json(manifest.wire()))
         digest = manifest_digest(data)
@@ -41,11 +50,6 @@ def write_bundle(storage: Path, manifest: Manifest, config: ModelConfig, weights
         if not (storage / path).exists():
             publish(staged, storage / path)
     return path, digest
-
-
-def _of_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    prefix = f"{part}."
-    return {name.removeprefix(prefix): tensor.contiguous() for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 def verify_bundle(folder: Path, digest: str | None = None) -> Manifest:
@@ -67,19 +71,40 @@ def verify_bundle(folder: Path, digest: str | None = None) -> Manifest:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The model's sizes. Raises CorruptError if `model.json` is no valid description."""
+    """A VideoFusion model's sizes. Raises CorruptError if `model.json` is no valid description."""
+    return video_model.read_config(folder, ModelConfig)
+
+
+def read_family(folder: Path) -> ModelType:
+    """Of which family a bundle's model is; bundles that do not say it are VideoFusion's. Raises CorruptError."""
     try:
-        return ModelConfig.model_validate_json((folder / CONFIG).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise CorruptError(f"{folder / CONFIG}: {error}") from error
+        return ModelType(json.loads((folder / CONFIG).read_bytes()).get("family", ModelType.VIDEOFUSION))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CorruptError(f"{folder / CONFIG}: {error}; accepted families are {', '.join(ModelType)}") from error
 
 
-def load_model(folder: Path, digest: str | None = None, device: str | torch.device = "cpu") -> VideoFusionModel:
+def load_model(folder: Path, digest: str | None = None, device: str | torch.device = "cpu") -> VideoModel:
     """Verify a bundle and build its model, in evaluation mode, with its (EMA) weights, on `device`. Raises CorruptError."""
     verify_bundle(folder, digest)
-    model = VideoFusionModel(read_config(folder))
-    load_weights(model, folder)
-    return model.eval().requires_grad_(False).to(device)
+    return read_model(folder).eval().requires_grad_(False).to(device)
+
+
+def read_model(folder: Path) -> VideoModel:
+    """The model of a bundle that the caller has verified. Raises CorruptError."""
+    try:
+        match read_family(folder):
+            case ModelType.VIDEOFUSION:
+                model = VideoFusionModel(read_config(folder))
+                load_weights(model, folder)
+                return model
+            case ModelType.ALIGN_YOUR_LATENTS:
+                return AlignYourLatentsModel.load(folder)
+            case ModelType.TEXT2VIDEO_ZERO:
+                return Text2VideoZeroModel.load(folder)
+    except CorruptError:
+        raise
+    except ValueError as error:  # sizes that do not go together
+        raise CorruptError(f"{folder}: {error}") from error
 
 
 def load_weights(model: VideoFusionModel, folder: Path) -> None:

@@ -145,6 +145,13 @@ class ImageBackbone(nn.Module):
         hidden: Tensor = self.text(input_ids=self.tokens(captions).to(self.unet.device)).last_hidden_state
         return hidden.to(self.unet.dtype)
 
+    def resize(self, resolution: Resolution) -> None:
+        """Draw frames of this size; no weight depends on it. Raises ValueError if latents would not be whole."""
+        deepest = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if resolution.height % deepest or resolution.width % deepest:
+            raise ValueError(f"the resolution is {resolution.height} x {resolution.width}; this image model needs multiples of {deepest}")
+        self.unet.register_to_config(sample_size=(resolution.height // self.factor, resolution.width // self.factor))
+
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [n, c, h, w] -> frames float32 [n, 3, factor * h, factor * w], about [-1, 1]; one by one, to save memory."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from videogen_models.align_your_latents import VideoUNet, clean_estimate
 from videogen_models.schedule import sampling_timesteps
+from videogen_models.video_model import OnStep
 
 LARGEST_CONTEXT = 2  # frames; two show how things move
 SPACING = 4  # key frame, three new ones, key frame
-
-OnStep = Callable[[int, int], None]  # (steps done, steps in all), before each step; may raise to cancel
 
 
 def first_frames(counts: Sequence[int], frames: int) -> Tensor:

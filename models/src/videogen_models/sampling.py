@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from videogen_models.noise import clip_noise, mix
 from videogen_models.schedule import sampling_timesteps
-from videogen_models.videofusion import VideoFusionModel
+from videogen_models.video_model import OnStep
 
-OnStep = Callable[[int, int], None]  # (steps done, steps in all), before each step; may raise to cancel
+if TYPE_CHECKING:
+    from videogen_models.videofusion import VideoFusionModel
 
 
 def ddim_step(noisy: Tensor, noise: Tensor, signal: Tensor, next_signal: Tensor) -> Tensor:

@@ -17,19 +17,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from videogen_api.bundle import canonical_json
+from videogen_api.meta import ModelType, Observation
+from videogen_api.recipe import Recipe, Resolution, Text2VideoZero
+from videogen_models.backbone_folder import load_backbone, save_backbone
 from videogen_models.background import Smoothing, latent_mask, smooth, united
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.motion_field import translations, warp
 from videogen_models.noise import add_noise
-from videogen_models.sampling import OnStep, to_pixels
+from videogen_models.sampling import to_pixels
 from videogen_models.schedule import TIMESTEPS
+from videogen_models.video_model import CONFIG, OnStep, VideoModel, check_pairs, read_config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,9 +210,74 @@ def sample(
     return to_pixels(backbone.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]))
 
 
+class Text2VideoZeroConfig(Observation):
+    """How a model's clips are drawn; `model.json` of a bundle, whose image model lies beside it."""
+
+    family: Literal[ModelType.TEXT2VIDEO_ZERO] = ModelType.TEXT2VIDEO_ZERO
+    frames: int
+    resolution: Resolution
+    frame_rate: int
+    motion_strength: float
+    motion_direction: tuple[float, float]
+    warp_at: int
+    resume_at: int
+    background_smoothing: float
+    text_guidance: float
+
+    def options(self, steps: int) -> Options:
+        """The options of a generation of `steps` steps."""
+        motion = Motion(strength=self.motion_strength, direction=self.motion_direction, warp_at=self.warp_at, resume_at=self.resume_at)
+        smoothing = Smoothing(strength=self.background_smoothing) if self.background_smoothing else None
+        return Options(steps=steps, guidance=self.text_guidance, motion=motion, smoothing=smoothing)
+
+
+def text2video_zero_config(recipe: Recipe) -> Text2VideoZeroConfig:
+    """What a recipe says of it."""
+    wanted = recipe.text2_video_zero or Text2VideoZero()
+    return Text2VideoZeroConfig(
+        frames=recipe.frames,
+        resolution=recipe.resolution,
+        frame_rate=recipe.frame_rate,
+        motion_strength=float(wanted.motion_strength),
+        motion_direction=(float(wanted.motion_right), float(wanted.motion_down)),
+        warp_at=wanted.warp_at,
+        resume_at=wanted.resume_at,
+        background_smoothing=float(wanted.background_smoothing),
+        text_guidance=float(wanted.text_guidance),
+    )
+
+
+class Text2VideoZeroModel(VideoModel):
+    """An image model and how it is animated. Raises ValueError if the resolution does not fit the image model."""
+
+    def __init__(self, backbone: ImageBackbone, config: Text2VideoZeroConfig) -> None:
+        super().__init__()
+        backbone.resize(config.resolution)
+        self.backbone = backbone
+        self._config = config
+
+    @property
+    def config(self) -> Text2VideoZeroConfig:
+        """Its clips, and how they are drawn."""
+        return self._config
+
+    def generate(self, captions: Sequence[str], seeds: Sequence[int], steps: int, on_step: OnStep | None = None) -> npt.NDArray[np.uint8]:
+        """As `sample`."""
+        return sample(self.backbone, captions, seeds, self.config.frames, self.config.options(steps), on_step)
+
+    def save(self, folder: Path) -> None:
+        """The image model's five folders, and `model.json`."""
+        save_backbone(self.backbone, folder)
+        (folder / CONFIG).write_bytes(canonical_json(self.config.wire()))
+
+    @classmethod
+    def load(cls, folder: Path) -> Text2VideoZeroModel:
+        """The model of a bundle. Raises CorruptError."""
+        return cls(load_backbone(folder), read_config(folder, Text2VideoZeroConfig))
+
+
 def _check(captions: Sequence[str], seeds: Sequence[int], frames: int) -> None:
-    if not captions or len(captions) != len(seeds):
-        raise ValueError(f"{len(captions)} captions and {len(seeds)} seeds; each clip needs one of both, and at least one is needed")
+    check_pairs(captions, seeds)
     if frames < 1:
         raise ValueError(f"frames are {frames}; accepted is 1 or more")
 

@@ -8,20 +8,27 @@ pretrained. Frames are in [-1, 1], [batch, frames, 3, height, width].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 
+from videogen_api.bundle import canonical_json
+from videogen_models import sampling
 from videogen_models.networks import Generator, ModelConfig, Scales
 from videogen_models.noise import frame_shares, middle, mix, remove_base
 from videogen_models.schedule import signal_levels
 from videogen_models.text import TextEncoder, tokenize
+from videogen_models.video_model import CONFIG, OnStep, VideoModel
 
 PARTS = ("text", "base", "residual")  # the networks, each a file of its own in bundles and checkpoints
 
 
-class VideoFusionModel(nn.Module):
+class VideoFusionModel(VideoModel):
     """Text encoder, base generator and residual generator."""
 
     signal: Tensor
@@ -30,12 +37,25 @@ class VideoFusionModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         sizes = config.networks
-        self.config = config
+        self._config = config
         self.text = TextEncoder(sizes.text)
         self.base = Generator(sizes.base, sizes.text.width, config.resolution, sizes.target)
         self.residual = Generator(sizes.residual, sizes.text.width, config.resolution, sizes.target, config.frames)
         self.register_buffer("signal", signal_levels(), persistent=False)
         self.register_buffer("shares", frame_shares(config.frames, config.base_noise_share), persistent=False)
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes of the networks and of the clips."""
+        return self._config
+
+    def generate(self, captions: Sequence[str], seeds: Sequence[int], steps: int, on_step: OnStep | None = None) -> npt.NDArray[np.uint8]:
+        """As `sampling.sample`."""
+        return sampling.sample(self, captions, seeds, steps, on_step)
+
+    def save(self, folder: Path) -> None:
+        """One safetensors file for each network, and `model.json`."""
+        save_weights(folder, self.config, self.state_dict())
 
     @property
     def frame_shape(self) -> tuple[int, int, int, int]:
@@ -93,3 +113,15 @@ class VideoFusionModel(nn.Module):
         residual = torch.zeros_like(noisy)
         residual[:, others] = self.predict_residual(noisy[:, others], base, still, timestep, text, others.expand(batch, -1))
         return mix(base, residual, self.shares)
+
+
+def save_weights(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """The files of a model whose state dict is `weights`."""
+    for part in PARTS:
+        save_file(_of_part(weights, part), folder / f"{part}.safetensors")
+    (folder / CONFIG).write_bytes(canonical_json(config.wire()))
+
+
+def _of_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): tensor.cpu().contiguous() for name, tensor in weights.items() if name.startswith(prefix)}

@@ -13,9 +13,8 @@ import torch
 
 from videogen_api.bundle import MANIFEST, Manifest
 from videogen_models.bundle import load_model
-from videogen_models.sampling import sample
 from videogen_models.video import encode_mp4
-from videogen_models.videofusion import VideoFusionModel
+from videogen_models.video_model import VideoModel
 from videogen_serving.request import (
     GenerationCancelledError,
     GenerationTimeoutError,
@@ -33,7 +32,7 @@ class Pipeline:
 
     settings: Settings
     manifest: Manifest
-    model: VideoFusionModel
+    model: VideoModel
     clock: Callable[[], float]
     new_seed: Callable[[], int]
 
@@ -65,7 +64,7 @@ class Pipeline:
             if is_cancelled():
                 raise GenerationCancelledError(f"the client left after {done} of {total} denoising steps")
 
-        frames = sample(self.model, [request.prompt], [seed], steps, on_step)[0]
+        frames = self.model.generate([request.prompt], [seed], steps, on_step)[0]
         video = encode_mp4(frames, self.model.config.frame_rate)
         return Result(video=video, metadata=self._metadata(request.prompt, seed, steps, self.clock() - started))
 

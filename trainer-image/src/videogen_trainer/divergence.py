@@ -35,6 +35,6 @@ def judge_weights(state: TrainState) -> None:
 
 
 def _diverged(state: TrainState, found: str) -> Failure:
-    rate = state.optimizer.param_groups[1]["lr"]
+    rate = state.optimizer.param_groups[-1]["lr"]
     advice = "a smaller recipe.optimizer.learningRate or a longer warm-up helps"
     return Failure(Reason.DIVERGED, f"step {state.step}: {found} at learning rate {rate:.3g}; {advice}")

@@ -7,12 +7,15 @@ from pathlib import Path
 from videogen_api.bundle import Manifest
 from videogen_api.job import ArtifactReference, Job
 from videogen_api.training_run import ResolvedDataset
-from videogen_models.bundle import write_bundle
+from videogen_models.bundle import seal_bundle
 from videogen_trainer.distributed import World
+from videogen_trainer.families import Learner
 from videogen_trainer.state import TrainState
 
 
-def export(job: Job, storage: Path, state: TrainState, datasets: list[ResolvedDataset], world: World) -> ArtifactReference:
+def export(
+    job: Job, storage: Path, learner: Learner, state: TrainState, datasets: list[ResolvedDataset], world: World
+) -> ArtifactReference:
     """Write the bundle, once, by rank 0 -> where it is, in every process, because the pod of any may be asked for it.
 
     Nothing in the bundle depends on time, attempt or place: repeating the run gives the same digest.
@@ -28,7 +31,7 @@ def export(job: Job, storage: Path, state: TrainState, datasets: list[ResolvedDa
             datasets=datasets,
             files=[],
         )
-        weights = {name: tensor.detach().cpu() for name, tensor in state.averaged_weights().items()}
-        path, digest = write_bundle(storage, manifest, state.model.config, weights)
+        learner.take(state.averaged_weights())
+        path, digest = seal_bundle(storage, manifest, learner.model.save)
         written = {"path": path, "digest": digest}
     return ArtifactReference.model_validate(world.from_leader(written))

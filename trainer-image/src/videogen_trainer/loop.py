@@ -15,9 +15,6 @@ import torch
 
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
-from videogen_models.networks import model_config
-from videogen_models.sampling import from_pixels
-from videogen_models.text import tokenize
 from videogen_trainer import checkpoint
 from videogen_trainer.curve import Curve
 from videogen_trainer.data import Batches, open_mixture
@@ -25,11 +22,11 @@ from videogen_trainer.distributed import World
 from videogen_trainer.divergence import judge, judge_weights
 from videogen_trainer.export import export
 from videogen_trainer.failure import Failure
+from videogen_trainer.families import learner_of
 from videogen_trainer.learning_rate import learning_rates
-from videogen_trainer.objective import Objective, draw
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import Milestones
-from videogen_trainer.start import initial_model, resume
+from videogen_trainer.start import resume
 from videogen_trainer.state import autocast, new_state
 
 _LOG = logging.getLogger(__name__)
@@ -38,16 +35,15 @@ _LOG = logging.getLogger(__name__)
 def train(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool], milestones: Milestones) -> Report:
     """Train to the recipe's last step, from the newest checkpoint if there is one, and write the bundle.
 
-    Raises Failure: what `open_mixture` raises, InvalidJob, ArtifactInvalid, Diverged, Preempted.
+    Raises Failure: what `open_mixture` and `learner_of` raise, InvalidJob, ArtifactInvalid, Diverged, Preempted.
     """
     recipe, accumulation = job.recipe, job.recipe.gradient_accumulation_steps
     mixture = open_mixture(storage, job, verified=world.leads)
-    config = model_config(recipe)
-    model = initial_model(job, storage, world)
-    state = new_state(model, recipe, world.device)
+    learner = learner_of(job, storage, world)
+    state = new_state(learner.learned(), learner.slow, recipe, world.device)
     root = storage / job.work_path / "checkpoints"
     milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
-    objective = world.distribute(Objective(model))
+    objective = world.distribute(learner.objective)
     batches = Batches(mixture, recipe, world.rank, world.size)
     curve = Curve(storage / job.work_path / "curve.jsonl", resumed) if world.leads else None
     clip_norm = float(recipe.optimizer.gradient_clip_norm) or math.inf
@@ -67,32 +63,30 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
         started = time.monotonic()
         rates = learning_rates(recipe, float(job.learning_rate_scale), state.step)
         state.set_rates(*rates)
-        losses = torch.zeros(2, device=world.device)
+        losses = torch.zeros(len(learner.terms), device=world.device)
         for part in range(accumulation):
-            batch = batches.get(state.step, part)
-            drawn = draw(recipe.seed, batch.positions, model.frame_shape, config.networks.residual_frames).to(world.device)
-            clean = from_pixels(batch.frames.to(world.device))
-            tokens = tokenize(batch.captions, config.networks.text).to(world.device)
+            inputs = learner.prepare(batches.get(state.step, part))
             with world.local(objective, only=part + 1 < accumulation):
                 with autocast(recipe.precision, world.device):
-                    part_losses = objective(clean, tokens, drawn) / accumulation
+                    part_losses = objective(*inputs) / accumulation
                 state.scaler.scale(part_losses.sum()).backward()
             losses += part_losses.detach()
         state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.parameters, clip_norm)
         asked = torch.tensor([float(stop())], device=world.device)
-        base_loss, residual_loss, stopping = world.mean(torch.cat([losses, asked]))
-        loss, gradient = base_loss + residual_loss, float(norm)
+        *terms, stopping = world.mean(torch.cat([losses, asked]))
+        loss, gradient = sum(terms), float(norm)
         judge(state, recipe, loss, gradient)
         state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
-        state.ema.step(model.parameters())
+        state.ema.step(state.learned.values())
         state.step += 1
 
         seconds = time.monotonic() - started
         if curve:
-            curve.add(step=state.step, loss=loss, base=base_loss, residual=residual_loss, gradient=gradient, rate=rates[1])
+            named = dict(zip(learner.terms, terms, strict=True))
+            curve.add(step=state.step, loss=loss, **named, gradient=gradient, rate=rates[1])
         last = state.step == recipe.steps
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
             save()
@@ -113,6 +107,6 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
             )
 
     batches.close()
-    artifact = export(job, storage, state, mixture.resolved, world)
+    artifact = export(job, storage, learner, state, mixture.resolved, world)
     message = f"{recipe.steps} steps on {len(mixture)} clips"
     return Report(message=message, resumed_from_step=resumed, last_step=state.step, artifact=artifact, datasets=mixture.resolved)

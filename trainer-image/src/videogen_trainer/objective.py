@@ -11,7 +11,6 @@ makes the error of the noise that of the frame, and by 1 / max(1 - alpha^, 1/4),
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from videogen_models.noise import add_noise, middle, mix
 from videogen_models.schedule import TIMESTEPS
 from videogen_models.videofusion import VideoFusionModel
+from videogen_trainer.families.learner import sample_generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +47,9 @@ def draw(seed: int, positions: Sequence[int], frame_shape: Sequence[int], count:
 
     Each sample has a generator of its own: its numbers depend neither on the batch nor on the number of processes.
     """
-    samples = [_draw_one(_generator(seed, position), frame_shape, count) for position in positions]
+    samples = [_draw_one(sample_generator(seed, position), frame_shape, count) for position in positions]
     timestep, frames, base, residual = (torch.stack(values) for values in zip(*samples, strict=True))
     return Draw(timestep=timestep, frames=frames, base=base, residual=residual)
-
-
-def _generator(seed: int, position: int) -> torch.Generator:
-    digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 def _draw_one(generator: torch.Generator, frame_shape: Sequence[int], count: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

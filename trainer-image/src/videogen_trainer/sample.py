@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from videogen_models.bundle import load_model
-from videogen_models.sampling import sample
 from videogen_models.sealed import CorruptError
 from videogen_models.video import encode_mp4
 
@@ -16,7 +15,7 @@ def main() -> None:
     arguments = _arguments()
     try:
         model = load_model(arguments.storage / arguments.bundle)
-        frames = sample(model, [arguments.prompt], [arguments.seed], arguments.steps)[0]
+        frames = model.generate([arguments.prompt], [arguments.seed], arguments.steps)[0]
         arguments.out.write_bytes(encode_mp4(frames, model.config.frame_rate))
     except (CorruptError, ValueError, OSError) as error:
         raise SystemExit(f"sample: {error}") from error

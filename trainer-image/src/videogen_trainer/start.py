@@ -1,18 +1,12 @@
-"""What training starts from: new weights, those of another bundle, or the newest checkpoint."""
+"""What training goes on from: the newest checkpoint. What a new one begins with is the family's affair (`families`)."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
-import torch
-
 from videogen_api.job import Job
 from videogen_api.training_run import Reason
-from videogen_models.bundle import load_weights, read_config, verify_bundle
-from videogen_models.networks import model_config
-from videogen_models.sealed import CorruptError
-from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer import checkpoint
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
@@ -20,37 +14,6 @@ from videogen_trainer.report import Milestones
 from videogen_trainer.state import TrainState, is_same_recipe
 
 _LOG = logging.getLogger(__name__)
-
-
-def initial_model(job: Job, storage: Path, world: World) -> VideoFusionModel:
-    """The model before step 0: weights drawn from the recipe's seed, or those of `initFrom`.
-
-    Raises Failure: ArtifactInvalid if that bundle is damaged, InvalidJob if it is of another size.
-    """
-    torch.manual_seed(job.recipe.seed)
-    model = VideoFusionModel(model_config(job.recipe))
-    if job.init_from is None:
-        return model
-    folder = storage / job.init_from.path
-    try:
-        if world.leads:
-            verify_bundle(folder, job.init_from.digest)
-        world.from_leader(None)
-        _check_size(model, folder)
-        load_weights(model, folder)
-    except CorruptError as error:
-        raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
-    return model
-
-
-def _check_size(model: VideoFusionModel, folder: Path) -> None:
-    mine, theirs = model.config, read_config(folder)
-    if (mine.networks, mine.frames) != (theirs.networks, theirs.frames):
-        raise Failure(
-            Reason.INVALID_JOB,
-            f"initFrom: {folder.name} has {theirs.frames} frames and networks {theirs.networks.base.widths}, the recipe"
-            f" {mine.frames} frames and networks {mine.networks.base.widths}; frames and architecture must be the same",
-        )
 
 
 def resume(state: TrainState, root: Path, job: Job, world: World) -> int:

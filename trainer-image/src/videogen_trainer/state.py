@@ -1,6 +1,6 @@
 """All that training changes, and how it goes into a checkpoint and back.
 
-There is no random state in it: every random number of a run is a function of (seed, sample), see `objective.draw`.
+There is no random state in it: every random number of a run is a function of (seed, sample), see `families.learner.sample_generator`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from videogen_api.recipe import Precision, Recipe
-from videogen_models.videofusion import VideoFusionModel
 
 _DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -25,7 +24,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 class TrainState:
     """Weights (always 32 bits), their moving average, AdamW's moments, the loss scale, the number of steps done."""
 
-    model: VideoFusionModel
+    learned: Mapping[str, nn.Parameter]  # all that learns, by its name in the model
     optimizer: torch.optim.AdamW
     ema: EMAModel
     scaler: torch.amp.GradScaler
@@ -34,28 +33,28 @@ class TrainState:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """All weights, in the optimiser's order: the base generator's, then the others."""
+        """All that learns, in the optimiser's order: what learns slowly, then the others."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def set_rates(self, base: float, others: float) -> None:
-        """Set the learning rates of the base generator and of everything else."""
-        for group, rate in zip(self.optimizer.param_groups, (base, others), strict=True):
+    def set_rates(self, slow: float, others: float) -> None:
+        """Set the learning rates of what learns slowly, if anything does, and of everything else."""
+        groups = self.optimizer.param_groups
+        for group, rate in zip(groups, (slow, others)[-len(groups) :], strict=True):
             group["lr"] = rate
 
     def averaged_weights(self) -> dict[str, Tensor]:
-        """The moving average of the weights, by their names in the model."""
-        names = [name for name, _ in self.model.named_parameters()]
-        return dict(zip(names, self.ema.shadow_params, strict=True))
+        """The moving average of what learns, by its names in the model."""
+        return dict(zip(self.learned, self.ema.shadow_params, strict=True))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything for a checkpoint, by file and name."""
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        names = {parameter: name for name, parameter in self.learned.items()}
         moments = {
             f"{names[parameter]}:{key}": value
             for parameter in self.parameters
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
-        return {"model": dict(self.model.named_parameters()), "ema": self.averaged_weights(), "optimizer": moments}
+        return {"model": dict(self.learned), "ema": self.averaged_weights(), "optimizer": moments}
 
     def values(self) -> dict[str, Any]:
         """The numbers for a checkpoint beside its tensors."""
@@ -64,7 +63,7 @@ class TrainState:
     def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:
         """Become the state that a checkpoint holds; it must be of the same recipe."""
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in self.learned.items():
                 parameter.copy_(tensors["model"][name])
             for name, average in self.averaged_weights().items():
                 average.copy_(tensors["ema"][name])
@@ -77,24 +76,24 @@ class TrainState:
     def _restore_moments(self, moments: Mapping[str, Tensor]) -> None:
         if not moments:
             return  # saved before the first step
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        names = {parameter: name for name, parameter in self.learned.items()}
         state = {index: {key: moments[f"{names[parameter]}:{key}"] for key in _MOMENTS} for index, parameter in enumerate(self.parameters)}
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 
-def new_state(model: VideoFusionModel, recipe: Recipe, device: torch.device) -> TrainState:
-    """The state before the first step, on `device`; two groups of weights, because the base generator learns more slowly."""
-    model = model.to(device).train().requires_grad_(True)
-    others = [*model.text.parameters(), *model.residual.parameters()]
+def new_state(learned: Mapping[str, nn.Parameter], slow: str | None, recipe: Recipe, device: torch.device) -> TrainState:
+    """The state before the first step; parameters whose names begin with `slow` are a group of their own."""
+    begins = [slow is not None and name.startswith(slow) for name in learned]
+    groups = [[parameter for parameter, its in zip(learned.values(), begins, strict=True) if its is wanted] for wanted in (True, False)]
     optimizer = torch.optim.AdamW(
-        [{"params": list(model.base.parameters())}, {"params": others}],
+        [{"params": group} for group in groups if group],
         lr=0.0,
         weight_decay=float(recipe.optimizer.weight_decay),
         fused=True,
     )
-    ema = EMAModel(model.parameters(), decay=float(recipe.ema_decay), foreach=True)
+    ema = EMAModel(learned.values(), decay=float(recipe.ema_decay), foreach=True)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision is Precision.FP16)
-    return TrainState(model=model, optimizer=optimizer, ema=ema, scaler=scaler)
+    return TrainState(learned=learned, optimizer=optimizer, ema=ema, scaler=scaler)
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

@@ -15,6 +15,7 @@ from videogen_api.training_run import Reason, Task
 from videogen_trainer import report
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.recipe_rules import check_recipe
 from videogen_trainer.report import Milestones
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def _first(error: ValidationError) -> str:
 
 def check(job: Job) -> None:
     """Rules between fields. Raises Failure(InvalidJob)."""
+    check_recipe(job)
     recipe, processes = job.recipe, job.workers * job.processes_per_worker
     shares = processes * recipe.gradient_accumulation_steps
     if job.task is Task.TRAIN and recipe.global_batch_size % shares:

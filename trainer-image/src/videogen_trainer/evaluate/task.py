@@ -23,10 +23,9 @@ from videogen_api.evaluation import MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
 from videogen_api.training_run import Evaluation, Reason, ResolvedDataset
 from videogen_models.bundle import load_model
-from videogen_models.sampling import sample
 from videogen_models.sealed import CorruptError, write_durably
 from videogen_models.video import contact_sheet, encode_mp4
-from videogen_models.videofusion import VideoFusionModel
+from videogen_models.video_model import VideoModel
 from videogen_trainer.dataset import Dataset, open_dataset
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate import measure
@@ -110,7 +109,7 @@ def device_name(world: World) -> str:
     return name if world.size == 1 else f"{name}, {world.size} processes at once"
 
 
-def open_model(artifact: ArtifactReference, storage: Path, device: torch.device) -> VideoFusionModel:
+def open_model(artifact: ArtifactReference, storage: Path, device: torch.device) -> VideoModel:
     """The bundle's model, verified. Raises Failure(ArtifactInvalid)."""
     try:
         return load_model(storage / artifact.path, artifact.digest, device)
@@ -150,7 +149,7 @@ def embed_references(references: References, extractors: Extractors, world: Worl
 
 
 def generate(
-    model: VideoFusionModel,
+    model: VideoModel,
     references: References,
     extractors: Extractors,
     evaluation: Evaluation,
@@ -163,14 +162,14 @@ def generate(
     rows: Rows = defaultdict(list)
     shown: list[Clips] = []
     captions = [references.captions[number % len(references.captions)] for number in range(evaluation.samples)]
-    sample(model, captions[:1], [0], 1)  # the first call also allocates and compiles; it is not timed
+    model.generate(captions[:1], [0], 1)  # the first call also allocates and compiles; it is not timed
     embedded = {encoder.name: encoder.caption_embeddings(references.captions) for encoder in extractors.encoders}
     for places in world.share(batches(0, evaluation.samples)):
         if stop():
             raise Failure(Reason.PREEMPTED, "asked to stop; the next attempt begins this phase again")
         begun = time.perf_counter()
         wanted = [captions[number] for number in places]
-        clips = sample(model, wanted, [clip_seed(seed, number) for number in places], evaluation.sampling_steps)
+        clips = model.generate(wanted, [clip_seed(seed, number) for number in places], evaluation.sampling_steps)
         rows["seconds"].append(np.array([[(time.perf_counter() - begun) / len(wanted), len(wanted)]]))
         drawn = np.array(places) % len(references.captions)
         embed_generated(rows, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})

@@ -1,0 +1,134 @@
+"""Align-Your-Latents in the training loop (arXiv 2304.08818, equations 2 and 3): temporal layers learn in a frozen image model.
+
+Latents are the means of the autoencoder's posterior, not samples of it: its spread is small against the noise that is added,
+and so a clip's latents are the same in every epoch, process and attempt. Each sample knows its first 0, 1 or 2 frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from videogen_api.job import Job
+from videogen_api.meta import ModelType
+from videogen_api.recipe import AlignYourLatents
+from videogen_api.training_run import Reason
+from videogen_models.align_your_latents import VideoUNet, consistency_term, target
+from videogen_models.bundle import read_family
+from videogen_models.known_frames import LARGEST_CONTEXT, condition, draw_context, first_frames
+from videogen_models.latent_video import AlignYourLatentsConfig, AlignYourLatentsModel, align_your_latents_config
+from videogen_models.sampling import from_pixels
+from videogen_models.schedule import TIMESTEPS
+from videogen_models.sealed import CorruptError
+from videogen_models.temporal_decoder import to_latents
+from videogen_models.video_model import read_config
+from videogen_trainer.data import Batch
+from videogen_trainer.distributed import World
+from videogen_trainer.failure import Failure
+from videogen_trainer.families.learner import Learner, sample_generator
+from videogen_trainer.families.origin import image_model
+from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, captions_for
+
+_ENCODED_AT_ONCE = 16  # frames, to save memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Random numbers of one batch."""
+
+    timestep: Tensor  # int64 [batch]
+    context: list[int]  # how many first frames are known, 0 to 2
+    without_text: list[bool]
+    noise: Tensor  # [batch, frames, c, h, w], standard normal
+
+
+def draw(seed: int, positions: Sequence[int], shape: Sequence[int]) -> Draw:
+    """Random numbers for the samples at `positions`; shape = (frames, c, h, w) of a clip's latents."""
+    generators = [sample_generator(seed, position) for position in positions]
+    most = min(LARGEST_CONTEXT, shape[0] - 1)
+    return Draw(
+        timestep=torch.stack([torch.randint(0, TIMESTEPS, (), generator=generator) for generator in generators]),
+        context=[min(draw_context(1, generator)[0], most) for generator in generators],
+        without_text=[bool(torch.rand((), generator=generator) < WITHOUT_TEXT) for generator in generators],
+        noise=torch.stack([torch.randn(*shape, generator=generator) for generator in generators]),
+    )
+
+
+class AlignYourLatentsLearner(Learner):
+    """The temporal layers learn; those for interpolation rates, which no clip here has, do not."""
+
+    model: AlignYourLatentsModel
+    terms = ("denoising", "consistency")
+
+    def __init__(self, job: Job, storage: Path, world: World) -> None:
+        self._seed, self._device = job.recipe.seed, world.device
+        self.model = initial_model(job, storage, world).to(world.device)
+        video = self.model.video
+        video.trained()
+        video.temporal.rate.requires_grad_(False)
+        weight = float((job.recipe.align_your_latents or AlignYourLatents()).consistency_weight)
+        self.objective = VideoObjective(video, self.model.backbone.scheduler(1), weight)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> tuple[Any, ...]:
+        """Latents, encoded text, what is known of the clips, timesteps and noise."""
+        backbone, count = self.model.backbone, batch.frames.shape[1]
+        drawn = draw(self._seed, batch.positions, (count, *backbone.latent_shape))
+        images = from_pixels(batch.frames.to(self._device)).flatten(0, 1)
+        latents = torch.cat([to_latents(backbone.vae, part) for part in images.split(_ENCODED_AT_ONCE)]).unflatten(0, (-1, count))
+        text = backbone.encode(captions_for(batch, drawn.without_text))
+        known = condition(latents, first_frames(drawn.context, count))
+        return latents, text, known, drawn.timestep.to(self._device), drawn.noise.to(self._device)
+
+
+class VideoObjective(nn.Module):
+    """Equation 2 (3, where frames are known) and the weighted consistency term, as a module."""
+
+    def __init__(self, video: VideoUNet, scheduler: Any, consistency: float) -> None:
+        super().__init__()
+        self.video, self.scheduler, self.consistency = video, scheduler, consistency
+
+    def forward(self, clean: Tensor, text: Tensor, known: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        """clean and noise [batch, frames, c, h, w], text [batch, length, width], known = c_S, timestep int64 [batch] -> [2]."""
+        noisy = self.scheduler.add_noise(clean, noise, timestep)
+        predicted = self.video(noisy, timestep, text, known).float()
+        denoising = mse_loss(predicted, target(self.scheduler, clean, noise, timestep))
+        if self.consistency == 0:
+            return torch.stack([denoising, torch.zeros_like(denoising)])
+        return torch.stack([denoising, self.consistency * consistency_term(self.scheduler, predicted, clean, noise, timestep)])
+
+
+def initial_model(job: Job, storage: Path, world: World) -> AlignYourLatentsModel:
+    """The model before step 0. `initFrom` may be a model of this family, or one of Text2Video-Zero, whose image model it takes.
+
+    Raises Failure: ArtifactInvalid, InvalidJob if the sizes do not fit.
+    """
+    origin = image_model(job, storage, world, ModelType.ALIGN_YOUR_LATENTS, ModelType.TEXT2VIDEO_ZERO)
+    config = align_your_latents_config(job.recipe)
+    torch.manual_seed(job.recipe.seed)  # the same temporal layers, whatever the image model took
+    try:
+        model = AlignYourLatentsModel(origin.backbone, config)
+        if origin.bundle and read_family(origin.bundle) is ModelType.ALIGN_YOUR_LATENTS:
+            _check_size(config, origin.bundle)
+            model.load_temporal(origin.bundle)
+    except CorruptError as error:
+        raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
+    except ValueError as error:
+        raise Failure(Reason.INVALID_JOB, f"recipe: {error}") from error
+    return model
+
+
+def _check_size(config: AlignYourLatentsConfig, folder: Path) -> None:
+    theirs = read_config(folder, AlignYourLatentsConfig).temporal
+    if theirs != config.temporal:
+        raise Failure(
+            Reason.INVALID_JOB,
+            f"initFrom: {folder.name} has temporal layers of size {theirs.wire()}, the recipe {config.temporal.wire()};"
+            " architecture must be the same",
+        )

@@ -1,0 +1,52 @@
+"""The interface of a model family to the training loop."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videogen_api.job import Job
+from videogen_models.video_model import VideoModel
+from videogen_trainer.data import Batch
+from videogen_trainer.distributed import World
+
+
+class Learner(ABC):
+    """A model that is trained, and how. What of it learns requires a gradient; nothing else does."""
+
+    model: VideoModel
+    objective: nn.Module  # of what `prepare` returns -> the losses [len(terms)]; their sum is minimised
+    terms: tuple[str, ...]  # names of the losses
+    slow: str | None = None  # prefix of the names of parameters that learn at videoFusion.baseLearningRateScale
+
+    @abstractmethod
+    def __init__(self, job: Job, storage: Path, world: World) -> None:
+        """The model before step 0. Raises Failure: ArtifactInvalid, InvalidJob."""
+
+    @abstractmethod
+    def prepare(self, batch: Batch) -> tuple[Any, ...]:
+        """What the objective takes, on the model's device. Random numbers are those of `sample_generator`."""
+
+    def learned(self) -> dict[str, nn.Parameter]:
+        """All that learns, by its name in the model."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    @torch.no_grad()
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Give what learns other values, by its names in the model."""
+        for name, parameter in self.learned().items():
+            parameter.copy_(weights[name])
+
+
+def sample_generator(seed: int, position: int) -> torch.Generator:
+    """A generator for the sample at `position`, a number that never repeats in a run: what is drawn of it depends neither on
+    the batch nor on the number of processes.
+    """
+    digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

@@ -1,0 +1,128 @@
+"""Text2Video-Zero in the training loop (arXiv 2303.13439): `Adapt`, its image model learns from single frames of the clips.
+
+The loss is that of the image model (Rombach et al., 2022, equation 2), || y - f(z_t, t, text) ||^2 with y the noise or the
+velocity, of one frame of each clip. An image model that was given, by initFrom or recipe.backbone, learns in its U-Net alone.
+A new one learns whole: its text encoder by the same loss; its autoencoder by |x - D(z)| + w KL(E(x) || N(0, I)), in the same
+steps, and its latents are targets and inputs of the U-Net without a gradient, else they would become what is easy to denoise.
+With 0 steps the bundle is the image model as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from videogen_api.job import Job
+from videogen_api.meta import ModelType
+from videogen_api.training_run import Reason
+from videogen_models.align_your_latents import target
+from videogen_models.image_backbone import ImageBackbone
+from videogen_models.sampling import from_pixels
+from videogen_models.schedule import TIMESTEPS
+from videogen_models.text2video_zero import Text2VideoZeroModel, text2video_zero_config
+from videogen_trainer.data import Batch
+from videogen_trainer.distributed import World
+from videogen_trainer.failure import Failure
+from videogen_trainer.families.learner import Learner, sample_generator
+from videogen_trainer.families.origin import image_model
+
+WITHOUT_TEXT = 0.1  # share of samples that learn without their caption, for guidance (Ho and Salimans, 2022)
+_PRIOR_WEIGHT = 1e-3  # of KL, a mean over latents: it only keeps them near a variance of 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Random numbers of one batch."""
+
+    frame: Tensor  # int64 [batch], which frame of the clip
+    timestep: Tensor  # int64 [batch]
+    without_text: list[bool]
+    noise: Tensor  # [batch, c, h, w], standard normal
+    posterior: Tensor  # [batch, c, h, w], standard normal, for the autoencoder
+
+
+def draw(seed: int, positions: Sequence[int], frames: int, shape: Sequence[int]) -> Draw:
+    """Random numbers for the samples at `positions`; shape = (c, h, w) of a latent."""
+    samples = [_draw_one(sample_generator(seed, position), frames, shape) for position in positions]
+    frame, timestep, without, noise, posterior = (torch.stack(values) for values in zip(*samples, strict=True))
+    return Draw(frame=frame, timestep=timestep, without_text=without.tolist(), noise=noise, posterior=posterior)
+
+
+def _draw_one(generator: torch.Generator, frames: int, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    frame = torch.randint(0, frames, (), generator=generator)
+    timestep = torch.randint(0, TIMESTEPS, (), generator=generator)
+    without = torch.rand((), generator=generator) < WITHOUT_TEXT
+    return frame, timestep, without, torch.randn(*shape, generator=generator), torch.randn(*shape, generator=generator)
+
+
+def captions_for(batch: Batch, without_text: Sequence[bool]) -> list[str]:
+    """The captions, empty where the sample learns without."""
+    return ["" if without else caption for caption, without in zip(batch.captions, without_text, strict=True)]
+
+
+class Text2VideoZeroLearner(Learner):
+    """The U-Net of a given image model learns, or all of a new one."""
+
+    model: Text2VideoZeroModel
+
+    def __init__(self, job: Job, storage: Path, world: World) -> None:
+        self._seed, self._device = job.recipe.seed, world.device
+        origin = image_model(job, storage, world, ModelType.TEXT2VIDEO_ZERO)
+        if origin.is_new:
+            origin.backbone.vae.register_to_config(scaling_factor=1.0)  # the prior sees to it
+        try:
+            self.model = Text2VideoZeroModel(origin.backbone, text2video_zero_config(job.recipe)).to(world.device)
+        except ValueError as error:
+            raise Failure(Reason.INVALID_JOB, f"recipe: {error}") from error
+        self.model.requires_grad_(origin.is_new)
+        self.model.backbone.unet.requires_grad_(True)
+        self.terms = ("denoising", "reconstruction") if origin.is_new else ("denoising",)
+        self.objective = Adaptation(self.model.backbone, whole=origin.is_new)
+
+    def prepare(self, batch: Batch) -> tuple[Any, ...]:
+        """One frame of each clip in [-1, 1], tokens, and three of `Draw`'s tensors."""
+        backbone, clips = self.model.backbone, batch.frames
+        drawn = draw(self._seed, batch.positions, clips.shape[1], backbone.latent_shape)
+        images = from_pixels(clips[torch.arange(len(clips)), drawn.frame])
+        tokens = backbone.tokens(captions_for(batch, drawn.without_text))
+        return tuple(tensor.to(self._device) for tensor in (images, tokens, drawn.timestep, drawn.noise, drawn.posterior))
+
+
+class Adaptation(nn.Module):
+    """The losses of an image model as a module."""
+
+    def __init__(self, backbone: ImageBackbone, *, whole: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.whole = whole
+        self.scheduler = backbone.scheduler(1)
+
+    def forward(self, images: Tensor, tokens: Tensor, timestep: Tensor, noise: Tensor, posterior: Tensor) -> Tensor:
+        """images [batch, 3, h, w] in [-1, 1], tokens int64 [batch, length], timestep int64 [batch], noises of latents -> [1] or [2]."""
+        backbone = self.backbone
+        with torch.set_grad_enabled(self.whole and torch.is_grad_enabled()):
+            text = backbone.text(input_ids=tokens).last_hidden_state
+            with _in_full(images):
+                latent = backbone.vae.encode(images).latent_dist
+        clean = (latent.mode() * backbone.vae.config.scaling_factor).detach()
+        noisy = self.scheduler.add_noise(clean, noise, timestep)
+        predicted = backbone.unet(noisy, timestep, encoder_hidden_states=text).sample.float()
+        denoising = mse_loss(predicted, target(self.scheduler, clean, noise, timestep))
+        if not self.whole:
+            return denoising.unsqueeze(0)
+        with _in_full(images):
+            decoded = backbone.vae.decode(latent.mean + latent.std * posterior).sample
+        prior = (latent.mean.square() + latent.var - 1 - latent.logvar).mean() / 2
+        return torch.stack([denoising, (images - decoded).abs().mean() + _PRIOR_WEIGHT * prior])
+
+
+def _in_full(images: Tensor) -> AbstractContextManager[Any]:
+    """32 bits, which autoencoders need."""
+    return torch.autocast(images.device.type, enabled=False)
