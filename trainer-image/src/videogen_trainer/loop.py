@@ -18,7 +18,7 @@ from videogen_api.training_run import Reason
 from videogen_models.networks import model_config
 from videogen_models.sampling import from_pixels
 from videogen_models.text import tokenize
-from videogen_trainer import checkpoint
+from videogen_trainer.checkpoint_writer import CheckpointWriter
 from videogen_trainer.curve import Curve
 from videogen_trainer.data import Batches, open_mixture
 from videogen_trainer.distributed import World
@@ -40,7 +40,24 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
 
     Raises Failure: what `open_mixture` raises, InvalidJob, ArtifactInvalid, Diverged, Preempted.
     """
-    recipe, accumulation = job.recipe, job.recipe.gradient_accumulation_steps
+    writer = CheckpointWriter(storage / job.work_path / "checkpoints", job.recipe.checkpoints.keep_last)
+    try:
+        with writer:
+            return _train(job, storage, world, progress, stop, milestones, writer)
+    finally:
+        milestones.last_step = max(milestones.last_step, writer.published)
+
+
+def _train(
+    job: Job,
+    storage: Path,
+    world: World,
+    progress: ProgressReporter,
+    stop: Callable[[], bool],
+    milestones: Milestones,
+    writer: CheckpointWriter,
+) -> Report:
+    recipe, accumulation, meter = job.recipe, job.recipe.gradient_accumulation_steps, milestones.meter
     mixture = open_mixture(storage, job, verified=world.leads)
     config = model_config(recipe)
     model = initial_model(job, storage, world)
@@ -49,18 +66,21 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
     milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
     objective = world.distribute(Objective(model))
     batches = Batches(mixture, recipe, world.rank, world.size)
-    curve = Curve(storage / job.work_path / "curve.jsonl", resumed) if world.leads else None
+    curve = Curve(storage / job.work_path / "curve.jsonl", resumed, time.monotonic) if world.leads else None
+    reached = world.from_leader(curve.reached if curve else None)  # by the attempt before; steps until there are done again
+    assert isinstance(reached, int)
     clip_norm = float(recipe.optimizer.gradient_clip_norm) or math.inf
 
-    def save() -> None:
+    def save(*, at_once: bool) -> None:
         judge_weights(state)
         if world.leads:
             assert curve
             curve.flush()
-            values = state.values() | {"recipe": recipe.wire()}
-            checkpoint.save(root, state.step, state.tensors(), values, recipe.checkpoints.keep_last)
-        world.from_leader(None)  # no process goes on, or ends, before the checkpoint is safe
-        milestones.last_step = state.step
+            writer.save(state.step, state.tensors(), state.values() | {"recipe": recipe.wire()})
+        if at_once:
+            writer.wait()
+            world.from_leader(None)  # no process ends before the checkpoint is safe
+            milestones.last_step = state.step
 
     _LOG.info("%d clips, batch %d, %d processes on %s, step %d", len(mixture), recipe.global_batch_size, world.size, world.device, resumed)
     while state.step < recipe.steps:
@@ -69,7 +89,8 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
         state.set_rates(*rates)
         losses = torch.zeros(2, device=world.device)
         for part in range(accumulation):
-            batch = batches.get(state.step, part)
+            with meter.waiting_for_data():
+                batch = batches.get(state.step, part)
             drawn = draw(recipe.seed, batch.positions, model.frame_shape, config.networks.residual_frames).to(world.device)
             clean = from_pixels(batch.frames.to(world.device))
             tokens = tokenize(batch.captions, config.networks.text).to(world.device)
@@ -80,8 +101,9 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
             losses += part_losses.detach()
         state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.parameters, clip_norm)
-        asked = torch.tensor([float(stop())], device=world.device)
-        base_loss, residual_loss, stopping = world.mean(torch.cat([losses, asked]))
+        told = torch.tensor([float(stop()), writer.poll()], dtype=torch.float64, device=world.device)
+        base_loss, residual_loss, stopping, saved = world.mean(torch.cat([losses, told]))
+        milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer writes
         loss, gradient = base_loss + residual_loss, float(norm)
         judge(state, recipe, loss, gradient)
         state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
@@ -91,11 +113,13 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
         state.step += 1
 
         seconds = time.monotonic() - started
+        meter.step(seconds, repeated=state.step <= reached)
         if curve:
             curve.add(step=state.step, loss=loss, base=base_loss, residual=residual_loss, gradient=gradient, rate=rates[1])
         last = state.step == recipe.steps
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
-            save()
+            with meter.saving():
+                save(at_once=bool(stopping) or last)
         metrics = {
             "step": state.step,
             "steps": recipe.steps,
@@ -103,6 +127,7 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
             "learningRate": f"{rates[1]:.3g}",
             "stepSeconds": f"{seconds:.3g}",
             "checkpointStep": milestones.last_step,
+            **meter.metrics(),
         }
         if world.leads:
             progress.report(state.step, recipe.steps, metrics, final=bool(stopping) or last)
@@ -115,4 +140,11 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
     batches.close()
     artifact = export(job, storage, state, mixture.resolved, world)
     message = f"{recipe.steps} steps on {len(mixture)} clips"
-    return Report(message=message, resumed_from_step=resumed, last_step=state.step, artifact=artifact, datasets=mixture.resolved)
+    return Report(
+        message=message,
+        resumed_from_step=resumed,
+        last_step=state.step,
+        artifact=artifact,
+        datasets=mixture.resolved,
+        goodput=meter.read(),
+    )
