@@ -66,6 +66,7 @@ class Meter:
         now = self.read()
         return {
             "goodput": now.share,
+            "productiveSeconds": now.productive_seconds,
             "dataWaitSeconds": now.data_wait_seconds,
             "checkpointPauseSeconds": now.checkpoint_pause_seconds,
             "repeatedSteps": now.repeated_steps,
