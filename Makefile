@@ -11,7 +11,8 @@ export OMP_NUM_THREADS ?= 1
 # Beyond Helm and Debian's programs: the API server that tests and benchmarks start for themselves.
 CONTROL_PLANE := kubernetes etcd training-operator
 
-.PHONY: help tools control-plane setup generate check unit test soak demo cluster install down bench-rollback bench-operator bench-metrics reproduce
+.PHONY: help tools control-plane setup generate check unit test soak demo cluster install down
+.PHONY: bench-rollback bench-operator bench-metrics bench-trainer bench-goodput reproduce
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +75,12 @@ bench-operator: setup control-plane ## 1, 100 and 1,000 TrainingRuns: latency, C
 
 bench-metrics: setup ## FVD against closed forms and cd-fvd's formula: accuracy, throughput, bias at small N
 	$(BIN)/python -m benchmarks.metrics
+
+bench-trainer: setup ## the trainer against plain PyTorch and accelerate loops: clips a second, memory; pauses for checkpoints
+	$(BIN)/python -m benchmarks.trainer
+
+bench-goodput: setup ## a training whose processes are killed at random: productive share of the time, lost steps
+	$(BIN)/python -m benchmarks.goodput
 
 reproduce: setup ## trains on the synthetic clips (1 to 2 hours): untrained, trained, real; λ = 0.7 against λ = 0
 	$(BIN)/python -m benchmarks.reproduce

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from videogen_api.evaluation import Metric, MetricResult, Verdict
-from videogen_api.job import ExitCode, Report
+from videogen_api.job import ExitCode, Goodput, Report
 from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_api.training_run import Reason, ResolvedDataset, Split
 from videogen_testing.run_simulation import RandomLife, Simulation
@@ -49,6 +49,32 @@ def test_a_preempted_run_reads_like_this() -> None:
         "PhaseCompleted: train: bundle sha256:" + "a" * 64 + " after step 100",
     ]
     assert sim.top() == ("True", Reason.COMPLETED)
+
+
+def telling(goodput: str, seconds: int) -> dict[str, Any]:
+    metrics = [{"name": "checkpointStep", "value": "20"}, {"name": "goodput", "value": goodput}]
+    return {"metrics": metrics, "lastUpdatedTime": f"2026-11-01T00:{seconds // 60:02}:{seconds % 60:02}Z"}
+
+
+def test_the_goodput_of_an_attempt_stands_at_its_phase_while_it_runs_and_when_it_has_ended() -> None:
+    sim = Simulation()
+    sim.settle()
+    sim.set_pods(running())
+    seen = []
+    for seconds, told in ((0, "0.61"), (60, "0.97"), (120, "7 of 8"), (180, "1.5")):
+        sim.progress = {"run-train-1-master-0": telling(told, seconds)}
+        sim.settle()
+        seen.append(sim.status().phases[0].goodput)
+    assert seen == ["0.61", "0.97", "0.97", "0.97"], "only what the API server accepts"
+    spent = Goodput(wall_seconds="200", productive_seconds="180.5", data_wait_seconds="1", checkpoint_pause_seconds="2")
+    sim.set_pods(ended(ExitCode.PREEMPTED, text(Report(reason=Reason.PREEMPTED, last_step=40, goodput=spent))))
+    sim.settle()
+    assert sim.status().phases[0].goodput == "0.90"
+    sim.step(3)
+    sim.settle()
+    sim.set_pods(ended(0, text(trained())))  # of an image that does not measure it
+    sim.settle()
+    assert (sim.status().phases[0].outcome, sim.status().phases[0].goodput) == (Reason.COMPLETED, "0.90")
 
 
 def test_a_run_goes_on_with_the_parent_of_a_rejected_dataset_version_and_says_so() -> None:

@@ -168,6 +168,16 @@ def test_weights_that_are_no_numbers_are_never_saved(train: Callable[..., Report
     assert checkpoint.steps(storage / WORK / "checkpoints") == []
 
 
+@pytest.mark.parametrize(
+    "values, harmed",
+    [([1.0, 2.0], None), ([3e38, 3e38], None), ([1.0, math.inf], "b"), ([math.inf, -math.inf], "b"), ([math.nan, 1.0], "b")],
+    ids=["finite", "a sum that overflows", "inf", "both infs", "nan"],
+)
+def test_any_value_that_is_not_finite_is_found(values: list[float], harmed: str | None) -> None:
+    assert divergence._harmed({"a": torch.ones(3), "b": torch.tensor(values), "step": torch.tensor(1.0)}) == harmed
+    assert divergence._harmed({}) is None
+
+
 def explode(root: Path, step: int) -> None:
     """Weights that are finite, and so large that the next loss is not: as they are in the middle of an explosion."""
     tensors, values = checkpoint.load(root, step)

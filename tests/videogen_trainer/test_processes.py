@@ -39,15 +39,19 @@ def losses(storage: Path) -> list[float]:
 
 
 # The trainer as it is, but for a SIGKILL in the middle of step 5: a killer from outside could come too late on a fast machine.
+# It comes when the checkpoint of step 3 is safe, which is written meanwhile.
 KILLED_IN_STEP_5 = """
-import os, signal
+import os, pathlib, signal, sys, time
 from videogen_trainer import __main__, loop
 
 judge = loop.judge
+safe = pathlib.Path(sys.argv[sys.argv.index("--storage") + 1]) / "runs/demo-01234567/train/checkpoints/step-000000003"
 
 def killed(state, *rest):
-    if state.step == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
+    while state.step == 4:
+        if safe.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.01)
     judge(state, *rest)
 
 loop.judge = killed
@@ -105,6 +109,44 @@ def test_two_processes_learn_what_one_learns_of_an_image_based_family(
     shutil.rmtree(storage / "runs")
     tasks.attempt(job, storage, {}, silent, lambda: False)
     assert together == pytest.approx(losses(storage), rel=1e-4)
+
+
+# Killed by the thread that writes the checkpoint of step 6, when all its files are there and none is sealed.
+KILLED_IN_THE_WRITE = """
+import json, os, signal
+from videogen_trainer import __main__, checkpoint
+
+describe = checkpoint.describe
+
+def killed(folder):
+    if json.loads((folder / "state.json").read_bytes())["step"] == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return describe(folder)
+
+checkpoint.describe = killed
+__main__.main()
+"""
+
+
+def test_killed_while_a_checkpoint_is_written_it_goes_on_from_the_one_before(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
+) -> None:
+    job = make_job({"steps": 9, "checkpoints": {"everySteps": 3, "keepLast": 2}})
+    root = storage / WORK / "checkpoints"
+    killed = start_trainer(job, program=("-c", KILLED_IN_THE_WRITE))
+    assert killed.process.wait(110) == -signal.SIGKILL, killed.log.read_text()
+    assert checkpoint.steps(root) == [3]
+    assert [path.name for path in root.glob(".staging-*/*.safetensors")]
+    resumed = tasks.attempt(job, storage, {}, silent, lambda: False)
+    assert (resumed.reason, resumed.resumed_from_step) == (Reason.COMPLETED, 3)
+    assert resumed.goodput
+    assert resumed.goodput.repeated_steps >= 3  # it had done six, at least
+    assert sorted(path.name for path in root.iterdir()) == ["step-000000006", "step-000000009"]
+    curve = losses(storage)
+    shutil.rmtree(storage / "runs")
+    whole = tasks.attempt(job, storage, {}, silent, lambda: False)
+    assert whole.artifact == resumed.artifact
+    assert losses(storage) == curve
 
 
 def test_asked_to_stop_it_saves_and_ends_as_preempted(
@@ -169,7 +211,7 @@ def test_a_pod_that_vanishes_is_a_lost_peer_for_the_other(
 ) -> None:
     recipe = {"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}}
     staying, leaving = two_pods(make_job(recipe, workers=2))
-    wait_for_step(storage, 4, staying)  # then both know that step 2 is saved
+    wait_for_step(storage, 6, staying)  # it is begun when step 4 is safe, and by step 5 both know that of step 2
     for child in Path(f"/proc/{leaving.process.pid}/task/{leaving.process.pid}/children").read_text().split():
         with contextlib.suppress(ProcessLookupError):  # the agent ends the rest of them as soon as it misses one
             os.kill(int(child), signal.SIGKILL)

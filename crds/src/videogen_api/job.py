@@ -95,6 +95,22 @@ class Job(Observation):
     progress_interval_seconds: int = 5
 
 
+class Goodput(Observation):
+    """Where the seconds of a Train attempt went, since its process began. The rest of the wall time is starting and ending."""
+
+    wall_seconds: PositiveDecimal
+    productive_seconds: PositiveDecimal  # in steps that no attempt had done before, without waiting for data
+    data_wait_seconds: PositiveDecimal
+    checkpoint_pause_seconds: PositiveDecimal
+    repeated_steps: int = 0  # that an earlier attempt had done after its last checkpoint
+
+    @property
+    def share(self) -> str:
+        """Productive of all seconds, 0.00 to 1.00, rounded down."""
+        wall = float(self.wall_seconds)
+        return f"{int(100 * min(1.0, float(self.productive_seconds) / wall)) / 100 if wall else 0.0:.2f}"
+
+
 class Report(Observation):
     """How an attempt ended."""
 
@@ -106,6 +122,7 @@ class Report(Observation):
     artifact: ArtifactReference | None = None
     datasets: list[ResolvedDataset] = []
     results: list[MetricResult] = []
+    goodput: Goodput | None = None  # Train
 
 
 def work_path(run: str, run_uid: str, phase: str) -> str:

@@ -25,7 +25,7 @@ from videogen_api.meta import (
     k8s,
 )
 from videogen_api.model_release import ReleaseTemplate
-from videogen_api.recipe import Recipe
+from videogen_api.recipe import Recipe, Share
 
 
 class Task(StrEnum):
@@ -299,6 +299,9 @@ class PhaseStatus(Observation):
     message: Text = Field(default="", description="The outcome in words.")
     progress: Progress | None = Field(default=None, description="Live progress of the current attempt.")
     checkpoint_step: int = Field(default=0, ge=0, le=10**9, description="Step of the newest checkpoint.")
+    goodput: Share | None = Field(
+        default=None, description="Share of the current or last attempt's time that went into training steps not done before."
+    )
     datasets: list[ResolvedDataset] = Field(
         default=[], max_length=16, description="Data that was read or written.", json_schema_extra=k8s(atomic=True)
     )

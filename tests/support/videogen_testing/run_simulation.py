@@ -39,6 +39,7 @@ class Simulation:
         self.log: list[str] = []
         self.made: dict[str, list[dict[str, Any]]] = {}  # pods of each job, by its name
         self.files: dict[str, Job] = {}  # job files, by their ConfigMap's name
+        self.progress: dict[str, dict[str, Any]] = {}  # what each pod told of its work, by the pod's name
         self.refuse_next = 0
         self.saved_step = 0
         self.put(NODE)
@@ -94,7 +95,7 @@ class Simulation:
         self.now += timedelta(seconds=seconds)
         observed = TRAINING_RUN.observe(self.world, KEY)
         assert observed is not None
-        inputs = Inputs(now=self.now, settings=Settings().for_plans())
+        inputs = Inputs(now=self.now, settings=Settings().for_plans(), progress=self.progress)
         plan = TRAINING_RUN.plan(observed, inputs)
         assert plan == TRAINING_RUN.plan(observed, inputs), "a plan is a function of what it sees"
         if (plan.create or plan.delete) and self.refuse_next:

@@ -16,9 +16,11 @@ from videogen_api.job import JOB_PATH, STORAGE_PATH, TERMINATION_MESSAGE_PATH, J
 from videogen_api.training_run import Reason, Task
 from videogen_trainer import report, tasks
 from videogen_trainer.failure import Failure
+from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter, endpoint_of
 from videogen_trainer.stopping import StopRequest, on_termination
 
+_BEGUN = time.monotonic()  # before torch is imported, which takes seconds
 ENV_TERMINATION_MESSAGE_PATH = "VIDEOGEN_TERMINATION_MESSAGE_PATH"
 
 
@@ -74,7 +76,7 @@ def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     progress = ProgressReporter(endpoint_of(os.environ), job.progress_interval_seconds, time.monotonic, lambda: datetime.now(UTC))
-    return tasks.attempt(job, storage, os.environ, progress, stop)
+    return tasks.attempt(job, storage, os.environ, progress, stop, Meter(clock=time.monotonic, begun=_BEGUN))
 
 
 def _interrupt() -> NoReturn:

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 from videogen_models.sealed import write_durably
 
+_FLUSH_SECONDS = 1.0
+
 
 class Curve:
-    """Lines of `curve.jsonl`; those of steps that a resumed run will do again are dropped."""
+    """Lines of `curve.jsonl`; those of steps that a resumed run will do again are dropped.
 
-    def __init__(self, path: Path, step: int) -> None:
-        kept = [line for line in _lines(path) if _step(line) <= step]
+    `reached` is the last step that the file had: what a killed attempt is known to have done.
+    """
+
+    def __init__(self, path: Path, step: int, clock: Callable[[], float]) -> None:
+        found = {line: _step(line) for line in _lines(path)}
+        kept = [line for line, number in found.items() if number <= step]
+        self.reached = int(max((number for number in found.values() if number < math.inf), default=0))
         write_durably(path, b"".join(line + b"\n" for line in kept))
         self._path = path
         self._waiting: list[str] = []
+        self._clock = clock
+        self._flushed = clock()
 
     def add(self, **values: float) -> None:
-        """Add a step's values; they reach the file with the next `flush`."""
+        """Add a step's values; they reach the file with the next `flush`, and within a second of training."""
         self._waiting.append(json.dumps(values) + "\n")
+        if self._clock() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
 
     def flush(self) -> None:
         """Write what was added: called before each checkpoint, so that the file is never behind one."""
         with self._path.open("a") as file:
             file.writelines(self._waiting)
         self._waiting.clear()
+        self._flushed = self._clock()
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -37,4 +51,4 @@ def _step(line: bytes) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
-        return float("inf")
+        return math.inf

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
 
 from videogen_api.recipe import Precision, Recipe
 from videogen_api.training_run import Reason
@@ -30,8 +34,17 @@ def judge_weights(state: TrainState) -> None:
     A last update can do that harm after a loss and a gradient that were finite, and only the next step's loss would tell.
     """
     for name, tensors in state.tensors().items():
-        if harmed := next((key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())), None):
+        if harmed := _harmed(tensors):
             raise _diverged(state, f"{name} {harmed} is not finite any more")
+
+
+def _harmed(tensors: Mapping[str, Tensor]) -> str | None:
+    """Key of a tensor with a value that is not finite. A sum with such a value is not finite either, and reads a tensor once; a sum
+    that overflows only makes us look closer.
+    """
+    if not tensors or bool(torch.stack([tensor.sum() for tensor in tensors.values()]).isfinite().all()):
+        return None
+    return next((key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())), None)
 
 
 def _diverged(state: TrainState, found: str) -> Failure:

@@ -15,7 +15,7 @@ import torch
 
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
-from videogen_trainer import checkpoint
+from videogen_trainer.checkpoint_writer import CheckpointWriter
 from videogen_trainer.curve import Curve
 from videogen_trainer.data import Batches, open_mixture
 from videogen_trainer.distributed import World
@@ -37,7 +37,24 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
 
     Raises Failure: what `open_mixture` and `learner_of` raise, InvalidJob, ArtifactInvalid, Diverged, Preempted.
     """
-    recipe, accumulation = job.recipe, job.recipe.gradient_accumulation_steps
+    writer = CheckpointWriter(storage / job.work_path / "checkpoints", job.recipe.checkpoints.keep_last)
+    try:
+        with writer:
+            return _train(job, storage, world, progress, stop, milestones, writer)
+    finally:
+        milestones.last_step = max(milestones.last_step, writer.published)
+
+
+def _train(
+    job: Job,
+    storage: Path,
+    world: World,
+    progress: ProgressReporter,
+    stop: Callable[[], bool],
+    milestones: Milestones,
+    writer: CheckpointWriter,
+) -> Report:
+    recipe, accumulation, meter = job.recipe, job.recipe.gradient_accumulation_steps, milestones.meter
     mixture = open_mixture(storage, job, verified=world.leads)
     learner = learner_of(job, storage, world)
     state = new_state(learner.learned(), learner.slow, recipe, world.device)
@@ -45,18 +62,21 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
     milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
     objective = world.distribute(learner.objective)
     batches = Batches(mixture, recipe, world.rank, world.size)
-    curve = Curve(storage / job.work_path / "curve.jsonl", resumed) if world.leads else None
+    curve = Curve(storage / job.work_path / "curve.jsonl", resumed, time.monotonic) if world.leads else None
+    reached = world.from_leader(curve.reached if curve else None)  # by the attempt before; steps until there are done again
+    assert isinstance(reached, int)
     clip_norm = float(recipe.optimizer.gradient_clip_norm) or math.inf
 
-    def save() -> None:
+    def save(*, at_once: bool) -> None:
         judge_weights(state)
         if world.leads:
             assert curve
             curve.flush()
-            values = state.values() | {"recipe": recipe.wire()}
-            checkpoint.save(root, state.step, state.tensors(), values, recipe.checkpoints.keep_last)
-        world.from_leader(None)  # no process goes on, or ends, before the checkpoint is safe
-        milestones.last_step = state.step
+            writer.save(state.step, state.tensors(), state.values() | {"recipe": recipe.wire()})
+        if at_once:
+            writer.wait()
+            world.from_leader(None)  # no process ends before the checkpoint is safe
+            milestones.last_step = state.step
 
     _LOG.info("%d clips, batch %d, %d processes on %s, step %d", len(mixture), recipe.global_batch_size, world.size, world.device, resumed)
     while state.step < recipe.steps:
@@ -65,7 +85,9 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
         state.set_rates(*rates)
         losses = torch.zeros(len(learner.terms), device=world.device)
         for part in range(accumulation):
-            inputs = learner.prepare(batches.get(state.step, part))
+            with meter.waiting_for_data():
+                batch = batches.get(state.step, part)
+            inputs = learner.prepare(batch)
             with world.local(objective, only=part + 1 < accumulation):
                 with autocast(recipe.precision, world.device):
                     part_losses = objective(*inputs) / accumulation
@@ -73,8 +95,9 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
             losses += part_losses.detach()
         state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.parameters, clip_norm)
-        asked = torch.tensor([float(stop())], device=world.device)
-        *terms, stopping = world.mean(torch.cat([losses, asked]))
+        told = torch.tensor([float(stop()), writer.poll()], dtype=torch.float64, device=world.device)
+        *terms, stopping, saved = world.mean(torch.cat([losses, told]))
+        milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer writes
         loss, gradient = sum(terms), float(norm)
         judge(state, recipe, loss, gradient)
         state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
@@ -84,12 +107,14 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
         state.step += 1
 
         seconds = time.monotonic() - started
+        meter.step(seconds, repeated=state.step <= reached)
         if curve:
             named = dict(zip(learner.terms, terms, strict=True))
             curve.add(step=state.step, loss=loss, **named, gradient=gradient, rate=rates[1])
         last = state.step == recipe.steps
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
-            save()
+            with meter.saving():
+                save(at_once=bool(stopping) or last)
         metrics = {
             "step": state.step,
             "steps": recipe.steps,
@@ -97,6 +122,7 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
             "learningRate": f"{rates[1]:.3g}",
             "stepSeconds": f"{seconds:.3g}",
             "checkpointStep": milestones.last_step,
+            **meter.metrics(),
         }
         if world.leads:
             progress.report(state.step, recipe.steps, metrics, final=bool(stopping) or last)
@@ -109,4 +135,11 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
     batches.close()
     artifact = export(job, storage, learner, state, mixture.resolved, world)
     message = f"{recipe.steps} steps on {len(mixture)} clips"
-    return Report(message=message, resumed_from_step=resumed, last_step=state.step, artifact=artifact, datasets=mixture.resolved)
+    return Report(
+        message=message,
+        resumed_from_step=resumed,
+        last_step=state.step,
+        artifact=artifact,
+        datasets=mixture.resolved,
+        goodput=meter.read(),
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from videogen_api.job import ExitCode, Report
 from videogen_api.training_run import Reason
 from videogen_trainer.failure import EXIT_CODES, Failure
+from videogen_trainer.goodput import Meter
 
 _LOG = logging.getLogger(__name__)
 LIMIT_BYTES = 4096
@@ -21,16 +23,19 @@ class Milestones:
 
     resumed_from_step: int = 0
     last_step: int = 0  # the newest step that is saved
+    meter: Meter = field(default_factory=lambda: Meter(clock=time.monotonic, begun=time.monotonic()))
 
 
 def of_failure(failure: Failure, milestones: Milestones | None = None) -> Report:
     """The report of a failed attempt."""
     reached = milestones or Milestones()
+    worked = reached.meter.productive or reached.meter.repeated_steps
     return Report(
         reason=failure.reason,
         message=shorten(failure.message, 1024),
         last_step=reached.last_step,
         resumed_from_step=reached.resumed_from_step,
+        goodput=reached.meter.read() if worked else None,
     )
 
 

@@ -14,6 +14,7 @@ from videogen_api.job import CONTRACT, Job, Report
 from videogen_api.training_run import Reason, Task
 from videogen_trainer import report
 from videogen_trainer.failure import Failure
+from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.recipe_rules import check_recipe
 from videogen_trainer.report import Milestones
@@ -78,9 +79,19 @@ def processes_of(job: Job) -> int:
     return job.workers * job.processes_per_worker if job.task in SPREAD else 1
 
 
-def attempt(job: Job, storage: Path, environment: Mapping[str, str], progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
-    """Do the task. Every failure becomes a Report with one reason; tracebacks of unexpected ones go to the log."""
-    milestones = Milestones()
+def attempt(
+    job: Job,
+    storage: Path,
+    environment: Mapping[str, str],
+    progress: ProgressReporter,
+    stop: Callable[[], bool],
+    meter: Meter | None = None,
+) -> Report:
+    """Do the task. Every failure becomes a Report with one reason; tracebacks of unexpected ones go to the log.
+
+    `meter` knows when the process began; without one the attempt begins now.
+    """
+    milestones = Milestones(meter=meter) if meter else Milestones()
     try:
         return _run(job, storage, environment, progress, stop, milestones)
     except Failure as failure:

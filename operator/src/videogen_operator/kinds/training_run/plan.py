@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pydantic import TypeAdapter, ValidationError
+
 from videogen_api.evaluation import Gate, MetricResult, Verdict
+from videogen_api.recipe import Share
 from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
 from videogen_operator.gates import judge_all, measurement, worst
 from videogen_operator.kinds.training_run import attempts, leftovers, objects, release
@@ -275,10 +278,23 @@ def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
     newest = Progress.model_validate(max(reports, key=lambda report: report.get("lastUpdatedTime", "")))
     if not worth_writing(situation.status.progress, newest):
         return situation.status
-    saved = next((metric.value for metric in newest.metrics if metric.name == "checkpointStep"), "0")
+    told = {metric.name: metric.value for metric in newest.metrics}
+    saved = told.get("checkpointStep", "0")
     step = int(float(saved)) if saved.replace(".", "", 1).isdigit() else 0
-    changes = {"progress": newest, "checkpoint_step": max(step, situation.status.checkpoint_step)}
+    changes = {
+        "progress": newest,
+        "checkpoint_step": max(step, situation.status.checkpoint_step),
+        "goodput": _share(told.get("goodput")) or situation.status.goodput,
+    }
     return situation.status.model_copy(update=changes)
+
+
+def _share(told: str | None) -> str | None:
+    """What a pod tells, if it is a share as the API server accepts it."""
+    try:
+        return TypeAdapter(Share).validate_python(told)
+    except ValidationError:
+        return None
 
 
 def _with_verdicts(results: list[MetricResult], judged: Sequence[tuple[Gate, Verdict, str]]) -> list[MetricResult]:

@@ -1,0 +1,162 @@
+"""`python -m benchmarks.trainer`: how fast does the trainer train, and how long does a checkpoint stop it.
+
+The peers run the same networks in the same run: a plain PyTorch loop, and an accelerate loop of the shape of diffusers' examples
+(`training_loops.py`). docs/benchmarks.md says what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.figures import Figure, circumstances, table
+from benchmarks.training import fill, middle, run_ranks, training_job
+from videogen_models.networks import model_config
+from videogen_models.videofusion import VideoFusionModel
+from videogen_trainer import checkpoint
+from videogen_trainer.checkpoint_writer import CheckpointWriter
+from videogen_trainer.divergence import judge_weights
+from videogen_trainer.families.videofusion import VideoFusionLearner
+from videogen_trainer.state import TrainState, new_state
+
+PEERS = ("plain", "accelerate")
+WARM_UP = 3  # steps that no figure counts
+DATA_WAIT = 5.0  # percent; an aim
+PAUSE = 0.2  # of a synchronous save; an aim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """One loop's steps."""
+
+    step_seconds: float  # median
+    peak_megabytes: float  # of the largest process
+    wait_percent: float
+
+
+def main(arguments: list[str]) -> int:
+    """0 if every aim is met."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trainer", description=__doc__)
+    parser.add_argument("--batch", type=int, default=8, help="clips of a step, over all processes (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="steps of a run (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each loop, in turn; the fastest counts (default: %(default)s)")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="numbers of processes")
+    parser.add_argument("--state", default="Small", help="architecture whose state is saved (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    print(circumstances(), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        storage = Path(folder)
+        fill(storage)
+        figures = [figure for count in options.processes for figure in speeds(storage, count, options.batch, options.steps, options.rounds)]
+        figures += pauses(storage / "checkpoints", options.state)
+    print(table(figures))
+    return 1 if any(figure.verdict == "MISSED" for figure in figures) else 0
+
+
+# Speed
+
+
+def speeds(storage: Path, processes: int, batch: int, steps: int, rounds: int) -> Iterator[Figure]:
+    """Clips a second, memory and waiting, ours against the peers', whose runs take turns with ours."""
+    best: dict[str, Speed] = {}
+    for _ in range(rounds):
+        for loop in ("ours", *PEERS):
+            speed = measured(loop, storage, processes, batch, steps)
+            best[loop] = min(speed, best.get(loop, speed), key=lambda one: one.step_seconds)
+    mine = best["ours"]
+    who = f"{processes} process{'es' if processes > 1 else ''}"
+    for loop in PEERS:
+        peer = best[loop]
+        yield Figure(f"{who}: clips a second, peer {loop}", batch / mine.step_seconds, "/s", None, batch / peer.step_seconds)
+        yield Figure(f"{who}: time of a step, of that of {loop}", mine.step_seconds / peer.step_seconds, "", 1.0)
+        yield Figure(f"{who}: peak memory of a process, peer {loop}", mine.peak_megabytes, "MB", None, peer.peak_megabytes)
+    yield Figure(f"{who}: waiting for data", mine.wait_percent, "%", DATA_WAIT)
+
+
+def measured(loop: str, storage: Path, processes: int, batch: int, steps: int) -> Speed:
+    """Run a loop once, from scratch."""
+    shutil.rmtree(storage / "runs", ignore_errors=True)
+    job = training_job("speed", batch=batch, steps=steps, every=steps, processes=processes)
+    return speed_of(run_ranks(loop, job, storage))
+
+
+def speed_of(ranks: list[dict[str, Any]]) -> Speed:
+    """From what the processes have measured, rank 0's first."""
+    ends = ranks[0]["ends"][WARM_UP:]
+    seconds = [after - before for before, after in pairwise(ends)]
+    whole = ranks[0]["ends"][-1] - ranks[0]["ends"][0]
+    return Speed(
+        step_seconds=middle(seconds),
+        peak_megabytes=max(rank["peak"] for rank in ranks) / 1e6,
+        wait_percent=100 * ranks[0].get("waited", 0.0) / whole,
+    )
+
+
+# Pauses
+
+
+def pauses(root: Path, architecture: str, rounds: int = 3) -> Iterator[Figure]:
+    """How long a checkpoint stops training, and how long it would if training waited for it; in turn, the fastest counts."""
+    state = trained_state(architecture)
+    values = state.values()
+    megabytes = sum(tensor.nbytes for part in state.tensors().values() for tensor in part.values()) / 1e6
+    with CheckpointWriter(root, 1) as writer:
+
+        def beside() -> None:
+            judge_weights(state)
+            writer.save(1, state.tensors(), values)
+
+        def waiting() -> None:
+            judge_weights(state)
+            checkpoint.save(root, 2, state.tensors(), values, 1)
+
+        def alone() -> None:
+            judge_weights(state)
+
+        first = seconds_of(beside)  # gets the memory for the copy
+        writer.wait()
+        times: dict[str, list[float]] = {"beside": [], "waiting": [], "alone": []}
+        for _ in range(rounds):
+            times["beside"].append(seconds_of(beside))
+            writer.wait()
+            times["waiting"].append(seconds_of(waiting))
+            times["alone"].append(seconds_of(alone))
+    ours, peers = min(times["beside"]), min(times["waiting"])
+    yield Figure(f"checkpoint of {megabytes:.0f} MB: pause, peer a save that training waits for", ours, "s", None, peers)
+    yield Figure("checkpoint: pause, of such a save", ours / peers, "", PAUSE)
+    yield Figure("checkpoint: of the pause, looking for numbers that are not finite", min(times["alone"]), "s")
+    yield Figure("checkpoint: first pause, which gets the memory", first, "s")
+
+
+def trained_state(architecture: str) -> TrainState:
+    """A state after one step, without gradients worth the name."""
+    recipe = training_job("pause", batch=8, steps=1, every=1, architecture=architecture).recipe
+    model = VideoFusionModel(model_config(recipe)).train()
+    state = new_state(dict(model.named_parameters()), VideoFusionLearner.slow, recipe, torch.device("cpu"))
+    for parameter in state.parameters:
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    return state
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

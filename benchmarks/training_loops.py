@@ -1,0 +1,190 @@
+"""`python -m benchmarks.training_loops ours|plain|accelerate JOB STORAGE`: one process of one loop that does the job.
+
+The networks, the loss, the clips, the batch, AdamW, the clipping of gradients, the cosine and the moving average are the same in
+all. `plain` is what one writes with PyTorch alone; `accelerate` has the shape of diffusers' training examples. The last line of output
+is what was measured: {"ends": when each step was done, in s, "losses", "peak": resident bytes, "waited": s for data, ours only}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from videogen_api.job import Job
+from videogen_api.recipe import Recipe
+from videogen_api.training_run import Reason
+from videogen_models.networks import ModelConfig, model_config
+from videogen_models.noise import middle
+from videogen_models.sampling import from_pixels
+from videogen_models.schedule import TIMESTEPS
+from videogen_models.text import tokenize
+from videogen_models.videofusion import VideoFusionModel
+from videogen_trainer import tasks
+from videogen_trainer.data import Mixture, open_mixture
+from videogen_trainer.learning_rate import rate_factor
+from videogen_trainer.objective import Draw, Objective
+from videogen_trainer.progress import ProgressReporter
+
+Batch = tuple[Tensor, list[str]]
+
+
+class Stopwatch(ProgressReporter):
+    """Notes when each step is done."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 3600, time.monotonic, lambda: datetime.now(UTC))
+        self.ends: list[float] = []
+        self.losses: list[float] = []
+
+    def report(self, done: int, total: int, metrics: Mapping[str, object], *, final: bool = False) -> None:
+        """A step is done."""
+        self.losses.append(float(str(metrics["loss"])))
+        self.ends.append(time.perf_counter())
+        super().report(done, total, metrics, final=final)
+
+
+def ours(job: Job, storage: Path) -> dict[str, Any]:
+    """The trainer, as it is."""
+    stopwatch = Stopwatch()
+    report = tasks.attempt(job, storage, os.environ, stopwatch, lambda: False)
+    if report.reason is not Reason.COMPLETED or not report.goodput:
+        raise SystemExit(f"the trainer ended with {report.reason.value}: {report.message}")
+    return {"ends": stopwatch.ends, "losses": stopwatch.losses, "waited": float(report.goodput.data_wait_seconds)}
+
+
+class Clips(Dataset[tuple[Tensor, str]]):
+    """The clips of a mixture, as a map-style dataset."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self._mixture = mixture
+
+    def __len__(self) -> int:
+        return len(self._mixture)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, str]:
+        frames, caption = self._mixture.clip(number)
+        return torch.from_numpy(frames), caption
+
+
+def loader_of(job: Job, storage: Path, size: int, rank: int, *, split: bool) -> DataLoader[tuple[Tensor, str]]:
+    """A shuffling loader without workers, the examples' default; `split` gives each rank its share."""
+    clips = Clips(open_mixture(storage, job, verified=rank == 0))
+    sampler: DistributedSampler[tuple[Tensor, str]] | None = DistributedSampler(clips, size, rank) if split and size > 1 else None
+    batch = job.recipe.global_batch_size // size
+    return DataLoader(clips, batch, shuffle=sampler is None, sampler=sampler, drop_last=True, collate_fn=_collate)
+
+
+def _collate(items: list[tuple[Tensor, str]]) -> Batch:
+    return torch.stack([frames for frames, _ in items]), [caption for _, caption in items]
+
+
+def forever(loader: DataLoader[tuple[Tensor, str]]) -> Iterator[Batch]:
+    """Epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def drawn(config: ModelConfig, batch: int) -> Draw:
+    """Random numbers of a batch, from the global generator."""
+    shape = (3, config.resolution.height, config.resolution.width)
+    others = torch.tensor([frame for frame in range(config.frames) if frame != middle(config.frames)])
+    count = config.networks.residual_frames or len(others)
+    chosen = torch.stack([others[torch.randperm(len(others))[:count]] for _ in range(batch)])
+    timestep = torch.randint(0, TIMESTEPS, (batch,))
+    return Draw(timestep=timestep, frames=chosen, base=torch.randn(batch, *shape), residual=torch.randn(batch, count, *shape))
+
+
+def made(recipe: Recipe) -> tuple[Objective, torch.optim.AdamW, LambdaLR, EMAModel]:
+    """What every loop trains, with the libraries' defaults."""
+    torch.manual_seed(recipe.seed)
+    objective = Objective(VideoFusionModel(model_config(recipe)).train())
+    rate, decay = float(recipe.optimizer.learning_rate), float(recipe.optimizer.weight_decay)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=rate, weight_decay=decay)
+    schedule = LambdaLR(optimizer, lambda step: rate_factor(recipe.schedule, step, recipe.steps))
+    return objective, optimizer, schedule, EMAModel(objective.parameters(), decay=float(recipe.ema_decay))
+
+
+def plain(job: Job, storage: Path) -> dict[str, Any]:
+    """PyTorch alone; DistributedDataParallel for several processes."""
+    recipe, config = job.recipe, model_config(job.recipe)
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1:
+        dist.init_process_group("gloo")
+    objective, optimizer, schedule, ema = made(recipe)
+    module = DistributedDataParallel(objective) if size > 1 else objective
+    batches, ends, shown_losses = forever(loader_of(job, storage, size, rank, split=True)), [], []
+    for _ in range(recipe.steps):
+        frames, captions = next(batches)
+        losses = module(from_pixels(frames), tokenize(captions, config.networks.text), drawn(config, len(frames)))
+        loss = losses.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(objective.parameters(), float(recipe.optimizer.gradient_clip_norm))
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        ema.step(objective.parameters())
+        shown = loss.detach()
+        if size > 1:
+            dist.all_reduce(shown)
+        shown_losses.append(float(shown) / size)
+        ends.append(time.perf_counter())
+    return {"ends": ends, "losses": shown_losses}
+
+
+def accelerate(job: Job, storage: Path) -> dict[str, Any]:
+    """diffusers' examples: Accelerator prepares everything, the loss is gathered, the average moves when gradients were synchronised."""
+    recipe, config = job.recipe, model_config(job.recipe)
+    accelerator = Accelerator(gradient_accumulation_steps=recipe.gradient_accumulation_steps, mixed_precision="no", cpu=True)
+    objective, optimizer, schedule, ema = made(recipe)
+    loader = loader_of(job, storage, accelerator.num_processes, accelerator.process_index, split=False)
+    module, optimizer, loader, schedule = accelerator.prepare(objective, optimizer, loader, schedule)
+    batches, ends, shown_losses = forever(loader), [], []
+    for _ in range(recipe.steps):
+        frames, captions = next(batches)
+        with accelerator.accumulate(module):
+            losses = module(from_pixels(frames), tokenize(captions, config.networks.text), drawn(config, len(frames)))
+            loss = losses.sum()
+            shown_losses.append(accelerator.gather(loss.repeat(len(frames))).mean().item())
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(module.parameters(), float(recipe.optimizer.gradient_clip_norm))
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            ema.step(objective.parameters())
+        ends.append(time.perf_counter())
+    return {"ends": ends, "losses": shown_losses}
+
+
+LOOPS: dict[str, Callable[[Job, Path], dict[str, Any]]] = {"ours": ours, "plain": plain, "accelerate": accelerate}
+
+
+def main() -> None:
+    """Do it and print what was measured."""
+    loop, path, storage = sys.argv[1:]
+    torch.set_num_threads(1)
+    measured = LOOPS[loop](tasks.read_job(Path(path)), Path(storage))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"peak": peak} | measured), flush=True)
+    os._exit(0)  # gloo's clean-up waits for peers that have gone
+
+
+if __name__ == "__main__":
+    main()

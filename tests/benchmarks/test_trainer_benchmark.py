@@ -1,0 +1,88 @@
+"""The benchmarks of the trainer: all loops do the same work, and what is slow or lost is told."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks import goodput, trainer, training
+from benchmarks.goodput import Attempt
+
+from videogen_api.job import Job
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    training.fill(tmp_path, clips=8)
+    return tmp_path
+
+
+def a_job(work: str = "w", steps: int = 4, **more: int) -> Job:
+    return training.training_job(work, batch=2, steps=steps, every=steps, **more)
+
+
+@pytest.mark.timeout(170)
+def test_the_loops_of_the_peers_begin_with_the_loss_that_ours_begins_with_and_measure_every_step(storage: Path) -> None:
+    job = training.training_job("w", batch=8, steps=4, every=4)
+    measured = {loop: training.run_ranks(loop, job, storage) for loop in ("ours", *trainer.PEERS)}
+    first = {loop: ranks[0]["losses"][0] for loop, ranks in measured.items()}
+    assert {loop: len(ranks[0]["ends"]) for loop, ranks in measured.items()} == dict.fromkeys(measured, 4)
+    for loop in trainer.PEERS:  # untrained networks, other noise: the same loss but for what the noise makes of it
+        assert first[loop] == pytest.approx(first["ours"], rel=0.5)
+        assert measured[loop][0]["peak"] == pytest.approx(measured["ours"][0]["peak"], rel=0.5)
+
+
+@pytest.mark.timeout(170)
+def test_a_loop_that_fails_is_told_with_its_output(storage: Path) -> None:
+    job = a_job().model_copy(update={"data": [a_job().data[0].model_copy(update={"digest": "sha256:" + "0" * 64})]})
+    with pytest.raises(RuntimeError, match=r"ours ended with 1: .*Dataset"):
+        training.run_ranks("ours", job, storage)
+
+
+def test_a_speed_is_the_median_of_the_steps_after_the_first_ones() -> None:
+    ends = [0.0, 50.0, 100.0, 101.0, 103.0, 106.0, 108.0]
+    ranks: list[dict[str, Any]] = [{"ends": ends, "waited": 27.0, "peak": 2e6}, {"ends": [], "peak": 3e6}]
+    assert trainer.speed_of(ranks) == trainer.Speed(step_seconds=2.0, peak_megabytes=3.0, wait_percent=25.0)
+
+
+def test_the_pauses_are_of_one_state_and_looking_is_a_part_of_them(tmp_path: Path) -> None:
+    figures = list(trainer.pauses(tmp_path / "checkpoints", "Tiny", rounds=1))
+    pause = figures[0]
+    assert pause.peer
+    assert figures[1].value == pytest.approx(pause.value / pause.peer)
+    assert (tmp_path / "checkpoints/step-000000002").is_dir()
+
+
+def test_goodput_counts_what_every_attempt_told_and_what_kills_cost() -> None:
+    def told(productive: float, repeated: float) -> dict[str, float]:
+        return {"productiveSeconds": productive, "repeatedSteps": repeated, "dataWaitSeconds": 1.0, "checkpointPauseSeconds": 0.5}
+
+    attempts = [Attempt(told(40.0, 0.0), killed=True), Attempt({}, killed=True), Attempt(told(45.0, 12.0))]
+    figures = {figure.name.split(":")[0] + figure.name.rpartition(":")[2]: figure for figure in goodput.figures_of(attempts, 100.0, 8)}
+    assert figures["goodput productive of all seconds"].value == pytest.approx(0.85)
+    values = [(figure.value, figure.verdict) for figure in goodput.figures_of(attempts, 100.0, 8)]
+    assert values[1:] == [
+        (pytest.approx(0.15), "MISSED"),
+        (0.02, ""),
+        (0.01, ""),
+        (2, ""),
+        (0.75, "met"),  # 12 steps by two kills, of an interval of 8
+        (1.5, ""),
+    ]
+
+
+@pytest.mark.timeout(170)
+def test_a_training_that_is_killed_comes_to_its_end_and_tells_how(storage: Path) -> None:
+    job = training.training_job("w", batch=2, steps=60, every=5)
+    attempts = goodput.trained(job, storage, random.Random(1), mean_seconds=12.0)
+    assert (attempts[0].killed, attempts[-1].killed) == (True, False)  # the seed's first kill comes after 1.7 s
+    assert attempts[-1].metrics["step"] == 60
+    assert list((storage / "bundles").glob("*/*/manifest.json"))
+
+
+@pytest.mark.timeout(170)
+def test_an_attempt_that_fails_by_itself_ends_the_benchmark(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="the trainer ended with 66"):
+        goodput.trained(a_job(), tmp_path, random.Random(0), mean_seconds=1e6)
