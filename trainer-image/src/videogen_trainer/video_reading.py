@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 PIXELS = 8192 * 4320  # of one frame: 8K and no more
+# What is named like a video may be a playlist that names other files or hosts, and ffmpeg would read them.
+_OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 TRUNCATED = 0.9  # a file that announces frames and has less than this share of them has lost its end
 
 
@@ -144,10 +146,12 @@ def _opened(path: Footage) -> Iterator[tuple[av.container.InputContainer, av.Vid
             raise unreadable(path, "it is empty")
         file.seek(0)
         try:
-            with av.open(str(path) if isinstance(path, Path) else file) as container:
+            with av.open(str(path) if isinstance(path, Path) else file, options=_OPTIONS) as container:
                 if not container.streams.video:
                     raise unreadable(path, "it has no video stream, only " + (_kinds(container) or "nothing"))
                 stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise unreadable(path, "its pictures are in a format that there is no decoder for")
                 _check_size(path, stream.width, stream.height)
                 stream.codec_context.options = {"max_pixels": str(PIXELS)}  # the frames may be larger than the header says
                 yield container, stream
