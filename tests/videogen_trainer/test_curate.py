@@ -49,7 +49,7 @@ def test_progress_counts_videos_and_clips(tmp_path: Path, caplog: pytest.LogCapt
     write_video(tmp_path / "raw/b.mp4", 8)
     with caplog.at_level(logging.INFO):
         run(job(held_out_percent=0), tmp_path, silent())
-    assert caplog.messages == ["1 of 2: clips 2, rejected 0", "2 of 2: clips 3, rejected 0"]
+    assert caplog.messages == ["1 of 2: clips 2, rejected 0", "2 of 2: clips 3, rejected 0", "decoded 2 of 2 videos"]
 
 
 def test_folders_are_read_recursively_and_overlapping_sources_once(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from videogen_api.training_run import DataReference, Reason, Split
 from videogen_models.video import encode_mp4
 from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
-from videogen_trainer.curation import cutting
 from videogen_trainer.curation.duplicates import BITS, Duplicates, bits_of, difference_percent, hash_of
 from videogen_trainer.curation.filters import brightness_of, motion_of
 from videogen_trainer.dataset import open_dataset
@@ -148,14 +147,6 @@ def test_no_clip_reaches_over_a_cut_between_scenes(tmp_path: Path) -> None:
         for name, cuts in {"off": None, "on": SceneCuts()}.items()
     }
     assert starts == {"off": ["0", "8", "16", "24"], "on": ["0", "13", "21"]}
-
-
-def test_clips_that_do_not_fit_into_memory_wait_in_a_file_and_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path / "raw/a.mp4", drawn(1, frames=40))
-    in_memory = run(job(version="memory"), tmp_path, silent()).datasets[0]
-    monkeypatch.setattr(cutting, "SPOOL_BYTES", 1)
-    assert run(job(version="file"), tmp_path, silent()).datasets[0].digest == in_memory.digest
-    assert {path.name for path in tmp_path.iterdir()} == {"raw", "datasets"}
 
 
 def write_uneven(path: Path, steps: list[int]) -> None:

@@ -15,7 +15,8 @@ from videogen_api.training_run import Reason
 from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
 from videogen_trainer.curation.rejection import Cause, Rejection
-from videogen_trainer.curation.sources import Video, find_videos
+from videogen_trainer.curation.sources import find_videos
+from videogen_trainer.curation.video import Video
 from videogen_trainer.failure import Failure
 from videogen_trainer.video_reading import read_frames
 

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
-from videogen_api.meta import Model, PositiveDecimal, ShortName, StoragePath, k8s
+from videogen_api.evaluation import Extractor
+from videogen_api.meta import Decimal, Model, PositiveDecimal, ShortName, StoragePath, k8s
 
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=40)]
 TablePath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*\.(csv|jsonl)$", max_length=256)
 ]
+ShardPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?{][A-Za-z0-9._*?{},/-]*\.tar$", max_length=256)]
+CaptionKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_ .-]*[A-Za-z0-9_])?$", max_length=64)]
 LicenceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .+()-]*$", max_length=64)]
 
 
 class Source(Model):
-    """A folder of mp4 or webm files, each with its caption in a text file of the same name, or with one table of them all."""
+    """A folder of mp4 or webm files: each with its caption in a text file, or with one table of them all, or in webdataset shards."""
 
-    path: StoragePath = Field(description="Folder in the storage; without a table it is read recursively.")
+    model_config = ConfigDict(
+        json_schema_extra=k8s(
+            rules=[
+                ("!(has(self.table) && has(self.shards))", "table and shards exclude each other; make two sources"),
+                ("!has(self.captionKey) || has(self.shards)", "captionKey is for shards; a table has the column caption"),
+            ]
+        )
+    )
+
+    path: StoragePath = Field(description="Folder in the storage; without a table or shards it is read recursively.")
     table: TablePath | None = Field(
         default=None,
         description="CSV (with a header) or JSONL file, relative to path, that lists the videos: path, caption, and optionally"
         " transcript, category, urgency, licence.",
     )
-    licence: LicenceName | None = Field(default=None, description="Licence of the videos for which the table names none.")
+    shards: ShardPattern | None = Field(
+        default=None,
+        description="Uncompressed tar files, relative to path, in webdataset's layout (key.mp4 or key.webm, key.txt, key.json): one name,"
+        " or several by * and ?, {a,b} or {000..127}. Every name that braces spell must exist.",
+    )
+    caption_key: CaptionKey | None = Field(
+        default=None, description="Shards: field of key.json that has the caption; absent: key.txt, else the field caption."
+    )
+    licence: LicenceName | None = Field(
+        default=None, description="Licence of the videos for which the table or the sample's json names none."
+    )
 
 
 class ResolutionFilter(Model):
@@ -45,6 +68,38 @@ class CaptionFilter(Model):
 
     minimum_characters: int = Field(default=10, ge=1, le=100_000, description="Shortest caption.")
     maximum_characters: int = Field(default=1000, ge=1, le=100_000, description="Longest caption.")
+
+
+class Language(StrEnum):
+    """Languages whose script can be told: English and those of India's Press Information Bureau."""
+
+    ENGLISH = "en"
+    HINDI = "hi"
+    ASSAMESE = "as"
+    BENGALI = "bn"
+    GUJARATI = "gu"
+    KANNADA = "kn"
+    MALAYALAM = "ml"
+    MANIPURI = "mni"
+    MARATHI = "mr"
+    ODIA = "or"
+    PUNJABI = "pa"
+    TAMIL = "ta"
+    TELUGU = "te"
+    URDU = "ur"
+
+
+class LanguageFilter(Model):
+    """Rejects captions that are not written in the script of an accepted language. Languages of one script are not told apart."""
+
+    accepted: list[Language] = Field(
+        min_length=1,
+        max_length=14,
+        description="Languages whose script is accepted: en is all that is in Latin letters, hi and mr all in Devanagari, as and bn all in"
+        " Bengali, and so on.",
+        json_schema_extra=k8s(**{"x-kubernetes-list-type": "set"}),
+    )
+    minimum_percent: int = Field(default=80, ge=1, le=100, description="Share of a caption's letters that must be in accepted scripts.")
 
 
 class MotionFilter(Model):
@@ -69,6 +124,30 @@ class DuplicateFilter(Model):
     )
 
 
+class TextOverlayFilter(Model):
+    """Rejects clips with captions, tickers or logos in letters over the picture, by a search for still lines of strokes."""
+
+    maximum_percent: PositiveDecimal = Field(
+        default="1",
+        description="Largest share of the picture, in percent, that boxes around lines of text may cover.",
+        json_schema_extra=k8s(rules=[("double(self) <= 100.0", "must be at most 100")]),
+    )
+
+
+class RelevanceFilter(Model):
+    """Rejects clips that do not show what their caption says, by a text-video encoder."""
+
+    minimum_similarity: Decimal = Field(
+        description="Least mean cosine, -1 to 1, of the caption's embedding with those of the clip; the scale is the encoder's own.",
+        json_schema_extra=k8s(rules=[("double(self) >= -1.0 && double(self) <= 1.0", "must be from -1 to 1")]),
+    )
+    extractor: Extractor | None = Field(
+        default=None,
+        description="A CLIP of the user's own; absent: the trainer's small default encoder, which knows only words of the synthetic clips.",
+        json_schema_extra=k8s(rules=[("self.architecture == 'CLIP'", "architecture must be CLIP: it compares texts with pictures")]),
+    )
+
+
 class Filters(Model):
     """What is kept out of a dataset; each filter is off unless it is named, `{}` takes its defaults."""
 
@@ -85,8 +164,11 @@ class Filters(Model):
             rules=[("self.minimumCharacters <= self.maximumCharacters", "minimumCharacters may not be above maximumCharacters")]
         ),
     )
+    language: LanguageFilter | None = Field(default=None, description="By the script that the caption is written in.")
     motion: MotionFilter | None = Field(default=None, description="By how much moves.")
     darkness: DarknessFilter | None = Field(default=None, description="By brightness.")
+    text_overlay: TextOverlayFilter | None = Field(default=None, description="By text over the picture.")
+    relevance: RelevanceFilter | None = Field(default=None, description="By likeness of caption and clip.")
     duplicates: DuplicateFilter | None = Field(default=None, description="By likeness to clips that come before.")
 
 

@@ -3,29 +3,42 @@
 A video that cannot be used and a clip that a filter keeps out are rejected, counted and shown; the work goes on. At the
 end the version as a whole is judged: with too few clips, or too large a rejected share, it is not published. Then the
 parent version takes its place if one is named (R-DAT-5); else the attempt fails.
+
+Videos are looked at one by one, in `processesPerWorker` processes (`curation/examine.py`); what was found in each is sealed in
+the run's work path, so that an attempt after a killed one decodes only the others. Here it is put together, in order.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from videogen_api.curation import Curate
 from videogen_api.job import Job, Report
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset
-from videogen_models.sealed import sha256_of, write_durably
-from videogen_trainer.curation.cutting import Cut, cuts_of, held_back
+from videogen_models.sealed import write_durably
 from videogen_trainer.curation.duplicates import Duplicates, hash_of
-from videogen_trainer.curation.filters import brightness_of, check_clip, check_times, check_video, motion_of
+from videogen_trainer.curation.examine import Examined, Wanted, examine
+from videogen_trainer.curation.parts import remove, tidy
 from videogen_trainer.curation.rejection import Cause, Rejected, Rejection
+from videogen_trainer.curation.relevance import encoder_of
 from videogen_trainer.curation.report_page import page
-from videogen_trainer.curation.sources import Video, find_videos
+from videogen_trainer.curation.side_by_side import in_order
+from videogen_trainer.curation.sources import find_videos
 from videogen_trainer.curation.tally import EXAMPLES, Tally
-from videogen_trainer.dataset import Clip, Segment, open_dataset, resolve, write_dataset
+from videogen_trainer.curation.thumbnail import thumbnail
+from videogen_trainer.curation.video import Video
+from videogen_trainer.dataset import Clip, open_dataset, resolve, write_dataset, writing
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.video_reading import Picture, read_frames, seconds_of
+from videogen_trainer.video_reading import read_frames
+
+_LOG = logging.getLogger(__name__)
+RETRIED = {Reason.STORAGE_FAILED, Reason.OUT_OF_MEMORY, Reason.PREEMPTED}  # an attempt after these goes on where they ended
 
 
 class VersionRejected(Failure):
@@ -35,13 +48,29 @@ class VersionRejected(Failure):
 def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
     """Make the dataset version of `job.curate`. A repeated attempt makes the same content and succeeds.
 
-    Raises Failure: VideoMissing, TableInvalid, DatasetNotFound if there is no such parent, InvalidJob if the version
-    exists with other content; and if the version is rejected and has no parent: DatasetTooSmall, DatasetRejected or, if
-    everything was rejected for one of them, VideoUnreadable, VideoMissing, CaptionMissing or TableInvalid.
+    Raises Failure: VideoMissing, TableInvalid, DatasetNotFound if there is no such parent, ExtractorMissing, StorageFailed,
+    OutOfMemory, InvalidJob if the version exists with other content; and if the version is rejected and has no parent:
+    DatasetTooSmall, DatasetRejected or, if everything was rejected for one of them, VideoUnreadable, VideoMissing,
+    CaptionMissing or TableInvalid.
     """
     assert job.curate is not None, "a Curate job without a curate block; the CRD refuses it"
-    curate, tally = job.curate, Tally()
+    parts = storage / job.work_path / "parts"
+    try:
+        report = _run(job, job.curate, Wanted(curate=job.curate, recipe=job.recipe, storage=storage, folder=parts), progress)
+    except Failure as failure:
+        if failure.reason not in RETRIED:
+            remove(parts)
+        raise
+    remove(parts)
+    return report
+
+
+def _run(job: Job, curate: Curate, wanted: Wanted, progress: ProgressReporter) -> Report:
+    tally, storage = Tally(), wanted.storage
+    tidy(wanted.folder)
     parent = resolve(storage, DataReference(dataset=curate.dataset, version=curate.parent)) if curate.parent else None
+    if curate.filters.relevance:
+        encoder_of(curate.filters.relevance.extractor, storage)  # a missing one is told before any work
     videos = find_videos(curate.sources, storage, tally.reject)
     tally.videos = len(videos) + tally.rejected.total()
     try:
@@ -49,7 +78,7 @@ def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
             storage,
             curate.dataset,
             curate.version,
-            Curation(curate, job.recipe, storage, tally).clips(videos, progress),
+            Curation(wanted, tally, job.processes_per_worker).clips(videos, progress),
             frames=job.recipe.frames,
             resolution=job.recipe.resolution,
             parent=parent,
@@ -70,7 +99,8 @@ def page_path(curate: Curate) -> str:
 
 def _write_page(storage: Path, curate: Curate, verdict: str, tally: Tally) -> str:
     where = page_path(curate)
-    write_durably(storage / where, page(f"Dataset {curate.dataset} {curate.version}", verdict, tally).encode("utf-8", "replace"))
+    with writing(storage / where):
+        write_durably(storage / where, page(f"Dataset {curate.dataset} {curate.version}", verdict, tally).encode("utf-8", "replace"))
     return where
 
 
@@ -89,69 +119,62 @@ def _with_parent(storage: Path, curate: Curate, recipe: Recipe, rejected: Versio
 
 
 class Curation:
-    """One pass over the videos, one video at a time."""
+    """One pass over the videos, in order, with what was found in each of them on its own."""
 
-    def __init__(self, curate: Curate, recipe: Recipe, storage: Path, tally: Tally) -> None:
-        self._curate, self._recipe, self._storage, self._tally = curate, recipe, storage, tally
-        wanted = curate.filters.duplicates
-        self._duplicates = Duplicates(wanted.maximum_difference_percent) if wanted else None
+    def __init__(self, wanted: Wanted, tally: Tally, processes: int) -> None:
+        self._wanted, self._tally, self._processes = wanted, tally, processes
+        duplicates = wanted.curate.filters.duplicates
+        self._duplicates = Duplicates(duplicates.maximum_difference_percent) if duplicates else None
 
     def clips(self, videos: list[Video], progress: ProgressReporter) -> Iterator[Clip]:
         """Every clip that is kept. Raises VersionRejected after the last one."""
-        for number, video in enumerate(videos, 1):
-            try:
-                for clip in self._of_video(video):
-                    self._tally.accept(clip)
-                    yield clip
-            except Rejected as rejected:
-                picture = self._first_picture(video, rejected.cause)
-                self._reject(rejected, video.name, video.caption, picture)
+        decoded = 0
+        answers = in_order(partial(examine, wanted=self._wanted), videos, self._processes)
+        for number, (video, examined) in enumerate(zip(videos, answers, strict=True), 1):
+            decoded += examined.decoded
+            yield from self._kept(video, examined)
             values = {"clips": self._tally.clips, "rejected": self._tally.rejected.total()}
             progress.report(number, len(videos), values, final=number == len(videos))
-        judge(self._curate, self._recipe, self._tally)
+        _LOG.info("decoded %s of %s videos", decoded, len(videos))
+        judge(self._wanted.curate, self._wanted.recipe, self._tally)
 
-    def _reject(self, rejected: Rejected, source: str, caption: str, picture: Picture | None) -> None:
-        self._tally.reject(Rejection(cause=rejected.cause, source=source, why=rejected.why, caption=caption, picture=picture))
+    def _kept(self, video: Video, examined: Examined) -> Iterator[Clip]:
+        for finding in self._findings(examined):
+            if isinstance(finding, Rejection):
+                self._reject(video, finding)
+                continue
+            try:
+                self._check_new(finding)
+            except Rejected as rejected:
+                said = {"source": finding.source, "caption": finding.caption, "why": rejected.why}
+                picture = thumbnail(finding.frames[len(finding.frames) // 2])
+                self._tally.reject(Rejection(cause=rejected.cause, picture=picture, **said))
+                continue
+            self._tally.accept(finding)
+            yield finding
 
-    def _first_picture(self, video: Video, cause: Cause) -> Picture | None:
+    def _findings(self, examined: Examined) -> Iterator[Clip | Rejection]:
+        if examined.rejection:
+            yield examined.rejection
+        if examined.part:
+            if (seconds := examined.part.seconds()) is not None:
+                self._tally.seconds.add(seconds)
+            recipe = self._wanted.recipe
+            yield from examined.part.findings((recipe.frames, recipe.resolution.height, recipe.resolution.width, 3))
+
+    def _reject(self, video: Video, rejection: Rejection) -> None:
+        if rejection.source == video.name:  # of the video as a whole
+            rejection = replace(rejection, picture=self._first_picture(video, rejection.cause))
+        self._tally.reject(rejection)
+
+    def _first_picture(self, video: Video, cause: Cause) -> bytes | None:
         shown = len(self._tally.rejected_examples.get(cause, []))
         if cause in {Cause.VIDEO_MISSING, Cause.VIDEO_UNREADABLE} or shown >= EXAMPLES:
             return None
         try:
-            return next(iter(read_frames(video.path)), None)
+            return next((thumbnail(picture) for picture in read_frames(video.path)), None)
         except (Failure, FileNotFoundError):
             return None
-
-    def _of_video(self, video: Video) -> Iterator[Clip]:
-        """Raises Rejected if the video gives no clip at all, or ends badly."""
-        try:
-            check_video(video, self._curate.filters)
-            digest = sha256_of(video.path)
-            self._tally.seconds.add(seconds_of(video.path))
-            cuts = held_back(cuts_of(video.path, digest, self._curate, self._recipe), self._storage)
-            first = next(cuts, None)
-        except FileNotFoundError as error:
-            said = f"{video.name} was removed while the phase ran; upload the video again, or take it out of the source for good"
-            raise Rejected(Cause.VIDEO_MISSING, said) from error
-        except Failure as failure:
-            raise Rejected(Cause.VIDEO_UNREADABLE, failure.message) from failure
-        if first is None:
-            said = f"{video.name} is shorter than one clip of {self._recipe.frames} frames at stride {self._curate.frame_stride}"
-            raise Rejected(Cause.TOO_SHORT, said + (", or each of its scenes is" if self._curate.scene_cuts else ""))
-        yield from self._kept(video, first)
-        for cut in cuts:
-            yield from self._kept(video, cut)
-
-    def _kept(self, video: Video, cut: Cut) -> Iterator[Clip]:
-        clip = clip_of(video, cut)
-        try:
-            check_times(cut, video.name)
-            check_clip(clip.source, clip.motion or 0.0, clip.brightness or 0.0, self._curate.filters)
-            self._check_new(clip)
-        except Rejected as rejected:
-            self._reject(rejected, clip.source, clip.caption, clip.frames[len(clip.frames) // 2])
-            return
-        yield clip
 
     def _check_new(self, clip: Clip) -> None:
         if self._duplicates is None:
@@ -160,33 +183,6 @@ class Curation:
         if found := self._duplicates.like(own):
             raise Rejected(Cause.DUPLICATE, f"{clip.source} looks like {found[0]}: their hashes differ by {found[1]:.1f} %")
         self._duplicates.keep(own, clip.source)
-
-
-def clip_of(video: Video, cut: Cut) -> Clip:
-    """The cut with everything that is known of its video; what is said in the video is told from the clip's first frame."""
-    first, last = cut.times[0], cut.times[-1]
-    timed = first is not None and last is not None
-    return Clip(
-        frames=cut.frames,
-        caption=video.caption,
-        split=cut.split,
-        source=f"{video.name}:{cut.start}",
-        transcript=_said_between(video.transcript, first or 0.0, last or 0.0) if timed else (),
-        category=video.category,
-        urgency=video.urgency,
-        licence=video.licence,
-        seconds=round(last - first, 3) if first is not None and last is not None else None,
-        motion=motion_of(cut.frames),
-        brightness=brightness_of(cut.frames),
-    )
-
-
-def _said_between(transcript: tuple[Segment, ...], first: float, last: float) -> tuple[Segment, ...]:
-    return tuple(
-        Segment(start=round(max(0.0, said.start - first), 3), end=round(min(last, said.end) - first, 3), text=said.text)
-        for said in transcript
-        if said.start <= last and said.end >= first
-    )
 
 
 def judge(curate: Curate, recipe: Recipe, tally: Tally) -> None:

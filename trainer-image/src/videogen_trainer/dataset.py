@@ -14,6 +14,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -158,13 +159,14 @@ def write_dataset(
 ) -> ResolvedDataset:
     """Write clips as a new version, whole or not at all; the same clips under the same version again are no error.
 
-    Raises Failure(InvalidJob) if the version exists with other content, ValueError if a clip has another shape.
+    Raises Failure: InvalidJob if the version exists with other content, StorageFailed; ValueError if a clip has another shape.
     """
     with staging(storage / "datasets" / name) as staged:
         records = [
             record for number, shard in enumerate(_shards(clips, frames, resolution)) for record in _write_shard(staged, number, shard)
         ]
-        (staged / INDEX).write_bytes(canonical_json(DatasetIndex(clips=records).wire()))
+        with writing(staged / INDEX):
+            (staged / INDEX).write_bytes(canonical_json(DatasetIndex(clips=records).wire()))
         manifest = DatasetManifest(
             frames=frames,
             resolution=resolution,
@@ -173,13 +175,24 @@ def write_dataset(
             statistics=statistics_of(records),
             files=describe(staged),
         )
-        (staged / MANIFEST).write_bytes(data := canonical_json(manifest.wire()))
-        digest = manifest_digest(data)
+        digest = manifest_digest(data := canonical_json(manifest.wire()))
         target = dataset_folder(storage, name, digest)
-        if not target.exists():
-            publish(staged, target)
+        with writing(target):
+            (staged / MANIFEST).write_bytes(data)
+            if not target.exists():
+                publish(staged, target)
     _name_version(storage, name, version, digest)
     return ResolvedDataset(dataset=name, version=version, digest=digest, clips=len(records))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises Failure(StorageFailed) that names the file for whatever the system says: an error in a write names none."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        said = f"{path} cannot be written: {error}; make room on the volume, what is finished is kept for the next attempt"
+        raise Failure(Reason.STORAGE_FAILED, said) from error
 
 
 def _shards(clips: Iterable[Clip], frames: int, resolution: Resolution) -> Iterator[list[Clip]]:
@@ -199,11 +212,13 @@ def _shards(clips: Iterable[Clip], frames: int, resolution: Resolution) -> Itera
 
 def _write_shard(folder: Path, number: int, clips: list[Clip]) -> list[ClipRecord]:
     name = f"clips-{number:05}.safetensors"
-    save_file({"frames": np.stack([clip.frames for clip in clips])}, folder / name)
-    return [_record(name, row, clip) for row, clip in enumerate(clips)]
+    with writing(folder / name):
+        save_file({"frames": np.stack([clip.frames for clip in clips])}, folder / name)
+    return [record_of(name, row, clip) for row, clip in enumerate(clips)]
 
 
-def _record(file: str, row: int, clip: Clip) -> ClipRecord:
+def record_of(file: str, row: int, clip: Clip) -> ClipRecord:
+    """What is known of a clip that lies in this row of this file."""
     return ClipRecord(
         file=file,
         row=row,

@@ -1,10 +1,17 @@
-"""Reading video files: frames one by one, and frames fitted to a size. Not here: what becomes of them (`curate.py`)."""
+"""Reading videos, from files or out of tar files: frames one by one, and frames fitted to a size.
+
+Memory is bounded by one frame of `PIXELS`, whatever the file says of itself. Not here: what becomes of the frames (`curate.py`).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -15,16 +22,81 @@ from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason
 from videogen_trainer.failure import Failure
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 Picture = NDArray[np.uint8]
+PIXELS = 8192 * 4320  # of one frame: 8K and no more
+# What is named like a video may be a playlist that names other files or hosts, and ffmpeg would read them.
+_OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 TRUNCATED = 0.9  # a file that announces frames and has less than this share of them has lost its end
 
 
-def read_frames(path: Path) -> Iterator[Picture]:
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A video that lies in a tar file: `size` bytes from `offset` on. It is read where it lies, nothing is unpacked."""
+
+    path: Path
+    offset: int
+    size: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.name}"
+
+
+Footage = Path | Member
+
+
+class _Window(io.RawIOBase):
+    """A part of a file, to read and to seek in."""
+
+    def __init__(self, member: Member) -> None:
+        self._file = member.path.open("rb")
+        self._start, self._size, self._at = member.offset, member.size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        room = memoryview(buffer).cast("B")
+        self._file.seek(self._start + self._at)
+        count = self._file.readinto(room[: max(0, min(len(room), self._size - self._at))])
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_bytes(video: Footage) -> io.BufferedReader:
+    """The video's bytes. Raises FileNotFoundError."""
+    return video.open("rb") if isinstance(video, Path) else io.BufferedReader(_Window(video))
+
+
+def digest_of(video: Footage) -> str:
+    """SHA-256 of the video's bytes, in hex: the same for a file and for its copy in a tar file."""
+    with open_bytes(video) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_frames(path: Footage) -> Iterator[Picture]:
     """Frames as `read_timed_frames` gives them, without their times."""
     return (picture for _, picture in read_timed_frames(path))
 
 
-def read_timed_frames(path: Path) -> Iterator[tuple[float | None, Picture]]:
+def read_timed_frames(path: Footage) -> Iterator[tuple[float | None, Picture]]:
     """Frames uint8 [H, W, 3] (RGB, upright) of the first video stream, each with its time in seconds if the file says it.
 
     Raises Failure(VideoUnreadable) naming the file if it is empty, corrupt, truncated or has no video.
@@ -34,6 +106,7 @@ def read_timed_frames(path: Path) -> Iterator[tuple[float | None, Picture]]:
         for frame in container.decode(stream):
             if frame.is_corrupt:
                 raise unreadable(path, f"frame {count} is damaged")
+            _check_size(path, frame.width, frame.height)
             yield frame.time, _upright(frame)
             count += 1
         if count == 0:
@@ -42,13 +115,13 @@ def read_timed_frames(path: Path) -> Iterator[tuple[float | None, Picture]]:
             raise unreadable(path, f"it ends after {count} of {announced:.0f} frames")
 
 
-def size_of(path: Path) -> tuple[int, int]:
+def size_of(path: Footage) -> tuple[int, int]:
     """Width and height of the first video stream as the file's header says them. Raises Failure(VideoUnreadable)."""
     with _opened(path) as (_, stream):
         return stream.width, stream.height
 
 
-def seconds_of(path: Path) -> float:
+def seconds_of(path: Footage) -> float:
     """Length of the first video stream, from its or the file's header or, where those do not say it, from its packets' times.
 
     Nothing is decoded. Raises Failure(VideoUnreadable).
@@ -58,21 +131,37 @@ def seconds_of(path: Path) -> float:
             return float(stream.duration * stream.time_base)
         if container.duration:
             return float(container.duration / av.time_base)
-        times = [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
-        return float((max(times) - min(times)) * stream.time_base) if times else 0.0
+        first, last = None, 0
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                first = packet.pts if first is None else min(first, packet.pts)
+                last = max(last, packet.pts + (packet.duration or 0))
+        return float((last - first) * stream.time_base) if first is not None and stream.time_base else 0.0
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    if path.stat().st_size == 0:
-        raise unreadable(path, "it is empty")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise unreadable(path, "it has no video stream, only " + (_kinds(container) or "nothing"))
-            yield container, container.streams.video[0]
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise unreadable(path, str(error)) from error
+def _opened(path: Footage) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    with open_bytes(path) as file:
+        if file.seek(0, io.SEEK_END) == 0:
+            raise unreadable(path, "it is empty")
+        file.seek(0)
+        try:
+            with av.open(str(path) if isinstance(path, Path) else file, options=_OPTIONS) as container:
+                if not container.streams.video:
+                    raise unreadable(path, "it has no video stream, only " + (_kinds(container) or "nothing"))
+                stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise unreadable(path, "its pictures are in a format that there is no decoder for")
+                _check_size(path, stream.width, stream.height)
+                stream.codec_context.options = {"max_pixels": str(PIXELS)}  # the frames may be larger than the header says
+                yield container, stream
+        except (av.FFmpegError, UnicodeDecodeError) as error:
+            raise unreadable(path, str(error)) from error
+
+
+def _check_size(path: Footage, width: int, height: int) -> None:
+    if width * height > PIXELS:
+        raise unreadable(path, f"it has frames of {width} x {height}, more than the {PIXELS:,} pixels of 8K")
 
 
 def fit(picture: Picture, resolution: Resolution) -> Picture:
@@ -87,7 +176,7 @@ def fit(picture: Picture, resolution: Resolution) -> Picture:
     return np.asarray(image, dtype=np.uint8)
 
 
-def unreadable(path: Path, why: str) -> Failure:
+def unreadable(path: Footage, why: str) -> Failure:
     """The failure of a video that cannot be decoded."""
     return Failure(Reason.VIDEO_UNREADABLE, f"{path} cannot be read as video: {why}; replace the file or take it out of the source")
 

@@ -10,10 +10,8 @@ of at most 64 frames, at any stride). No clip reaches over a border between the 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,22 +20,42 @@ from PIL import Image
 from videogen_api.curation import Curate
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import Split
-from videogen_trainer.video_reading import Picture, fit, read_timed_frames
+from videogen_trainer.curation.text_overlay import glance
+from videogen_trainer.video_reading import Footage, Picture, fit, read_timed_frames
 
 BLOCK_FRAMES = 64
-SPOOL_BYTES = 64 << 20
 _REDUCED = (32, 18)  # width and height of the pictures in which cuts are sought
-_NOTHING = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cut:
-    """A clip as it was cut: frames uint8 [F, H, W, 3], number of its first frame, and the time of each frame in seconds."""
+    """A clip as it was cut: frames uint8 [F, H, W, 3], number of its first frame, and the time of each frame in seconds.
+
+    `glances` are its whole pictures, grey and reduced, if text is sought in them: what `fit` cuts off may hold some.
+    """
 
     frames: NDArray[np.uint8]
     start: int
     split: Split
     times: tuple[float | None, ...]
+    glances: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Taken:
+    time: float | None
+    frame: Picture
+    glance: Picture | None
+
+
+def _cut(taken: list[_Taken], start: int, split: Split) -> Cut:
+    return Cut(
+        frames=np.stack([each.frame for each in taken]),
+        start=start,
+        split=split,
+        times=tuple(each.time for each in taken),
+        glances=tuple(each.glance for each in taken if each.glance is not None),
+    )
 
 
 def split_of(digest: str, block: int, held_out_percent: int) -> Split:
@@ -46,7 +64,7 @@ def split_of(digest: str, block: int, held_out_percent: int) -> Split:
     return Split.HELD_OUT if place < held_out_percent else Split.TRAIN
 
 
-def cuts_of(path: Path, digest: str, curate: Curate, recipe: Recipe) -> Iterator[Cut]:
+def cuts_of(path: Footage, digest: str, curate: Curate, recipe: Recipe) -> Iterator[Cut]:
     """Clips of one video, back to back, at most `maximum_clips_per_video`; after the last one the file is read no further.
 
     A clip spans (frames - 1) x stride + 1 frames of the video; what is left before a change of sides, a cut between
@@ -54,7 +72,7 @@ def cuts_of(path: Path, digest: str, curate: Curate, recipe: Recipe) -> Iterator
     """
     block_frames = max(BLOCK_FRAMES, (recipe.frames - 1) * curate.frame_stride + 1)
     scenes = Scenes(curate.scene_cuts.threshold if curate.scene_cuts else None)
-    taken: list[tuple[float | None, Picture]] = []
+    taken: list[_Taken] = []
     start, side, made = 0, None, 0
     for number, (time, picture) in enumerate(read_timed_frames(path)):
         now = split_of(digest, number // block_frames, curate.held_out_percent)
@@ -62,9 +80,10 @@ def cuts_of(path: Path, digest: str, curate: Curate, recipe: Recipe) -> Iterator
             start, side, taken = number, now, []
         if (number - start) % curate.frame_stride:
             continue
-        taken.append((time, fit(picture, recipe.resolution)))
+        seen = glance(picture) if curate.filters.text_overlay else None
+        taken.append(_Taken(time, fit(picture, recipe.resolution), seen))
         if len(taken) == recipe.frames:
-            yield Cut(frames=np.stack([frame for _, frame in taken]), start=start, split=now, times=tuple(time for time, _ in taken))
+            yield _cut(taken, start, now)
             made, taken = made + 1, []
         if made == curate.maximum_clips_per_video:
             return
@@ -84,21 +103,3 @@ class Scenes:
         reduced = np.asarray(Image.fromarray(picture).resize(_REDUCED, Image.Resampling.BOX), np.int16)
         before, self._before = self._before, reduced
         return before is not None and int(np.abs(reduced - before).sum()) >= self._threshold * reduced.size
-
-
-def held_back(cuts: Iterator[Cut], folder: Path) -> Iterator[Cut]:
-    """The same clips, the first one only after the last one was read: a video that ends badly gives none.
-
-    What does not fit into 64 MiB of memory waits in a nameless file in `folder`.
-    """
-    shape: tuple[int, ...] = ()
-    notes: list[Cut] = []
-    with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(folder)) as spool:
-        for cut in cuts:
-            shape = cut.frames.shape
-            spool.write(cut.frames.tobytes())
-            notes.append(replace(cut, frames=_NOTHING))
-        spool.seek(0)
-        for note in notes:
-            frames = np.frombuffer(spool.read(int(np.prod(shape))), np.uint8).reshape(shape)
-            yield replace(note, frames=frames)

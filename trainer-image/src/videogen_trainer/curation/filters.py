@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from videogen_api.curation import Filters, LengthFilter, ResolutionFilter
 from videogen_trainer.curation.cutting import Cut
+from videogen_trainer.curation.language import check_language
 from videogen_trainer.curation.rejection import Cause, Rejected
-from videogen_trainer.curation.sources import Video
+from videogen_trainer.curation.text_overlay import text_percent
+from videogen_trainer.curation.video import Video
+from videogen_trainer.dataset import Clip
 from videogen_trainer.video_reading import seconds_of, size_of
 
 UNEVEN = 1.5  # a step between two frames may be this many times as long, or as short, as the middle one
@@ -24,6 +27,8 @@ def check_video(video: Video, filters: Filters) -> None:
             f"the caption of {video.name} has {len(video.caption)} characters,"
             f" filters.caption accepts {wanted.minimum_characters} to {wanted.maximum_characters}",
         )
+    if filters.language:
+        check_language(video, filters.language)
     if filters.resolution:
         _check_size(video, filters.resolution)
     if filters.length:
@@ -71,9 +76,13 @@ def check_times(cut: Cut, name: str) -> None:
     )
 
 
-def check_clip(name: str, motion: float, brightness: float, filters: Filters) -> None:
-    """Filters of a clip's measures. Raises Rejected."""
+def check_clip(clip: Clip, cut: Cut, filters: Filters) -> None:
+    """Filters of a clip's measures, the cheap ones first. Raises Rejected."""
+    name, motion, brightness = clip.source, clip.motion or 0.0, clip.brightness or 0.0
     if (dark := filters.darkness) and brightness < dark.minimum_brightness:
         raise Rejected(Cause.DARKNESS, f"{name} has mean brightness {brightness:.1f}, filters.darkness wants {dark.minimum_brightness}")
     if (still := filters.motion) and motion < float(still.minimum):
         raise Rejected(Cause.MOTION, f"{name} has motion {motion:.2f}, filters.motion wants {still.minimum}")
+    if (text := filters.text_overlay) and (share := text_percent(cut.glances)) > float(text.maximum_percent):
+        said = f"{name} has text over {share:.1f} % of its picture, filters.textOverlay accepts {text.maximum_percent} %"
+        raise Rejected(Cause.TEXT_OVERLAY, said)

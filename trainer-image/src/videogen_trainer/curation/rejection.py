@@ -7,43 +7,47 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from videogen_api.training_run import Reason
-from videogen_trainer.video_reading import Picture
 
 
 class Cause(StrEnum):
     """The causes, in the order in which they are looked for."""
 
     TABLE_INVALID = "TableInvalid"  # a row of a source's table cannot be read
+    SHARD_INVALID = "ShardInvalid"  # a tar file is damaged, or something in it cannot be used
     VIDEO_MISSING = "VideoMissing"
     CAPTION_MISSING = "CaptionMissing"  # or not UTF-8, or empty
     CAPTION_LENGTH = "CaptionLength"
-    VIDEO_UNREADABLE = "VideoUnreadable"  # zero-length, truncated, damaged, audio only, no video
+    CAPTION_LANGUAGE = "CaptionLanguage"
+    VIDEO_UNREADABLE = "VideoUnreadable"  # zero-length, truncated, damaged, audio only, no video, larger than 8K
     RESOLUTION = "Resolution"
     LENGTH = "Length"
     TOO_SHORT = "TooShort"  # no clip fits into any of the video's scenes
     VARIABLE_FRAME_RATE = "VariableFrameRate"
     DARKNESS = "Darkness"
     MOTION = "Motion"
+    TEXT_OVERLAY = "TextOverlay"
+    RELEVANCE = "Relevance"
     DUPLICATE = "Duplicate"
 
 
 REASONS = {
     Cause.TABLE_INVALID: Reason.TABLE_INVALID,
+    Cause.SHARD_INVALID: Reason.VIDEO_UNREADABLE,
     Cause.VIDEO_MISSING: Reason.VIDEO_MISSING,
     Cause.CAPTION_MISSING: Reason.CAPTION_MISSING,
     Cause.VIDEO_UNREADABLE: Reason.VIDEO_UNREADABLE,
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """One clip, video or row that is kept out. `why` is a whole sentence that names the file."""
+    """One clip, video or row that is kept out. `why` is a whole sentence that names the file; `picture` is a JPEG."""
 
     cause: Cause
     source: str
     why: str
     caption: str = ""
-    picture: Picture | None = None
+    picture: bytes | None = None
 
 
 class Rejected(Exception):

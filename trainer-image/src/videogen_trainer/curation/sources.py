@@ -1,4 +1,4 @@
-"""Videos and what is said of them: folders with a text file beside each video, or a CSV or JSONL table of videos.
+"""Videos and what is said of them: folders with a text file beside each video, a CSV or JSONL table, or shards (`shards.py`).
 
 A table's rows have `path` (relative to the source's folder) and `caption`, and may have `transcript` (a list of {"start",
 "end", "text"}, in seconds of the video; in CSV the same as JSON in the cell), `category`, `urgency` and `licence`.
@@ -8,64 +8,35 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from typing import Any
 
 from videogen_api.curation import Source
 from videogen_api.training_run import Reason
 from videogen_trainer.curation.rejection import Cause, Reject, Rejected, Rejection
-from videogen_trainer.dataset import Segment
+from videogen_trainer.curation.shards import of_shards
+from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, row_of, video_of
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import shorten
 
-SUFFIXES = (".mp4", ".webm")
 _CELL_CHARACTERS = 16 << 20  # the module's own limit is less than the transcript of an hour
 _REQUIRED = ("path", "caption")
-_Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 _Numbered = Iterator[tuple[int, dict[str, Any] | ValueError]]
-
-
-class Row(BaseModel):
-    """One row of a table."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    path: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-    caption: str
-    transcript: list[Segment] = Field(default=[], max_length=100_000)
-    category: _Label | None = None
-    urgency: _Label | None = None
-    licence: _Label | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Video:
-    """A video file, its caption and its annotations."""
-
-    path: Path
-    name: str  # relative to the storage, for people
-    caption: str
-    transcript: tuple[Segment, ...] = ()
-    category: str | None = None
-    urgency: str | None = None
-    licence: str | None = None
 
 
 def find_videos(sources: list[Source], storage: Path, reject: Reject) -> list[Video]:
     """All videos of the sources, sorted by path, each once: where sources overlap, the first one counts.
 
     A video without a usable caption, and a row that cannot be used, is rejected and the others go on. Raises Failure:
-    VideoMissing if a folder or table does not exist or a folder has no video, TableInvalid if a table as a whole cannot be read.
+    VideoMissing if a folder, table or shard does not exist or a folder has no video, TableInvalid if a table as a whole cannot be
+    read, InvalidJob if a pattern of shards cannot be followed.
     """
     found: dict[Path, Video | Rejection] = {}
     for source in sources:
         if not (folder := storage / source.path).is_dir():
             raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no folder {folder}; upload the videos or correct the path")
-        for path, item in _of_table(folder, source, storage) if source.table else _of_folder(folder, source, storage):
+        for path, item in _of_source(folder, source, storage):
             found.setdefault(path, item)
     ordered = [found[path] for path in sorted(found)]
     for item in ordered:
@@ -74,13 +45,19 @@ def find_videos(sources: list[Source], storage: Path, reject: Reject) -> list[Vi
     return [item for item in ordered if isinstance(item, Video)]
 
 
+def _of_source(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
+    if source.shards:
+        return of_shards(folder, source, storage)
+    return _of_table(folder, source, storage) if source.table else _of_folder(folder, source, storage)
+
+
 def _of_folder(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
     paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not paths:
         kinds = " or ".join(SUFFIXES)
         raise Failure(Reason.VIDEO_MISSING, f"curate.sources: {folder} has no {kinds} file; upload videos or correct the path")
     for path in paths:
-        name = _name(path, storage)
+        name = name_of(path, storage)
         try:
             yield path, Video(path=path, name=name, caption=_caption_beside(path, name), licence=source.licence)
         except Rejected as rejected:
@@ -88,18 +65,10 @@ def _of_folder(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Pa
 
 
 def _caption_beside(video: Path, name: str) -> str:
-    text = f"{name.rpartition('.')[0]}.txt"
     try:
-        caption = " ".join(video.with_suffix(".txt").read_text(encoding="utf-8").split())
-    except UnicodeDecodeError as error:
-        raise Rejected(
-            Cause.CAPTION_MISSING, f"{text} is not UTF-8 ({error.reason}, byte {error.start}); save the caption as UTF-8"
-        ) from error
+        return caption_of(video.with_suffix(".txt").read_bytes(), f"{name.rpartition('.')[0]}.txt")
     except FileNotFoundError as error:
         raise Rejected(Cause.CAPTION_MISSING, f"{name} has no caption; put it into a text file of the same name (.txt)") from error
-    if not caption:
-        raise Rejected(Cause.CAPTION_MISSING, f"{text} is empty; write the video's caption into it")
-    return caption
 
 
 def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
@@ -110,11 +79,11 @@ def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Pat
     lines: dict[Path, int] = {}
     line = 0
     for line, content in _csv_rows(table) if table.suffix == ".csv" else _jsonl_rows(table):
-        place = f"{_name(table, storage)}:{line}"
+        place = f"{name_of(table, storage)}:{line}"
         try:
-            row = _row(content)
+            row = row_of(content)
             path = _new(_below(folder, row.path), line, lines)
-            yield path, _video(row, path, source, storage)
+            yield path, video_of(row, path, name_of(path, storage), source.licence)
         except Rejected as rejected:
             yield table / str(line), Rejection(cause=rejected.cause, source=place, why=f"{place}: {rejected.why}")
     if not line:
@@ -126,18 +95,6 @@ def _new(path: Path, line: int, lines: dict[Path, int]) -> Path:
     if (first := lines.setdefault(path, line)) != line:
         raise Rejected(Cause.TABLE_INVALID, f"{path.name} is in line {first} too; list each video once")
     return path
-
-
-def _row(content: dict[str, Any] | ValueError) -> Row:
-    if isinstance(content, ValueError):
-        raise Rejected(Cause.TABLE_INVALID, str(content)) from content
-    try:
-        return Row.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(map(str, problem["loc"])) or "row"
-        found = "" if problem["type"] == "missing" else f", found {str(problem['input'])[:80]!r}"
-        raise Rejected(Cause.TABLE_INVALID, f"{field}: {problem['msg']}{found}; known are {', '.join(Row.model_fields)}") from error
 
 
 def _below(folder: Path, name: str) -> Path:
@@ -154,35 +111,11 @@ def _below(folder: Path, name: str) -> Path:
     return path
 
 
-def _video(row: Row, path: Path, source: Source, storage: Path) -> Video:
-    if not (caption := " ".join(row.caption.split())):
-        raise Rejected(Cause.CAPTION_MISSING, f"the caption of {row.path!r} is empty; write it into the table")
-    return Video(
-        path=path,
-        name=_name(path, storage),
-        caption=caption,
-        transcript=tuple(row.transcript),
-        category=row.category,
-        urgency=row.urgency,
-        licence=row.licence or source.licence,
-    )
-
-
 def _jsonl_rows(table: Path) -> _Numbered:
     with table.open("rb") as file:
         for line, data in enumerate(file, 1):
             if data.strip():
-                yield line, _json_object(data)
-
-
-def _json_object(data: bytes) -> dict[str, Any] | ValueError:
-    try:
-        content = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return ValueError(f"the line is not UTF-8 ({error.reason}, byte {error.start}); save the table as UTF-8")
-    except (ValueError, RecursionError) as error:
-        return ValueError(f"the line is no JSON: {error}")
-    return content if isinstance(content, dict) else ValueError(f"the line is no JSON object, but {type(content).__name__}")
+                yield line, json_object(data, "the line")
 
 
 def _csv_rows(table: Path) -> _Numbered:
@@ -220,8 +153,3 @@ def _cells(content: dict[Any, Any]) -> dict[str, Any] | ValueError:
         except (ValueError, RecursionError) as error:
             return ValueError(f"transcript is no JSON: {error}")
     return cells
-
-
-def _name(path: Path, storage: Path) -> str:
-    """The path below the storage; bytes that are no UTF-8 are replaced, so that every text can hold it."""
-    return os.fsencode(path.relative_to(storage).as_posix()).decode("utf-8", "replace")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 
-from PIL import Image
-
 from videogen_api.training_run import Reason, Split
 from videogen_trainer.curation.rejection import REASONS, Cause, Rejection
+from videogen_trainer.curation.thumbnail import thumbnail
 from videogen_trainer.dataset import Clip
 from videogen_trainer.report import shorten
-from videogen_trainer.video_reading import Picture
 
 EXAMPLES = 6  # of each cause
-THUMBNAIL = (160, 160)
 SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)  # borders of the classes of the distributions
 MOTION = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 LINE = 160  # characters of one reason in a message
@@ -84,8 +80,7 @@ class Tally:
         self.rejected[rejection.cause] += 1
         examples = self.rejected_examples.setdefault(rejection.cause, [])
         if len(examples) < EXAMPLES:
-            picture = None if rejection.picture is None else thumbnail(rejection.picture)
-            examples.append(Example(source=rejection.source, caption=rejection.caption, why=rejection.why, picture=picture))
+            examples.append(Example(source=rejection.source, caption=rejection.caption, why=rejection.why, picture=rejection.picture))
 
     def too_many_rejected(self, percent: int) -> bool:
         """Whether more than this share of what was examined was rejected."""
@@ -109,11 +104,3 @@ class Tally:
     def _cause_in_words(self, cause: Cause, count: int) -> str:
         more = f" and {count - 1:,} more" if count > 1 else ""
         return f"{count:,} {cause} ({shorten(self.rejected_examples[cause][0].why, LINE)}{more})"
-
-
-def thumbnail(picture: Picture) -> bytes:
-    """A JPEG of at most 160 x 160 pixels."""
-    image = Image.fromarray(picture)
-    image.thumbnail(THUMBNAIL)
-    image.save(buffer := io.BytesIO(), "JPEG", quality=80)
-    return buffer.getvalue()

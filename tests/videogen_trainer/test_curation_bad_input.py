@@ -1,0 +1,217 @@
+"""Bad input and bad luck: files of every wrong kind, made on the spot, and a disk that is full."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from videogen_api.job import ExitCode, Job, Report
+from videogen_api.training_run import DataReference, Reason
+from videogen_testing.curation import curated, job, silent, write_video
+from videogen_trainer.curate import run
+from videogen_trainer.dataset import open_dataset
+from videogen_trainer.failure import Failure
+from videogen_trainer.video_reading import read_frames, seconds_of
+
+
+def jpeg_video(path: Path, width: int, height: int, *, frames: int = 4, said: tuple[int, int] | None = None) -> None:
+    """An mp4 of grey JPEG pictures; `said` is what the pictures say that their width and height are."""
+    Image.new("L", (width, height), 128).save(buffer := io.BytesIO(), "JPEG")
+    data = bytearray(buffer.getvalue())
+    if said:
+        start = data.index(b"\xff\xc0") + 5  # JPEG, ITU-T T.81, B.2.2: the frame header has height and width after its precision
+        data[start : start + 4] = struct.pack(">HH", said[1], said[0])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=8)
+        stream.width, stream.height, stream.pix_fmt = *(said or (width, height)), "yuvj420p"
+        for number in range(frames):
+            packet = av.Packet(bytes(data))
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 8)
+            container.mux(packet)
+    path.with_suffix(".txt").write_text("a grey wall")
+
+
+def huge(storage: Path) -> None:
+    jpeg_video(storage / "raw/bad.mp4", 64, 64, frames=16, said=(16_000, 16_000))
+
+
+def lying_huge(storage: Path) -> None:
+    """The file says 64 x 64, its pictures say 16,000 x 16,000."""
+    jpeg_video(storage / "raw/bad.mp4", 64, 64, frames=16, said=(16_000, 16_000))
+    data = (storage / "raw/bad.mp4").read_bytes()
+    entry = data.index(b"mp4v", data.index(b"stsd")) + 4 + 24
+    assert data[entry : entry + 4] == struct.pack(">HH", 16_000, 16_000)
+    (storage / "raw/bad.mp4").write_bytes(data[:entry] + struct.pack(">HH", 64, 64) + data[entry + 4 :])
+
+
+def unknown_codec(storage: Path) -> None:
+    data = (storage / "raw/bad.mp4").read_bytes()
+    (storage / "raw/bad.mp4").write_bytes(data.replace(b"avc1", b"zzz9"))
+
+
+def utf_16(storage: Path) -> None:
+    (storage / "raw/bad.txt").write_bytes("a ball".encode("utf-16"))
+
+
+def utf_16_without_mark(storage: Path) -> None:
+    (storage / "raw/bad.txt").write_bytes("a ball".encode("utf-16-le"))
+
+
+def devanagari_in_a_code_page(storage: Path) -> None:
+    (storage / "raw/bad.txt").write_bytes(b"\xb3\xda\xcf\xda")  # ISCII
+
+
+def a_picture(storage: Path) -> None:
+    Image.new("RGB", (64, 64)).save(buffer := io.BytesIO(), "PNG")
+    (storage / "raw/bad.mp4").write_bytes(buffer.getvalue())
+
+
+def a_playlist(storage: Path) -> None:
+    """ffmpeg would read what a playlist names: any file of the pod, and addresses in the cluster."""
+    (storage / "raw/bad.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
+
+
+def a_streams_playlist(storage: Path) -> None:
+    (storage / "raw/bad.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.mp4\n#EXT-X-ENDLIST\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "cause", "words"),
+    [
+        (huge, "VideoUnreadable", "frames of 16000 x 16000, more than the 35,389,440 pixels of 8K"),
+        (lying_huge, "VideoUnreadable", "Invalid data"),
+        (unknown_codec, "VideoUnreadable", "no decoder"),
+        (utf_16, "CaptionMissing", "raw/bad.txt is not UTF-8"),
+        (utf_16_without_mark, "CaptionMissing", "raw/bad.txt has zero bytes, as UTF-16 has"),
+        (devanagari_in_a_code_page, "CaptionMissing", "raw/bad.txt is not UTF-8"),
+        (a_picture, "VideoUnreadable", "raw/bad.mp4"),
+        (a_playlist, "VideoUnreadable", "raw/bad.mp4"),
+        (a_streams_playlist, "VideoUnreadable", "raw/bad.mp4"),
+    ],
+)
+def test_one_bad_file_of_six_is_rejected_by_name_and_the_others_are_the_version(
+    tmp_path: Path, harm: Callable[[Path], None], cause: str, words: str
+) -> None:
+    for number, name in enumerate(("a", "b", "bad", "c", "d", "e")):
+        write_video(tmp_path / f"raw/{name}.mp4", 8, seed=number)
+    harm(tmp_path)
+    report = run(job(), tmp_path, silent())
+    assert (report.datasets[0].clips, report.datasets[0].rejected) == (5, 1)
+    assert f"rejected 1 {cause} (" in report.message
+    assert "raw/bad" in report.message
+    assert words in (tmp_path / "datasets/shapes/reports/v1.html").read_text()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/a.mp4", 8)
+    (tmp_path / "raw/a.txt").write_text("a ball", encoding="utf-8-sig")
+    assert curated(tmp_path, job()).records[0].caption == "a ball"
+
+
+_MEASURE = """
+import resource, sys
+from pathlib import Path
+from videogen_trainer.video_reading import read_frames
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+count = sum(1 for _ in read_frames(Path(sys.argv[1])))
+print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def measured(path: Path) -> tuple[int, int]:
+    """Frames, and MiB of memory that reading them took, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", _MEASURE, str(path)], capture_output=True, text=True, timeout=60, check=True)
+    frames, memory = done.stdout.split()
+    return int(frames), int(memory)
+
+
+def test_an_8k_video_takes_the_memory_of_a_few_frames(tmp_path: Path) -> None:
+    """A frame of 7680 x 4320 has 95 MiB; ten of them are never there at once."""
+    jpeg_video(tmp_path / "a.mp4", 7680, 4320, frames=10)
+    frames, memory = measured(tmp_path / "a.mp4")
+    assert frames == 10
+    assert memory < 450
+
+
+def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    jpeg_video(tmp_path / "short.mp4", 160, 160, frames=50)
+    jpeg_video(tmp_path / "long.mp4", 160, 160, frames=10_000)  # 730 MiB of pictures
+    frames, memory = measured(tmp_path / "long.mp4")
+    assert frames == 10_000
+    assert memory <= measured(tmp_path / "short.mp4")[1] + 20
+    assert seconds_of(tmp_path / "long.mp4") == pytest.approx(1250)
+
+
+def limited(wanted: Job, storage: Path, most: int) -> tuple[int, Report]:
+    """The trainer as a process that may write no file larger than this: what a full disk does to a write, without a disk."""
+    (storage / "job.json").write_text(json.dumps(wanted.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    message = storage / "message"
+    done = subprocess.run(
+        [sys.executable, "-m", "videogen_trainer", "--job", str(storage / "job.json"), "--storage", str(storage)],
+        env={"VIDEOGEN_TERMINATION_MESSAGE_PATH": str(message), "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, Report.model_validate_json(message.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("most", "where"),
+    [
+        pytest.param(60_000, r"runs/demo-12345678/curation/parts/", id="while videos are looked at"),
+        pytest.param(120_000, r"clips-00000.safetensors", id="while the version is written"),
+    ],
+)
+def test_a_full_disk_is_one_reason_with_the_file_named_and_the_next_attempt_goes_on(tmp_path: Path, most: int, where: str) -> None:
+    for number, frames in enumerate((16, 16, 32)):  # of 3 KiB: parts of 49, 49 and 98 KiB, and 196 KiB in the version
+        write_video(tmp_path / f"raw/{number}.mp4", frames, seed=number)
+    code, report = limited(job(held_out_percent=0), tmp_path, most)
+    assert (code, report.reason) == (ExitCode.STORAGE_FAILED, Reason.STORAGE_FAILED)
+    assert where in report.message and "File too large" in report.message and "make room" in report.message
+    assert not [path for path in (tmp_path / "datasets").rglob("*") if path.is_file()]
+    kept = {path.name: path.stat().st_ino for path in (tmp_path / "runs/demo-12345678/curation/parts").glob("*.json")}
+    assert len(kept) >= 2
+    assert not list((tmp_path / "runs/demo-12345678/curation/parts").glob(".unsealed-*"))
+    assert run(job(held_out_percent=0), tmp_path, silent()).datasets[0].clips == 8
+
+
+def test_any_flipped_byte_of_a_version_is_found_and_its_file_named(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/a.mp4", 16)
+    dataset = curated(tmp_path, job(held_out_percent=0))
+    random = np.random.default_rng(0)
+    for path in sorted(path for path in dataset.folder.iterdir()):
+        whole = path.read_bytes()
+        for place in random.integers(0, len(whole), 4):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << int(random.integers(8)))]) + whole[place + 1 :])
+            with pytest.raises(Failure, match=path.name) as caught:
+                open_dataset(tmp_path, DataReference(dataset="shapes", version="v1"))
+            assert caught.value.reason is Reason.DATASET_CORRUPT
+        path.write_bytes(whole)
+    assert open_dataset(tmp_path, DataReference(dataset="shapes", version="v1")).resolved == dataset.resolved
+
+
+def test_frames_that_change_their_size_are_read(tmp_path: Path) -> None:
+    """webm and mp4 may do so in the middle; the frames are fitted one by one."""
+    jpeg_video(tmp_path / "a.mp4", 64, 64)
+    Image.new("L", (32, 48), 128).save(buffer := io.BytesIO(), "JPEG")
+    with av.open(str(tmp_path / "b.mp4"), "w") as container, av.open(str(tmp_path / "a.mp4")) as given:
+        stream = container.add_stream("mjpeg", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for number, data in enumerate([*(bytes(packet) for packet in given.demux() if packet.size), buffer.getvalue()]):
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 8)
+            container.mux(packet)
+    assert [picture.shape for picture in read_frames(tmp_path / "b.mp4")] == [(64, 64, 3)] * 4 + [(48, 32, 3)]
