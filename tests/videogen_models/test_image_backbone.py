@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from videogen_api.recipe import Architecture, Resolution
-from videogen_models.backbone_folder import ClipWords, load_backbone, save_backbone
+from videogen_models.backbone_folder import ClipWords, folder_sha256, load_backbone, save_backbone
 from videogen_models.image_backbone import PRESETS, BackboneSize, ImageBackbone, build_backbone
 from videogen_models.sealed import CorruptError
 
@@ -173,3 +174,19 @@ def test_the_presets_have_the_sizes_they_promise(architecture: Architecture, une
 def test_an_odd_resolution_is_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 8"):
         build_backbone(PRESETS[Architecture.TINY], Resolution(height=32, width=32).model_copy(update={"width": 36}))
+
+
+def test_the_same_model_is_the_same_files_wherever_it_was_loaded_from(tmp_path: Path, backbone: ImageBackbone) -> None:
+    """Also with a tokenizer of its own, whose configuration tells where it was loaded from."""
+    save_backbone(backbone, tmp_path / "mounted")
+    shutil.rmtree(tmp_path / "mounted/tokenizer")
+    names = ["<|startoftext|>", "<|endoftext|>", "a</w>", "square</w>"]
+    tokenizer = CLIPTokenizer(vocab={name: number for number, name in enumerate(names)}, merges=[], model_max_length=16)
+    tokenizer.save_pretrained(tmp_path / "mounted/tokenizer")
+    for number in (1, 2):
+        shutil.copytree(tmp_path / "mounted", tmp_path / f"place-{number}")
+        save_backbone(load_backbone(tmp_path / f"place-{number}"), tmp_path / f"saved-{number}")
+    assert folder_sha256(tmp_path / "saved-1") == folder_sha256(tmp_path / "saved-2")
+    save_backbone(load_backbone(tmp_path / "saved-1"), tmp_path / "again")
+    assert folder_sha256(tmp_path / "again") == folder_sha256(tmp_path / "saved-1")
+    assert not [path for path in (tmp_path / "saved-1").rglob("*.json") if str(tmp_path) in path.read_text()]

@@ -358,3 +358,18 @@ def test_another_image_model_than_the_recipe_says_is_refused_with_its_sum(
     report = train(family_job("text2video-zero", recipe, workPath="runs/next/train"))
     assert report.reason is Reason.ARTIFACT_INVALID
     assert f"has {folder_sha256(mounted)}" in report.message
+
+
+@pytest.mark.parametrize("precision", ["BF16", "FP16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mixed_precision_learns_what_full_precision_learns(
+    train: Train, family_job: Callable[..., Job], storage: Path, family: str, precision: str
+) -> None:
+    curves = []
+    for kind in ("FP32", precision):
+        report = train(family_job(family, {"precision": kind, "steps": 2}, workPath=f"runs/{kind}/train"))
+        assert report.reason is Reason.COMPLETED, report.message
+        curves.append([json.loads(line)["loss"] for line in (storage / f"runs/{kind}/train/curve.jsonl").read_text().splitlines()])
+        assert {tensor.dtype for tensor in image_weights(storage / artifact(report).path).values()} == {torch.float32}
+    assert curves[1] == pytest.approx(curves[0], rel=0.05)
+    assert curves[1] != curves[0]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from videogen_models.noise import add_noise, middle, mix
 from videogen_models.schedule import TIMESTEPS
 from videogen_models.videofusion import VideoFusionModel
-from videogen_trainer.families.learner import sample_generator
+from videogen_trainer.randomness import sample_generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """All that training changes, and how it goes into a checkpoint and back.
 
-There is no random state in it: every random number of a run is a function of (seed, sample), see `families.learner.sample_generator`.
+There is no random state in it: every random number of a run is a function of (seed, sample), see `randomness.sample_generator`.
 """
 
 from __future__ import annotations

@@ -31,9 +31,10 @@ from videogen_models.video_model import read_config
 from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
-from videogen_trainer.families.learner import Learner, sample_generator
+from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.origin import image_model
 from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, captions_for
+from videogen_trainer.randomness import sample_generator
 
 _ENCODED_AT_ONCE = 16  # frames, to save memory
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +30,7 @@ class Learner(ABC):
 
     @abstractmethod
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
-        """What the objective takes, on the model's device. Random numbers are those of `sample_generator`."""
+        """What the objective takes, on the model's device. Random numbers are those of `randomness.sample_generator`."""
 
     def learned(self) -> dict[str, nn.Parameter]:
         """All that learns, by its name in the model."""
@@ -42,11 +41,3 @@ class Learner(ABC):
         """Give what learns other values, by its names in the model."""
         for name, parameter in self.learned().items():
             parameter.copy_(weights[name])
-
-
-def sample_generator(seed: int, position: int) -> torch.Generator:
-    """A generator for the sample at `position`, a number that never repeats in a run: what is drawn of it depends neither on
-    the batch nor on the number of processes.
-    """
-    digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

@@ -30,8 +30,9 @@ from videogen_models.text2video_zero import Text2VideoZeroModel, text2video_zero
 from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
-from videogen_trainer.families.learner import Learner, sample_generator
+from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.origin import image_model
+from videogen_trainer.randomness import sample_generator
 
 WITHOUT_TEXT = 0.1  # share of samples that learn without their caption, for guidance (Ho and Salimans, 2022)
 _PRIOR_WEIGHT = 1e-3  # of KL, a mean over latents: it only keeps them near a variance of 1
