@@ -128,7 +128,7 @@ class TextOverlayFilter(Model):
     """Rejects clips with captions, tickers or logos in letters over the picture, by a search for still lines of strokes."""
 
     maximum_percent: PositiveDecimal = Field(
-        default="1",
+        default="0.5",
         description="Largest share of the picture, in percent, that boxes around lines of text may cover.",
         json_schema_extra=k8s(rules=[("double(self) <= 100.0", "must be at most 100")]),
     )

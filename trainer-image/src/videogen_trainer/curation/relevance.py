@@ -13,6 +13,7 @@ from videogen_api.curation import Filters
 from videogen_api.evaluation import Extractor
 from videogen_trainer.curation.rejection import Cause, Rejected
 from videogen_trainer.dataset import Clip
+from videogen_trainer.failure import Failure
 
 if TYPE_CHECKING:
     from videogen_trainer.evaluate.extractors import TextVideoEncoder
@@ -47,4 +48,10 @@ def encoder_of(extractor: Extractor | None, storage: Path) -> TextVideoEncoder:
 
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    return load([extractor], storage, cpu).encoders[-1] if extractor else default_encoder(cpu)
+    if extractor is None:
+        return default_encoder(cpu)
+    try:
+        return load([extractor], storage, cpu).encoders[-1]
+    except Failure as failure:
+        place = f"evaluate.extractors[{extractor.name}]"
+        raise Failure(failure.reason, failure.message.replace(place, "filters.relevance.extractor")) from failure

@@ -19,10 +19,10 @@ from videogen_trainer.video_reading import Picture
 SIDE = 480  # pixels of a glance's longer side
 LOOKS = 5  # glances of a clip that are compared
 EDGE = 24  # of 255, between neighbours
-WINDOW = 25  # pixels in which strokes must take turns
+WINDOW = 33  # pixels in which strokes must take turns
 STROKES = 3  # dark-to-light and light-to-dark edges in a window
 _HEIGHT = (0.015, 0.22)  # of a line, as shares of the picture's
-_WIDE, _FILLED, _TONES, _CONTRAST, _QUIET = 1.8, 0.6, 0.75, 50.0, 0.35
+_WIDE, _FILLED, _TONES, _CONTRAST, _QUIET = 1.8, 0.6, 0.6, 50.0, 0.35
 
 Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # top, bottom, left, right
