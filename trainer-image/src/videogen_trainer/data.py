@@ -131,6 +131,16 @@ class Batch:
     captions: list[str]
     positions: range
 
+    def pieces(self, clips: int) -> list[Batch]:
+        """The batch in pieces of at most so many clips, which together are the batch."""
+        if clips >= len(self.positions):
+            return [self]
+        starts = range(0, len(self.positions), clips)
+        return [self._between(start, start + clips) for start in starts]
+
+    def _between(self, start: int, end: int) -> Batch:
+        return Batch(frames=self.frames[start:end], captions=self.captions[start:end], positions=self.positions[start:end])
+
 
 class Batches:
     """Reads batches, one ahead of the loop."""

@@ -51,6 +51,19 @@ class World:
         """A context in which, if `only`, gradients stay local: for all but the last part of an accumulated batch."""
         return module.no_sync() if only and isinstance(module, DistributedDataParallel) else nullcontext()
 
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process; the same answer in all."""
+        return flag if self.size == 1 else self.mean(torch.tensor([float(flag)], device=self.device))[0] > 0
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average the gradients of a module over all processes: for passes that were all `local`."""
+        if self.size == 1:
+            return
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(self.size)  # before the sum, as DistributedDataParallel does it
+                dist.all_reduce(parameter.grad)
+
     def mean(self, values: Tensor) -> list[float]:
         """Mean over all processes of each value; the same numbers everywhere, so all take the same decisions."""
         values = values.to(torch.float64)

@@ -29,6 +29,15 @@ EXIT_CODES = {
 }
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory: Python's, CUDA's, or that of PyTorch's allocator for CPUs, which has no type."""
+    return (
+        isinstance(error, MemoryError)
+        or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+        or "can't allocate memory" in str(error).lower()
+    )
+
+
 class Failure(Exception):
     """Ends the attempt. The message says what is wrong, where, what was found and what to do."""
 

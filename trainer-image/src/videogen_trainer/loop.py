@@ -17,13 +17,14 @@ from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
 from videogen_trainer.checkpoint_writer import CheckpointWriter
 from videogen_trainer.curve import Curve
-from videogen_trainer.data import Batches, open_mixture
+from videogen_trainer.data import Batch, Batches, open_mixture
 from videogen_trainer.distributed import World
 from videogen_trainer.divergence import judge, judge_weights
 from videogen_trainer.export import export
 from videogen_trainer.failure import Failure
 from videogen_trainer.families import learner_of
 from videogen_trainer.learning_rate import learning_rates
+from videogen_trainer.micro_batches import MicroBatches
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import Milestones
 from videogen_trainer.start import resume
@@ -54,7 +55,7 @@ def _train(
     milestones: Milestones,
     writer: CheckpointWriter,
 ) -> Report:
-    recipe, accumulation, meter = job.recipe, job.recipe.gradient_accumulation_steps, milestones.meter
+    recipe, meter = job.recipe, milestones.meter
     mixture = open_mixture(storage, job, verified=world.leads)
     learner = learner_of(job, storage, world)
     state = new_state(learner.learned(), learner.slow, recipe, world.device)
@@ -62,6 +63,7 @@ def _train(
     milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
     objective = world.distribute(learner.objective)
     batches = Batches(mixture, recipe, world.rank, world.size)
+    micro_batches = MicroBatches(batches, recipe, world, objective, meter)
     curve = Curve(storage / job.work_path / "curve.jsonl", resumed, time.monotonic) if world.leads else None
     reached = world.from_leader(curve.reached if curve else None)  # by the attempt before; steps until there are done again
     assert isinstance(reached, int)
@@ -78,21 +80,19 @@ def _train(
             world.from_leader(None)  # no process ends before the checkpoint is safe
             milestones.last_step = state.step
 
+    def passed(batch: Batch, divisor: float) -> torch.Tensor:
+        inputs = learner.prepare(batch)
+        with autocast(recipe.precision, world.device):
+            losses = objective(*inputs) / divisor
+        state.scaler.scale(losses.sum()).backward()
+        return losses.detach()
+
     _LOG.info("%d clips, batch %d, %d processes on %s, step %d", len(mixture), recipe.global_batch_size, world.size, world.device, resumed)
     while state.step < recipe.steps:
         started = time.monotonic()
         rates = learning_rates(recipe, float(job.learning_rate_scale), state.step)
         state.set_rates(*rates)
-        losses = torch.zeros(len(learner.terms), device=world.device)
-        for part in range(accumulation):
-            with meter.waiting_for_data():
-                batch = batches.get(state.step, part)
-            inputs = learner.prepare(batch)
-            with world.local(objective, only=part + 1 < accumulation):
-                with autocast(recipe.precision, world.device):
-                    part_losses = objective(*inputs) / accumulation
-                state.scaler.scale(part_losses.sum()).backward()
-            losses += part_losses.detach()
+        losses = micro_batches.step(state.step, passed)
         state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.parameters, clip_norm)
         told = torch.tensor([float(stop()), writer.poll()], dtype=torch.float64, device=world.device)
@@ -121,6 +121,7 @@ def _train(
             "loss": f"{loss:.4g}",
             "learningRate": f"{rates[1]:.3g}",
             "stepSeconds": f"{seconds:.3g}",
+            "clipsInAPass": micro_batches.clips,
             "checkpointStep": milestones.last_step,
             **meter.metrics(),
         }

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from videogen_api.job import CONTRACT, Job, Report
 from videogen_api.training_run import Reason, Task
 from videogen_trainer import report
-from videogen_trainer.failure import Failure
+from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.recipe_rules import check_recipe
@@ -148,12 +148,10 @@ def _explained(error: Exception) -> Failure:
 
 def reason_of(error: Exception) -> Reason:
     """The reason that an unexpected error stands for."""
-    import torch
-
     from videogen_trainer.distributed import is_peer_lost
 
     text = str(error).lower()
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         return Reason.OUT_OF_MEMORY
     if is_peer_lost(error):
         return Reason.NODE_LOST

@@ -1,0 +1,97 @@
+"""Forward and backward passes of a step: over its accumulated parts and, where memory does not suffice, over pieces of parts.
+
+When memory runs out, every process halves its micro-batch and does the step again: the global batch and what is learned from it
+stay, a step only takes longer. The sums are made in another order, so losses may differ in their last digits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from videogen_api.recipe import Recipe
+from videogen_api.training_run import Reason
+from videogen_trainer.data import Batch, Batches
+from videogen_trainer.distributed import World
+from videogen_trainer.failure import Failure, is_out_of_memory
+from videogen_trainer.goodput import Meter
+
+_LOG = logging.getLogger(__name__)
+
+# Several processes can only agree on a smaller micro-batch in a step whose gradients they average at its end, instead of while they
+# are made, which is faster. Steps are alike: what is enough for two, with the optimiser's states in place, is enough for all.
+_TRIED_STEPS = 2
+
+Pass = Callable[[Batch, float], Tensor]  # batch, divisor of its losses -> losses, detached, the gradients being added
+
+
+class MicroBatches:
+    """Gives a step its gradients. `clips` is how many clips a pass of this process has."""
+
+    def __init__(self, batches: Batches, recipe: Recipe, world: World, objective: nn.Module, meter: Meter) -> None:
+        self._batches = batches
+        self._parts = recipe.gradient_accumulation_steps
+        self._share = recipe.global_batch_size // (self._parts * world.size)
+        self._world = world
+        self._objective = objective
+        self._meter = meter
+        self._tried = 0
+        self.clips = self._share
+
+    def step(self, number: int, run: Pass) -> Tensor:
+        """Gradients and losses of this process' share of a step; the gradients are averaged over all processes.
+
+        Raises Failure(OutOfMemory) if even one clip a pass is too much.
+        """
+        while (losses := self._step(number, run)) is None:
+            self._halve(number)
+        self._tried += 1
+        return losses
+
+    def _step(self, number: int, run: Pass) -> Tensor | None:
+        """None if a process has not enough memory; then there are no gradients."""
+        if self._world.size > 1 and self._tried >= _TRIED_STEPS:
+            return self._passes(number, run, averaged=True)
+        losses = self._passes_if_memory_suffices(number, run)
+        if self._world.any(losses is None):
+            self._objective.zero_grad(set_to_none=True)
+            return None
+        self._world.average_gradients(self._objective)
+        return losses
+
+    def _passes_if_memory_suffices(self, number: int, run: Pass) -> Tensor | None:
+        try:
+            return self._passes(number, run, averaged=False)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            _LOG.warning("step %d: %s", number, error)
+            return None
+
+    def _passes(self, number: int, run: Pass, *, averaged: bool) -> Tensor:
+        losses: list[Tensor] = []
+        for part in range(self._parts):
+            with self._meter.waiting_for_data():
+                batch = self._batches.get(number, part)
+            pieces = batch.pieces(self.clips)
+            for place, piece in enumerate(pieces, start=1):
+                last = part + 1 == self._parts and place == len(pieces)
+                with self._world.local(self._objective, only=not (averaged and last)):
+                    losses.append(run(piece, self._parts * len(batch.positions) / len(piece.positions)))
+        return torch.stack(losses).sum(dim=0)
+
+    def _halve(self, number: int) -> None:
+        if self.clips == 1:
+            raise Failure(
+                Reason.OUT_OF_MEMORY,
+                f"step {number}: memory does not suffice for one clip; make recipe.frames, recipe.resolution or recipe.architecture smaller"
+                " or the machines larger",
+            )
+        self.clips = -(-self.clips // 2)
+        self._tried = 0
+        if self._world.device.type == "cuda":
+            torch.cuda.empty_cache()  # in pieces of the old size nobody could use
+        _LOG.warning("not enough memory: from here on a pass has %d clips; the batch of a step stays", self.clips)
