@@ -298,6 +298,18 @@ def test_training_begins_with_a_mounted_image_model(
     assert kept == [name for name in weights if family == "align-your-latents" or not name.startswith("unet.")]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_second_train_phase_goes_on_from_the_firsts_bundle_and_not_from_the_mounted_model(
+    train: Train, family_job: Callable[..., Job], storage: Path, mounted: Path, family: str
+) -> None:
+    recipe = {"steps": 3, "backbone": {"path": "raw/image-model", "sha256": folder_sha256(mounted)}}
+    first = artifact(train(family_job(family, recipe, workPath="runs/first/train")))
+    job = family_job(family, recipe, initFrom=first, workPath="runs/second/train")
+    tasks.check(job)
+    begun, made = learner_of(job, storage, World()).model.state_dict(), load_model(storage / first.path).state_dict()
+    assert same(begun, made) == list(begun)
+
+
 def test_a_mounted_image_model_draws_frames_of_the_recipes_size(
     train: Train, family_job: Callable[..., Job], storage: Path, mounted: Path
 ) -> None:
