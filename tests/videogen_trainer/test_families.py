@@ -222,14 +222,14 @@ def losses(learner: Learner, job: Job, storage: Path) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_falls(train: Train, family_job: Callable[..., Job], storage: Path, family: str) -> None:
-    image = artifact(train(family_job("text2video-zero", {"steps": 40, "checkpoints": {"everySteps": 40}})))
-    recipe = {"steps": 60, "checkpoints": {"everySteps": 60}, "globalBatchSize": 12, "optimizer": {"learningRate": "5e-3"}}
+    image = artifact(train(family_job("text2video-zero", {"steps": 0})))
+    recipe = {"steps": 24, "checkpoints": {"everySteps": 24}, "optimizer": {"learningRate": "5e-3"}}
     report = train(family_job(family, recipe, initFrom=image, workPath="runs/next/train"))
     assert report.reason is Reason.COMPLETED, report.message
     lines = [json.loads(line) for line in (storage / "runs/next/train/curve.jsonl").read_text().splitlines()]
     terms = {"align-your-latents": {"denoising", "consistency"}, "text2video-zero": {"denoising"}}[family]
     assert lines[0].keys() == {"step", "loss", "gradient", "rate"} | terms
-    assert sum(line["loss"] for line in lines[-15:]) < 0.8 * sum(line["loss"] for line in lines[:15])
+    assert sum(line["loss"] for line in lines[-6:]) < 0.8 * sum(line["loss"] for line in lines[:6])
 
 
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -298,6 +298,18 @@ def test_training_begins_with_a_mounted_image_model(
     assert kept == [name for name in weights if family == "align-your-latents" or not name.startswith("unet.")]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_second_train_phase_goes_on_from_the_firsts_bundle_and_not_from_the_mounted_model(
+    train: Train, family_job: Callable[..., Job], storage: Path, mounted: Path, family: str
+) -> None:
+    recipe = {"steps": 3, "backbone": {"path": "raw/image-model", "sha256": folder_sha256(mounted)}}
+    first = artifact(train(family_job(family, recipe, workPath="runs/first/train")))
+    job = family_job(family, recipe, initFrom=first, workPath="runs/second/train")
+    tasks.check(job)
+    begun, made = learner_of(job, storage, World()).model.state_dict(), load_model(storage / first.path).state_dict()
+    assert same(begun, made) == list(begun)
+
+
 def test_a_mounted_image_model_draws_frames_of_the_recipes_size(
     train: Train, family_job: Callable[..., Job], storage: Path, mounted: Path
 ) -> None:
@@ -360,14 +372,13 @@ def test_another_image_model_than_the_recipe_says_is_refused_with_its_sum(
     assert f"has {folder_sha256(mounted)}" in report.message
 
 
-@pytest.mark.parametrize("precision", ["BF16", "FP16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mixed_precision_learns_what_full_precision_learns(
-    train: Train, family_job: Callable[..., Job], storage: Path, family: str, precision: str
+    train: Train, family_job: Callable[..., Job], storage: Path, family: str
 ) -> None:
     curves = []
-    for kind in ("FP32", precision):
-        report = train(family_job(family, {"precision": kind, "steps": 2}, workPath=f"runs/{kind}/train"))
+    for kind in ("FP32", "BF16"):
+        report = train(family_job(family, {"precision": kind, "steps": 1}, workPath=f"runs/{kind}/train"))
         assert report.reason is Reason.COMPLETED, report.message
         curves.append([json.loads(line)["loss"] for line in (storage / f"runs/{kind}/train/curve.jsonl").read_text().splitlines()])
         assert {tensor.dtype for tensor in image_weights(storage / artifact(report).path).values()} == {torch.float32}

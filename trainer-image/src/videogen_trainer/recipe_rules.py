@@ -22,8 +22,10 @@ def _problems(job: Job) -> Iterator[str]:
     if recipe.steps < 1 and family is not ModelType.TEXT2VIDEO_ZERO:
         yield f"recipe.steps is 0; a model of type {family} needs at least 1, of type {ModelType.TEXT2VIDEO_ZERO} alone it may be 0"
     yield from _foreign_blocks(job)
-    if recipe.backbone and (family is ModelType.VIDEOFUSION or job.init_from):
-        yield f"recipe.backbone is set; it is for {_IMAGE_BASED}, and not beside initFrom, which has an image model: leave it out"
+    if (
+        recipe.backbone and family is ModelType.VIDEOFUSION
+    ):  # beside initFrom it may be: a second Train phase begins with the first's bundle
+        yield f"recipe.backbone is set; it is for {_IMAGE_BASED}: leave it out"
     if (latents := recipe.align_your_latents) and not latents.context_frames and float(latents.context_guidance) != 1:
         yield f"recipe.alignYourLatents.contextGuidance is {latents.context_guidance}; it needs contextFrames: 1, else leave it at 1"
     if (zero := recipe.text2_video_zero) and zero.warp_at > zero.resume_at:

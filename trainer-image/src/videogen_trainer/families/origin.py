@@ -49,7 +49,9 @@ class Origin:
 
 
 def image_model(job: Job, storage: Path, world: World, *accepted: ModelType) -> Origin:
-    """The image model of `initFrom` or of `recipe.backbone`, or a new one, drawn from the recipe's seed.
+    """The image model of `initFrom`, else of `recipe.backbone`, else a new one, drawn from the recipe's seed.
+
+    A run's second Train phase has the first's bundle as `initFrom`, also if the recipe names a backbone.
 
     Raises Failure: ArtifactInvalid if what is there is damaged or another model, InvalidJob.
     """
