@@ -68,6 +68,9 @@ def examine(video: Video, wanted: Wanted) -> Examined:
     except FileNotFoundError:
         said = f"{video.name} was removed while the phase ran; upload the video again, or take it out of the source for good"
         return Examined(rejection=_of_video(video, Cause.VIDEO_MISSING, said))
+    except PermissionError:
+        said = f"{video.name} may not be read by the trainer's user; give it read permission for all"
+        return Examined(rejection=_of_video(video, Cause.VIDEO_UNREADABLE, said))
     except Failure as failure:
         return Examined(rejection=_of_video(video, Cause.VIDEO_UNREADABLE, _unreadable(video, failure)))
 
