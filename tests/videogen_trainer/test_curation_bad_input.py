@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
+import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,10 +22,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from videogen_api.curation import Source
 from videogen_api.job import ExitCode, Job, Report
 from videogen_api.training_run import DataReference, Reason
 from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
+from videogen_trainer.curation.rejection import Rejection
+from videogen_trainer.curation.sources import find_videos
 from videogen_trainer.dataset import open_dataset
 from videogen_trainer.failure import Failure
 from videogen_trainer.video_reading import read_frames, seconds_of
@@ -118,6 +126,51 @@ def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path: Path) -> None:
     write_video(tmp_path / "raw/a.mp4", 8)
     (tmp_path / "raw/a.txt").write_text("a ball", encoding="utf-8-sig")
     assert curated(tmp_path, job()).records[0].caption == "a ball"
+
+
+@pytest.fixture
+def open_storage() -> Iterator[Path]:
+    """A storage that another user may write to; pytest's own folders may not even be entered."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything, the trainer's user in its container may not."""
+    own = os.geteuid()
+    os.seteuid(65534 if own == 0 else own)
+    try:
+        yield
+    finally:
+        os.seteuid(own)
+
+
+def test_files_that_may_not_be_read_are_named_and_the_others_are_the_version(open_storage: Path) -> None:
+    for number, name in enumerate("abcd"):
+        write_video(open_storage / f"raw/{name}.mp4", 8, seed=number)
+    assert curated(open_storage, job(version="before")).manifest.clips == 4
+    shutil.rmtree(open_storage / "runs")
+    shutil.rmtree(open_storage / "datasets")
+    (open_storage / "raw/b.mp4").chmod(0)
+    (open_storage / "raw/c.txt").chmod(0)
+    with as_nobody():
+        report = run(job(maximum_rejected_percent=50), open_storage, silent())
+    assert (report.datasets[0].clips, report.datasets[0].rejected) == (2, 2)
+    assert "raw/b.mp4 may not be read by the trainer's user" in report.message
+    assert "the caption of raw/c.mp4 may not be read by the trainer's user" in report.message
+
+
+def test_a_shard_that_may_not_be_read_is_named(open_storage: Path) -> None:
+    write_video(open_storage / "raw/a.mp4", 8)
+    with tarfile.open(open_storage / "raw/a.tar", "w") as archive:
+        archive.add(open_storage / "raw/a.mp4", "a.mp4")
+    (open_storage / "raw/a.tar").chmod(0)
+    rejected: list[Rejection] = []
+    with as_nobody():
+        assert find_videos([Source(path="raw", shards="a.tar")], open_storage, rejected.append) == []
+    assert [rejection.why for rejection in rejected] == ["raw/a.tar may not be read by the trainer's user; give it read permission for all"]
 
 
 _MEASURE = """

@@ -281,6 +281,18 @@ def test_the_report_is_one_page_with_counts_bars_and_pictures_that_loads_nothing
     assert re.search(r"Rejected: Darkness\s*2", page.text)
 
 
+def test_the_page_shows_clips_of_as_many_videos_as_it_can_and_names_files_below_the_storage(tmp_path: Path) -> None:
+    for name, frames in {"a": 40, "b": 40, "c": 8, "d": 8}.items():
+        write_video(tmp_path / f"raw/{name}.mp4", frames)
+    (tmp_path / "raw/d.mp4").write_bytes(b"no video")
+    run(job(held_out_percent=0, maximum_rejected_percent=50), tmp_path, silent())
+    text = (tmp_path / "datasets/shapes/reports/v1.html").read_text(encoding="utf-8")
+    kept = re.findall(r"<strong>(.*?)</strong>", text)[:6]
+    assert kept == ["raw/a.mp4:0", "raw/b.mp4:0", "raw/c.mp4:0", "raw/a.mp4:8", "raw/a.mp4:16", "raw/a.mp4:24"]
+    assert "raw/d.mp4 cannot be read as video: Invalid data found" in text
+    assert str(tmp_path) not in text
+
+
 def test_the_same_videos_give_the_same_bytes_of_version_and_report(tmp_path: Path) -> None:
     wanted = Filters(motion=MotionFilter(), duplicates=DuplicateFilter(), darkness=DarknessFilter())
     for storage in (tmp_path / "one", tmp_path / "two"):

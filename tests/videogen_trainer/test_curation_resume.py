@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from videogen_api.curation import DarknessFilter, DuplicateFilter, Filters, MotionFilter, SceneCuts, TextOverlayFilter
-from videogen_api.job import Job
+from videogen_api.job import ExitCode, Job
 from videogen_api.training_run import Reason
 from videogen_testing.curation import job, silent, write_video
 from videogen_trainer.curate import run
@@ -203,18 +203,22 @@ def test_answers_come_in_order_and_only_so_many_ahead() -> None:
         assert len(asked) <= number + 8 + 1
 
 
-def test_processes_end_when_their_parent_is_killed(tmp_path: Path, start_trainer: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_their_parent_however_it_is_ended_and_parts_stay(
+    tmp_path: Path, start_trainer: Callable[..., Any], how: signal.Signals
+) -> None:
     mixed_folder(tmp_path, 30)
-    trainer = start_trainer(job().model_copy(update={"processes_per_worker": 2}), "orphans")
+    trainer = start_trainer(job().model_copy(update={"processes_per_worker": 2}), "parent")
     while not list((tmp_path / PARTS).glob("*.json")):
         time.sleep(0.01)
         assert trainer.process.poll() is None
     children = psutil.Process(trainer.process.pid).children(recursive=True)
     assert len(children) >= 2
-    trainer.process.kill()
-    trainer.process.wait()
+    trainer.process.send_signal(how)
+    assert trainer.process.wait(timeout=10) == (-9 if how is signal.SIGKILL else ExitCode.PREEMPTED)
     ended, alive = psutil.wait_procs(children, timeout=10)
     assert (len(ended), alive) == (len(children), [])
+    assert list((tmp_path / PARTS).glob("*.json"))
 
 
 def test_no_thread_is_left_behind(tmp_path: Path) -> None:

@@ -114,6 +114,17 @@ def test_a_file_that_goes_while_a_dataset_is_in_use_is_named_and_is_no_failure_o
     assert caught.value.reason is Reason.DATASET_CORRUPT
 
 
+@pytest.mark.parametrize("harm", [lambda data: data[:-700], lambda data: b"\xff" + data[1:], lambda data: b""])
+def test_a_file_that_is_damaged_while_a_dataset_is_in_use_is_named(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    opened = open_dataset(tmp_path, REFERENCE)
+    path = opened.folder / "clips-00000.safetensors"
+    path.write_bytes(harm(path.read_bytes()))
+    with pytest.raises(Failure, match=r"dataset d v1: .*clips-00000.safetensors was changed since it was opened: .*; curate") as caught:
+        opened.frames(2)
+    assert caught.value.reason is Reason.DATASET_CORRUPT
+
+
 def test_a_pinned_digest_goes_before_the_versions_name(tmp_path: Path) -> None:
     first = write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
     pointer = tmp_path / "datasets" / "d" / "versions" / "v1.json"

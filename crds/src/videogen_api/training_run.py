@@ -149,7 +149,7 @@ class Resources(Model):
     workers: int = Field(default=1, ge=1, le=128, description="Pods.")
     gpus_per_worker: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; 0 trains on CPUs.")
     processes_per_worker: int | None = Field(
-        default=None, ge=1, le=64, description="Train and Evaluate: processes of each pod; absent: one for each GPU, or one."
+        default=None, ge=1, le=64, description="Curate, Train and Evaluate: processes of each pod; absent: one for each GPU, or one."
     )
     cpu_per_worker: Quantity = Field(default="1", description="CPU request of each pod.")
     memory_per_worker: Quantity = Field(default="4Gi", description="Memory request and limit of each pod.")

@@ -87,8 +87,8 @@ def _run(job: Job, curate: Curate, wanted: Wanted, progress: ProgressReporter) -
         _write_page(storage, curate, f"Rejected. {rejected.message}", tally)
         return _with_parent(storage, curate, job.recipe, rejected, tally)
     message = f"{tally.clips:,} clips of {tally.videos:,} videos: {tally.train:,} Train, {tally.held_out:,} HeldOut"
+    where = _write_page(storage, curate, f"Accepted: {message}.", tally)
     message += f"; rejected {tally.in_words()}" if tally.rejected else ""
-    where = _write_page(storage, curate, f"Accepted. {message}", tally)
     return Report(message=f"{message[:900]}; see {where}", datasets=[made.model_copy(update={"rejected": tally.rejected.total()})])
 
 

@@ -132,7 +132,7 @@ class Dataset:
         return [number for number, record in enumerate(self.records) if record.split is split]
 
     def frames(self, number: int) -> npt.NDArray[np.uint8]:
-        """Frames of one clip, uint8 [frames, height, width, 3]. Raises Failure(DatasetCorrupt) if its file is gone."""
+        """Frames of one clip, uint8 [frames, height, width, 3]. Raises Failure(DatasetCorrupt) if its file is gone or damaged."""
         record = self.records[number]
         try:
             with safe_open(str(self.folder / record.file), framework="numpy") as shard:
@@ -140,6 +140,11 @@ class Dataset:
         except FileNotFoundError as error:
             what = f"dataset {self.resolved.dataset} {self.resolved.version}: {self.folder / record.file}"
             raise Failure(Reason.DATASET_CORRUPT, f"{what} is missing, although {INDEX} names it; curate the version again") from error
+        except SafetensorError as error:
+            if "os error" in str(error).lower():
+                raise  # the storage failed, not the file
+            what = f"dataset {self.resolved.dataset} {self.resolved.version}: {self.folder / record.file}"
+            raise Failure(Reason.DATASET_CORRUPT, f"{what} was changed since it was opened: {error}; curate the version again") from error
 
 
 def dataset_folder(storage: Path, name: str, digest: str) -> Path:

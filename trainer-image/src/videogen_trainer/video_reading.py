@@ -156,7 +156,7 @@ def _opened(path: Footage) -> Iterator[tuple[av.container.InputContainer, av.Vid
                 stream.codec_context.options = {"max_pixels": str(PIXELS)}  # the frames may be larger than the header says
                 yield container, stream
         except (av.FFmpegError, UnicodeDecodeError) as error:
-            raise unreadable(path, str(error)) from error
+            raise unreadable(path, getattr(error, "strerror", None) or str(error)) from error
 
 
 def _check_size(path: Footage, width: int, height: int) -> None:

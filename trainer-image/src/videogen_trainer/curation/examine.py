@@ -68,15 +68,18 @@ def examine(video: Video, wanted: Wanted) -> Examined:
     except FileNotFoundError:
         said = f"{video.name} was removed while the phase ran; upload the video again, or take it out of the source for good"
         return Examined(rejection=_of_video(video, Cause.VIDEO_MISSING, said))
+    except PermissionError:
+        said = f"{video.name} may not be read by the trainer's user; give it read permission for all"
+        return Examined(rejection=_of_video(video, Cause.VIDEO_UNREADABLE, said))
     except Failure as failure:
-        return Examined(rejection=_of_video(video, Cause.VIDEO_UNREADABLE, _unreadable(failure)))
+        return Examined(rejection=_of_video(video, Cause.VIDEO_UNREADABLE, _unreadable(video, failure)))
 
 
-def _unreadable(failure: Failure) -> str:
-    """What is wrong with a video; any other failure is raised again."""
+def _unreadable(video: Video, failure: Failure) -> str:
+    """What is wrong with a video, by the name that people know it by; any other failure is raised again."""
     if failure.reason is not Reason.VIDEO_UNREADABLE:
         raise failure
-    return failure.message
+    return failure.message.replace(str(video.path), video.name)
 
 
 def _of_video(video: Video, cause: Cause, why: str) -> Rejection:
@@ -104,7 +107,7 @@ def _write(video: Video, digest: str, part: Part, wanted: Wanted) -> None:
             for finding in _clips(video, wanted, digest):
                 writer.keep(finding) if isinstance(finding, Clip) else writer.refuse(finding)
         except Failure as failure:
-            why = _unreadable(failure)
+            why = _unreadable(video, failure)
             writer.forget()
             writer.refuse(_of_video(video, Cause.VIDEO_UNREADABLE, why))
         writer.seal(seconds)

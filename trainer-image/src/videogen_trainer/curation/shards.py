@@ -152,17 +152,18 @@ class _Headers(io.FileIO):
 def _contents(shard: Path, name: str) -> _Contents:
     """Everything but the videos themselves, which are left where they are."""
     contents = _Contents()
-    with _Headers(shard) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                while member := archive.next():
-                    archive.members = []  # type: ignore[attr-defined]  # they would grow with the shard
-                    _take(contents, archive, member, shard, name)
-                _check_end(file, archive)
-        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-            where = f"after {len(contents.samples):,} samples" if contents.samples else "at its start"
-            said = f"{name} is no whole tar file: {shorten(str(error), 120)} {where}; pack and upload it again, without compression"
-            contents.problems.append(said)
+    try:
+        with _Headers(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            while member := archive.next():
+                archive.members = []  # type: ignore[attr-defined]  # they would grow with the shard
+                _take(contents, archive, member, shard, name)
+            _check_end(file, archive)
+    except PermissionError:
+        contents.problems.append(f"{name} may not be read by the trainer's user; give it read permission for all")
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        where = f"after {len(contents.samples):,} samples" if contents.samples else "at its start"
+        said = f"{name} is no whole tar file: {shorten(str(error), 120)} {where}; pack and upload it again, without compression"
+        contents.problems.append(said)
     return contents
 
 

@@ -69,6 +69,9 @@ def _caption_beside(video: Path, name: str) -> str:
         return caption_of(video.with_suffix(".txt").read_bytes(), f"{name.rpartition('.')[0]}.txt")
     except FileNotFoundError as error:
         raise Rejected(Cause.CAPTION_MISSING, f"{name} has no caption; put it into a text file of the same name (.txt)") from error
+    except PermissionError as error:
+        said = f"the caption of {name} may not be read by the trainer's user; give the text file read permission for all"
+        raise Rejected(Cause.CAPTION_MISSING, said) from error
 
 
 def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:

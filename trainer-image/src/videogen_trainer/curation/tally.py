@@ -50,7 +50,8 @@ class Tally:
     train: int = 0
     held_out: int = 0
     rejected: Counter[Cause] = field(default_factory=Counter)
-    accepted_examples: list[Example] = field(default_factory=list)
+    accepted_examples: list[Example] = field(default_factory=list)  # of one clip of each video
+    further_examples: list[Example] = field(default_factory=list)
     rejected_examples: dict[Cause, list[Example]] = field(default_factory=dict)
     seconds: Spread = field(default_factory=lambda: Spread(SECONDS))
     motion: Spread = field(default_factory=lambda: Spread(MOTION))
@@ -71,9 +72,16 @@ class Tally:
         self.held_out += clip.split is Split.HELD_OUT
         if clip.motion is not None:
             self.motion.add(clip.motion)
-        if len(self.accepted_examples) < EXAMPLES:
+        shown = {_video_of(example.source) for example in self.accepted_examples}
+        chosen = self.further_examples if _video_of(clip.source) in shown else self.accepted_examples
+        if len(chosen) < EXAMPLES:
             middle = clip.frames[len(clip.frames) // 2]
-            self.accepted_examples.append(Example(source=clip.source, caption=clip.caption, why="", picture=thumbnail(middle)))
+            chosen.append(Example(source=clip.source, caption=clip.caption, why="", picture=thumbnail(middle)))
+
+    @property
+    def kept_examples(self) -> list[Example]:
+        """Clips of as many videos as can be shown."""
+        return (self.accepted_examples + self.further_examples)[:EXAMPLES]
 
     def reject(self, rejection: Rejection) -> None:
         """Count a clip, video or row that is kept out."""
@@ -104,3 +112,7 @@ class Tally:
     def _cause_in_words(self, cause: Cause, count: int) -> str:
         more = f" and {count - 1:,} more" if count > 1 else ""
         return f"{count:,} {cause} ({shorten(self.rejected_examples[cause][0].why, LINE)}{more})"
+
+
+def _video_of(source: str) -> str:
+    return source.rpartition(":")[0]
