@@ -30,6 +30,7 @@ from videogen_trainer.micro_batches import MicroBatches
 from videogen_trainer.objective import Objective, draw
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import Milestones
+from videogen_trainer.samples import sample_while_training
 from videogen_trainer.start import initial_model, resume
 from videogen_trainer.state import autocast, new_state
 
@@ -116,6 +117,8 @@ def _train(
         meter.step(seconds, repeated=state.step <= reached)
         if curve:
             curve.add(step=state.step, loss=loss, base=base_loss, residual=residual_loss, gradient=gradient, rate=rates[1])
+        if recipe.samples and world.leads and state.step % recipe.samples.every_steps == 0:
+            sample_while_training(state, recipe.samples, storage / job.work_path / "samples")
         last = state.step == recipe.steps
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
             with meter.saving():
