@@ -12,6 +12,7 @@ Storage layout below `STORAGE_PATH`:
   datasets/<name>/reports/<version>.html    what curation kept and rejected, for people; also of a rejected version
   runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
+  runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
 """
 

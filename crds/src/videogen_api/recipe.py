@@ -16,6 +16,8 @@ from videogen_api.meta import Decimal, Model, PositiveDecimal, StoragePath, k8s
 Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$", max_length=6)]
 UnitDecimal = Annotated[str, StringConstraints(pattern=r"^0\.[0-9]{1,9}$", max_length=11)]
 
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
 
 class Architecture(StrEnum):
     """Sizes of the networks."""
@@ -70,6 +72,19 @@ class Checkpoints(Model):
 
     every_steps: int = Field(default=1000, ge=1, le=1_000_000, description="Steps between two checkpoints.")
     keep_last: int = Field(default=3, ge=1, le=100, description="How many of the newest checkpoints are kept.")
+
+
+class Samples(Model):
+    """Videos that show how far training has come, generated from the moving average of the weights."""
+
+    every_steps: int = Field(ge=1, le=1_000_000, description="Steps between two sets of videos; training waits while they are generated.")
+    prompts: list[Prompt] = Field(
+        min_length=1,
+        max_length=8,
+        description="What the videos shall show; each has the same noise every time.",
+        json_schema_extra=k8s(atomic=True),
+    )
+    sampling_steps: int = Field(default=25, ge=1, le=1000, description="Denoising steps of a video.")
 
 
 class VideoFusion(Model):
@@ -153,6 +168,10 @@ class Recipe(Model):
         default="0.999", description="Decay of the exponential moving average of the weights; it is what gets evaluated and released."
     )
     checkpoints: Checkpoints = Field(default=Checkpoints(), description="How often the state is saved.")
+    samples: Samples | None = Field(
+        default=None,
+        description="Videos to look at during training, as mp4 and contact sheet in samples/step-<n> of the phase's folder; absent: none.",
+    )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="All random numbers derive from it.")
     video_fusion: VideoFusion = Field(
         default=VideoFusion(),

@@ -27,6 +27,7 @@ from videogen_trainer.learning_rate import learning_rates
 from videogen_trainer.micro_batches import MicroBatches
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import Milestones
+from videogen_trainer.samples import sample_while_training
 from videogen_trainer.start import resume
 from videogen_trainer.state import autocast, new_state
 
@@ -111,6 +112,8 @@ def _train(
         if curve:
             named = dict(zip(learner.terms, terms, strict=True))
             curve.add(step=state.step, loss=loss, **named, gradient=gradient, rate=rates[1])
+        if recipe.samples and world.leads and state.step % recipe.samples.every_steps == 0:
+            sample_while_training(state, learner.model, recipe.samples, storage / job.work_path / "samples")
         last = state.step == recipe.steps
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
             with meter.saving():

@@ -23,8 +23,7 @@ from videogen_api.evaluation import MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
 from videogen_api.training_run import Evaluation, Reason, ResolvedDataset
 from videogen_models.bundle import load_model
-from videogen_models.sealed import CorruptError, write_durably
-from videogen_models.video import contact_sheet, encode_mp4
+from videogen_models.sealed import CorruptError
 from videogen_models.video_model import VideoModel
 from videogen_trainer.dataset import Dataset, open_dataset
 from videogen_trainer.distributed import World
@@ -37,6 +36,7 @@ from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import require_results
+from videogen_trainer.samples import write_samples
 
 BATCH = 8
 SHOWN = 8  # generated clips that are kept as files
@@ -224,15 +224,6 @@ def results(
     measured.append(measure.artefact_rate(real["artefacts"], made["artefacts"], seed=seed))
     measured.append(measure.generation_seconds(made["seconds"], seed=seed, message=how))
     return measured
-
-
-def write_samples(folder: Path, clips: list[Clips], captions: list[str], frame_rate: int) -> None:
-    """`sample-<number>.mp4` with its caption in `.txt`, and `contact-sheet.png`."""
-    shown = [captions[number % len(captions)] for number in range(len(clips))]
-    for number, (clip, caption) in enumerate(zip(clips, shown, strict=True)):
-        write_durably(folder / f"sample-{number:02}.mp4", encode_mp4(clip, frame_rate))
-        write_durably(folder / f"sample-{number:02}.txt", f"{caption}\n".encode())
-    write_durably(folder / "contact-sheet.png", contact_sheet(clips, shown))
 
 
 def _network(extractor: VideoFeatures | VideoClassifier | TextVideoEncoder) -> Network:

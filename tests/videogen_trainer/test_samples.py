@@ -1,0 +1,76 @@
+"""Videos to look at while training goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from videogen_api.job import Job
+from videogen_api.meta import ModelType
+from videogen_api.training_run import Reason
+from videogen_models.bundle import load_model
+from videogen_models.video import decode_mp4
+from videogen_trainer import samples, tasks
+from videogen_trainer.progress import ProgressReporter
+
+WORK = "runs/demo-01234567/train"
+WANTED = {"everySteps": 2, "prompts": ["a square moves right", "a dark square"], "samplingSteps": 2}
+
+
+def losses(storage: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("family", list(ModelType))
+def test_training_shows_its_prompts_at_intervals_and_learns_the_same(
+    storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, family: ModelType
+) -> None:
+    fields = {"model": {"type": family, "version": "1.0.0"}}
+    own = {} if family is ModelType.VIDEOFUSION else {"videoFusion": {}}
+    shown = tasks.attempt(make_job(own | {"samples": WANTED}, **fields), storage, {}, silent, lambda: False)
+    assert shown.reason is Reason.COMPLETED, shown.message
+    folder, curve = storage / WORK / "samples", losses(storage)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000000002", "step-000000004"]
+    files = ["contact-sheet.png", "sample-00.mp4", "sample-00.txt", "sample-01.mp4", "sample-01.txt"]
+    assert sorted(path.name for path in (folder / "step-000000004").iterdir()) == files
+    assert decode_mp4((folder / "step-000000004/sample-01.mp4").read_bytes()).shape == (4, 16, 16, 3)
+    assert (folder / "step-000000004/sample-01.txt").read_text() == "a dark square\n"
+    shutil.rmtree(storage / "runs")
+    plain = tasks.attempt(make_job(own, **fields), storage, {}, silent, lambda: False)
+    assert losses(storage) == curve
+    assert shown.artifact
+    assert plain.artifact
+    weights = [
+        {path.name: path.read_bytes() for path in (storage / one.path).rglob("*.safetensors")} for one in (shown.artifact, plain.artifact)
+    ]
+    assert weights[0] == weights[1] != {}
+
+
+def test_the_videos_are_those_of_the_weights_that_are_released(
+    storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr(samples, "write_samples", lambda folder, clips, *_: written.append(clips))
+    report = tasks.attempt(make_job({"samples": WANTED | {"everySteps": 4}}), storage, {}, silent, lambda: False)
+    assert report.artifact
+    released = load_model(storage / report.artifact.path).generate(WANTED["prompts"], [0, 1], 2)  # type: ignore[arg-type]
+    assert np.array_equal(np.stack(written[0]), released)
+
+
+def test_a_storage_that_takes_no_videos_ends_the_attempt(storage: Path, make_job: Callable[..., Job], silent: ProgressReporter) -> None:
+    (storage / WORK).mkdir(parents=True)
+    (storage / WORK / "samples").touch()
+    assert tasks.attempt(make_job({"samples": WANTED}), storage, {}, silent, lambda: False).reason is Reason.STORAGE_FAILED
+
+
+@pytest.mark.parametrize("wrong", [{"everySteps": 0}, {"prompts": []}, {"prompts": [""]}, {"samplingSteps": 0}], ids=str)
+def test_what_cannot_be_generated_is_refused(make_job: Callable[..., Job], wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        make_job({"samples": WANTED | wrong})

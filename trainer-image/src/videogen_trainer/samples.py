@@ -1,0 +1,44 @@
+"""Generated videos to look at: as mp4 with their captions, and all on one contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from videogen_api.recipe import Samples
+from videogen_models.sealed import write_durably
+from videogen_models.video import contact_sheet, encode_mp4
+from videogen_models.video_model import VideoModel
+from videogen_trainer.state import TrainState
+
+Clips = npt.NDArray[np.uint8]  # [frames, height, width, 3]
+
+
+def write_samples(folder: Path, clips: Sequence[Clips], captions: Sequence[str], frame_rate: int) -> None:
+    """`sample-<number>.mp4` with its caption in `.txt`, and `contact-sheet.png`."""
+    shown = [captions[number % len(captions)] for number in range(len(clips))]
+    for number, (clip, caption) in enumerate(zip(clips, shown, strict=True)):
+        write_durably(folder / f"sample-{number:02}.mp4", encode_mp4(clip, frame_rate))
+        write_durably(folder / f"sample-{number:02}.txt", f"{caption}\n".encode())
+    write_durably(folder / "contact-sheet.png", contact_sheet(list(clips), shown))
+
+
+def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples, folder: Path) -> None:
+    """Write the prompts' videos by the averaged weights into `folder`/step-<n>, always from the same noise; the state stays to the bit.
+
+    Raises OSError if the storage does not take them.
+    """
+    parameters, modes = list(state.learned.values()), {module: module.training for module in model.modules()}
+    state.ema.store(parameters)
+    state.ema.copy_to(parameters)
+    model.eval()
+    try:
+        clips = model.generate(wanted.prompts, range(len(wanted.prompts)), wanted.sampling_steps)
+    finally:
+        state.ema.restore(parameters)
+        for module, mode in modes.items():
+            module.training = mode
+    write_samples(folder / f"step-{state.step:09}", list(clips), wanted.prompts, model.config.frame_rate)
