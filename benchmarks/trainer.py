@@ -40,6 +40,7 @@ class Speed:
     """One loop's steps."""
 
     step_seconds: float  # median
+    cpu_seconds: float  # of a step, in the first process; median
     peak_megabytes: float  # of the largest process
     wait_percent: float
 
@@ -80,6 +81,7 @@ def speeds(storage: Path, processes: int, batch: int, steps: int, rounds: int) -
         peer = best[loop]
         yield Figure(f"{who}: clips a second, peer {loop}", batch / mine.step_seconds, "/s", None, batch / peer.step_seconds)
         yield Figure(f"{who}: time of a step, of that of {loop}", mine.step_seconds / peer.step_seconds, "", 1.0)
+        yield Figure(f"{who}: CPU time of a step in a process, peer {loop}", mine.cpu_seconds, "s", None, peer.cpu_seconds)
         yield Figure(f"{who}: peak memory of a process, peer {loop}", mine.peak_megabytes, "MB", None, peer.peak_megabytes)
     yield Figure(f"{who}: waiting for data", mine.wait_percent, "%", DATA_WAIT)
 
@@ -93,11 +95,11 @@ def measured(loop: str, storage: Path, processes: int, batch: int, steps: int) -
 
 def speed_of(ranks: list[dict[str, Any]]) -> Speed:
     """From what the processes have measured, rank 0's first."""
-    ends = ranks[0]["ends"][WARM_UP:]
-    seconds = [after - before for before, after in pairwise(ends)]
+    seconds, cpu = ([after - before for before, after in pairwise(ranks[0][name][WARM_UP:])] for name in ("ends", "cpu"))
     whole = ranks[0]["ends"][-1] - ranks[0]["ends"][0]
     return Speed(
         step_seconds=middle(seconds),
+        cpu_seconds=middle(cpu),
         peak_megabytes=max(rank["peak"] for rank in ranks) / 1e6,
         wait_percent=100 * ranks[0].get("waited", 0.0) / whole,
     )

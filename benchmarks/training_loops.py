@@ -2,7 +2,8 @@
 
 The networks, the loss, the clips, the batch, AdamW, the clipping of gradients, the cosine and the moving average are the same in
 all. `plain` is what one writes with PyTorch alone; `accelerate` has the shape of diffusers' training examples. The last line of output
-is what was measured: {"ends": when each step was done, in s, "losses", "peak": resident bytes, "waited": s for data, ours only}.
+is what was measured: {"ends": when each step was done, in s, "cpu": s of CPU time until then, "losses", "peak": resident bytes, "waited":
+s for data, ours only}.
 """
 
 from __future__ import annotations
@@ -44,18 +45,31 @@ from videogen_trainer.progress import ProgressReporter
 Batch = tuple[Tensor, list[str]]
 
 
+class Steps:
+    """When each step was done, by which loss."""
+
+    def __init__(self) -> None:
+        self._done: list[tuple[float, float, float]] = []
+
+    def done(self, loss: float) -> None:
+        """Now one is."""
+        self._done.append((time.perf_counter(), time.process_time(), loss))
+
+    def measured(self) -> dict[str, Any]:
+        """As a process tells it."""
+        return {name: [step[place] for step in self._done] for place, name in enumerate(("ends", "cpu", "losses"))}
+
+
 class Stopwatch(ProgressReporter):
     """Notes when each step is done."""
 
     def __init__(self) -> None:
         super().__init__(None, 3600, time.monotonic, lambda: datetime.now(UTC))
-        self.ends: list[float] = []
-        self.losses: list[float] = []
+        self.steps = Steps()
 
     def report(self, done: int, total: int, metrics: Mapping[str, object], *, final: bool = False) -> None:
         """A step is done."""
-        self.losses.append(float(str(metrics["loss"])))
-        self.ends.append(time.perf_counter())
+        self.steps.done(float(str(metrics["loss"])))
         super().report(done, total, metrics, final=final)
 
 
@@ -65,7 +79,7 @@ def ours(job: Job, storage: Path) -> dict[str, Any]:
     report = tasks.attempt(job, storage, os.environ, stopwatch, lambda: False)
     if report.reason is not Reason.COMPLETED or not report.goodput:
         raise SystemExit(f"the trainer ended with {report.reason.value}: {report.message}")
-    return {"ends": stopwatch.ends, "losses": stopwatch.losses, "waited": float(report.goodput.data_wait_seconds)}
+    return stopwatch.steps.measured() | {"waited": float(report.goodput.data_wait_seconds)}
 
 
 class Clips(Dataset[tuple[Tensor, str]]):
@@ -128,7 +142,7 @@ def plain(job: Job, storage: Path) -> dict[str, Any]:
         dist.init_process_group("gloo")
     objective, optimizer, schedule, ema = made(recipe)
     module = DistributedDataParallel(objective) if size > 1 else objective
-    batches, ends, shown_losses = forever(loader_of(job, storage, size, rank, split=True)), [], []
+    batches, steps = forever(loader_of(job, storage, size, rank, split=True)), Steps()
     for _ in range(recipe.steps):
         frames, captions = next(batches)
         losses = module(from_pixels(frames), tokenize(captions, config.networks.text), drawn(config, len(frames)))
@@ -142,9 +156,8 @@ def plain(job: Job, storage: Path) -> dict[str, Any]:
         shown = loss.detach()
         if size > 1:
             dist.all_reduce(shown)
-        shown_losses.append(float(shown) / size)
-        ends.append(time.perf_counter())
-    return {"ends": ends, "losses": shown_losses}
+        steps.done(float(shown) / size)
+    return steps.measured()
 
 
 def accelerate(job: Job, storage: Path) -> dict[str, Any]:
@@ -154,13 +167,13 @@ def accelerate(job: Job, storage: Path) -> dict[str, Any]:
     objective, optimizer, schedule, ema = made(recipe)
     loader = loader_of(job, storage, accelerator.num_processes, accelerator.process_index, split=False)
     module, optimizer, loader, schedule = accelerator.prepare(objective, optimizer, loader, schedule)
-    batches, ends, shown_losses = forever(loader), [], []
+    batches, steps = forever(loader), Steps()
     for _ in range(recipe.steps):
         frames, captions = next(batches)
         with accelerator.accumulate(module):
             losses = module(from_pixels(frames), tokenize(captions, config.networks.text), drawn(config, len(frames)))
             loss = losses.sum()
-            shown_losses.append(accelerator.gather(loss.repeat(len(frames))).mean().item())
+            seen = accelerator.gather(loss.repeat(len(frames))).mean().item()
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(module.parameters(), float(recipe.optimizer.gradient_clip_norm))
@@ -169,8 +182,8 @@ def accelerate(job: Job, storage: Path) -> dict[str, Any]:
             optimizer.zero_grad()
         if accelerator.sync_gradients:
             ema.step(objective.parameters())
-        ends.append(time.perf_counter())
-    return {"ends": ends, "losses": shown_losses}
+        steps.done(seen)
+    return steps.measured()
 
 
 LOOPS: dict[str, Callable[[Job, Path], dict[str, Any]]] = {"ours": ours, "plain": plain, "accelerate": accelerate}

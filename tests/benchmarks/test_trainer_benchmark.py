@@ -43,8 +43,9 @@ def test_a_loop_that_fails_is_told_with_its_output(storage: Path) -> None:
 
 def test_a_speed_is_the_median_of_the_steps_after_the_first_ones() -> None:
     ends = [0.0, 50.0, 100.0, 101.0, 103.0, 106.0, 108.0]
-    ranks: list[dict[str, Any]] = [{"ends": ends, "waited": 27.0, "peak": 2e6}, {"ends": [], "peak": 3e6}]
-    assert trainer.speed_of(ranks) == trainer.Speed(step_seconds=2.0, peak_megabytes=3.0, wait_percent=25.0)
+    cpu = [0.0, 9.0, 18.0, 18.5, 19.5, 20.0, 20.5]
+    ranks: list[dict[str, Any]] = [{"ends": ends, "cpu": cpu, "waited": 27.0, "peak": 2e6}, {"ends": [], "peak": 3e6}]
+    assert trainer.speed_of(ranks) == trainer.Speed(step_seconds=2.0, cpu_seconds=0.5, peak_megabytes=3.0, wait_percent=25.0)
 
 
 def test_the_pauses_are_of_one_state_and_looking_is_a_part_of_them(tmp_path: Path) -> None:
