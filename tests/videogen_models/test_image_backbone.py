@@ -129,6 +129,10 @@ def added(path: str, shape: tuple[int, ...], name: str) -> Callable[[Path], None
         (lambda folder: (folder / "vae/config.json").unlink(), "vae/config.json cannot be read"),
         (lambda folder: (folder / "unet/config.json").write_text("{"), "unet/config.json cannot be read"),
         (lambda folder: (folder / "tokenizer/tokenizer_config.json").unlink(), "tokenizer/tokenizer_config.json cannot be read"),
+        (
+            lambda folder: (folder / "tokenizer/tokenizer_config.json").write_text('{"tokenizer_class": "CLIPTokenizer"}'),
+            "tokenizer has no vocabulary",
+        ),
         (lambda folder: (folder / "scheduler/scheduler_config.json").unlink(), "scheduler/scheduler_config.json cannot be read"),
     ],
 )

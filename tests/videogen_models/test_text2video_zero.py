@@ -18,7 +18,18 @@ from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text
 from videogen_models.background import Smoothing
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.noise import add_noise
-from videogen_models.text2video_zero import Denoiser, Motion, Options, ddpm_forward, noises, phases, sample, sample_latents, smoothed
+from videogen_models.text2video_zero import (
+    Denoiser,
+    Motion,
+    Options,
+    ddpm_forward,
+    noises,
+    phases,
+    sample,
+    sample_latents,
+    smoothed,
+    visited,
+)
 
 CAPTIONS = ["a house on fire", "a flooded street at night"]
 MOTION = Motion(strength=64.0, direction=(1.0, -2.0), warp_at=300, resume_at=550)  # 1 and -2 latent pixels a frame; 251 and 501
@@ -35,7 +46,9 @@ def nothing() -> None:
 
 def denoiser(backbone: ImageBackbone, captions: Sequence[str], guidance: float, chunk: int = 8) -> Denoiser:
     with torch.no_grad():
-        return Denoiser(backbone, backbone.scheduler(4), backbone.encode(captions), guidance, chunk, nothing)
+        return Denoiser(
+            backbone, backbone.scheduler(4), backbone.encode(captions), guidance, chunk, nothing, visited(backbone.scheduler(4), 4)
+        )
 
 
 def clips(backbone: ImageBackbone, batch: int, frames: int) -> torch.Tensor:
@@ -303,3 +316,25 @@ def test_options_out_of_range_are_refused(change: dict[str, Any], message: str) 
 def test_a_motion_whose_end_is_before_its_start_is_refused(warp_at: int, resume_at: int) -> None:
     with pytest.raises(ValueError, match="warp_at"):
         Motion(warp_at=warp_at, resume_at=resume_at)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50, 100])
+def test_a_number_of_steps_that_divides_1000_visits_what_diffusers_does(backbone: ImageBackbone, steps: int) -> None:
+    assert visited(backbone.scheduler(steps), steps) == backbone.scheduler(steps).timesteps.tolist()
+
+
+@pytest.mark.parametrize("steps", [60, 334, 600, 999, 1000])
+def test_any_number_of_steps_begins_at_the_noise(backbone: ImageBackbone, steps: int) -> None:
+    found = visited(backbone.scheduler(steps), steps)
+    assert found == sorted(set(found), reverse=True)
+    assert 980 <= found[0] <= 999
+    assert found[-1] <= 2
+
+
+def test_a_thousand_steps_draw_a_clip(backbone: ImageBackbone) -> None:
+    assert sample(backbone, ["a boat"], [0], 2, Options(steps=1000)).shape[:2] == (1, 2)
+
+
+def test_the_diffusion_of_moved_frames_follows_their_device() -> None:
+    noisy = torch.zeros(2, 3, 4, 8, 8, device="meta")
+    assert ddpm_forward(noisy, noisy, torch.tensor(0.5), torch.tensor(0.4)).device == noisy.device

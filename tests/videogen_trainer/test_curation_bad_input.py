@@ -162,6 +162,16 @@ def test_files_that_may_not_be_read_are_named_and_the_others_are_the_version(ope
     assert "the caption of raw/c.mp4 may not be read by the trainer's user" in report.message
 
 
+def test_a_file_that_may_not_be_read_and_has_a_bad_caption_is_one_rejection(open_storage: Path) -> None:
+    for number, name in enumerate("abcd"):
+        write_video(open_storage / f"raw/{name}.mp4", 8, seed=number)
+        (open_storage / f"raw/{name}.txt").write_text("x" if name == "b" else "a ball that moves")
+    (open_storage / "raw/b.mp4").chmod(0)
+    with as_nobody():
+        report = run(job(filters={"caption": {}}, maximum_rejected_percent=50), open_storage, silent())
+    assert (report.datasets[0].clips, report.datasets[0].rejected) == (3, 1)
+
+
 def test_a_shard_that_may_not_be_read_is_named(open_storage: Path) -> None:
     write_video(open_storage / "raw/a.mp4", 8)
     with tarfile.open(open_storage / "raw/a.tar", "w") as archive:
@@ -221,6 +231,7 @@ def limited(wanted: Job, storage: Path, most: int) -> tuple[int, Report]:
     return done.returncode, Report.model_validate_json(message.read_bytes())
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(
     ("most", "where"),
     [
@@ -228,10 +239,13 @@ def limited(wanted: Job, storage: Path, most: int) -> tuple[int, Report]:
         pytest.param(120_000, r"clips-00000.safetensors", id="while the version is written"),
     ],
 )
-def test_a_full_disk_is_one_reason_with_the_file_named_and_the_next_attempt_goes_on(tmp_path: Path, most: int, where: str) -> None:
+def test_a_full_disk_is_one_reason_with_the_file_named_and_the_next_attempt_goes_on(
+    tmp_path: Path, most: int, where: str, processes: int
+) -> None:
     for number, frames in enumerate((16, 16, 32)):  # of 3 KiB: parts of 49, 49 and 98 KiB, and 196 KiB in the version
         write_video(tmp_path / f"raw/{number}.mp4", frames, seed=number)
-    code, report = limited(job(held_out_percent=0), tmp_path, most)
+    wanted = job(held_out_percent=0).model_copy(update={"processes_per_worker": processes})
+    code, report = limited(wanted, tmp_path, most)
     assert (code, report.reason) == (ExitCode.STORAGE_FAILED, Reason.STORAGE_FAILED)
     assert where in report.message and "File too large" in report.message and "make room" in report.message
     assert not [path for path in (tmp_path / "datasets").rglob("*") if path.is_file()]

@@ -217,6 +217,7 @@ def test_what_is_no_tar_file_is_named_and_the_other_shards_go_on(tmp_path: Path,
     [
         ("*.tar", Reason.VIDEO_MISSING, r"has no file \*.tar; upload the shards"),
         ("{0..1}/{a,..}/x.tar", Reason.INVALID_JOB, "lead out of raw"),
+        ("part**.tar", Reason.INVALID_JOB, r"have \*\*; write one \*"),
         ("{0..999999999}.tar", Reason.INVALID_JOB, "more than 100,000 names"),
     ],
 )

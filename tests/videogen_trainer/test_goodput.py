@@ -69,6 +69,7 @@ def test_the_curve_tells_how_far_a_killed_attempt_had_come(tmp_path: Path) -> No
     again = Curve(tmp_path / "curve.jsonl", 1, clock)  # killed without another word; step 1 has a checkpoint
     assert again.reached == 2
     assert [json.loads(line)["step"] for line in (tmp_path / "curve.jsonl").read_text().splitlines()] == [1]
+    assert Curve(tmp_path / "curve.jsonl", 1, clock).reached == 2  # killed again at once
 
 
 class Told(ProgressReporter):

@@ -70,6 +70,19 @@ def test_a_storage_that_takes_no_videos_ends_the_attempt(storage: Path, make_job
     assert tasks.attempt(make_job({"samples": WANTED}), storage, {}, silent, lambda: False).reason is Reason.STORAGE_FAILED
 
 
+def test_asked_to_end_it_generates_no_more(storage: Path, make_job: Callable[..., Job], silent: ProgressReporter) -> None:
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(0)
+        return len(asked) > 3  # after two steps, in the first video
+
+    report = tasks.attempt(make_job({"samples": WANTED}), storage, {}, silent, stop)
+    assert (report.reason, report.last_step) == (Reason.PREEMPTED, 3)
+    assert not (storage / WORK / "samples").exists()
+    assert tasks.attempt(make_job({"samples": WANTED}), storage, {}, silent, lambda: False).reason is Reason.COMPLETED
+
+
 @pytest.mark.parametrize("wrong", [{"everySteps": 0}, {"prompts": []}, {"prompts": [""]}, {"samplingSteps": 0}], ids=str)
 def test_what_cannot_be_generated_is_refused(make_job: Callable[..., Job], wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

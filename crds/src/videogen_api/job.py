@@ -98,7 +98,7 @@ class Job(Observation):
 
 
 class Goodput(Observation):
-    """Where the seconds of a Train attempt went, since its process began. The rest of the wall time is starting and ending."""
+    """Where the seconds of a Train attempt went, since its process began. The rest is starting, ending and sample videos."""
 
     wall_seconds: PositiveDecimal
     productive_seconds: PositiveDecimal  # in steps that no attempt had done before, without waiting for data

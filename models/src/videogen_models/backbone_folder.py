@@ -136,7 +136,12 @@ def _json(path: Path) -> dict[str, Any]:
 def _tokens(folder: Path, text: nn.Module) -> Tokens:
     if _json(folder / "tokenizer_config.json").get("tokenizer_class") == HASHED:
         return HashedWords(_text_size(text))
-    return ClipWords(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):  # without them it would know no word
+        raise CorruptError(f"{folder} has no vocabulary; expected are vocab.json and merges.txt, or tokenizer.json")
+    try:
+        return ClipWords(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise CorruptError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
 
 
 def _text_size(text: Any) -> TextSize:

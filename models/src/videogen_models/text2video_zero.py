@@ -17,17 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 from videogen_api.bundle import canonical_json
 from videogen_api.meta import ModelType, Observation
 from videogen_api.recipe import Recipe, Resolution, Text2VideoZero
+from videogen_models.align_your_latents import clean_estimate
 from videogen_models.backbone_folder import load_backbone, save_backbone
 from videogen_models.background import Smoothing, latent_mask, smooth, united
 from videogen_models.image_backbone import ImageBackbone
@@ -93,12 +96,21 @@ def phases(timesteps: Sequence[int], motion: Motion) -> Phases:
     return Phases(steps[:start], steps[start:turn], steps[start:], warp_at=steps[turn], resume_at=steps[start])
 
 
+def visited(scheduler: DDIMScheduler, steps: int) -> list[int]:
+    """Falling timesteps of `steps` (1..1000) steps, spaced as the image model was made for, to the top also if they do not divide 1000."""
+    count = int(scheduler.config.num_train_timesteps)
+    found = scheduler.timesteps.tolist()
+    if scheduler.config.timestep_spacing == "leading":
+        found = [step * count // steps + scheduler.config.steps_offset for step in reversed(range(steps))]
+    return list(dict.fromkeys(min(timestep, count - 1) for timestep in found))
+
+
 def ddpm_forward(noisy: Tensor, noise: Tensor, signal: Tensor, later: Tensor) -> Tensor:
     """q(x_T | x_T') = N(sqrt(A) x_T', (1 - A) I), A = later / signal; noisy and noise of one shape.
 
     signal = alpha^_T' and later = alpha^_T <= signal are scalars of the schedule.
     """
-    return add_noise(noisy, noise, (later / signal).expand(len(noisy)))
+    return add_noise(noisy, noise, (later / signal).to(noisy.device).expand(len(noisy)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +123,23 @@ class Denoiser:
     guidance: float
     chunk: int
     tick: Callable[[], None]  # before each step
+    timesteps: list[int]  # all of the sampler, falling
 
     def run(self, latents: Tensor, timesteps: Sequence[int]) -> Tensor:
         """DDIM, eta = 0 (Song et al., 2021, equation 12), over consecutive timesteps of the sampler; latents as they come."""
+        levels, following = self.scheduler.alphas_cumprod, dict(pairwise(self.timesteps))
         for timestep in timesteps:
             self.tick()
-            latents = self.scheduler.step(self.predict(latents, timestep), timestep, latents, eta=0.0).prev_sample
+            later = levels[following[timestep]] if timestep in following else self.scheduler.final_alpha_cumprod
+            latents = self._step(self.predict(latents, timestep), latents, timestep, later)
         return latents
+
+    def _step(self, predicted: Tensor, noisy: Tensor, timestep: int, later: Tensor) -> Tensor:
+        """diffusers' own step goes a fixed stride down, which is the next timestep only if the number of steps divides 1000."""
+        level = self.scheduler.alphas_cumprod[timestep]
+        clean = clean_estimate(self.scheduler, predicted, noisy, torch.full((len(noisy),), timestep, device=noisy.device))
+        noise = (noisy - level.sqrt() * clean) / (1 - level).sqrt()
+        return later.sqrt() * clean + (1 - later).sqrt() * noise
 
     def predict(self, latents: Tensor, timestep: int) -> Tensor:
         """The model's output for all frames, some at a time, each time together with the first one, which they attend to."""
@@ -179,10 +201,11 @@ def sample_latents(
     options = options or Options()
     _check(captions, seeds, frames)
     scheduler = backbone.scheduler(options.steps)
-    plan = phases(scheduler.timesteps.tolist(), options.motion)
+    timesteps = visited(scheduler, options.steps)
+    plan = phases(timesteps, options.motion)
     passes = 2 if options.smoothing else 1
     tick = _ticking(len(plan.before) + len(plan.between) + passes * len(plan.after), on_step)
-    denoiser = Denoiser(backbone, scheduler, _text(backbone, captions, options), options.guidance, options.chunk, tick)
+    denoiser = Denoiser(backbone, scheduler, _text(backbone, captions, options), options.guidance, options.chunk, tick, timesteps)
     first, noise = (drawn.to(denoiser.text.device) for drawn in noises(seeds, frames, backbone.latent_shape))
     shifts = translations(frames, options.motion.strength, options.motion.direction, backbone.latent_shape[1:])
     noisy = start(denoiser, first, noise, shifts, plan)

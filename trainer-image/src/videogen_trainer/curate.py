@@ -173,7 +173,11 @@ class Curation:
             return None
         try:
             return next((thumbnail(picture) for picture in read_frames(video.path)), None)
-        except (Failure, FileNotFoundError):
+        except (FileNotFoundError, PermissionError):
+            return None
+        except Failure as failure:
+            if failure.reason is not Reason.VIDEO_UNREADABLE:
+                raise
             return None
 
     def _check_new(self, clip: Clip) -> None:

@@ -15,13 +15,17 @@ _FLUSH_SECONDS = 1.0
 class Curve:
     """Lines of `curve.jsonl`; those of steps that a resumed run will do again are dropped.
 
-    `reached` is the last step that the file had: what a killed attempt is known to have done.
+    `reached` is the last step that it ever had, kept beside it: what the attempts before are known to have done.
     """
 
     def __init__(self, path: Path, step: int, clock: Callable[[], float]) -> None:
         found = {line: _step(line) for line in _lines(path)}
         kept = [line for line, number in found.items() if number <= step]
+        known = path.with_suffix(".reached")
+        earlier = int(known.read_text()) if known.is_file() else 0
         self.reached = int(max((number for number in found.values() if number < math.inf), default=0))
+        self.reached = max(self.reached, earlier)
+        write_durably(known, str(self.reached).encode())
         write_durably(path, b"".join(line + b"\n" for line in kept))
         self._path = path
         self._waiting: list[str] = []

@@ -46,6 +46,10 @@ class Failure(Exception):
         self.reason = reason
         self.message = message
 
+    def __reduce__(self) -> tuple[type[Failure], tuple[Reason, str]]:
+        """For pickle, which carries it out of another process; it would call `Failure(message)`."""
+        return type(self), (self.reason, self.message)
+
     @property
     def exit_code(self) -> ExitCode:
         """The exit code that belongs to the reason."""

@@ -112,12 +112,12 @@ def _train(
         if curve:
             named = dict(zip(learner.terms, terms, strict=True))
             curve.add(step=state.step, loss=loss, **named, gradient=gradient, rate=rates[1])
-        if recipe.samples and world.leads and state.step % recipe.samples.every_steps == 0:
-            sample_while_training(state, learner.model, recipe.samples, storage / job.work_path / "samples")
         last = state.step == recipe.steps
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
             with meter.saving():
                 save(at_once=bool(stopping) or last)
+        if recipe.samples and world.leads and not stopping and state.step % recipe.samples.every_steps == 0:
+            sample_while_training(state, learner.model, recipe.samples, storage / job.work_path / "samples", stop)
         metrics = {
             "step": state.step,
             "steps": recipe.steps,

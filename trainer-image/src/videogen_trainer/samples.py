@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,10 @@ from videogen_trainer.state import TrainState
 Clips = npt.NDArray[np.uint8]  # [frames, height, width, 3]
 
 
+class _Stopped(Exception):
+    """The attempt shall end."""
+
+
 def write_samples(folder: Path, clips: Sequence[Clips], captions: Sequence[str], frame_rate: int) -> None:
     """`sample-<number>.mp4` with its caption in `.txt`, and `contact-sheet.png`."""
     shown = [captions[number % len(captions)] for number in range(len(clips))]
@@ -26,19 +30,27 @@ def write_samples(folder: Path, clips: Sequence[Clips], captions: Sequence[str],
     write_durably(folder / "contact-sheet.png", contact_sheet(list(clips), shown))
 
 
-def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples, folder: Path) -> None:
+def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples, folder: Path, stop: Callable[[], bool]) -> None:
     """Write the prompts' videos by the averaged weights into `folder`/step-<n>, always from the same noise; the state stays to the bit.
 
+    One after the other, so that they need no more memory than training; none is written once `stop` says so.
     Raises OSError if the storage does not take them.
     """
+
+    def asked(_done: int, _total: int) -> None:
+        if stop():
+            raise _Stopped
+
     parameters, modes = list(state.learned.values()), {module: module.training for module in model.modules()}
     state.ema.store(parameters)
     state.ema.copy_to(parameters)
     model.eval()
     try:
-        clips = model.generate(wanted.prompts, range(len(wanted.prompts)), wanted.sampling_steps)
+        clips = [model.generate([prompt], [number], wanted.sampling_steps, asked)[0] for number, prompt in enumerate(wanted.prompts)]
+    except _Stopped:
+        return
     finally:
         state.ema.restore(parameters)
         for module, mode in modes.items():
             module.training = mode
-    write_samples(folder / f"step-{state.step:09}", list(clips), wanted.prompts, model.config.frame_rate)
+    write_samples(folder / f"step-{state.step:09}", clips, wanted.prompts, model.config.frame_rate)

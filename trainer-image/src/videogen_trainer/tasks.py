@@ -121,8 +121,10 @@ def _run(
             try:
                 done = train(job, storage, world, progress, stop, milestones)
             except Failure as failure:
-                if failure.reason is Reason.DIVERGED and world.leads:
-                    distrust(job, storage, milestones)
+                if failure.reason is Reason.DIVERGED:  # in all processes, in the same step
+                    if world.leads:
+                        distrust(job, storage, milestones)
+                    world.from_leader(None)  # once one has ended the others have 30 s, and checkpoints may be large
                 raise
             leave()
             return done

@@ -74,6 +74,8 @@ def _spelled(folder: Path, pattern: str) -> list[Path]:
     for name in names:
         if ".." in PurePosixPath(name).parts or name.startswith("/"):
             raise Failure(Reason.INVALID_JOB, f"curate.sources: shards {pattern!r} lead out of {folder.name}; name files below it")
+        if "**" in name:
+            raise Failure(Reason.INVALID_JOB, f"curate.sources: shards {pattern!r} have **; write one *, and name each folder")
         found |= set(folder.glob(name)) if set("*?") & set(name) else {folder / name}
     return sorted(found)
 
@@ -160,7 +162,7 @@ def _contents(shard: Path, name: str) -> _Contents:
             _check_end(file, archive)
     except PermissionError:
         contents.problems.append(f"{name} may not be read by the trainer's user; give it read permission for all")
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
         where = f"after {len(contents.samples):,} samples" if contents.samples else "at its start"
         said = f"{name} is no whole tar file: {shorten(str(error), 120)} {where}; pack and upload it again, without compression"
         contents.problems.append(said)
