@@ -36,7 +36,11 @@ class Image:
 
 IMAGES = {
     "torch": Image(dockerfile="images/torch/Dockerfile", inputs=("requirements/installer.lock", "requirements/torch.lock")),
-    "trainer": Image(dockerfile="trainer-image/Dockerfile", inputs=("crds", "models", "trainer-image"), parent="torch"),
+    "trainer": Image(
+        dockerfile="trainer-image/Dockerfile",
+        inputs=("crds", "models", "trainer-image", "requirements/trainer.lock"),
+        parent="torch",
+    ),
     "serving": Image(
         dockerfile="serving-image/Dockerfile",
         inputs=("crds", "models", "serving-image", "requirements/serving.lock"),

@@ -51,6 +51,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "a file's name": (lambda tree: (tree / "trainer-image/code.py").rename(tree / "trainer-image/other.py"), {"trainer"}),
     "a file's mode": (lambda tree: (tree / "serving-image/code.py").chmod(0o755), {"serving"}),
     "torch's lock": (lambda tree: (tree / "requirements/torch.lock").write_text("x"), {"torch", "trainer", "serving"}),
+    "the trainer's lock": (lambda tree: (tree / "requirements/trainer.lock").write_text("x"), {"trainer"}),
     "Triton's lock": (lambda tree: (tree / "requirements/serving.lock").write_text("x"), {"serving"}),
     "a Dockerfile": (lambda tree: (tree / "Dockerfile").write_text("x"), {"operator"}),
     "the tests": (lambda tree: (tree / "tests").mkdir(), set()),
