@@ -108,7 +108,7 @@ def _training(name: str, steps: int, every: int, *before: Manifest) -> Manifest:
 def _step_seconds(cluster: Cluster) -> float:
     """Seconds of a step of a short training, which also makes the dataset."""
     name, steps = "calibration", 150
-    cluster.apply(_training(name, steps, steps, curate(frames=RECIPE["frames"], resolution=RECIPE["resolution"])))
+    cluster.apply(_training(name, steps, steps, curate()))
     seconds: list[float] = []
 
     def over() -> bool:
