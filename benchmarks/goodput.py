@@ -1,6 +1,6 @@
 """`python -m benchmarks.goodput`: one training under random kills of processes, pods and a node: how much of the time was worth it.
 
-A TrainingRun with two workers trains on the local cluster, which gets a second node. Times between kills are exponential with a mean
+A TrainingRun with two workers trains on the local cluster, which gets a second node. The steps between kills are exponential with a mean
 of 30 checkpoint intervals, from a seed. Nobody helps: what ends an attempt and begins the next are training-operator, the operator,
 scheduler and kubelets. docs/benchmarks.md says what each figure means.
 """
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.goodput", description=__doc__)
     parser.add_argument("--minutes", type=float, default=40.0, help="of undisturbed training (default: %(default)s)")
     parser.add_argument("--interval", type=float, default=20.0, help="seconds between checkpoints (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the kills (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         installation = _installation()
@@ -85,7 +85,7 @@ def _measured(installation: install.Installation, options: argparse.Namespace) -
         print(f"{steps} steps of about {step:.3f} s, a checkpoint every {every}", flush=True)
         began = time.monotonic()
         cluster.apply(_training(RUN, steps, every))
-        attempts = _trained(cluster, random.Random(options.seed), KILL_EVERY * every * step)
+        attempts = _trained(cluster, random.Random(options.seed), KILL_EVERY * every)
         return list(figures_of(attempts, time.monotonic() - began, every))
     finally:
         _remove(cluster)
@@ -134,11 +134,11 @@ def _metrics(status: Manifest) -> dict[str, float]:
     return {metric["name"]: float(metric["value"]) for metric in (status.get("progress") or {}).get("metrics", [])}
 
 
-def _trained(cluster: Cluster, chance: random.Random, mean_seconds: float) -> list[Attempt]:
-    """Watch the training to its end and kill what the dice say -> its attempts."""
+def _trained(cluster: Cluster, chance: random.Random, mean_steps: float) -> list[Attempt]:
+    """Watch the training to its end and kill what the dice say -> its attempts. Kills are so many steps apart, in the mean."""
     attempts: dict[int, Attempt] = {}
     began, back = time.monotonic(), math.inf
-    due = began + chance.expovariate(1 / mean_seconds)
+    due = chance.expovariate(1 / mean_steps)
     while not _has_ended(cluster, RUN):
         if time.monotonic() > back:
             install.local_cluster("node", "add", NODE)
@@ -146,10 +146,11 @@ def _trained(cluster: Cluster, chance: random.Random, mean_seconds: float) -> li
         status = phase(cluster, NAMESPACE, RUN, "train")
         attempt = attempts.setdefault(status.get("attempt", 0), Attempt())
         attempt.metrics = _metrics(status) or attempt.metrics
-        if time.monotonic() > due and attempt.metrics and not attempt.killed:
+        step = attempt.metrics.get("step", 0.0)
+        if step > due and not attempt.killed:
             attempt.killed = _kill(cluster, chance)
-            print(f"{time.monotonic() - began:7.1f} s  step {attempt.metrics['step']:.0f}: killed {attempt.killed}", flush=True)
-            due = time.monotonic() + chance.expovariate(1 / mean_seconds)
+            print(f"{time.monotonic() - began:7.1f} s  step {step:.0f}: killed {attempt.killed}", flush=True)
+            due = step + chance.expovariate(1 / mean_steps)
             back = time.monotonic() + _AWAY_SECONDS if NODE in attempt.killed else back
         time.sleep(_POLL_SECONDS)
     return [attempts[number] for number in sorted(attempts) if number]
