@@ -13,7 +13,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,8 +147,9 @@ def _trained(cluster: Cluster, chance: random.Random, mean_steps: float) -> list
         attempt = attempts.setdefault(status.get("attempt", 0), Attempt())
         attempt.metrics = _metrics(status) or attempt.metrics
         step = attempt.metrics.get("step", 0.0)
-        if step > due and not attempt.killed:
-            attempt.killed = _kill(cluster, chance)
+        pods = _workers(cluster) if step > due and not attempt.killed else {}
+        if pods:
+            attempt.killed = _kill(cluster, chance, pods)
             print(f"{time.monotonic() - began:7.1f} s  step {step:.0f}: killed {attempt.killed}", flush=True)
             due = step + chance.expovariate(1 / mean_steps)
             back = time.monotonic() + _AWAY_SECONDS if NODE in attempt.killed else back
@@ -156,9 +157,8 @@ def _trained(cluster: Cluster, chance: random.Random, mean_steps: float) -> list
     return [attempts[number] for number in sorted(attempts) if number]
 
 
-def _kill(cluster: Cluster, chance: random.Random) -> str:
-    """Kill a process, a pod, or the second node if it has a pod -> which."""
-    pods = {pod["metadata"]["name"]: pod["spec"].get("nodeName", "") for pod in _workers(cluster)}
+def _kill(cluster: Cluster, chance: random.Random, pods: Mapping[str, str]) -> str:
+    """Kill a process, a pod, or the second node if it has one of the pods, which are on these nodes -> which."""
     name = chance.choice(sorted(pods))
     kind = chance.choice(("process", "pod", "node"))
     if kind == "node" and NODE in pods.values():
@@ -171,9 +171,10 @@ def _kill(cluster: Cluster, chance: random.Random) -> str:
     return f"pod {name}"
 
 
-def _workers(cluster: Cluster) -> list[Manifest]:
-    running = cluster.list("pod", NAMESPACE, f"videogen.pib.gov.in/run={RUN}")
-    return [pod for pod in running if pod["status"].get("phase") == "Running"]
+def _workers(cluster: Cluster) -> dict[str, str]:
+    """The run's running pods and their nodes."""
+    pods = cluster.list("pod", NAMESPACE, f"videogen.pib.gov.in/run={RUN}")
+    return {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in pods if pod["status"].get("phase") == "Running"}
 
 
 def figures_of(attempts: Sequence[Attempt], wall: float, every: int) -> Iterator[Figure]:
