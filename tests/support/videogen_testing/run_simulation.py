@@ -39,7 +39,7 @@ class Simulation:
         self.log: list[str] = []
         self.made: dict[str, list[dict[str, Any]]] = {}  # pods of each job, by its name
         self.files: dict[str, Job] = {}  # job files, by their ConfigMap's name
-        self.progress: dict[str, dict[str, Any]] = {}  # what each pod told of its work, by the pod's name
+        self.progress: dict[str, dict[str, Any]] = {}  # what each pod told of its work, by the pod's UID
         self.refuse_next = 0
         self.saved_step = 0
         self.put(NODE)

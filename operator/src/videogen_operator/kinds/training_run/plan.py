@@ -272,7 +272,7 @@ def _situation(observed: Observed, phase: Phase, inputs: Inputs) -> Situation:
 
 
 def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
-    reports = [inputs.progress[pod["metadata"]["name"]] for pod in situation.pods if pod["metadata"]["name"] in inputs.progress]
+    reports = [inputs.progress[pod["metadata"]["uid"]] for pod in situation.pods if pod["metadata"]["uid"] in inputs.progress]
     if not reports:
         return situation.status
     newest = Progress.model_validate(max(reports, key=lambda report: report.get("lastUpdatedTime", "")))
