@@ -220,7 +220,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "held-out clips in a Train phase": (
         [("spec.phases.1.data.0.split", "HeldOut")],
         "spec.phases",
-        "a Train phase may not read the HeldOut split",
+        "a training phase may not read the HeldOut split",
     ),
     "a Train phase without data": ([("spec.phases.1.data", ABSENT)], "spec.phases", "needs at least one entry in data"),
     "an Evaluate phase without data": ([("spec.phases.2.data", [])], "spec.phases", "needs at least one entry in data"),
@@ -249,6 +249,48 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[2].evaluate.extractors",
         "video-classifier and text-video-encoder are the trainer's own networks",
     ),
+    "a train block of a phase that does not train": (
+        [("spec.phases.2.train", {})],
+        "spec.phases",
+        "only a training phase, Train, FineTune",
+    ),
+    "a phase's warm-up longer than its training": (
+        [("spec.phases.1.train", {"steps": 10, "warmupSteps": 11})],
+        "spec.phases",
+        "may not be greater than the phase's steps",
+    ),
+    "the recipe's warm-up in a phase of fewer steps": (
+        [("spec.recipe.schedule", {"warmupSteps": 50}), ("spec.phases.1.train", {"steps": 49})],
+        "spec.phases",
+        "the recipe's schedule.warmupSteps in its place",
+    ),
+    "a phase's warm-up longer than the recipe's training": (
+        [("spec.phases.1.train", {"warmupSteps": 101})],
+        "spec.phases",
+        "may not be greater than the phase's steps",
+    ),
+    "a Train phase of no steps": ([("spec.phases.1.train", {"steps": 0})], "spec.phases", "must be greater than or equal to 1; an Adapt"),
+    "a FineTune phase of an image model of no steps": (
+        [ZERO_STEPS, of("text2video-zero"), ("spec.initFrom", INIT), ("spec.phases.1.task", "FineTune")],
+        "spec.phases",
+        "must be greater than or equal to 1; an Adapt",
+    ),
+    "a rate of a phase that is no number": (
+        [("spec.phases.1.train", {"learningRate": "low"})],
+        "spec.phases[1].train.learningRate",
+        "should match",
+    ),
+    "an unknown value of a phase": ([("spec.phases.1.train", {"seed": 1})], "spec.phases[1].train.seed", "unknown field"),
+    "a global batch that the processes of a FineTune phase cannot share": (
+        [("spec.phases.1.task", "FineTune"), ("spec.phases.1.resources", {"processesPerWorker": 3}), ("spec.initFrom", INIT)],
+        "spec.recipe.globalBatchSize",
+        "divisible by",
+    ),
+    "held-out clips in a FineTune phase": (
+        [("spec.phases.1.task", "FineTune"), ("spec.phases.1.data.0.split", "HeldOut"), ("spec.initFrom", INIT)],
+        "spec.phases",
+        "a training phase may not read the HeldOut split",
+    ),
     "an extractor without a digest": (
         [("spec.phases.2.evaluate", {"extractors": [{"name": "i3d", "architecture": "I3D", "path": "x.safetensors"}]})],
         "spec.phases[2].evaluate.extractors[0].sha256",
@@ -265,18 +307,47 @@ BAD_ORDERS = {
     "CTR": "a Release phase needs an Evaluate phase before it",
     "R": "a Release phase needs an Evaluate phase before it",
     "CR": "a Release phase needs an Evaluate phase before it",
-    "ET": "the last Evaluate phase must come after the last Train phase",
-    "TET": "the last Evaluate phase must come after the last Train phase",
-    "ETR": "the last Evaluate phase must come after the last Train phase",
-    "TETR": "the last Evaluate phase must come after the last Train phase",
-    "TC": "Curate phases must come before the first Train or Evaluate phase",
-    "CTCE": "Curate phases must come before the first Train or Evaluate phase",
-    "TCE": "Curate phases must come before the first Train or Evaluate phase",
-    "TECR": "Curate phases must come before the first Train or Evaluate phase",
-    "E": "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
-    "CER": "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
+    "ET": "the last Evaluate phase must come after the last training phase",
+    "TET": "the last Evaluate phase must come after the last training phase",
+    "ETR": "the last Evaluate phase must come after the last training phase",
+    "TETR": "the last Evaluate phase must come after the last training phase",
+    "TC": "Curate phases must come before the first training or Evaluate phase",
+    "CTCE": "Curate phases must come before the first training or Evaluate phase",
+    "TCE": "Curate phases must come before the first training or Evaluate phase",
+    "TECR": "Curate phases must come before the first training or Evaluate phase",
+    "E": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
+    "CER": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
 }
 GOOD_ORDERS = ["C", "CC", "T", "TT", "CT", "TE", "CTE", "TTE", "TETE", "TER", "CTER", "CCTTEER"]
+
+# Family and phases (edits.TASKS), with initFrom or without.
+FROM_SCRATCH, FROM_WEIGHTS = False, True
+BAD_SCHEDULES: dict[tuple[str, str, bool], str] = {
+    ("videofusion", "F", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("videofusion", "FTE", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("videofusion", "A", FROM_WEIGHTS): "an Adapt phase is for models of type text2video-zero and align-your-latents",
+    ("videofusion", "TX", FROM_SCRATCH): "an AlignCrossModal phase is for models of type align-your-latents",
+    ("text2video-zero", "X", FROM_WEIGHTS): "an AlignCrossModal phase is for models of type align-your-latents",
+    ("text2video-zero", "A", FROM_SCRATCH): "it needs initFrom or recipe.backbone",
+    ("text2video-zero", "AT", FROM_SCRATCH): "it needs initFrom or recipe.backbone",
+    ("text2video-zero", "F", FROM_SCRATCH): "for models of type text2video-zero also an Adapt phase",
+    ("align-your-latents", "X", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("align-your-latents", "XT", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("align-your-latents", "A", FROM_SCRATCH): "it needs initFrom or recipe.backbone",
+    ("align-your-latents", "TA", FROM_WEIGHTS): "must come before its other training phases",
+    ("align-your-latents", "ATA", FROM_WEIGHTS): "must come before its other training phases",
+    ("align-your-latents", "TXEF", FROM_SCRATCH): "the last Evaluate phase must come after the last training phase",
+    ("align-your-latents", "TXCE", FROM_SCRATCH): "Curate phases must come before the first training or Evaluate phase",
+}
+GOOD_SCHEDULES = [
+    ("videofusion", "CTFER", FROM_SCRATCH),
+    ("videofusion", "FE", FROM_WEIGHTS),
+    ("text2video-zero", "TAFE", FROM_SCRATCH),
+    ("text2video-zero", "AER", FROM_WEIGHTS),
+    ("align-your-latents", "TXFER", FROM_SCRATCH),
+    ("align-your-latents", "ATXFER", FROM_WEIGHTS),
+    ("align-your-latents", "FXE", FROM_WEIGHTS),
+]
 
 BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a name of another version": (
@@ -399,6 +470,32 @@ def test_phases_are_refused_in_the_order(api: Api, tasks: str) -> None:
 @pytest.mark.parametrize("tasks", GOOD_ORDERS)
 def test_phases_are_accepted_in_the_order(api: Api, tasks: str) -> None:
     api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks)))
+
+
+def scheduled(family: str, tasks: str, weights: bool) -> dict[str, Any]:
+    more: dict[str, Any] = {"initFrom": INIT} if weights else {}
+    return a_run(namespace="default", model={"type": family, "version": "1.0.0"}, phases=in_order(tasks), **more)
+
+
+@pytest.mark.parametrize("family, tasks, weights", BAD_SCHEDULES)
+def test_a_schedule_is_refused(api: Api, family: str, tasks: str, weights: bool) -> None:
+    message = refusal(api, scheduled(family, tasks, weights))
+    assert "spec.phases" in message
+    assert BAD_SCHEDULES[family, tasks, weights] in message
+
+
+@pytest.mark.parametrize("family, tasks, weights", GOOD_SCHEDULES)
+def test_a_schedule_is_accepted(api: Api, family: str, tasks: str, weights: bool) -> None:
+    api.create(RUNS.format("default") + STRICT, scheduled(family, tasks, weights))
+
+
+def test_an_image_model_may_be_adapted_in_no_steps_and_a_phase_has_its_own_rate(api: Api) -> None:
+    adapt = [of("text2video-zero"), ("spec.recipe.backbone", BACKBONE), ("spec.phases.1.task", "Adapt")]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*adapt, ("spec.phases.1.train", {"steps": 0})))
+    assert made["spec"]["phases"][1]["train"] == {"steps": 0}
+    own = {"steps": 5000, "learningRate": "1e-6", "warmupSteps": 100}
+    made = api.create(RUNS.format("default") + STRICT, run_of(("spec.phases.1.train", own)))
+    assert made["spec"]["phases"][1]["train"] == own
 
 
 def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:

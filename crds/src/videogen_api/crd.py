@@ -20,9 +20,11 @@ from pydantic import BaseModel
 
 from videogen_api.meta import CATEGORY, GROUP, VERSION
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
-from videogen_api.training_run import TrainingRunSpec, TrainingRunStatus
+from videogen_api.phase_training import PHASE_RULES
+from videogen_api.training_run import TRAINING, TrainingRunSpec, TrainingRunStatus
 
 Schema = dict[str, Any]
+_TRAINING = [task.value for task in TRAINING]
 _DROPPED = ("title", "additionalProperties", "const", "$defs", "multipleOf")
 
 
@@ -93,14 +95,15 @@ TRAINING_RUN = Resource(
             "",
         ),
         (
-            "self.spec.recipe.gradientAccumulationSteps < 1 || self.spec.phases.all(p, p.task != 'Train' || p.resources.workers < 1"
+            "self.spec.recipe.gradientAccumulationSteps < 1"
+            f" || self.spec.phases.all(p, !(p.task in {_TRAINING}) || p.resources.workers < 1"
             " || (has(p.resources.processesPerWorker) && p.resources.processesPerWorker < 1)"
             " || self.spec.recipe.globalBatchSize % (p.resources.workers *"
             " (has(p.resources.processesPerWorker) ? p.resources.processesPerWorker :"
             " (p.resources.gpusPerWorker > 0 ? p.resources.gpusPerWorker : 1))"
             " * self.spec.recipe.gradientAccumulationSteps) == 0)",
             "recipe.globalBatchSize must be divisible by workers * processes per worker * gradientAccumulationSteps of"
-            " every Train phase; processes per worker is processesPerWorker, else gpusPerWorker, else 1",
+            " every training phase; processes per worker is processesPerWorker, else gpusPerWorker, else 1",
             ".spec.recipe.globalBatchSize",
         ),
         (
@@ -116,10 +119,11 @@ TRAINING_RUN = Resource(
         *_FAMILY_RULES,
         (
             "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task in ['Evaluate', 'Release'])"
-            " || self.spec.phases.exists(p, p.task == 'Train')",
-            "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
+            f" || self.spec.phases.exists(p, p.task in {_TRAINING})",
+            "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
             ".spec.phases",
         ),
+        *PHASE_RULES,
     ),
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),

@@ -25,6 +25,7 @@ from videogen_api.meta import (
     k8s,
 )
 from videogen_api.model_release import ReleaseTemplate
+from videogen_api.phase_training import PhaseTraining, phase_recipe
 from videogen_api.recipe import Recipe, Share
 
 
@@ -35,6 +36,13 @@ class Task(StrEnum):
     TRAIN = "Train"
     EVALUATE = "Evaluate"
     RELEASE = "Release"
+    FINE_TUNE = "FineTune"
+    ADAPT = "Adapt"
+    ALIGN_CROSS_MODAL = "AlignCrossModal"
+
+
+TRAINING = (Task.TRAIN, Task.FINE_TUNE, Task.ADAPT, Task.ALIGN_CROSS_MODAL)  # tasks that change weights and make a bundle
+_TRAINING = [task.value for task in TRAINING]
 
 
 class Split(StrEnum):
@@ -95,6 +103,9 @@ class Reason(StrEnum):
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
     RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
     NAME_CONFLICT = "NameConflict"  # an object that is not the run's has the name of its next job; waits until it is gone
+    FINE_TUNING = "FineTuning"  # a FineTune phase is running
+    ADAPTING = "Adapting"  # an Adapt phase is running
+    ALIGNING = "Aligning"  # an AlignCrossModal phase is running
 
 
 class Storage(Model):
@@ -149,7 +160,7 @@ class Resources(Model):
     workers: int = Field(default=1, ge=1, le=128, description="Pods.")
     gpus_per_worker: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; 0 trains on CPUs.")
     processes_per_worker: int | None = Field(
-        default=None, ge=1, le=64, description="Curate, Train and Evaluate: processes of each pod; absent: one for each GPU, or one."
+        default=None, ge=1, le=64, description="Curate, Evaluate and training: processes of each pod; absent: one for each GPU, or one."
     )
     cpu_per_worker: Quantity = Field(default="1", description="CPU request of each pod.")
     memory_per_worker: Quantity = Field(default="4Gi", description="Memory request and limit of each pod.")
@@ -159,9 +170,13 @@ class Phase(Model):
     """One step of the schedule."""
 
     name: ShortName = Field(description="Name of the phase, unique in the run.")
-    task: Task = Field(description="Curate, Train, Evaluate or Release.")
+    task: Task = Field(
+        description="Curate makes a dataset version. Train, from scratch or from weights; FineTune, gently and from trained weights; Adapt,"
+        " an image model to single frames; AlignCrossModal, how temporal layers attend to the text: training phases, which make a bundle."
+        " Evaluate measures the newest bundle. Release hands it over."
+    )
     data: list[DataReference] = Field(
-        default=[], max_length=16, description="Train and Evaluate: datasets to read.", json_schema_extra=k8s(atomic=True)
+        default=[], max_length=16, description="Evaluate and training phases: datasets to read.", json_schema_extra=k8s(atomic=True)
     )
     curate: Curate | None = Field(
         default=None,
@@ -182,6 +197,11 @@ class Phase(Model):
     deadline_seconds: int | None = Field(
         default=None, ge=1, le=31_536_000, description="The phase may take this long, over all attempts, suspended time not counted."
     )
+    train: PhaseTraining | None = Field(default=None, description="Training phases: values in place of the recipe's; absent: the recipe's.")
+
+    def recipe_of(self, recipe: Recipe) -> Recipe:
+        """The run's recipe with the phase's own values."""
+        return phase_recipe(recipe, self.train, gentle=self.task is Task.FINE_TUNE)
 
 
 _BLOCKS = [
@@ -192,24 +212,28 @@ _BLOCKS = [
         "only an Evaluate phase has evaluate or gates",
     ),
     (
-        "self.all(p, !(p.task in ['Train', 'Evaluate']) || (has(p.data) && size(p.data) > 0))",
-        "a Train or Evaluate phase needs at least one entry in data",
+        f"self.all(p, !(p.task in {[*_TRAINING, 'Evaluate']}) || (has(p.data) && size(p.data) > 0))",
+        "a training or Evaluate phase needs at least one entry in data",
     ),
-    ("self.all(p, p.task != 'Train' || p.data.all(d, d.split == 'Train'))", "a Train phase may not read the HeldOut split"),
+    (
+        f"self.all(p, !(p.task in {_TRAINING}) || !has(p.data) || p.data.all(d, d.split == 'Train'))",
+        "a training phase may not read the HeldOut split",
+    ),
+    (f"self.all(p, !has(p.train) || p.task in {_TRAINING})", f"only a training phase, {', '.join(_TRAINING)}, has a train block"),
 ]
 _ORDER = [
     ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
     ("!self.exists(p, p.task == 'Release') || self[size(self) - 1].task == 'Release'", "the Release phase must be the last one"),
     ("!self.exists(p, p.task == 'Release') || self.exists(p, p.task == 'Evaluate')", "a Release phase needs an Evaluate phase before it"),
     (
-        "!self.exists(p, p.task == 'Evaluate') || !self.exists(p, p.task == 'Train') || "
-        "self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task == 'Train').lastIndexOf(true)",
-        "the last Evaluate phase must come after the last Train phase",
+        f"!self.exists(p, p.task == 'Evaluate') || !self.exists(p, p.task in {_TRAINING}) || "
+        f"self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task in {_TRAINING}).lastIndexOf(true)",
+        "the last Evaluate phase must come after the last training phase",
     ),
     (
-        "!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task in ['Train', 'Evaluate']) || "
-        "self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task in ['Train', 'Evaluate']).indexOf(true)",
-        "Curate phases must come before the first Train or Evaluate phase",
+        f"!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task in {[*_TRAINING, 'Evaluate']}) || "
+        f"self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task in {[*_TRAINING, 'Evaluate']}).indexOf(true)",
+        "Curate phases must come before the first training or Evaluate phase",
     ),
 ]
 
@@ -340,7 +364,7 @@ class TrainingRunStatus(Observation):
     phases: list[PhaseStatus] = Field(
         default=[], max_length=16, description="What is known of each phase that has begun.", json_schema_extra=k8s(list_map="name")
     )
-    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last Train phase.")
+    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last training phase.")
     release: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="ModelRelease that the run created.")
     last_handled_request: Annotated[str, StringConstraints(max_length=128)] = Field(
         default="", description="Value of the request annotation that was answered last."

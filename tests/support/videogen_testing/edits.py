@@ -10,7 +10,8 @@ ABSENT = object()
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
 GATE = {"metric": "FVD", "operator": "LessThan", "threshold": "200"}
 INIT = {"release": "pib-videogen-videofusion-v0.9.0-base"}
-BY_TASK = {"C": CURATE, "T": TRAIN, "E": EVALUATE, "R": RELEASE}
+TASKS = {"T": "Train", "F": "FineTune", "A": "Adapt", "X": "AlignCrossModal"}  # that train
+BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE} | {letter: TRAIN | {"task": task} for letter, task in TASKS.items()}
 
 
 def run_of(*edits: tuple[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a recipe must fulfil for its model's family: the CRD's rules once more, for jobs that came past the API server."""
+"""What a recipe must fulfil for its model's family and its task: the CRD's rules once more, for jobs that came past the API server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.recipe import VideoFusion
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Reason, Task
 from videogen_trainer.failure import Failure
 
 
@@ -19,8 +19,9 @@ def check_recipe(job: Job) -> None:
 
 def _problems(job: Job) -> Iterator[str]:
     recipe, family = job.recipe, job.model.type
-    if recipe.steps < 1 and family is not ModelType.TEXT2VIDEO_ZERO:
+    if recipe.steps < 1 and job.task is not Task.ADAPT and (family is not ModelType.TEXT2VIDEO_ZERO or job.task is Task.FINE_TUNE):
         yield f"recipe.steps is 0; a model of type {family} needs at least 1, of type {ModelType.TEXT2VIDEO_ZERO} alone it may be 0"
+    yield from _out_of_place(job)
     yield from _foreign_blocks(job)
     if (
         recipe.backbone and family is ModelType.VIDEOFUSION
@@ -32,6 +33,22 @@ def _problems(job: Job) -> Iterator[str]:
         yield f"recipe.text2VideoZero.warpAt is {zero.warp_at}; it may not be greater than resumeAt, {zero.resume_at}"
 
 
+def _out_of_place(job: Job) -> Iterator[str]:
+    """What a task of training needs beside data."""
+    task, family = job.task, job.model.type
+    accepted = _FAMILIES.get(task, tuple(ModelType))
+    if family not in accepted:
+        yield f"task is {task}; it is for models of type {' and '.join(accepted)}, the run's is {family}"
+    if task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL} and job.init_from is None:
+        yield f"initFrom is missing; a job with task {task} goes on from the weights of a bundle"
+    if task is Task.ADAPT and job.init_from is None and job.recipe.backbone is None:
+        yield "initFrom and recipe.backbone are missing; a job with task Adapt adapts the image model of one of them"
+
+
+_FAMILIES = {
+    Task.ADAPT: (ModelType.TEXT2VIDEO_ZERO, ModelType.ALIGN_YOUR_LATENTS),
+    Task.ALIGN_CROSS_MODAL: (ModelType.ALIGN_YOUR_LATENTS,),
+}
 _IMAGE_BASED = f"models of type {ModelType.ALIGN_YOUR_LATENTS} and {ModelType.TEXT2VIDEO_ZERO}"
 
 

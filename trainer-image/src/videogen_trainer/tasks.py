@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from videogen_api.job import CONTRACT, Job, Report
-from videogen_api.training_run import Reason, Task
+from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_trainer import report
 from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
@@ -20,7 +20,7 @@ from videogen_trainer.recipe_rules import check_recipe
 from videogen_trainer.report import Milestones
 
 _LOG = logging.getLogger(__name__)
-SPREAD = (Task.TRAIN, Task.EVALUATE)  # over several processes and pods
+SPREAD = (*TRAINING, Task.EVALUATE)  # over several processes and pods
 
 
 def read_job(path: Path) -> Job:
@@ -55,7 +55,7 @@ def check(job: Job) -> None:
     check_recipe(job)
     recipe, processes = job.recipe, job.workers * job.processes_per_worker
     shares = processes * recipe.gradient_accumulation_steps
-    if job.task is Task.TRAIN and recipe.global_batch_size % shares:
+    if job.task in TRAINING and recipe.global_batch_size % shares:
         raise Failure(
             Reason.INVALID_JOB,
             f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers x processesPerWorker x"
@@ -63,9 +63,8 @@ def check(job: Job) -> None:
         )
     if job.task not in SPREAD and job.workers > 1:
         raise Failure(Reason.INVALID_JOB, f"resources.workers is {job.workers}; {job.task.value} runs in one pod, set it to 1")
-    missing = {
+    missing = dict.fromkeys(TRAINING, ("data", job.data)) | {
         Task.CURATE: ("curate", job.curate),
-        Task.TRAIN: ("data", job.data),
         Task.EVALUATE: ("artifact", job.artifact),
         Task.RELEASE: ("a trainer's task", None),
     }
@@ -112,7 +111,7 @@ def _run(
     if not storage.is_dir():
         raise Failure(Reason.STORAGE_FAILED, f"{storage} is no folder; mount the run's persistent volume claim there")
     match job.task:
-        case Task.TRAIN:
+        case Task.TRAIN | Task.FINE_TUNE | Task.ADAPT | Task.ALIGN_CROSS_MODAL:
             from videogen_trainer.distributed import join, leave
             from videogen_trainer.loop import train
             from videogen_trainer.start import distrust
@@ -140,7 +139,7 @@ def _run(
             result: Report = module.run(job, storage, progress)
             return result
         case Task.RELEASE:
-            raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has Curate, Train and Evaluate")
+            raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has all others")
 
 
 def _explained(error: Exception) -> Failure:

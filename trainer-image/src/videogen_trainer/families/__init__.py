@@ -6,8 +6,9 @@ from pathlib import Path
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
+from videogen_api.training_run import Task
 from videogen_trainer.distributed import World
-from videogen_trainer.families.align_your_latents import AlignYourLatentsLearner
+from videogen_trainer.families.align_your_latents import AlignYourLatentsLearner, ImageModelLearner
 from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.text2video_zero import Text2VideoZeroLearner
 from videogen_trainer.families.videofusion import VideoFusionLearner
@@ -21,6 +22,10 @@ _LEARNERS: dict[ModelType, type[Learner]] = {
 }
 
 
+_OF_TASKS: dict[tuple[ModelType, Task], type[Learner]] = {(ModelType.ALIGN_YOUR_LATENTS, Task.ADAPT): ImageModelLearner}
+
+
 def learner_of(job: Job, storage: Path, world: World) -> Learner:
     """The job's model before step 0, on its device. Raises Failure: ArtifactInvalid, InvalidJob."""
-    return _LEARNERS[job.model.type](job, storage, world)
+    learner = _OF_TASKS.get((job.model.type, job.task), _LEARNERS[job.model.type])
+    return learner(job, storage, world)

@@ -18,7 +18,7 @@ from torch.nn.functional import mse_loss
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.recipe import AlignYourLatents
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Reason, Task
 from videogen_models.align_your_latents import VideoUNet, consistency_term, target
 from videogen_models.bundle import read_family
 from videogen_models.known_frames import LARGEST_CONTEXT, condition, draw_context, first_frames
@@ -33,7 +33,7 @@ from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.origin import image_model
-from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, captions_for
+from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, ImageLearner, captions_for
 from videogen_trainer.randomness import sample_generator
 
 _ENCODED_AT_ONCE = 16  # frames, to save memory
@@ -62,7 +62,9 @@ def draw(seed: int, positions: Sequence[int], shape: Sequence[int]) -> Draw:
 
 
 class AlignYourLatentsLearner(Learner):
-    """The temporal layers learn; those for interpolation rates, which no clip here has, do not."""
+    """The temporal layers learn, or in AlignCrossModal only how they attend to the text; those for interpolation rates, which no clip
+    here has, do not.
+    """
 
     model: AlignYourLatentsModel
     terms = ("denoising", "consistency")
@@ -71,7 +73,7 @@ class AlignYourLatentsLearner(Learner):
         self._seed, self._device = job.recipe.seed, world.device
         self.model = initial_model(job, storage, world).to(world.device)
         video = self.model.video
-        video.trained()
+        video.trained("Text" if job.task is Task.ALIGN_CROSS_MODAL else "Temporal")
         video.temporal.rate.requires_grad_(False)
         weight = float((job.recipe.align_your_latents or AlignYourLatents()).consistency_weight)
         self.objective = VideoObjective(video, self.model.backbone.scheduler(1), weight)
@@ -86,6 +88,18 @@ class AlignYourLatentsLearner(Learner):
         text = backbone.encode(captions_for(batch, drawn.without_text))
         known = condition(latents, first_frames(drawn.context, count))
         return latents, text, known, drawn.timestep.to(self._device), drawn.noise.to(self._device)
+
+
+class ImageModelLearner(ImageLearner):
+    """Adapt: the U-Net of the image model learns from single frames, as the paper's Stable Diffusion does before it is frozen; the
+    temporal layers stay as they are, and are new unless `initFrom` has some.
+    """
+
+    model: AlignYourLatentsModel
+
+    def begin(self, job: Job, storage: Path, world: World) -> tuple[AlignYourLatentsModel, bool]:
+        """The image model of `initFrom` or of `recipe.backbone`, with its temporal layers or new ones."""
+        return initial_model(job, storage, world), False
 
 
 class VideoObjective(nn.Module):
@@ -118,6 +132,12 @@ def initial_model(job: Job, storage: Path, world: World) -> AlignYourLatentsMode
         if origin.bundle and read_family(origin.bundle) is ModelType.ALIGN_YOUR_LATENTS:
             _check_size(config, origin.bundle)
             model.load_temporal(origin.bundle)
+        elif job.task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL}:
+            raise Failure(
+                Reason.INVALID_JOB,
+                f"initFrom is a model of type {ModelType.TEXT2VIDEO_ZERO}: it has no temporal layers, with which a {job.task} phase goes on;"
+                " put a Train phase before it",
+            )
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
     except ValueError as error:

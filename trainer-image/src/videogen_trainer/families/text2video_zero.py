@@ -1,4 +1,4 @@
-"""Text2Video-Zero in the training loop (arXiv 2303.13439): `Adapt`, its image model learns from single frames of the clips.
+"""Text2Video-Zero in the training loop (arXiv 2303.13439): its image model learns from single frames of the clips.
 
 The loss is that of the image model (Rombach et al., 2022, equation 2), || y - f(z_t, t, text) ||^2 with y the noise or the
 velocity, of one frame of each clip. An image model that was given, by initFrom or recipe.backbone, learns in its U-Net alone.
@@ -9,6 +9,7 @@ With 0 steps the bundle is the image model as it is.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from videogen_api.meta import ModelType
 from videogen_api.training_run import Reason
 from videogen_models.align_your_latents import target
 from videogen_models.image_backbone import ImageBackbone
+from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.sampling import from_pixels
 from videogen_models.schedule import TIMESTEPS
 from videogen_models.text2video_zero import Text2VideoZeroModel, text2video_zero_config
@@ -35,6 +37,7 @@ from videogen_trainer.families.origin import image_model
 from videogen_trainer.randomness import sample_generator
 
 WITHOUT_TEXT = 0.1  # share of samples that learn without their caption, for guidance (Ho and Salimans, 2022)
+AnimatedModel = Text2VideoZeroModel | AlignYourLatentsModel  # both have an image model
 _PRIOR_WEIGHT = 1e-3  # of KL, a mean over latents: it only keeps them near a variance of 1
 
 
@@ -68,24 +71,24 @@ def captions_for(batch: Batch, without_text: Sequence[bool]) -> list[str]:
     return ["" if without else caption for caption, without in zip(batch.captions, without_text, strict=True)]
 
 
-class Text2VideoZeroLearner(Learner):
-    """The U-Net of a given image model learns, or all of a new one."""
+class ImageLearner(Learner):
+    """The U-Net of a given image model learns, or all of a new one; nothing else of the model."""
 
-    model: Text2VideoZeroModel
+    model: AnimatedModel
+
+    @abstractmethod
+    def begin(self, job: Job, storage: Path, world: World) -> tuple[AnimatedModel, bool]:
+        """The model before step 0, and whether its image model is new. Raises Failure: ArtifactInvalid, InvalidJob."""
 
     def __init__(self, job: Job, storage: Path, world: World) -> None:
         self._seed, self._device = job.recipe.seed, world.device
-        origin = image_model(job, storage, world, ModelType.TEXT2VIDEO_ZERO)
-        if origin.is_new:
-            origin.backbone.vae.register_to_config(scaling_factor=1.0)  # the prior sees to it
-        try:
-            self.model = Text2VideoZeroModel(origin.backbone, text2video_zero_config(job.recipe)).to(world.device)
-        except ValueError as error:
-            raise Failure(Reason.INVALID_JOB, f"recipe: {error}") from error
-        self.model.requires_grad_(origin.is_new)
+        model, whole = self.begin(job, storage, world)
+        self.model = model.to(world.device)
+        self.model.requires_grad_(False)
+        self.model.backbone.requires_grad_(whole)
         self.model.backbone.unet.requires_grad_(True)
-        self.terms = ("denoising", "reconstruction") if origin.is_new else ("denoising",)
-        self.objective = Adaptation(self.model.backbone, whole=origin.is_new)
+        self.terms = ("denoising", "reconstruction") if whole else ("denoising",)
+        self.objective = Adaptation(self.model.backbone, whole=whole)
 
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """One frame of each clip in [-1, 1], tokens, and three of `Draw`'s tensors."""
@@ -94,6 +97,22 @@ class Text2VideoZeroLearner(Learner):
         images = from_pixels(clips[torch.arange(len(clips)), drawn.frame])
         tokens = backbone.tokens(captions_for(batch, drawn.without_text))
         return tuple(tensor.to(self._device) for tensor in (images, tokens, drawn.timestep, drawn.noise, drawn.posterior))
+
+
+class Text2VideoZeroLearner(ImageLearner):
+    """All that this family has to learn is its image model, whatever the task."""
+
+    model: Text2VideoZeroModel
+
+    def begin(self, job: Job, storage: Path, world: World) -> tuple[Text2VideoZeroModel, bool]:
+        """The image model of `initFrom`, of `recipe.backbone`, or a new one."""
+        origin = image_model(job, storage, world, ModelType.TEXT2VIDEO_ZERO)
+        if origin.is_new:
+            origin.backbone.vae.register_to_config(scaling_factor=1.0)  # the prior sees to it
+        try:
+            return Text2VideoZeroModel(origin.backbone, text2video_zero_config(job.recipe)), origin.is_new
+        except ValueError as error:
+            raise Failure(Reason.INVALID_JOB, f"recipe: {error}") from error
 
 
 class Adaptation(nn.Module):

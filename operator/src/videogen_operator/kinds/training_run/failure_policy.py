@@ -10,7 +10,7 @@ from enum import StrEnum
 from pydantic import ValidationError
 
 from videogen_api.job import ExitCode, Report
-from videogen_api.training_run import Reason, Task
+from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_operator.plan import Manifest
 
 CONTAINER = "pytorch"  # the name that training-operator demands
@@ -206,7 +206,7 @@ def is_complete(report: Report | None, task: Task) -> bool:
     """Whether a report says what the task must have produced."""
     if report is None or report.reason != Reason.COMPLETED:
         return False
-    produced = {Task.TRAIN: report.artifact, Task.EVALUATE: report.results, Task.CURATE: report.datasets}
+    produced = dict.fromkeys(TRAINING, report.artifact) | {Task.EVALUATE: report.results, Task.CURATE: report.datasets}
     return bool(produced[task])
 
 

@@ -25,7 +25,15 @@ from videogen_operator.kinds.training_run.observed import SAME_VERSION, Observed
 from videogen_operator.kinds.training_run.waiting import Wait
 
 PROGRESS_SECONDS = 5  # live progress is written at most this often
-DOING = {Task.CURATE: Reason.CURATING, Task.TRAIN: Reason.TRAINING, Task.EVALUATE: Reason.EVALUATING, Task.RELEASE: Reason.RELEASING}
+DOING = {
+    Task.CURATE: Reason.CURATING,
+    Task.TRAIN: Reason.TRAINING,
+    Task.EVALUATE: Reason.EVALUATING,
+    Task.RELEASE: Reason.RELEASING,
+    Task.FINE_TUNE: Reason.FINE_TUNING,
+    Task.ADAPT: Reason.ADAPTING,
+    Task.ALIGN_CROSS_MODAL: Reason.ALIGNING,
+}
 
 
 def position(spec: TrainingRunSpec, status: TrainingRunStatus) -> int | None:
