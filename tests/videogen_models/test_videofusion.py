@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_api.recipe import Architecture, Recipe, Resolution, VideoFusion
 from videogen_models.networks import PRESETS, ModelConfig, model_config
 from videogen_models.noise import clip_noise, middle, mix
 from videogen_models.sampling import ddim_step, denoise, from_pixels, sample, to_pixels
@@ -99,6 +99,54 @@ def test_numbers_out_of_range_are_refused(model: VideoFusionModel, seeds: list[i
         sample(model, CAPTIONS, seeds, steps)
 
 
+def of(model: VideoFusionModel, **changes: Any) -> VideoFusionModel:
+    """The same networks in a model with another configuration."""
+    other = VideoFusionModel(model.config.model_copy(update=changes)).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_without_guidance_a_caption_is_all_that_is_predicted_from(model: VideoFusionModel) -> None:
+    """Guidance 1, were it computed, is the prediction itself; 0 is the one without a caption."""
+    base, residual = start(model, [1])
+    noisy, timestep, pair = mix(base, residual, model.shares), torch.tensor([400]), model.encode(["", CAPTIONS[0]])
+    with torch.no_grad():
+        plain, empty = (model.predict_noise(noisy, timestep, text.unsqueeze(0)) for text in (pair[1], pair[0]))
+        one, none, three = (model.guided_noise(noisy, timestep, pair, scale) for scale in (1.0, 0.0, 3.0))
+    assert (one - plain).abs().max() < 1e-5
+    assert (none - empty).abs().max() < 1e-5
+    assert (three - (empty + 3 * (plain - empty))).abs().max() < 1e-5
+    assert (plain - empty).abs().max() > 1e-4
+
+
+def test_guidance_takes_one_call_of_the_base_generator_a_step_and_changes_the_video(model: VideoFusionModel) -> None:
+    guided, calls = of(model, text_guidance=3.0), []
+    guided.base.register_forward_pre_hook(lambda _, arguments: calls.append(tuple(arguments[0].shape)))
+    videos = sample(guided, CAPTIONS, [1, 2], STEPS)
+    assert calls == [(2 * 2, 3, 16, 16)] * STEPS
+    assert np.abs(videos.astype(int) - sample(model, CAPTIONS, [1, 2], STEPS)).max() > 0
+
+
+def test_guidance_does_not_mix_the_clips_of_a_batch(model: VideoFusionModel) -> None:
+    guided = of(model, text_guidance=3.0)
+    alone, together = sample(guided, CAPTIONS[1:], [5], STEPS), sample(guided, CAPTIONS, [4, 5], STEPS)
+    assert np.abs(alone[0].astype(int) - together[1]).max() <= 1  # kernels may add in another order
+
+
+def test_where_a_frame_has_a_larger_share_more_of_its_noise_is_the_base_noise(model: VideoFusionModel) -> None:
+    """What the residual generator sees and what is drawn for it both follow each frame's own share."""
+    shares = [0.2, 0.5, 1.0, 0.8, 0.0]
+    uneven = of(model, base_noise_shares=shares)
+    assert uneven.shares.tolist() == pytest.approx(shares)
+    base, residual = start(model, [1])
+    noisy = mix(base, residual, uneven.shares)
+    assert torch.allclose(noisy[:, 4], residual[:, 4])
+    assert torch.allclose(noisy[:, 2], base)
+    assert torch.allclose(noisy[:, 3], 0.8**0.5 * base + 0.2**0.5 * residual[:, 3])
+    clean = torch.rand(1, *model.frame_shape) * 2 - 1
+    assert (denoise(Oracle(uneven, clean), noisy, [""], 7) - clean).abs().max() < 2e-2  # type: ignore[arg-type]
+
+
 class Oracle(nn.Module):
     """Knows the noise of each timestep's image: there is only one clean clip."""
 
@@ -175,6 +223,13 @@ def test_the_paper_preset_measures_the_paper_loss() -> None:
     assert PRESETS[Architecture.PAPER].residual_frames is None
 
 
-def test_a_config_survives_its_json(recipe: Recipe) -> None:
-    config = model_config(recipe)
+@pytest.mark.parametrize(
+    "fields", [{}, {"textGuidance": "2.5"}, {"textGuidance": "1.0"}, {"baseNoiseShares": ["0.5", "0.6", "1", "0.6", "0.5"]}]
+)
+def test_a_config_survives_its_json(recipe: Recipe, fields: dict[str, Any]) -> None:
+    config = model_config(recipe.model_copy(update={"video_fusion": VideoFusion.model_validate(fields)}))
+    assert (config.text_guidance, config.base_noise_shares) == (
+        2.5 if fields.get("textGuidance") == "2.5" else None,
+        [0.5, 0.6, 1.0, 0.6, 0.5] if "baseNoiseShares" in fields else None,
+    )
     assert ModelConfig.model_validate_json(config.model_dump_json(by_alias=True)) == config

@@ -20,12 +20,15 @@ from videogen_trainer.objective import Objective, draw
 SHAPE = (5, 3, 16, 16)
 
 
-def tiny(target: str = "Frame", share: str = "0.7") -> VideoFusionModel:
+SHARES = [0.2, 0.5, 1.0, 0.8, 0.0]
+
+
+def tiny(target: str = "Frame", share: str = "0.7", shares: list[float] | None = None) -> VideoFusionModel:
     recipe = Recipe(architecture=Architecture.TINY, frames=5, resolution=Resolution(height=16, width=16), global_batch_size=2, steps=1)
     config = model_config(recipe)
     networks = config.networks.model_copy(update={"target": target})
     torch.manual_seed(0)
-    return VideoFusionModel(config.model_copy(update={"networks": networks, "base_noise_share": float(share)}))
+    return VideoFusionModel(config.model_copy(update={"networks": networks, "base_noise_share": float(share), "base_noise_shares": shares}))
 
 
 def batch(model: VideoFusionModel) -> tuple[Tensor, Tensor]:
@@ -65,9 +68,9 @@ def test_every_weight_takes_part_in_a_step() -> None:
 
 
 @pytest.mark.parametrize("target", ["Noise", "Frame"])
-@pytest.mark.parametrize("share", ["0", "0.7", "1"])
-def test_perfect_generators_have_no_loss(target: str, share: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny(target, share)
+@pytest.mark.parametrize("share, shares", [("0", None), ("0.7", None), ("1", None), ("0.7", SHARES)])
+def test_perfect_generators_have_no_loss(target: str, share: str, shares: list[float] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(target, share, shares)
     clean, tokens = batch(model)
     drawn = draw(0, [0, 1], SHAPE, None)
     monkeypatch.setattr(model, "predict_base", lambda *_: drawn.base)
@@ -75,9 +78,12 @@ def test_perfect_generators_have_no_loss(target: str, share: str, monkeypatch: p
     assert Objective(model)(clean, tokens, drawn).tolist() == [0.0, 0.0]
 
 
-def test_what_the_residual_generator_sees_is_the_frame_without_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    """z' = sqrt(ah) x + sqrt(1 - ah) sqrt(1 - lambda) r, if the base generator is perfect (property 3)."""
-    model, seen = tiny(), SimpleNamespace()
+@pytest.mark.parametrize("shares", [None, SHARES])
+def test_what_the_residual_generator_sees_is_the_frame_without_the_base(
+    shares: list[float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """z' = sqrt(ah) x + sqrt(1 - ah) sqrt(1 - lambda_i) r, if the base generator is perfect (property 3)."""
+    model, seen = tiny(shares=shares), SimpleNamespace()
     clean, tokens = batch(model)
     drawn = draw(0, [0, 1], SHAPE, None)
 
@@ -91,7 +97,8 @@ def test_what_the_residual_generator_sees_is_the_frame_without_the_base(monkeypa
     Objective(model)(clean, tokens, drawn)
     level = model.signal[drawn.timestep].reshape(2, 1, 1, 1, 1)
     others = [frame for frame in range(5) if frame != middle(5)]
-    expected = level.sqrt() * clean[:, others] + (1 - level).sqrt() * 0.3**0.5 * drawn.residual
+    alone = (1 - torch.tensor(shares or [0.7] * 5))[others].reshape(1, 4, 1, 1, 1)
+    expected = level.sqrt() * clean[:, others] + (1 - level).sqrt() * alone.sqrt() * drawn.residual
     assert (seen.input - expected).abs().max() < 1e-6
     assert (seen.still - clean[:, middle(5)]).abs().max() < 1e-3  # float32 at little signal
 
@@ -112,7 +119,7 @@ def test_the_paper_loss_is_the_squared_error_of_the_noise(monkeypatch: pytest.Mo
 
 def test_the_random_numbers_of_a_sample_depend_on_neither_batch_nor_order() -> None:
     together, alone = draw(3, [10, 11, 12], SHAPE, 2), draw(3, [11], SHAPE, 2)
-    for name in ("timestep", "frames", "base", "residual"):
+    for name in ("timestep", "frames", "base", "residual", "chance"):
         assert torch.equal(getattr(together, name)[1], getattr(alone, name)[0])
     assert not torch.equal(draw(4, [11], SHAPE, 2).base, alone.base)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from videogen_api import noise_shares, tuning
 from videogen_api.meta import CATEGORY, GROUP, VERSION
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
 from videogen_api.training_run import TrainingRunSpec, TrainingRunStatus
@@ -57,7 +58,9 @@ AGE = Column("Age", ".metadata.creationTimestamp", "Since when the object exists
 _FAMILY_RULES = (
     (
         "self.spec.model.type == 'videofusion' || (self.spec.recipe.videoFusion.baseNoiseShare == '0.70'"
-        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1')",
+        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1'"
+        " && !has(self.spec.recipe.videoFusion.contentProfile) && !has(self.spec.recipe.videoFusion.baseNoiseShares)"
+        " && self.spec.recipe.videoFusion.textGuidance == '1')",
         "recipe.videoFusion is for models of type videofusion; leave it out",
         ".spec.recipe.videoFusion",
     ),
@@ -120,6 +123,8 @@ TRAINING_RUN = Resource(
             "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
             ".spec.phases",
         ),
+        *noise_shares.RUN_RULES,
+        *tuning.RUN_RULES,
     ),
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),

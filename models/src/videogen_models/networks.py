@@ -57,6 +57,8 @@ class ModelConfig(Observation):
     resolution: Resolution
     frame_rate: int
     base_noise_share: float
+    base_noise_shares: list[float] | None = None  # of each frame; None: base_noise_share, but 1 of the base frame
+    text_guidance: float | None = None  # None: without
     networks: Preset
 
 
@@ -89,11 +91,15 @@ PRESETS = {
 
 def model_config(recipe: Recipe) -> ModelConfig:
     """The model that a recipe describes."""
+    wanted = recipe.video_fusion
+    guidance = float(wanted.text_guidance)
     return ModelConfig(
         frames=recipe.frames,
         resolution=recipe.resolution,
         frame_rate=recipe.frame_rate,
-        base_noise_share=float(recipe.video_fusion.base_noise_share),
+        base_noise_share=float(wanted.base_noise_share),
+        base_noise_shares=[float(share) for share in wanted.base_noise_shares] if wanted.base_noise_shares else None,
+        text_guidance=None if guidance == 1 else guidance,
         networks=PRESETS[recipe.architecture],
     )
 

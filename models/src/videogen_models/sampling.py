@@ -33,14 +33,14 @@ def ddim_step(noisy: Tensor, noise: Tensor, signal: Tensor, next_signal: Tensor)
 @torch.inference_mode()
 def denoise(model: VideoFusionModel, noisy: Tensor, captions: Sequence[str], steps: int, on_step: OnStep | None = None) -> Tensor:
     """From z_T [batch, frames, 3, height, width] to frames in [-1, 1] of the same shape."""
-    timesteps = sampling_timesteps(steps)
-    text = model.encode(captions)
+    timesteps, guidance = sampling_timesteps(steps), model.config.text_guidance
+    text = model.encode(captions if guidance is None else [""] * len(captions) + list(captions))
     finished = torch.ones((), device=noisy.device)
     for done, (now, later) in enumerate(pairwise([*timesteps, -1])):
         if on_step:
             on_step(done, steps)
         timestep = torch.full((len(captions),), now, device=noisy.device)
-        noise = model.predict_noise(noisy, timestep, text)
+        noise = model.predict_noise(noisy, timestep, text) if guidance is None else model.guided_noise(noisy, timestep, text, guidance)
         noisy = ddim_step(noisy, noise, model.signal[now], model.signal[later] if later >= 0 else finished)
     return noisy
 

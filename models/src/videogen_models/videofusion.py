@@ -42,7 +42,7 @@ class VideoFusionModel(VideoModel):
         self.base = Generator(sizes.base, sizes.text.width, config.resolution, sizes.target)
         self.residual = Generator(sizes.residual, sizes.text.width, config.resolution, sizes.target, config.frames)
         self.register_buffer("signal", signal_levels(), persistent=False)
-        self.register_buffer("shares", frame_shares(config.frames, config.base_noise_share), persistent=False)
+        self.register_buffer("shares", frame_shares(config.frames, config.base_noise_share, config.base_noise_shares), persistent=False)
 
     @property
     def config(self) -> ModelConfig:
@@ -113,6 +113,15 @@ class VideoFusionModel(VideoModel):
         residual = torch.zeros_like(noisy)
         residual[:, others] = self.predict_residual(noisy[:, others], base, still, timestep, text, others.expand(batch, -1))
         return mix(base, residual, self.shares)
+
+    def guided_noise(self, noisy: Tensor, timestep: Tensor, text: Tensor, guidance: float) -> Tensor:
+        """eps^ of all frames, led away from the prediction without a caption (classifier-free guidance, Ho and Salimans, 2022).
+
+        text [2 * batch, length, width], the texts to lead away from first. Both predictions are decomposed, each with its own b^: so
+        what is led is the score of the whole clip. The base generator is called once, on two frames of each clip.
+        """
+        without, with_text = self.predict_noise(noisy.repeat(2, 1, 1, 1, 1), timestep.repeat(2), text).chunk(2)
+        return without + guidance * (with_text - without)
 
 
 def save_weights(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:

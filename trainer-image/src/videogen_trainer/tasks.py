@@ -16,11 +16,11 @@ from videogen_trainer import report
 from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.recipe_rules import check_recipe
+from videogen_trainer.recipe_rules import check_recipe, check_tuning
 from videogen_trainer.report import Milestones
 
 _LOG = logging.getLogger(__name__)
-SPREAD = (Task.TRAIN, Task.EVALUATE)  # over several processes and pods
+SPREAD = (Task.TRAIN, Task.EVALUATE, Task.TUNE)  # over several processes and pods
 
 
 def read_job(path: Path) -> Job:
@@ -55,7 +55,7 @@ def check(job: Job) -> None:
     check_recipe(job)
     recipe, processes = job.recipe, job.workers * job.processes_per_worker
     shares = processes * recipe.gradient_accumulation_steps
-    if job.task is Task.TRAIN and recipe.global_batch_size % shares:
+    if job.task in (Task.TRAIN, Task.TUNE) and recipe.global_batch_size % shares:
         raise Failure(
             Reason.INVALID_JOB,
             f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers x processesPerWorker x"
@@ -68,10 +68,13 @@ def check(job: Job) -> None:
         Task.TRAIN: ("data", job.data),
         Task.EVALUATE: ("artifact", job.artifact),
         Task.RELEASE: ("a trainer's task", None),
+        Task.TUNE: ("tune", job.tune),
     }
     field, value = missing[job.task]
     if not value:
         raise Failure(Reason.INVALID_JOB, f"{field} is missing; a job with task {job.task.value} needs it")
+    if job.task is Task.TUNE:
+        check_tuning(job)
 
 
 def processes_of(job: Job) -> int:
@@ -135,12 +138,19 @@ def _run(
             done = run(job, storage, join(environment), progress, stop)
             leave()
             return done
+        case Task.TUNE:
+            from videogen_trainer import tune
+            from videogen_trainer.distributed import join, leave
+
+            done = tune.run(job, storage, join(environment), progress, stop, milestones)
+            leave()
+            return done
         case Task.CURATE:
             module = importlib.import_module("videogen_trainer.curate")
             result: Report = module.run(job, storage, progress)
             return result
         case Task.RELEASE:
-            raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has Curate, Train and Evaluate")
+            raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has Curate, Train, Tune and Evaluate")
 
 
 def _explained(error: Exception) -> Failure:

@@ -21,6 +21,7 @@ from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.origin import initial_bundle
+from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, captions_for
 from videogen_trainer.objective import Objective, draw
 
 
@@ -40,7 +41,9 @@ class VideoFusionLearner(Learner):
         """Frames in [-1, 1], tokens, random numbers."""
         networks = self.model.config.networks
         drawn = draw(self._seed, batch.positions, self.model.frame_shape, networks.residual_frames).to(self._device)
-        return from_pixels(batch.frames.to(self._device)), tokenize(batch.captions, networks.text).to(self._device), drawn
+        guided = self.model.config.text_guidance is not None
+        captions = captions_for(batch, (drawn.chance < WITHOUT_TEXT).tolist()) if guided else batch.captions
+        return from_pixels(batch.frames.to(self._device)), tokenize(captions, networks.text).to(self._device), drawn
 
 
 def initial_model(job: Job, storage: Path, world: World) -> VideoFusionModel:
