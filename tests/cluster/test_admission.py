@@ -218,6 +218,21 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.videoFusion",
         "is for models of type videofusion",
     ),
+    "latents without an autoencoder": (
+        [("spec.recipe.videoFusion", {"space": "Latent"})],
+        "spec.recipe.videoFusion.space",
+        "needs an autoencoder: that of recipe.backbone, or of a run or release in initFrom",
+    ),
+    "latents of two image models": (
+        [("spec.recipe.videoFusion", {"space": "Latent"}), ("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT)],
+        "spec.recipe.backbone",
+        "not beside initFrom",
+    ),
+    "VideoFusion's latents in another family": (
+        [("spec.recipe.videoFusion", {"space": "Latent"}), ("spec.recipe.backbone", BACKBONE), of("align-your-latents")],
+        "spec.recipe.videoFusion",
+        "is for models of type videofusion",
+    ),
     "VideoFusion's guidance in another family": (
         [("spec.recipe.videoFusion", {"textGuidance": "2"}), of("align-your-latents")],
         "spec.recipe.videoFusion",
@@ -528,6 +543,9 @@ def test_a_search_takes_both_ends_of_its_profile_and_all_fields_of_videofusion(a
     plain = {"contentProfile": "TextHeavy", "baseNoiseShare": "0.80", "residualNoiseShare": "0.20", "textGuidance": "2.5"}
     made = api.create(RUNS.format("default") + STRICT, run_of(tuned_by(values=["0.75", "0.85"]), ("spec.recipe.videoFusion", plain)))
     assert made["spec"]["phases"][1]["tune"] | {"samples": 256, "samplingSteps": 50} == made["spec"]["phases"][1]["tune"]
+    for source in (("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT)):
+        made = api.create(RUNS.format("default") + STRICT, run_of(("spec.recipe.videoFusion", {"space": "Latent"}), source))
+        assert made["spec"]["recipe"]["videoFusion"]["space"] == "Latent"
     for block in ({"baseNoiseShares": shares}, {"baseNoiseShares": shares, "contentProfile": "Standard"}):
         made = api.create(RUNS.format("default") + STRICT, run_of(("spec.recipe.videoFusion", block), ("spec.recipe.frames", 3)))
         assert made["spec"]["recipe"]["videoFusion"]["textGuidance"] == "1"

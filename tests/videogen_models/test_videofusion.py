@@ -1,4 +1,5 @@
-"""The model and its sampler: one base call, who depends on what, and that bundles give the same videos (properties 7 to 9)."""
+"""The model and its sampler, in pixels and in latents: one base call, who depends on what, and that bundles give the same videos
+(properties 7 to 9)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from videogen_api.recipe import Architecture, Recipe, Resolution, VideoFusion
+from videogen_api.recipe import Architecture, Recipe, Resolution, Space, VideoFusion
+from videogen_models.autoencoder import latent_size
+from videogen_models.image_backbone import PRESETS as BACKBONES
+from videogen_models.image_backbone import build_backbone
 from videogen_models.networks import PRESETS, ModelConfig, model_config
 from videogen_models.noise import clip_noise, middle, mix
 from videogen_models.sampling import ddim_step, denoise, from_pixels, sample, to_pixels
@@ -20,6 +24,16 @@ from videogen_models.videofusion import VideoFusionModel
 
 STEPS = 3
 CAPTIONS = ["a red square moves right", "a blue disc moves up"]
+
+
+@pytest.fixture(scope="module", params=Space)
+def model(request: pytest.FixtureRequest, recipe: Recipe) -> VideoFusionModel:
+    """A tiny model in each space; the autoencoder of latents is a new one, whose frames are as good as any."""
+    torch.manual_seed(0)
+    if request.param is Space.PIXEL:
+        return VideoFusionModel(model_config(recipe)).eval()
+    vae = build_backbone(BACKBONES[Architecture.TINY], recipe.resolution).vae.eval().requires_grad_(False)
+    return VideoFusionModel(model_config(recipe, latent_size(vae, recipe.resolution)), vae).eval()
 
 
 def start(model: VideoFusionModel, seeds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,8 +50,8 @@ def test_a_clip_and_step_take_one_call_of_the_base_generator_on_one_frame(model:
     sample(model, CAPTIONS, [1, 2], STEPS)
     for hook in hooks:
         hook.remove()
-    assert shapes["base"] == [(2, 3, 16, 16)] * STEPS
-    assert shapes["residual"] == [(2 * 4, 3, 16, 16)] * STEPS
+    assert shapes["base"] == [(2, *model.frame_shape[1:])] * STEPS
+    assert shapes["residual"] == [(2 * 4, *model.frame_shape[1:])] * STEPS
 
 
 @pytest.mark.parametrize("which, middle_changes", [("residual", False), ("base", True)])
@@ -53,7 +67,8 @@ def test_the_middle_frame_depends_on_the_base_noise_only(model: VideoFusionModel
 
 def test_the_residual_generator_knows_the_frames_number(model: VideoFusionModel) -> None:
     torch.manual_seed(0)
-    noisy, base, still = torch.randn(1, 2, 3, 16, 16), torch.randn(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    shape = model.frame_shape[1:]
+    noisy, base, still = torch.randn(1, 2, *shape), torch.randn(1, *shape), torch.rand(1, *shape)
     timestep, text = torch.tensor([500]), model.encode(CAPTIONS[:1])
     with torch.no_grad():
         straight, swapped = (
@@ -101,7 +116,7 @@ def test_numbers_out_of_range_are_refused(model: VideoFusionModel, seeds: list[i
 
 def of(model: VideoFusionModel, **changes: Any) -> VideoFusionModel:
     """The same networks in a model with another configuration."""
-    other = VideoFusionModel(model.config.model_copy(update=changes)).eval()
+    other = VideoFusionModel(model.config.model_copy(update=changes), model.vae).eval()
     other.load_state_dict(model.state_dict())
     return other
 
@@ -123,7 +138,7 @@ def test_guidance_takes_one_call_of_the_base_generator_a_step_and_changes_the_vi
     guided, calls = of(model, text_guidance=3.0), []
     guided.base.register_forward_pre_hook(lambda _, arguments: calls.append(tuple(arguments[0].shape)))
     videos = sample(guided, CAPTIONS, [1, 2], STEPS)
-    assert calls == [(2 * 2, 3, 16, 16)] * STEPS
+    assert calls == [(2 * 2, *model.frame_shape[1:])] * STEPS
     assert np.abs(videos.astype(int) - sample(model, CAPTIONS, [1, 2], STEPS)).max() > 0
 
 
@@ -164,7 +179,7 @@ class Oracle(nn.Module):
 
 @pytest.mark.parametrize("steps", [1, 7, 50])
 def test_with_a_perfect_model_the_sampler_finds_the_clip(model: VideoFusionModel, steps: int) -> None:
-    clean = torch.rand(1, *model.frame_shape) * 2 - 1
+    clean = torch.rand(1, *model.frame_shape) * 2 - 1 if model.vae is None else torch.randn(1, *model.frame_shape)
     base, residual = start(model, [1])
     found = denoise(Oracle(model, clean), mix(base, residual, model.shares), [""], steps)  # type: ignore[arg-type]
     assert (found - clean).abs().max() < 2e-2  # float32 at a signal of 4e-5
@@ -193,6 +208,15 @@ def test_the_diffusion_ends_in_noise_and_begins_with_the_frames() -> None:
     assert levels[0] > 0.999
     assert levels[-1] < 5e-5
     assert (levels.diff() < 0).all()
+
+
+def test_latents_are_not_clipped_to_the_range_of_pixels(model: VideoFusionModel) -> None:
+    clean = torch.full((1, *model.frame_shape), 3.0)
+    base, residual = start(model, [1])
+    found = denoise(Oracle(model, clean), mix(base, residual, model.shares), [""], 7)  # type: ignore[arg-type]
+    assert found.mean().item() == pytest.approx(1.0 if model.vae is None else 3.0, abs=0.02)
+    noisy, noise, timestep = torch.full_like(clean[:, 0], 3.0), torch.zeros_like(clean[:, 0]), torch.tensor([0])
+    assert model.still(noisy, noise, timestep).max().item() == pytest.approx(1.0 if model.vae is None else 3.0, abs=0.01)
 
 
 def test_pixels_go_there_and_back() -> None:

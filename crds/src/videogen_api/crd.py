@@ -60,7 +60,8 @@ _FAMILY_RULES = (
         "self.spec.model.type == 'videofusion' || (self.spec.recipe.videoFusion.baseNoiseShare == '0.70'"
         " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1'"
         " && !has(self.spec.recipe.videoFusion.contentProfile) && !has(self.spec.recipe.videoFusion.baseNoiseShares)"
-        " && self.spec.recipe.videoFusion.textGuidance == '1')",
+        " && self.spec.recipe.videoFusion.textGuidance == '1'"
+        " && self.spec.recipe.videoFusion.space == 'Pixel')",
         "recipe.videoFusion is for models of type videofusion; leave it out",
         ".spec.recipe.videoFusion",
     ),
@@ -75,9 +76,16 @@ _FAMILY_RULES = (
         ".spec.recipe.text2VideoZero",
     ),
     (
-        "!has(self.spec.recipe.backbone) || (self.spec.model.type != 'videofusion' && !has(self.spec.initFrom))",
-        "recipe.backbone is for models of type align-your-latents and text2video-zero, and not beside initFrom, which has an image model",
+        "!has(self.spec.recipe.backbone) || !has(self.spec.initFrom)"
+        " && (self.spec.model.type != 'videofusion' || self.spec.recipe.videoFusion.space == 'Latent')",
+        "recipe.backbone is for models of type align-your-latents and text2video-zero, and videofusion in videoFusion.space Latent,"
+        " and not beside initFrom, which has an image model",
         ".spec.recipe.backbone",
+    ),
+    (
+        "self.spec.recipe.videoFusion.space != 'Latent' || has(self.spec.recipe.backbone) || has(self.spec.initFrom)",
+        "videoFusion.space Latent needs an autoencoder: that of recipe.backbone, or of a run or release in initFrom",
+        ".spec.recipe.videoFusion.space",
     ),
 )
 

@@ -87,6 +87,13 @@ class Samples(Model):
     sampling_steps: int = Field(default=25, ge=1, le=1000, description="Denoising steps of a video.")
 
 
+class Space(StrEnum):
+    """What a model's networks see as a frame."""
+
+    PIXEL = "Pixel"
+    LATENT = "Latent"
+
+
 class VideoFusion(Model):
     """VideoFusion's own parameters: shares of the noise's VARIANCE, mixed by their square roots."""
 
@@ -112,6 +119,10 @@ class VideoFusion(Model):
         default="1",
         description="Scale of classifier-free guidance by the text when clips are generated; 1 is without. With another scale one training"
         " sample in ten is without its caption, so that guidance has something to lead away from.",
+    )
+    space: Space = Field(
+        default=Space.PIXEL,
+        description="Pixel, or Latent: in the latents of the autoencoder of recipe.backbone or initFrom, which stays as it is.",
     )
 
 
@@ -224,6 +235,6 @@ class Recipe(Model):
     )
     backbone: Backbone | None = Field(
         default=None,
-        description="Image model that align-your-latents and text2video-zero begin with; absent: initFrom's, or a new one of the"
-        " architecture's size, which text2video-zero trains whole.",
+        description="Image model that align-your-latents and text2video-zero begin with, and whose autoencoder videofusion takes in space"
+        " Latent; absent: initFrom's, or a new one of the architecture's size, which text2video-zero trains whole.",
     )

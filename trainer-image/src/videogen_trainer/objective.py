@@ -29,8 +29,8 @@ class Draw:
 
     timestep: Tensor  # int64 [batch]
     frames: Tensor  # int64 [batch, k], numbers of the other frames that take part
-    base: Tensor  # [batch, 3, h, w], standard normal
-    residual: Tensor  # [batch, k, 3, h, w], standard normal
+    base: Tensor  # [batch, c, h, w], standard normal
+    residual: Tensor  # [batch, k, c, h, w], standard normal
     chance: Tensor  # [batch], uniform in 0..1: which samples learn without their caption
 
     def to(self, device: torch.device) -> Draw:
@@ -45,7 +45,7 @@ class Draw:
 
 
 def draw(seed: int, positions: Sequence[int], frame_shape: Sequence[int], count: int | None) -> Draw:
-    """Random numbers for the samples at `positions` (numbers that never repeat in a run), frame_shape = (frames, 3, h, w).
+    """Random numbers for the samples at `positions` (numbers that never repeat in a run), frame_shape = (frames, c, h, w).
 
     Each sample has a generator of its own: its numbers depend neither on the batch nor on the number of processes.
     """
@@ -72,7 +72,7 @@ class Objective(nn.Module):
         self.model = model
 
     def forward(self, clean: Tensor, tokens: Tensor, drawn: Draw) -> Tensor:
-        """clean [batch, frames, 3, h, w] in [-1, 1], tokens int64 [batch, length] -> [2]: loss of base and of other frames."""
+        """clean [batch, frames, c, h, w], pixels in [-1, 1] or latents, tokens int64 [batch, length] -> [2]: of base, of others."""
         model = self.model
         signal, text = model.signal[drawn.timestep], model.text(tokens)
         noisy_middle = add_noise(clean[:, middle(clean.shape[1])], drawn.base, signal)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.noise_shares import OUTSIDE, in_range, share_problems
-from videogen_api.recipe import VideoFusion
-from videogen_api.training_run import Reason, Split
+from videogen_api.recipe import Space, VideoFusion
+from videogen_api.training_run import Reason, Split, Task
 from videogen_trainer.failure import Failure
 
 
@@ -25,10 +25,11 @@ def _problems(job: Job) -> Iterator[str]:
     yield from _foreign_blocks(job)
     fusion = recipe.video_fusion
     yield from share_problems(fusion.content_profile, fusion.base_noise_share, fusion.base_noise_shares, recipe.frames)
-    if (
-        recipe.backbone and family is ModelType.VIDEOFUSION
-    ):  # beside initFrom it may be: a second Train phase begins with the first's bundle
-        yield f"recipe.backbone is set; it is for {_IMAGE_BASED}: leave it out"
+    if recipe.backbone and family is ModelType.VIDEOFUSION and fusion.space is Space.PIXEL:
+        # beside initFrom it may be: a second Train phase begins with the first's bundle
+        yield f"recipe.backbone is set; it is for {_IMAGE_BASED}, and for videoFusion.space Latent: leave it out"
+    if fusion.space is Space.LATENT and job.task in (Task.TRAIN, Task.TUNE) and not (recipe.backbone or job.init_from):
+        yield "recipe.videoFusion.space is Latent; it needs an autoencoder: that of recipe.backbone, or of a bundle in initFrom"
     if (latents := recipe.align_your_latents) and not latents.context_frames and float(latents.context_guidance) != 1:
         yield f"recipe.alignYourLatents.contextGuidance is {latents.context_guidance}; it needs contextFrames: 1, else leave it at 1"
     if (zero := recipe.text2_video_zero) and zero.warp_at > zero.resume_at:
