@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from videogen_api.noise_shares import RANGES, ContentProfile, residual_of, share_problems, within
-from videogen_api.recipe import Recipe, Resolution
+from videogen_api.recipe import Recipe, Resolution, Space
 from videogen_api.tuning import TunedParameter, TuningParameter, applied
 
 RECIPE = Recipe(resolution=Resolution(height=16, width=16), global_batch_size=1, steps=1)
@@ -70,6 +70,12 @@ def test_what_was_tuned_replaces_the_share_of_the_recipe_and_nothing_else() -> N
     assert tuned.model_copy(update={"video_fusion": RECIPE.video_fusion}) == RECIPE
     assert Recipe.model_validate(tuned.wire()) == tuned
     assert applied(RECIPE, []) == RECIPE
+
+
+def test_a_recipe_from_before_there_were_profiles_means_what_it_meant() -> None:
+    old = {"baseNoiseShare": "0.5", "residualNoiseShare": "0.5", "baseLearningRateScale": "0.1"}
+    read = Recipe.model_validate(RECIPE.wire() | {"videoFusion": old}).video_fusion
+    assert (read.content_profile, read.base_noise_shares, read.text_guidance, read.space) == (None, None, "1", Space.PIXEL)
 
 
 def test_the_rule_for_the_api_server_has_every_profile_and_its_range() -> None:
