@@ -121,7 +121,8 @@ def drawn(config: ModelConfig, batch: int) -> Draw:
     count = config.networks.residual_frames or len(others)
     chosen = torch.stack([others[torch.randperm(len(others))[:count]] for _ in range(batch)])
     timestep = torch.randint(0, TIMESTEPS, (batch,))
-    return Draw(timestep=timestep, frames=chosen, base=torch.randn(batch, *shape), residual=torch.randn(batch, count, *shape))
+    base, residual = torch.randn(batch, *shape), torch.randn(batch, count, *shape)
+    return Draw(timestep=timestep, frames=chosen, base=base, residual=residual, chance=torch.rand(batch))
 
 
 def made(recipe: Recipe) -> tuple[Objective, torch.optim.AdamW, LambdaLR, EMAModel]:

@@ -13,7 +13,7 @@ import pytest
 from videogen_api.crd import RESOURCES, definition
 from videogen_testing.control_plane import BINARIES, Api, ControlPlane, Refused
 from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, edited, in_order, release_of, run_of
-from videogen_testing.runs import RELEASE, RUNS, a_run
+from videogen_testing.runs import EVALUATE, RELEASE, RUNS, TRAIN, TUNE, a_run
 
 RELEASES = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases"
 STRICT = "?dryRun=All&fieldValidation=Strict"
@@ -31,6 +31,16 @@ def refusal(api: Api, manifest: Mapping[str, Any], namespace: str = "default") -
 def of(family: str) -> tuple[str, str]:
     """The edit that makes it a run of this family."""
     return "spec.model.type", family
+
+
+def tuned_by(phase: Mapping[str, Any] | None = None, **block: Any) -> tuple[str, Any]:
+    """The edit that gives it a Tune phase, number 1, with these fields and with these of its block."""
+    tune = present({**TUNE, "tune": present(TUNE["tune"] | block), **(phase or {})})
+    return "spec.phases", [CURATE, tune, TRAIN, EVALUATE]
+
+
+def present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not ABSENT}
 
 
 ZERO_STEPS = ("spec.recipe.steps", 0)
@@ -54,6 +64,94 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.videoFusion.baseNoiseShare",
         "should match",
     ),
+    "a share outside the range of its profile": (
+        [("spec.recipe.videoFusion", {"contentProfile": "HighDetail", "baseNoiseShare": "0.71", "residualNoiseShare": "0.29"})],
+        "spec.recipe.videoFusion",
+        "must lie in the range of contentProfile: Standard 0.65-0.75, HighDetail 0.60-0.70",
+    ),
+    "a profile whose range the default share is outside of": (
+        [("spec.recipe.videoFusion", {"contentProfile": "HighMotion"})],
+        "spec.recipe.videoFusion",
+        "HighMotion 0.55-0.65",
+    ),
+    "an unknown profile": (
+        [("spec.recipe.videoFusion", {"contentProfile": "Vivid"})],
+        "spec.recipe.videoFusion.contentProfile",
+        '"Standard", "HighDetail", "TextHeavy", "HighMotion", "Static"',
+    ),
+    "fewer shares than frames": (
+        [("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1", "0.7"]}), ("spec.recipe.frames", 4)],
+        "spec.recipe.videoFusion.baseNoiseShares",
+        "must have one share for each of recipe.frames",
+    ),
+    "a base frame with noise of its own": (
+        [("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1", "0.7", "0.7"]}), ("spec.recipe.frames", 4)],
+        "spec.recipe.videoFusion",
+        "the share of the base frame, the middle one of baseNoiseShares (number frames / 2, counted from 0), must be 1",
+    ),
+    "a frame's share outside the range of the profile": (
+        [
+            ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "0.76", "1", "0.7"], "contentProfile": "Standard"}),
+            ("spec.recipe.frames", 4),
+        ],
+        "spec.recipe.videoFusion",
+        "baseNoiseShares, but for the base frame's, must lie in the range of contentProfile",
+    ),
+    "one share and a share for each frame": (
+        [
+            ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1"], "baseNoiseShare": "0.6", "residualNoiseShare": "0.4"}),
+            ("spec.recipe.frames", 2),
+        ],
+        "spec.recipe.videoFusion",
+        "leave baseNoiseShare and residualNoiseShare out",
+    ),
+    "a search outside the range of the profile": (
+        [tuned_by(values=["0.70", "0.76"]), ("spec.recipe.videoFusion", {"contentProfile": "Standard"})],
+        "spec.phases",
+        "each of tune.values must lie in the range of contentProfile: Standard 0.65-0.75",
+    ),
+    "a search of one value": ([tuned_by(values=["0.70"])], "spec.phases[1].tune.values", "should have at least 2 items"),
+    "a search of 17 values": (
+        [tuned_by(values=[f"0.{number}" for number in range(60, 77)])],
+        "spec.phases[1].tune.values",
+        "must have at most 16 items",
+    ),
+    "a search of one value twice": ([tuned_by(values=["0.70", "0.70"])], "spec.phases[1].tune.values[1]", "Duplicate value"),
+    "a search of what is no share": ([tuned_by(values=["0.70", "much"])], "spec.phases[1].tune.values[1]", "should match"),
+    "a search of what is no share, with a profile": (
+        [tuned_by(values=["0.70", "much"]), ("spec.recipe.videoFusion", {"contentProfile": "Standard"})],
+        "spec.phases[1].tune.values[1]",
+        "should match",
+    ),
+    "a search by how long it takes": (
+        [tuned_by(objective="GenerationSeconds")],
+        "spec.phases[1].tune.objective",
+        '"FVD", "InceptionScore", "CLIPScore", "TemporalCoherence", "ArtefactRate"',
+    ),
+    "a search judged by a network that cannot measure it": (
+        [tuned_by(objective="TemporalCoherence", extractor=CLIP | {"name": "i3d", "architecture": "I3D"})],
+        "spec.phases[1].tune",
+        "FVD needs an extractor of architecture I3D",
+    ),
+    "a search without an objective": ([tuned_by(objective=ABSENT)], "spec.phases[1].tune.objective", "Required value"),
+    "a search in another family": ([tuned_by(), of("text2video-zero")], "spec.phases", "which models of type videofusion alone have"),
+    "a search beside a share for each frame": (
+        [tuned_by(), ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1"]}), ("spec.recipe.frames", 2)],
+        "spec.recipe.videoFusion.baseNoiseShares",
+        "a Tune phase searches one share for all frames",
+    ),
+    "a search without data to be judged by": (
+        [tuned_by({"data": TRAIN["data"]})],
+        "spec.phases",
+        "needs data of both splits",
+    ),
+    "a search without its block": ([tuned_by({"tune": ABSENT})], "spec.phases", "a Tune phase, and no other, has a tune block"),
+    "a search whose workers cannot share the batch": (
+        [tuned_by({"resources": {"workers": 3}})],
+        "spec.recipe.globalBatchSize",
+        "of every Tune phase, too",
+    ),
+    "a Train phase with a tune block": ([("spec.phases.1.tune", TUNE["tune"])], "spec.phases", "a Tune phase, and no other"),
     "a global batch that two workers cannot share": (
         [("spec.recipe.globalBatchSize", 5), ("spec.phases.1.resources", {"workers": 2})],
         "spec.recipe.globalBatchSize",
@@ -83,7 +181,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a version of two numbers": ([("spec.model.version", "1.0")], "spec.model.version", "should match"),
     "a version with a leading zero": ([("spec.model.version", "1.02.0")], "spec.model.version", "should match"),
     "an unknown model family": ([("spec.model.type", "sora")], "spec.model.type", 'supported values: "videofusion"'),
-    "an unknown task": ([("spec.phases.1.task", "Fine-tune")], "spec.phases[1].task", '"Curate", "Train", "Evaluate", "Release"'),
+    "an unknown task": ([("spec.phases.1.task", "Fine-tune")], "spec.phases[1].task", '"Curate", "Train", "Evaluate", "Release", "Tune"'),
     "an unknown metric": ([("spec.phases.2.gates.0.metric", "SSIM")], "spec.phases[2].gates[0].metric", '"TemporalCoherence"'),
     "an unknown precision": ([("spec.recipe.precision", "INT8")], "spec.recipe.precision", '"FP32", "FP16", "BF16"'),
     "an unknown field": ([("spec.recipe.epochs", 10)], "spec.recipe.epochs", "unknown field"),
@@ -114,6 +212,31 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.recipe.text2VideoZero", {})],
         "spec.recipe.text2VideoZero",
         "is for models of type text2video-zero",
+    ),
+    "a profile in another family": (
+        [("spec.recipe.videoFusion", {"contentProfile": "Standard"}), of("align-your-latents")],
+        "spec.recipe.videoFusion",
+        "is for models of type videofusion",
+    ),
+    "latents without an autoencoder": (
+        [("spec.recipe.videoFusion", {"space": "Latent"})],
+        "spec.recipe.videoFusion.space",
+        "needs an autoencoder: that of recipe.backbone, or of a run or release in initFrom",
+    ),
+    "latents of two image models": (
+        [("spec.recipe.videoFusion", {"space": "Latent"}), ("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT)],
+        "spec.recipe.backbone",
+        "not beside initFrom",
+    ),
+    "VideoFusion's latents in another family": (
+        [("spec.recipe.videoFusion", {"space": "Latent"}), ("spec.recipe.backbone", BACKBONE), of("align-your-latents")],
+        "spec.recipe.videoFusion",
+        "is for models of type videofusion",
+    ),
+    "VideoFusion's guidance in another family": (
+        [("spec.recipe.videoFusion", {"textGuidance": "2"}), of("align-your-latents")],
+        "spec.recipe.videoFusion",
+        "is for models of type videofusion",
     ),
     "VideoFusion's block in another family": (
         [("spec.recipe.videoFusion", {"baseLearningRateScale": "0.5"}), of("text2video-zero")],
@@ -315,10 +438,15 @@ BAD_ORDERS = {
     "CTCE": "Curate phases must come before the first training or Evaluate phase",
     "TCE": "Curate phases must come before the first training or Evaluate phase",
     "TECR": "Curate phases must come before the first training or Evaluate phase",
+    "U": "a Tune phase needs a Train phase after it",
+    "TU": "a Tune phase needs a Train phase after it",
+    "TUE": "a Tune phase needs a Train phase after it",
+    "UTUE": "a Tune phase needs a Train phase after it",
+    "UCTE": "Curate phases must come before the first Tune phase",
     "E": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
     "CER": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
 }
-GOOD_ORDERS = ["C", "CC", "T", "TT", "CT", "TE", "CTE", "TTE", "TETE", "TER", "CTER", "CCTTEER"]
+GOOD_ORDERS = ["C", "CC", "T", "TT", "CT", "TE", "CTE", "TTE", "TETE", "TER", "CTER", "CCTTEER", "UT", "CUTE", "TEUTER", "UUT"]
 
 # Family and phases (edits.TASKS), with initFrom or without.
 FROM_SCRATCH, FROM_WEIGHTS = False, True
@@ -505,6 +633,19 @@ def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:
     latents = [of("align-your-latents"), ("spec.recipe.alignYourLatents", {"contextFrames": 1, "contextGuidance": "2"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*latents, ("spec.initFrom", INIT)))
     assert made["spec"]["recipe"]["alignYourLatents"]["consistencyWeight"] == "0.5"
+
+
+def test_a_search_takes_both_ends_of_its_profile_and_all_fields_of_videofusion(api: Api) -> None:
+    shares = ["0.65", "1", "0.75"]
+    plain = {"contentProfile": "TextHeavy", "baseNoiseShare": "0.80", "residualNoiseShare": "0.20", "textGuidance": "2.5"}
+    made = api.create(RUNS.format("default") + STRICT, run_of(tuned_by(values=["0.75", "0.85"]), ("spec.recipe.videoFusion", plain)))
+    assert made["spec"]["phases"][1]["tune"] | {"samples": 256, "samplingSteps": 50} == made["spec"]["phases"][1]["tune"]
+    for source in (("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT)):
+        made = api.create(RUNS.format("default") + STRICT, run_of(("spec.recipe.videoFusion", {"space": "Latent"}), source))
+        assert made["spec"]["recipe"]["videoFusion"]["space"] == "Latent"
+    for block in ({"baseNoiseShares": shares}, {"baseNoiseShares": shares, "contentProfile": "Standard"}):
+        made = api.create(RUNS.format("default") + STRICT, run_of(("spec.recipe.videoFusion", block), ("spec.recipe.frames", 3)))
+        assert made["spec"]["recipe"]["videoFusion"]["textGuidance"] == "1"
 
 
 def test_filters_are_named_and_take_their_defaults(api: Api) -> None:

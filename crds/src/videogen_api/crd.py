@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from videogen_api import noise_shares, tuning
 from videogen_api.meta import CATEGORY, GROUP, VERSION
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
 from videogen_api.phase_training import PHASE_RULES
@@ -59,7 +60,10 @@ AGE = Column("Age", ".metadata.creationTimestamp", "Since when the object exists
 _FAMILY_RULES = (
     (
         "self.spec.model.type == 'videofusion' || (self.spec.recipe.videoFusion.baseNoiseShare == '0.70'"
-        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1')",
+        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1'"
+        " && !has(self.spec.recipe.videoFusion.contentProfile) && !has(self.spec.recipe.videoFusion.baseNoiseShares)"
+        " && self.spec.recipe.videoFusion.textGuidance == '1'"
+        " && self.spec.recipe.videoFusion.space == 'Pixel')",
         "recipe.videoFusion is for models of type videofusion; leave it out",
         ".spec.recipe.videoFusion",
     ),
@@ -74,9 +78,16 @@ _FAMILY_RULES = (
         ".spec.recipe.text2VideoZero",
     ),
     (
-        "!has(self.spec.recipe.backbone) || (self.spec.model.type != 'videofusion' && !has(self.spec.initFrom))",
-        "recipe.backbone is for models of type align-your-latents and text2video-zero, and not beside initFrom, which has an image model",
+        "!has(self.spec.recipe.backbone) || !has(self.spec.initFrom)"
+        " && (self.spec.model.type != 'videofusion' || self.spec.recipe.videoFusion.space == 'Latent')",
+        "recipe.backbone is for models of type align-your-latents and text2video-zero, and videofusion in videoFusion.space Latent,"
+        " and not beside initFrom, which has an image model",
         ".spec.recipe.backbone",
+    ),
+    (
+        "self.spec.recipe.videoFusion.space != 'Latent' || has(self.spec.recipe.backbone) || has(self.spec.initFrom)",
+        "videoFusion.space Latent needs an autoencoder: that of recipe.backbone, or of a run or release in initFrom",
+        ".spec.recipe.videoFusion.space",
     ),
 )
 
@@ -124,6 +135,8 @@ TRAINING_RUN = Resource(
             ".spec.phases",
         ),
         *PHASE_RULES,
+        *noise_shares.RUN_RULES,
+        *tuning.RUN_RULES,
     ),
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),

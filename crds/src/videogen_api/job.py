@@ -11,6 +11,7 @@ Storage layout below `STORAGE_PATH`:
   datasets/<name>/versions/<version>.json   {"digest": "sha256:..."}
   datasets/<name>/reports/<version>.html    what curation kept and rejected, for people; also of a rejected version
   runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
+  runs/<run>-<uid8>/<phase>/trials/<value>/ of a Tune phase, such a folder for each value; result.json once it is judged
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
@@ -28,6 +29,7 @@ from videogen_api.evaluation import MetricResult
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import DataReference, Evaluation, Reason, ResolvedDataset, Task
+from videogen_api.tuning import Trial, Tuning
 
 CONTRACT = "v1"
 JOB_PATH = "/etc/videogen/job.json"
@@ -89,12 +91,13 @@ class Job(Observation):
     data: list[PinnedData] = []
     curate: Curate | None = None
     evaluate: Evaluation | None = None
-    init_from: ArtifactReference | None = None  # Train: weights to start from
+    init_from: ArtifactReference | None = None  # Train, Tune: weights to start from
     artifact: ArtifactReference | None = None  # Evaluate: the bundle to measure
     learning_rate_scale: PositiveDecimal = "1"
     workers: int = 1
     processes_per_worker: int = 1
     progress_interval_seconds: int = 5
+    tune: Tuning | None = None
 
 
 class Goodput(Observation):
@@ -125,6 +128,7 @@ class Report(Observation):
     datasets: list[ResolvedDataset] = []
     results: list[MetricResult] = []
     goodput: Goodput | None = None  # Train
+    trials: list[Trial] = []  # Tune; one of them is chosen
 
 
 def work_path(run: str, run_uid: str, phase: str) -> str:

@@ -25,8 +25,10 @@ from videogen_api.meta import (
     k8s,
 )
 from videogen_api.model_release import ReleaseTemplate
+from videogen_api.noise_shares import Share
 from videogen_api.phase_training import PhaseTraining, phase_recipe
-from videogen_api.recipe import Recipe, Share
+from videogen_api.recipe import Recipe
+from videogen_api.tuning import PHASE_RULES, Trial, TunedParameter, Tuning
 
 
 class Task(StrEnum):
@@ -39,6 +41,7 @@ class Task(StrEnum):
     FINE_TUNE = "FineTune"
     ADAPT = "Adapt"
     ALIGN_CROSS_MODAL = "AlignCrossModal"
+    TUNE = "Tune"
 
 
 TRAINING = (Task.TRAIN, Task.FINE_TUNE, Task.ADAPT, Task.ALIGN_CROSS_MODAL)  # tasks that change weights and make a bundle
@@ -102,6 +105,7 @@ class Reason(StrEnum):
     GATE_FAILED = "GateFailed"  # a gate of an Evaluate phase failed
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
     RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
+    TUNING = "Tuning"  # a Tune phase is running
     NAME_CONFLICT = "NameConflict"  # an object that is not the run's has the name of its next job; waits until it is gone
     FINE_TUNING = "FineTuning"  # a FineTune phase is running
     ADAPTING = "Adapting"  # an Adapt phase is running
@@ -160,7 +164,7 @@ class Resources(Model):
     workers: int = Field(default=1, ge=1, le=128, description="Pods.")
     gpus_per_worker: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; 0 trains on CPUs.")
     processes_per_worker: int | None = Field(
-        default=None, ge=1, le=64, description="Curate, Evaluate and training: processes of each pod; absent: one for each GPU, or one."
+        default=None, ge=1, le=64, description="Processes of each pod, not of a Release phase; absent: one for each GPU, or one."
     )
     cpu_per_worker: Quantity = Field(default="1", description="CPU request of each pod.")
     memory_per_worker: Quantity = Field(default="4Gi", description="Memory request and limit of each pod.")
@@ -171,12 +175,12 @@ class Phase(Model):
 
     name: ShortName = Field(description="Name of the phase, unique in the run.")
     task: Task = Field(
-        description="Curate makes a dataset version. Train, from scratch or from weights; FineTune, gently and from trained weights; Adapt,"
-        " an image model to single frames; AlignCrossModal, how temporal layers attend to the text: training phases, which make a bundle."
-        " Evaluate measures the newest bundle. Release hands it over."
+        description="Curate makes a dataset version. Tune searches a parameter of the recipe. Train, from scratch or from weights;"
+        " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to the text:"
+        " training phases, which make a bundle. Evaluate measures the newest bundle. Release hands it over."
     )
     data: list[DataReference] = Field(
-        default=[], max_length=16, description="Evaluate and training phases: datasets to read.", json_schema_extra=k8s(atomic=True)
+        default=[], max_length=16, description="Tune, Evaluate and training phases: datasets to read.", json_schema_extra=k8s(atomic=True)
     )
     curate: Curate | None = Field(
         default=None,
@@ -190,6 +194,7 @@ class Phase(Model):
         default=[], max_length=16, description="Evaluate: conditions that must hold.", json_schema_extra=k8s(atomic=True)
     )
     release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
+    tune: Tuning | None = Field(default=None, description="Tune: what to search and how to judge.")
     resources: Resources = Field(default=Resources(), description="What the phase's pods ask for.")
     attempts: int = Field(
         default=3, ge=1, le=100, description="Attempts that may fail through the work's own fault; lost nodes and preemption do not count."
@@ -253,7 +258,7 @@ class TrainingRunSpec(Model):
         min_length=1,
         max_length=16,
         description="Steps of the schedule, in order.",
-        json_schema_extra=k8s(list_map="name", rules=_BLOCKS + _ORDER),
+        json_schema_extra=k8s(list_map="name", rules=_BLOCKS + _ORDER + PHASE_RULES),
     )
     suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it go on from there.")
 
@@ -342,6 +347,9 @@ class PhaseStatus(Observation):
     results: list[MetricResult] = Field(
         default=[], max_length=16, description="Metrics of an Evaluate phase.", json_schema_extra=k8s(atomic=True)
     )
+    trials: list[Trial] = Field(
+        default=[], max_length=16, description="What a Tune phase has tried.", json_schema_extra=k8s(list_map="value")
+    )
 
 
 class RunSummary(Observation):
@@ -370,6 +378,12 @@ class TrainingRunStatus(Observation):
         default="", description="Value of the request annotation that was answered last."
     )
     summary: RunSummary | None = Field(default=None, description="For printer columns.")
+    tuned: list[TunedParameter] = Field(
+        default=[],
+        max_length=16,
+        description="What Tune phases have chosen; later phases train with it.",
+        json_schema_extra=k8s(list_map="parameter"),
+    )
 
 
 Progress.model_rebuild()

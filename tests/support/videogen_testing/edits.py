@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from videogen_testing.runs import DIGEST, EVALUATE, RELEASE, TRAIN, a_run
+from videogen_testing.runs import DIGEST, EVALUATE, RELEASE, TRAIN, TUNE, a_run
 
 ABSENT = object()
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
 GATE = {"metric": "FVD", "operator": "LessThan", "threshold": "200"}
 INIT = {"release": "pib-videogen-videofusion-v0.9.0-base"}
 TASKS = {"T": "Train", "F": "FineTune", "A": "Adapt", "X": "AlignCrossModal"}  # that train
-BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE} | {letter: TRAIN | {"task": task} for letter, task in TASKS.items()}
+BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE, "U": TUNE} | {letter: TRAIN | {"task": task} for letter, task in TASKS.items()}
 
 
 def run_of(*edits: tuple[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from videogen_api.evaluation import Metric
 from videogen_api.job import ArtifactReference, Report
 from videogen_api.meta import API_VERSION
+from videogen_api.tuning import Trial
 from videogen_testing.control_plane import Api
 
 RUNS = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns"
@@ -17,6 +19,12 @@ EVALUATE: dict[str, Any] = {
     "task": "Evaluate",
     "data": [{"dataset": "clips", "version": "1", "split": "HeldOut"}],
     "gates": [{"metric": "FVD", "operator": "LessThan", "threshold": "200"}],
+}
+TUNE: dict[str, Any] = {
+    "name": "tune",
+    "task": "Tune",
+    "data": [{"dataset": "clips", "version": "1", "split": split} for split in ("Train", "HeldOut")],
+    "tune": {"parameter": "BaseNoiseShare", "values": ["0.65", "0.70", "0.75"], "steps": 10, "objective": "FVD"},
 }
 RELEASE: dict[str, Any] = {"name": "release", "task": "Release", "release": {"service": "standard"}}
 
@@ -47,6 +55,12 @@ def trained(last_step: int = 100, digest: str = DIGEST) -> Report:
     """The report of a successful Train phase."""
     path = f"bundles/pib-videogen-videofusion-v1.0.0-base/{digest.removeprefix('sha256:')}"
     return Report(last_step=last_step, artifact=ArtifactReference(path=path, digest=digest))
+
+
+def tuned(chosen: str = "0.65") -> Report:
+    """The report of a successful Tune phase with three trials."""
+    trials = [Trial(value=value, metric=Metric.FVD, result="100", chosen=value == chosen) for value in ("0.65", "0.70", "0.75")]
+    return Report(message=f"chosen is baseNoiseShare {chosen}", last_step=30, trials=trials)
 
 
 def pods_of(job: Mapping[str, Any]) -> list[dict[str, Any]]:

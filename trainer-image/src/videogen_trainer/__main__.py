@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from videogen_api.job import JOB_PATH, STORAGE_PATH, TERMINATION_MESSAGE_PATH, Job, Report
-from videogen_api.training_run import TRAINING, Reason
+from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_trainer import report, tasks
 from videogen_trainer.failure import Failure
 from videogen_trainer.goodput import Meter
@@ -70,7 +70,7 @@ def _process(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
-    on_termination(stop.ask if job.task in TRAINING else _interrupt)
+    on_termination(stop.ask if job.task in (*TRAINING, Task.TUNE) else _interrupt)
     # One thread unless told otherwise: small networks only lose by more, and resuming is bit-identical for one number only.
     import torch
 

@@ -16,11 +16,11 @@ from videogen_trainer import report
 from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.recipe_rules import check_recipe
+from videogen_trainer.recipe_rules import check_recipe, check_tuning
 from videogen_trainer.report import Milestones
 
 _LOG = logging.getLogger(__name__)
-SPREAD = (*TRAINING, Task.EVALUATE)  # over several processes and pods
+SPREAD = (*TRAINING, Task.TUNE, Task.EVALUATE)  # over several processes and pods
 
 
 def read_job(path: Path) -> Job:
@@ -55,7 +55,7 @@ def check(job: Job) -> None:
     check_recipe(job)
     recipe, processes = job.recipe, job.workers * job.processes_per_worker
     shares = processes * recipe.gradient_accumulation_steps
-    if job.task in TRAINING and recipe.global_batch_size % shares:
+    if job.task in (*TRAINING, Task.TUNE) and recipe.global_batch_size % shares:
         raise Failure(
             Reason.INVALID_JOB,
             f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers x processesPerWorker x"
@@ -67,10 +67,13 @@ def check(job: Job) -> None:
         Task.CURATE: ("curate", job.curate),
         Task.EVALUATE: ("artifact", job.artifact),
         Task.RELEASE: ("a trainer's task", None),
+        Task.TUNE: ("tune", job.tune),
     }
     field, value = missing[job.task]
     if not value:
         raise Failure(Reason.INVALID_JOB, f"{field} is missing; a job with task {job.task.value} needs it")
+    if job.task is Task.TUNE:
+        check_tuning(job)
 
 
 def processes_of(job: Job) -> int:
@@ -132,6 +135,13 @@ def _run(
             from videogen_trainer.evaluate import run
 
             done = run(job, storage, join(environment), progress, stop)
+            leave()
+            return done
+        case Task.TUNE:
+            from videogen_trainer import tune
+            from videogen_trainer.distributed import join, leave
+
+            done = tune.run(job, storage, join(environment), progress, stop, milestones)
             leave()
             return done
         case Task.CURATE:

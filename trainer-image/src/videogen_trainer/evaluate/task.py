@@ -164,12 +164,15 @@ def generate(
     captions = [references.captions[number % len(references.captions)] for number in range(evaluation.samples)]
     model.generate(captions[:1], [0], 1)  # the first call also allocates and compiles; it is not timed
     embedded = {encoder.name: encoder.caption_embeddings(references.captions) for encoder in extractors.encoders}
-    for places in world.share(batches(0, evaluation.samples)):
+
+    def asked(_done: int, _steps: int) -> None:
         if stop():
             raise Failure(Reason.PREEMPTED, "asked to stop; the next attempt begins this phase again")
+
+    for places in world.share(batches(0, evaluation.samples)):
         begun = time.perf_counter()
         wanted = [captions[number] for number in places]
-        clips = model.generate(wanted, [clip_seed(seed, number) for number in places], evaluation.sampling_steps)
+        clips = model.generate(wanted, [clip_seed(seed, number) for number in places], evaluation.sampling_steps, asked)
         rows["seconds"].append(np.array([[(time.perf_counter() - begun) / len(wanted), len(wanted)]]))
         drawn = np.array(places) % len(references.captions)
         embed_generated(rows, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})

@@ -135,8 +135,8 @@ def initial_model(job: Job, storage: Path, world: World) -> AlignYourLatentsMode
         elif job.task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL}:
             raise Failure(
                 Reason.INVALID_JOB,
-                f"initFrom is a model of type {ModelType.TEXT2VIDEO_ZERO}: it has no temporal layers, with which a {job.task} phase goes on;"
-                " put a Train phase before it",
+                f"initFrom is a model of type {ModelType.TEXT2VIDEO_ZERO}: it has no temporal layers, with which a {job.task} phase goes"
+                " on; put a Train phase before it",
             )
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error

@@ -206,7 +206,9 @@ def is_complete(report: Report | None, task: Task) -> bool:
     """Whether a report says what the task must have produced."""
     if report is None or report.reason != Reason.COMPLETED:
         return False
-    produced = dict.fromkeys(TRAINING, report.artifact) | {Task.EVALUATE: report.results, Task.CURATE: report.datasets}
+    produced: dict[Task, object] = {Task.EVALUATE: report.results, Task.CURATE: report.datasets}
+    produced |= dict.fromkeys(TRAINING, report.artifact)
+    produced[Task.TUNE] = any(trial.chosen for trial in report.trials)
     return bool(produced[task])
 
 

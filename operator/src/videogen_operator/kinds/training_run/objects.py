@@ -24,6 +24,7 @@ from videogen_api.job import (
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
 from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, ResolvedDataset, Resources, Task
+from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
 from videogen_operator.kinds.training_run.observed import KIND, LABEL_RUN_UID, Observed
@@ -51,16 +52,17 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         attempt=attempt,
         task=phase.task,
         model=observed.spec.model,
-        recipe=phase.recipe_of(observed.spec.recipe),
+        recipe=applied(phase.recipe_of(observed.spec.recipe), observed.status.tuned),
         work_path=work_path(observed.name, observed.uid, phase.name),
         data=[pinned(observed, status, data) for data in phase.data],
         curate=phase.curate,
         evaluate=phase.evaluate,
-        init_from=source if phase.task in TRAINING else None,
+        init_from=source if phase.task in {*TRAINING, Task.TUNE} else None,
         artifact=source if phase.task == Task.EVALUATE else None,
         learning_rate_scale=learning_rate_scale(status),
         workers=phase.resources.workers,
         processes_per_worker=processes(phase.resources),
+        tune=phase.tune,
     )
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from pydantic import TypeAdapter, ValidationError
 
 from videogen_api.evaluation import Gate, MetricResult, Verdict
-from videogen_api.recipe import Share
+from videogen_api.noise_shares import Share
 from videogen_api.training_run import TRAINING, Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
 from videogen_operator.gates import judge_all, measurement, worst
 from videogen_operator.kinds.training_run import attempts, leftovers, objects, release
