@@ -176,8 +176,8 @@ class Phase(Model):
     name: ShortName = Field(description="Name of the phase, unique in the run.")
     task: Task = Field(
         description="Curate makes a dataset version. Tune searches a parameter of the recipe. Train, from scratch or from weights;"
-        " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to the text:"
-        " training phases, which make a bundle. Evaluate measures the newest bundle. Release hands it over."
+        " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to"
+        " the text: training phases, which make a bundle. Evaluate measures the newest bundle. Release hands it over."
     )
     data: list[DataReference] = Field(
         default=[], max_length=16, description="Tune, Evaluate and training phases: datasets to read.", json_schema_extra=k8s(atomic=True)
