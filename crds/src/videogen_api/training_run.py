@@ -39,9 +39,18 @@ class Task(StrEnum):
     FINE_TUNE = "FineTune"
     ADAPT = "Adapt"
     ALIGN_CROSS_MODAL = "AlignCrossModal"
+    TRAIN_INTERPOLATION = "TrainInterpolation"
+    FINE_TUNE_DECODER = "FineTuneDecoder"
 
 
-TRAINING = (Task.TRAIN, Task.FINE_TUNE, Task.ADAPT, Task.ALIGN_CROSS_MODAL)  # tasks that change weights and make a bundle
+TRAINING = (  # tasks that change weights and make a bundle
+    Task.TRAIN,
+    Task.FINE_TUNE,
+    Task.ADAPT,
+    Task.ALIGN_CROSS_MODAL,
+    Task.TRAIN_INTERPOLATION,
+    Task.FINE_TUNE_DECODER,
+)
 _TRAINING = [task.value for task in TRAINING]
 
 
@@ -106,6 +115,8 @@ class Reason(StrEnum):
     FINE_TUNING = "FineTuning"  # a FineTune phase is running
     ADAPTING = "Adapting"  # an Adapt phase is running
     ALIGNING = "Aligning"  # an AlignCrossModal phase is running
+    TRAINING_INTERPOLATION = "TrainingInterpolation"  # a TrainInterpolation phase is running
+    FINE_TUNING_DECODER = "FineTuningDecoder"  # a FineTuneDecoder phase is running
 
 
 class Storage(Model):
@@ -172,8 +183,9 @@ class Phase(Model):
     name: ShortName = Field(description="Name of the phase, unique in the run.")
     task: Task = Field(
         description="Curate makes a dataset version. Train, from scratch or from weights; FineTune, gently and from trained weights; Adapt,"
-        " an image model to single frames; AlignCrossModal, how temporal layers attend to the text: training phases, which make a bundle."
-        " Evaluate measures the newest bundle. Release hands it over."
+        " an image model to single frames; AlignCrossModal, how temporal layers attend to the text; TrainInterpolation, layers that put"
+        " frames between frames; FineTuneDecoder, a decoder that does not flicker: training phases, which make a bundle. Evaluate measures"
+        " the newest bundle. Release hands it over."
     )
     data: list[DataReference] = Field(
         default=[], max_length=16, description="Evaluate and training phases: datasets to read.", json_schema_extra=k8s(atomic=True)
