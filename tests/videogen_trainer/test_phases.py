@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def phase_job(make_job: MakeJob) -> MakeJob:
         blocks = {} if family == "videofusion" else {"videoFusion": {}}
         begin = {"initFrom": after} if after else {}
         model = {"type": family, "version": "1.0.0"}
-        return make_job(blocks | {"steps": 3} | (recipe or {}), task=task, model=model, workPath=f"runs/a/{task}", **begin, **fields)
+        return make_job(blocks | {"steps": 3} | (recipe or {}), task=task, model=model, **({"workPath": f"runs/a/{task}"} | begin | fields))
 
     return make
 
@@ -49,9 +50,23 @@ def train(storage: Path, silent: ProgressReporter) -> Train:
 
 
 @pytest.fixture
-def image(train: Train, phase_job: MakeJob) -> ArtifactReference:
+def storage(begun: Any, tmp_path: Path) -> Path:
+    """With the bundles `image` and `trained`."""
+    return Path(shutil.copytree(begun.folder, tmp_path / "storage"))
+
+
+@pytest.fixture
+def image(begun: Any) -> ArtifactReference:
     """A bundle of an image model of random weights."""
-    return artifact(train(phase_job(ZERO, "Train", recipe={"steps": 0, "seed": 5})))
+    reference: ArtifactReference = begun.image
+    return reference
+
+
+@pytest.fixture
+def trained(begun: Any) -> ArtifactReference:
+    """A bundle of Align-Your-Latents."""
+    reference: ArtifactReference = begun.trained
+    return reference
 
 
 def artifact(report: Report) -> ArtifactReference:
@@ -101,9 +116,8 @@ def test_a_schedule_of_all_phases_trains_what_each_phase_is_for_and_ends_with_me
 
 
 def test_alignment_keeps_moments_and_averages_of_the_text_attention_alone(
-    train: Train, phase_job: MakeJob, storage: Path, image: ArtifactReference
+    train: Train, phase_job: MakeJob, storage: Path, trained: ArtifactReference
 ) -> None:
-    trained = artifact(train(phase_job(LATENTS, "Train", image)))
     train(phase_job(LATENTS, "AlignCrossModal", trained))
     tensors, _ = checkpoint.load(storage / "runs/a/AlignCrossModal/checkpoints", 3)
     assert tensors["model"].keys() == tensors["ema"].keys()
@@ -150,20 +164,20 @@ class StopAfter:
 
 @pytest.mark.parametrize("task", ["Adapt", "AlignCrossModal", "FineTune"])
 def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
-    train: Train, phase_job: MakeJob, image: ArtifactReference, task: str
+    train: Train, phase_job: MakeJob, trained: ArtifactReference, task: str
 ) -> None:
-    trained = artifact(train(phase_job(LATENTS, "Train", image)))
     job = phase_job(LATENTS, task, trained, {"steps": 4})
     assert (stopped := train(job, StopAfter(2))).reason is Reason.PREEMPTED, stopped.message
     whole = train(job.model_copy(update={"work_path": "runs/whole"}))
     assert artifact(train(job)).digest == artifact(whole).digest
 
 
-@pytest.mark.parametrize("task", ["FineTune", "AlignCrossModal"])
+@pytest.mark.parametrize("task", ["FineTune", "AlignCrossModal", "TrainInterpolation"])
 def test_temporal_layers_that_there_are_not_cannot_be_gone_on_with(
     train: Train, phase_job: MakeJob, image: ArtifactReference, task: str
 ) -> None:
-    report = train(phase_job(LATENTS, task, image))
+    data = [{"reference": {"dataset": "fast", "version": "v1"}}] if task == "TrainInterpolation" else None
+    report = train(phase_job(LATENTS, task, image, **({"data": data} if data else {})))
     assert report.reason is Reason.INVALID_JOB
     assert f"it has no temporal layers, with which a {task} phase goes on; put a Train phase before it" in report.message
 
@@ -172,6 +186,10 @@ OUT_OF_PLACE: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "fine-tuning from scratch": ("videofusion", "FineTune", {}, "initFrom is missing; a job with task FineTune goes on"),
     "alignment from scratch": (LATENTS, "AlignCrossModal", {}, "initFrom is missing; a job with task AlignCrossModal goes on"),
     "adapting nothing": (ZERO, "Adapt", {}, "initFrom and recipe.backbone are missing"),
+    "interpolation from scratch": (LATENTS, "TrainInterpolation", {}, "initFrom is missing; a job with task TrainInterpolation goes on"),
+    "a decoder of nothing": (LATENTS, "FineTuneDecoder", {}, "initFrom and recipe.backbone are missing; a job with task FineTuneDecoder"),
+    "interpolation of VideoFusion": ("videofusion", "TrainInterpolation", {}, "it is for models of type align-your-latents"),
+    "a decoder of an image model": (ZERO, "FineTuneDecoder", {}, "it is for models of type align-your-latents"),
     "adapting VideoFusion": ("videofusion", "Adapt", {}, "task is Adapt; it is for models of type text2video-zero and align-your-latents"),
     "aligning an image model": (ZERO, "AlignCrossModal", {}, "task is AlignCrossModal; it is for models of type align-your-latents"),
     "fine-tuning in no steps": (ZERO, "FineTune", {"steps": 0}, r"recipe\.steps is 0"),
@@ -187,14 +205,9 @@ def test_a_task_out_of_its_place_is_refused(phase_job: MakeJob, case: str) -> No
     assert caught.value.reason is Reason.INVALID_JOB
 
 
-@pytest.mark.parametrize("task", ["FineTune", "Adapt", "AlignCrossModal"])
+@pytest.mark.parametrize("task", ["FineTune", "Adapt", "AlignCrossModal", "TrainInterpolation", "FineTuneDecoder"])
 def test_a_batch_that_the_processes_cannot_share_is_refused_in_every_task_that_trains(
-    phase_job: MakeJob, image_reference: ArtifactReference, task: str
+    phase_job: MakeJob, trained: ArtifactReference, task: str
 ) -> None:
     with pytest.raises(Failure, match=r"globalBatchSize is 4; .* 3 x 1 x 1 = 3"):
-        tasks.check(phase_job(LATENTS, task, image_reference, workers=3))
-
-
-@pytest.fixture
-def image_reference() -> ArtifactReference:
-    return ArtifactReference(path="bundles/x", digest="sha256:" + "0" * 64)
+        tasks.check(phase_job(LATENTS, task, trained, workers=3))

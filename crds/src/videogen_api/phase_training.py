@@ -54,9 +54,11 @@ def _tenth(rate: str) -> str:
 _STEPS = "(has(p.train) && has(p.train.steps) ? p.train.steps : self.spec.recipe.steps)"
 _WARMUP = "(has(p.train.warmupSteps) ? p.train.warmupSteps : self.spec.recipe.schedule.warmupSteps)"
 _LATENTS, _ZERO = "(self.spec.model.type == 'align-your-latents')", "(self.spec.model.type == 'text2video-zero')"
-_VIDEO = "p.task in ['Train', 'FineTune', 'AlignCrossModal']"  # all but Adapt
-_GOING_ON, _TRAIN = "p.task in ['FineTune', 'AlignCrossModal']", "p.task == 'Train'"
-_ADAPT, _ALIGN = "p.task == 'Adapt'", "p.task == 'AlignCrossModal'"
+_VIDEO = "p.task in ['Train', 'FineTune', 'AlignCrossModal', 'TrainInterpolation', 'FineTuneDecoder']"  # all but Adapt
+_GOING_ON = "p.task in ['FineTune', 'AlignCrossModal', 'TrainInterpolation']"
+_OF_IMAGE = "p.task in ['Adapt', 'FineTuneDecoder']"  # need no more than an image model
+_OF_LATENTS = "p.task in ['AlignCrossModal', 'TrainInterpolation', 'FineTuneDecoder']"
+_TRAIN, _ADAPT, _INTERPOLATE = "p.task == 'Train'", "p.task == 'Adapt'", "p.task == 'TrainInterpolation'"
 
 
 def _some(phases: str) -> str:
@@ -77,13 +79,13 @@ PHASE_RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         f"self.spec.phases.all(p, !({_VIDEO}) || ({_TRAIN} && {_ZERO}) || ({_TRAIN} && !has(p.train)) || {_STEPS} >= 1)",
-        "the steps of a Train, FineTune or AlignCrossModal phase must be greater than or equal to 1; an Adapt phase may have 0, and a"
-        " Train phase of a model of type text2video-zero",
+        "the steps of a phase must be greater than or equal to 1; an Adapt phase alone may have 0, and a Train phase of a model of type"
+        " text2video-zero",
         ".spec.phases",
     ),
     (
-        f"!{_some(_ALIGN)} || {_LATENTS}",
-        "an AlignCrossModal phase is for models of type align-your-latents",
+        f"!{_some(_OF_LATENTS)} || {_LATENTS}",
+        "AlignCrossModal, TrainInterpolation and FineTuneDecoder phases are for models of type align-your-latents",
         ".spec.phases",
     ),
     (
@@ -94,14 +96,15 @@ PHASE_RULES: tuple[tuple[str, str, str], ...] = (
     (
         f"has(self.spec.initFrom) || !{_some(_GOING_ON)} || {_first_before(_TRAIN, _GOING_ON)}"
         f" || ({_ZERO} && {_first_before(_ADAPT, _GOING_ON)})",
-        "a FineTune or AlignCrossModal phase goes on from trained weights: it needs initFrom, or a Train phase before it (for models of"
-        " type text2video-zero also an Adapt phase)",
+        "a FineTune, AlignCrossModal or TrainInterpolation phase goes on from trained weights: it needs initFrom, or a Train phase before"
+        " it (for models of type text2video-zero also an Adapt phase)",
         ".spec.phases",
     ),
     (
-        f"has(self.spec.initFrom) || has(self.spec.recipe.backbone) || !{_some(_ADAPT)} || ({_ZERO} && {_first_before(_TRAIN, _ADAPT)})",
-        "an Adapt phase adapts an image model: it needs initFrom or recipe.backbone (for models of type text2video-zero also a Train phase"
-        " before it)",
+        f"has(self.spec.initFrom) || has(self.spec.recipe.backbone) || !{_some(_OF_IMAGE)}"
+        f" || (({_ZERO} || !{_some(_ADAPT)}) && {_first_before(_TRAIN, _OF_IMAGE)})",
+        "an Adapt or FineTuneDecoder phase goes on from an image model: it needs initFrom, recipe.backbone, or a Train phase before it"
+        " (of a model of type align-your-latents: of a run that does not adapt it)",
         ".spec.phases",
     ),
     (
@@ -110,5 +113,11 @@ PHASE_RULES: tuple[tuple[str, str, str], ...] = (
         "an Adapt phase of a model of type align-your-latents must come before its other training phases: temporal layers fit the"
         " image model that they were trained in",
         ".spec.phases",
+    ),
+    (
+        "!has(self.spec.recipe.alignYourLatents) || !has(self.spec.recipe.alignYourLatents.interpolations) || has(self.spec.initFrom)"
+        f" || {_some(_INTERPOLATE)}",
+        "recipe.alignYourLatents.interpolations needs a TrainInterpolation phase, or initFrom a model that had one; leave it out",
+        ".spec.recipe.alignYourLatents.interpolations",
     ),
 )

@@ -144,6 +144,14 @@ class AlignYourLatents(Model):
     text_guidance: PositiveDecimal = Field(
         default="1", description="Scale of classifier-free guidance by the text when clips are generated; 1 is without."
     )
+    interpolations: int | None = Field(
+        default=None,
+        ge=1,
+        le=2,
+        description="How often three frames are put between two of a generated clip, by layers that a TrainInterpolation phase trains on"
+        " clips of 4^n + 1 closer frames: 8 frames become 29 with 1 and 113 with 2, at 4 and 16 times frameRate. Absent: as those of"
+        " initFrom do, and in a TrainInterpolation phase once.",
+    )
 
 
 class Text2VideoZero(Model):

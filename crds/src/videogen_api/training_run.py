@@ -42,9 +42,18 @@ class Task(StrEnum):
     ADAPT = "Adapt"
     ALIGN_CROSS_MODAL = "AlignCrossModal"
     TUNE = "Tune"
+    TRAIN_INTERPOLATION = "TrainInterpolation"
+    FINE_TUNE_DECODER = "FineTuneDecoder"
 
 
-TRAINING = (Task.TRAIN, Task.FINE_TUNE, Task.ADAPT, Task.ALIGN_CROSS_MODAL)  # tasks that change weights and make a bundle
+TRAINING = (  # tasks that change weights and make a bundle
+    Task.TRAIN,
+    Task.FINE_TUNE,
+    Task.ADAPT,
+    Task.ALIGN_CROSS_MODAL,
+    Task.TRAIN_INTERPOLATION,
+    Task.FINE_TUNE_DECODER,
+)
 _TRAINING = [task.value for task in TRAINING]
 
 
@@ -110,6 +119,8 @@ class Reason(StrEnum):
     FINE_TUNING = "FineTuning"  # a FineTune phase is running
     ADAPTING = "Adapting"  # an Adapt phase is running
     ALIGNING = "Aligning"  # an AlignCrossModal phase is running
+    TRAINING_INTERPOLATION = "TrainingInterpolation"  # a TrainInterpolation phase is running
+    FINE_TUNING_DECODER = "FineTuningDecoder"  # a FineTuneDecoder phase is running
 
 
 class Storage(Model):
@@ -177,7 +188,8 @@ class Phase(Model):
     task: Task = Field(
         description="Curate makes a dataset version. Tune searches a parameter of the recipe. Train, from scratch or from weights;"
         " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to"
-        " the text: training phases, which make a bundle. Evaluate measures the newest bundle. Release hands it over."
+        " the text; TrainInterpolation, layers that put frames between frames; FineTuneDecoder, a decoder that does not flicker: training"
+        " phases, which make a bundle. Evaluate measures the newest bundle. Release hands it over."
     )
     data: list[DataReference] = Field(
         default=[], max_length=16, description="Tune, Evaluate and training phases: datasets to read.", json_schema_extra=k8s(atomic=True)

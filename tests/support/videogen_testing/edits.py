@@ -10,7 +10,14 @@ ABSENT = object()
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
 GATE = {"metric": "FVD", "operator": "LessThan", "threshold": "200"}
 INIT = {"release": "pib-videogen-videofusion-v0.9.0-base"}
-TASKS = {"T": "Train", "F": "FineTune", "A": "Adapt", "X": "AlignCrossModal"}  # that train
+TASKS = {
+    "T": "Train",
+    "F": "FineTune",
+    "A": "Adapt",
+    "X": "AlignCrossModal",
+    "I": "TrainInterpolation",
+    "D": "FineTuneDecoder",
+}  # that train
 BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE, "U": TUNE} | {letter: TRAIN | {"task": task} for letter, task in TASKS.items()}
 
 

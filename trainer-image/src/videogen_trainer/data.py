@@ -19,7 +19,8 @@ from torch import Tensor
 
 from videogen_api.job import Job
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import Reason, ResolvedDataset
+from videogen_api.training_run import Reason, ResolvedDataset, Task
+from videogen_models.known_frames import SPACING
 from videogen_trainer.dataset import Dataset, open_dataset
 from videogen_trainer.failure import Failure
 
@@ -61,7 +62,7 @@ def open_mixture(storage: Path, job: Job, *, verified: bool) -> Mixture:
     parts = []
     for index, data in enumerate(job.data):
         dataset = open_dataset(storage, data.reference, data.digest, verified=verified)
-        _check_shape(dataset, job.recipe, f"data[{index}]")
+        _check_shape(dataset, job, f"data[{index}]")
         available = dataset.part(data.reference.split)
         parts.append(Part(dataset=dataset, numbers=choose(available, data.reference.samples, job.recipe.seed, dataset.resolved.digest)))
     mixture = Mixture(tuple(parts))
@@ -75,15 +76,27 @@ def open_mixture(storage: Path, job: Job, *, verified: bool) -> Mixture:
     return mixture
 
 
-def _check_shape(dataset: Dataset, recipe: Recipe, field: str) -> None:
-    manifest = dataset.manifest
-    if (manifest.frames, manifest.resolution) != (recipe.frames, recipe.resolution):
+def clip_frames(job: Job) -> int:
+    """How many frames the clips of a job's datasets must have: the recipe's; to learn one interpolation 5, to learn two 17."""
+    if job.task is not Task.TRAIN_INTERPOLATION:
+        return job.recipe.frames
+    latents = job.recipe.align_your_latents
+    return 1 + SPACING ** ((latents and latents.interpolations) or 1)
+
+
+def _check_shape(dataset: Dataset, job: Job, field: str) -> None:
+    manifest, resolution, frames = dataset.manifest, job.recipe.resolution, clip_frames(job)
+    closer = _CLOSER if job.task is Task.TRAIN_INTERPOLATION else ""
+    if (manifest.frames, manifest.resolution) != (frames, resolution):
         raise Failure(
             Reason.INVALID_JOB,
             f"{field}: dataset {dataset.resolved.dataset} {dataset.resolved.version} has {manifest.frames} frames of"
-            f" {manifest.resolution.height} x {manifest.resolution.width}, the recipe {recipe.frames} of"
-            f" {recipe.resolution.height} x {recipe.resolution.width}; curate a version for this recipe",
+            f" {manifest.resolution.height} x {manifest.resolution.width}, the recipe {frames} of"
+            f" {resolution.height} x {resolution.width}; curate a version for this recipe{closer}",
         )
+
+
+_CLOSER = " and task TrainInterpolation: of 5 frames with a quarter of the frameStride, or of 17 with a sixteenth for interpolations: 2"
 
 
 def choose(available: Sequence[int], samples: int | None, seed: int, digest: str) -> tuple[int, ...]:

@@ -43,15 +43,15 @@ def _out_of_place(job: Job) -> Iterator[str]:
     accepted = _FAMILIES.get(task, tuple(ModelType))
     if family not in accepted:
         yield f"task is {task}; it is for models of type {' and '.join(accepted)}, the run's is {family}"
-    if task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL} and job.init_from is None:
+    if task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION} and job.init_from is None:
         yield f"initFrom is missing; a job with task {task} goes on from the weights of a bundle"
-    if task is Task.ADAPT and job.init_from is None and job.recipe.backbone is None:
-        yield "initFrom and recipe.backbone are missing; a job with task Adapt adapts the image model of one of them"
+    if task in {Task.ADAPT, Task.FINE_TUNE_DECODER} and job.init_from is None and job.recipe.backbone is None:
+        yield f"initFrom and recipe.backbone are missing; a job with task {task} goes on from the image model of one of them"
 
 
 _FAMILIES = {
     Task.ADAPT: (ModelType.TEXT2VIDEO_ZERO, ModelType.ALIGN_YOUR_LATENTS),
-    Task.ALIGN_CROSS_MODAL: (ModelType.ALIGN_YOUR_LATENTS,),
+    **dict.fromkeys((Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION, Task.FINE_TUNE_DECODER), (ModelType.ALIGN_YOUR_LATENTS,)),
 }
 
 

@@ -114,7 +114,7 @@ def _run(
     if not storage.is_dir():
         raise Failure(Reason.STORAGE_FAILED, f"{storage} is no folder; mount the run's persistent volume claim there")
     match job.task:
-        case Task.TRAIN | Task.FINE_TUNE | Task.ADAPT | Task.ALIGN_CROSS_MODAL:
+        case Task.TRAIN | Task.FINE_TUNE | Task.ADAPT | Task.ALIGN_CROSS_MODAL | Task.TRAIN_INTERPOLATION | Task.FINE_TUNE_DECODER:
             from videogen_trainer.distributed import join, leave
             from videogen_trainer.loop import train
             from videogen_trainer.start import distrust

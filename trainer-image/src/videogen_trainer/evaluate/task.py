@@ -85,7 +85,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     made = world.concatenate(rows)
     report = None
     if world.leads:
-        write_samples(storage / job.work_path / "samples", shown, references.captions, job.recipe.frame_rate)
+        write_samples(storage / job.work_path / "samples", shown, references.captions, model.config.frame_rate)
         how = f"in batches of {BATCH}, {evaluation.sampling_steps} steps on {device_name(world)}"
         report = Report(
             message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones",

@@ -33,7 +33,7 @@ class Learner(ABC):
         """What the objective takes, on the model's device. Random numbers are those of `randomness.sample_generator`."""
 
     def learned(self) -> dict[str, nn.Parameter]:
-        """All that learns, by its name in the model."""
+        """All that learns, by its name in the model, or a name of its own if it is beside the model."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     @torch.no_grad()
