@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from videogen_api.crd import RESOURCES, definition
+from videogen_api.training_run import Task
 from videogen_testing.control_plane import BINARIES, Api, ControlPlane, Refused
 from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, edited, in_order, release_of, run_of
 from videogen_testing.runs import EVALUATE, RELEASE, RUNS, TRAIN, TUNE, a_run
@@ -181,7 +182,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a version of two numbers": ([("spec.model.version", "1.0")], "spec.model.version", "should match"),
     "a version with a leading zero": ([("spec.model.version", "1.02.0")], "spec.model.version", "should match"),
     "an unknown model family": ([("spec.model.type", "sora")], "spec.model.type", 'supported values: "videofusion"'),
-    "an unknown task": ([("spec.phases.1.task", "Fine-tune")], "spec.phases[1].task", '"Curate", "Train", "Evaluate", "Release", "Tune"'),
+    "an unknown task": ([("spec.phases.1.task", "Fine-tune")], "spec.phases[1].task", ", ".join(f'"{task}"' for task in Task)),
     "an unknown metric": ([("spec.phases.2.gates.0.metric", "SSIM")], "spec.phases[2].gates[0].metric", '"TemporalCoherence"'),
     "an unknown precision": ([("spec.recipe.precision", "INT8")], "spec.recipe.precision", '"FP32", "FP16", "BF16"'),
     "an unknown field": ([("spec.recipe.epochs", 10)], "spec.recipe.epochs", "unknown field"),
