@@ -162,7 +162,7 @@ MODEL_RELEASE = Resource(
 
 RESOURCES = (TRAINING_RUN, MODEL_RELEASE)
 _IMMUTABLE = {
-    "TrainingRun": ["model", "storage", "initFrom", "recipe", "phases"],
+    "TrainingRun": ["model", "storage", "initFrom", "recipe", "phases", "tracking"],
     "ModelRelease": ["service", "model", "artifact", "lineage"],
 }
 

@@ -26,6 +26,7 @@ from videogen_api.meta import (
 )
 from videogen_api.model_release import ReleaseTemplate
 from videogen_api.recipe import Recipe, Share
+from videogen_api.tracking import Tracking
 
 
 class Task(StrEnum):
@@ -231,6 +232,7 @@ class TrainingRunSpec(Model):
         description="Steps of the schedule, in order.",
         json_schema_extra=k8s(list_map="name", rules=_BLOCKS + _ORDER),
     )
+    tracking: Tracking | None = Field(default=None, description="Where curves and results go besides the storage; absent: nowhere.")
     suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it go on from there.")
 
 

@@ -37,6 +37,7 @@ from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import require_results
 from videogen_trainer.samples import write_samples
+from videogen_trainer.tracking import Tracking
 
 BATCH = 8
 SHOWN = 8  # generated clips that are kept as files
@@ -83,7 +84,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     real = world.concatenate(embed_references(references, extractors, world))
     rows, shown = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
     made = world.concatenate(rows)
-    report = None
+    told = None
     if world.leads:
         write_samples(storage / job.work_path / "samples", shown, references.captions, job.recipe.frame_rate)
         how = f"in batches of {BATCH}, {evaluation.sampling_steps} steps on {device_name(world)}"
@@ -92,10 +93,20 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
             artifact=job.artifact,
             datasets=references.resolved,
             results=results(real, made, references.captions, extractors, job.recipe.seed, how),
-        ).wire()
-    done = Report.model_validate(world.from_leader(report))
+        )
+        told = tracked(job, storage, world, report).wire()
+    done = Report.model_validate(world.from_leader(told))
     require_results(done)
     return done
+
+
+def tracked(job: Job, storage: Path, world: World, report: Report) -> Report:
+    """Tell the results -> the report, with what could not be told."""
+    with Tracking(job, storage, world) as tracking:
+        tracking.begin(-1)
+        tracking.results(report.results)
+        tracking.picture(0, storage / job.work_path / "samples")
+    return tracking.noted(report)
 
 
 def device_name(world: World) -> str:
