@@ -255,6 +255,16 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[2].evaluate.extractors[0].sha256",
         "Required value",
     ),
+    "a cache of encoders that VideoFusion does not have": (
+        [("spec.recipe.cacheLatents", True)],
+        "spec.recipe.cacheLatents",
+        "needs encoders that do not learn",
+    ),
+    "a cache of encoders that learn": (
+        [("spec.recipe.cacheLatents", True), of("text2video-zero")],
+        "spec.recipe.cacheLatents",
+        "text2video-zero with backbone or initFrom",
+    ),
     "a tracking server with a password in its address": (
         [("spec.tracking", {"mlflow": {"uri": "https://me:secret@mlflow"}})],
         "spec.tracking.mlflow.uri",

@@ -76,6 +76,13 @@ _FAMILY_RULES = (
         "recipe.backbone is for models of type align-your-latents and text2video-zero, and not beside initFrom, which has an image model",
         ".spec.recipe.backbone",
     ),
+    (
+        "!self.spec.recipe.cacheLatents || self.spec.model.type == 'align-your-latents'"
+        " || (self.spec.model.type == 'text2video-zero' && (has(self.spec.recipe.backbone) || has(self.spec.initFrom)))",
+        "recipe.cacheLatents needs encoders that do not learn: those of type align-your-latents, or of text2video-zero with backbone or"
+        " initFrom",
+        ".spec.recipe.cacheLatents",
+    ),
 )
 
 TRAINING_RUN = Resource(

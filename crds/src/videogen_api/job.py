@@ -13,6 +13,7 @@ Storage layout below `STORAGE_PATH`:
   runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
+  runs/<run>-<uid8>/<phase>/encodings/      latents and encoded captions, while a Train phase with cacheLatents lasts
   runs/<run>-<uid8>/<phase>/tensorboard/    event files of all attempts; of Train and Evaluate phases
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
 """

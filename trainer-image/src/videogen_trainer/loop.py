@@ -148,6 +148,8 @@ def _train(
 
     batches.close()
     artifact = export(job, storage, learner, state, mixture.resolved, world)
+    if world.leads:
+        learner.finished()
     tracking.file(storage / artifact.path / MANIFEST)
     message = f"{recipe.steps} steps on {len(mixture)} clips"
     return Report(
