@@ -35,6 +35,7 @@ CLOSE_SECONDS = 10.0  # for what is left at the end
 _TIMEOUT_SECONDS = 10  # of a request
 _METRICS = 1000  # of a request; MLflow's own limit
 _PARAMS = 100
+_LONGEST_PARAM = 500  # characters; newer servers take 6000
 STEP, SCALE = "videogen.step", "videogen.learningRateScale"
 
 
@@ -234,7 +235,7 @@ def _leaves(path: str, value: object) -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _leaves(f"{path}.{name}" if path else name, inner)
     else:
-        yield path, str(value)
+        yield path, shorten(str(value), _LONGEST_PARAM)
 
 
 def _cause(error: BaseException) -> str:
