@@ -10,6 +10,7 @@ from benchmarks import goodput, trainer, training
 from benchmarks.goodput import Attempt
 
 from videogen_api.job import Job
+from videogen_api.meta import ModelType
 
 
 @pytest.fixture
@@ -23,8 +24,10 @@ def a_job(work: str = "w", steps: int = 4, **more: int) -> Job:
 
 
 @pytest.mark.timeout(170)
-def test_the_loops_of_the_peers_begin_with_the_loss_that_ours_begins_with_and_measure_every_step(storage: Path) -> None:
-    job = training.training_job("w", batch=8, steps=4, every=4)
+@pytest.mark.parametrize("family", list(ModelType))
+def test_the_loops_of_the_peers_begin_with_the_loss_that_ours_begins_with_and_measure_every_step(storage: Path, family: ModelType) -> None:
+    init = None if family is ModelType.VIDEOFUSION else training.image_model(storage)
+    job = training.training_job("w", batch=8, steps=4, every=4, family=family, init_from=init)
     measured = {loop: training.run_ranks(loop, job, storage) for loop in ("ours", *trainer.PEERS)}
     first = {loop: ranks[0]["losses"][0] for loop, ranks in measured.items()}
     assert {loop: len(ranks[0]["ends"]) for loop, ranks in measured.items()} == dict.fromkeys(measured, 4)
@@ -34,9 +37,18 @@ def test_the_loops_of_the_peers_begin_with_the_loss_that_ours_begins_with_and_me
 
 
 @pytest.mark.timeout(170)
+def test_the_cached_loop_is_compared_with_peers_that_encode_in_every_step(storage: Path) -> None:
+    work = trainer.Workload(storage=storage, image_model=training.image_model(storage), batch=2, steps=6, rounds=1)
+    figures = {figure.name: figure for figure in trainer.speeds(work, ModelType.ALIGN_YOUR_LATENTS, 1)}
+    assert figures["align-your-latents, cached, 1 process: time of a step, of that of plain"].aim == pytest.approx(1 / 1.2)
+    assert figures["align-your-latents, 1 process: time of a step, of that of plain"].aim == 1.0
+    assert len(figures) == 18
+
+
+@pytest.mark.timeout(170)
 def test_a_loop_that_fails_is_told_with_its_output(storage: Path) -> None:
     job = a_job().model_copy(update={"data": [a_job().data[0].model_copy(update={"digest": "sha256:" + "0" * 64})]})
-    with pytest.raises(RuntimeError, match=r"ours ended with 1: .*Dataset"):
+    with pytest.raises(RuntimeError, match=r"ours ended with 1: (.|\n)*Dataset"):
         training.run_ranks("ours", job, storage)
 
 

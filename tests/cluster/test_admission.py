@@ -44,6 +44,7 @@ def present(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not ABSENT}
 
 
+TRACKING = {"mlflow": {"uri": "http://mlflow:5000"}}
 ZERO_STEPS = ("spec.recipe.steps", 0)
 BACKBONE = {"path": "raw/image-model", "sha256": "0" * 64}
 
@@ -430,6 +431,23 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[2].evaluate.extractors[0].sha256",
         "Required value",
     ),
+    "a cache of encoders that VideoFusion does not have": (
+        [("spec.recipe.cacheLatents", True)],
+        "spec.recipe.cacheLatents",
+        "needs encoders that do not learn",
+    ),
+    "a cache of encoders that learn": (
+        [("spec.recipe.cacheLatents", True), of("text2video-zero")],
+        "spec.recipe.cacheLatents",
+        "text2video-zero with backbone or initFrom",
+    ),
+    "a tracking server with a password in its address": (
+        [("spec.tracking", {"mlflow": {"uri": "https://me:secret@mlflow"}})],
+        "spec.tracking.mlflow.uri",
+        "should match",
+    ),
+    "a tracking server that is a folder": ([("spec.tracking", {"mlflow": {"uri": "file:///mlruns"}})], "spec.tracking.mlflow.uri", "match"),
+    "tracking by nobody": ([("spec.tracking", {})], "spec.tracking.mlflow", "Required value"),
 }
 
 BAD_ORDERS = {
@@ -572,6 +590,8 @@ IMMUTABLE_IN_A_RUN: dict[str, list[tuple[str, Any]]] = {
     "recipe": [("spec.recipe.steps", 200)],
     "phases": [("spec.phases.1.attempts", 5)],
     "phases, one more": [("spec.phases.0", {**CURATE, "name": "curate-more"})],
+    "tracking": [("spec.tracking.mlflow.uri", "http://other:5000")],
+    "tracking, taken away": [("spec.tracking", ABSENT)],
 }
 IMMUTABLE_IN_A_RELEASE: dict[str, list[tuple[str, Any]]] = {
     "service": [("spec.service", "premium")],
@@ -686,7 +706,7 @@ def kept(plane: ControlPlane) -> Iterator[Mapping[str, Mapping[str, Any]]]:
     """A run and a release that exist."""
     api = plane.api
     objects = {
-        "TrainingRun": (RUNS.format("default"), run_of(("metadata.name", "kept"), ("spec.initFrom", INIT))),
+        "TrainingRun": (RUNS.format("default"), run_of(("metadata.name", "kept"), ("spec.initFrom", INIT), ("spec.tracking", TRACKING))),
         "ModelRelease": (RELEASES.format("default"), release_of(("spec.lineage", {"run": "kept"}))),
     }
     yield {kind: api.create(path, manifest) for kind, (path, manifest) in objects.items()}

@@ -89,6 +89,13 @@ _FAMILY_RULES = (
         "videoFusion.space Latent needs an autoencoder: that of recipe.backbone, or of a run or release in initFrom",
         ".spec.recipe.videoFusion.space",
     ),
+    (
+        "!self.spec.recipe.cacheLatents || self.spec.model.type == 'align-your-latents'"
+        " || (self.spec.model.type == 'text2video-zero' && (has(self.spec.recipe.backbone) || has(self.spec.initFrom)))",
+        "recipe.cacheLatents needs encoders that do not learn: those of type align-your-latents, or of text2video-zero with backbone or"
+        " initFrom",
+        ".spec.recipe.cacheLatents",
+    ),
 )
 
 TRAINING_RUN = Resource(
@@ -179,7 +186,7 @@ MODEL_RELEASE = Resource(
 
 RESOURCES = (TRAINING_RUN, MODEL_RELEASE)
 _IMMUTABLE = {
-    "TrainingRun": ["model", "storage", "initFrom", "recipe", "phases"],
+    "TrainingRun": ["model", "storage", "initFrom", "recipe", "phases", "tracking"],
     "ModelRelease": ["service", "model", "artifact", "lineage"],
 }
 

@@ -14,6 +14,8 @@ Storage layout below `STORAGE_PATH`:
   runs/<run>-<uid8>/<phase>/trials/<value>/ of a Tune phase, such a folder for each value; result.json once it is judged
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
+  runs/<run>-<uid8>/<phase>/encodings/      latents and encoded captions, while a Train phase with cacheLatents lasts
+  runs/<run>-<uid8>/<phase>/tensorboard/    event files of all attempts; of Train and Evaluate phases
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
 """
 
@@ -28,6 +30,7 @@ from videogen_api.curation import Curate
 from videogen_api.evaluation import MetricResult
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.recipe import Recipe
+from videogen_api.tracking import Tracking
 from videogen_api.training_run import DataReference, Evaluation, Reason, ResolvedDataset, Task
 from videogen_api.tuning import Trial, Tuning
 
@@ -98,6 +101,7 @@ class Job(Observation):
     processes_per_worker: int = 1
     progress_interval_seconds: int = 5
     tune: Tuning | None = None
+    tracking: Tracking | None = None
 
 
 class Goodput(Observation):

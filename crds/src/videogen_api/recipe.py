@@ -246,3 +246,8 @@ class Recipe(Model):
         description="Image model that align-your-latents and text2video-zero begin with, and whose autoencoder videofusion takes in space"
         " Latent; absent: initFrom's, or a new one of the architecture's size, which text2video-zero trains whole.",
     )
+    cache_latents: bool = Field(
+        default=False,
+        description="align-your-latents, and text2video-zero with an image model that is given: what the frozen autoencoder and text"
+        " encoder make of each clip is computed once and kept in the phase's folder until the phase has ended.",
+    )

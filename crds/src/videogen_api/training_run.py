@@ -28,6 +28,7 @@ from videogen_api.model_release import ReleaseTemplate
 from videogen_api.noise_shares import Share
 from videogen_api.phase_training import PhaseTraining, phase_recipe
 from videogen_api.recipe import Recipe
+from videogen_api.tracking import Tracking
 from videogen_api.tuning import PHASE_RULES, Trial, TunedParameter, Tuning
 
 
@@ -272,6 +273,7 @@ class TrainingRunSpec(Model):
         description="Steps of the schedule, in order.",
         json_schema_extra=k8s(list_map="name", rules=_BLOCKS + _ORDER + PHASE_RULES),
     )
+    tracking: Tracking | None = Field(default=None, description="Where curves and results go besides the storage; absent: nowhere.")
     suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it go on from there.")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +44,18 @@ class Mixture:
 
     def clip(self, number: int) -> tuple[npt.NDArray[np.uint8], str]:
         """Frames, uint8 [frames, height, width, 3], and caption."""
+        dataset, index = self._place(number)
+        return dataset.frames(index), dataset.records[index].caption
+
+    def name(self, number: int) -> str:
+        """What identifies the clip's content: 16 digits of its dataset's digest, and its number in it."""
+        dataset, index = self._place(number)
+        return f"{dataset.resolved.digest.removeprefix('sha256:')[:16]}-{index:08}"
+
+    def _place(self, number: int) -> tuple[Dataset, int]:
         for part in self.parts:
             if number < len(part.numbers):
-                index = part.numbers[number]
-                return part.dataset.frames(index), part.dataset.records[index].caption
+                return part.dataset, part.numbers[number]
             number -= len(part.numbers)
         raise IndexError(number)
 
@@ -143,6 +151,7 @@ class Batch:
     frames: Tensor  # uint8 [batch, frames, height, width, 3]
     captions: list[str]
     positions: range
+    names: list[str] = field(default_factory=list)  # of the clips' content
 
     def pieces(self, clips: int) -> list[Batch]:
         """The batch in pieces of at most so many clips, which together are the batch."""
@@ -152,7 +161,12 @@ class Batch:
         return [self._between(start, start + clips) for start in starts]
 
     def _between(self, start: int, end: int) -> Batch:
-        return Batch(frames=self.frames[start:end], captions=self.captions[start:end], positions=self.positions[start:end])
+        return Batch(
+            frames=self.frames[start:end],
+            captions=self.captions[start:end],
+            positions=self.positions[start:end],
+            names=self.names[start:end],
+        )
 
 
 class Batches:
@@ -189,6 +203,8 @@ class Batches:
             rank=self._rank,
             processes=self._processes,
         )
-        clips = [self._mixture.clip(self._sampler.clip(position)) for position in where]
+        numbers = [self._sampler.clip(position) for position in where]
+        clips = [self._mixture.clip(number) for number in numbers]
         frames = torch.from_numpy(np.stack([frames for frames, _ in clips]))
-        return Batch(frames=frames, captions=[caption for _, caption in clips], positions=where)
+        names = [self._mixture.name(number) for number in numbers]
+        return Batch(frames=frames, captions=[caption for _, caption in clips], positions=where, names=names)

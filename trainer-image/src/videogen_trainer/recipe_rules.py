@@ -31,6 +31,12 @@ def _problems(job: Job) -> Iterator[str]:
         yield f"recipe.backbone is set; it is for {_IMAGE_BASED}, and for videoFusion.space Latent: leave it out"
     if fusion.space is Space.LATENT and job.task in (Task.TRAIN, Task.TUNE) and not (recipe.backbone or job.init_from):
         yield "recipe.videoFusion.space is Latent; it needs an autoencoder: that of recipe.backbone, or of a bundle in initFrom"
+    given = recipe.backbone or job.init_from
+    if recipe.cache_latents and not (family is ModelType.ALIGN_YOUR_LATENTS or (family is ModelType.TEXT2VIDEO_ZERO and given)):
+        yield (
+            f"recipe.cacheLatents is true; it needs encoders that do not learn, those of type {ModelType.ALIGN_YOUR_LATENTS}, or of"
+            f" {ModelType.TEXT2VIDEO_ZERO} with recipe.backbone or initFrom: leave it out"
+        )
     if (latents := recipe.align_your_latents) and not latents.context_frames and float(latents.context_guidance) != 1:
         yield f"recipe.alignYourLatents.contextGuidance is {latents.context_guidance}; it needs contextFrames: 1, else leave it at 1"
     if (zero := recipe.text2_video_zero) and zero.warp_at > zero.resume_at:

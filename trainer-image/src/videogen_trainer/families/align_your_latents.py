@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.origin import image_model
-from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, ImageLearner, captions_for
+from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, ImageLearner, captions_for, encoded_captions, encoder_cache_of
 from videogen_trainer.randomness import sample_generator
 
 _ENCODED_AT_ONCE = 16  # frames, to save memory
@@ -84,16 +85,27 @@ class AlignYourLatentsLearner(Learner):
         video.temporal.rate.requires_grad_(False)
         weight = float((job.recipe.align_your_latents or AlignYourLatents()).consistency_weight)
         self.objective = VideoObjective(video, self.model.backbone.scheduler(1), weight)
+        self.cache = encoder_cache_of(job, storage, self.model.backbone)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """Latents, encoded text, what is known of the clips, timesteps and noise."""
         backbone, count = self.model.backbone, batch.frames.shape[1]
         drawn = draw(self._seed, batch.positions, (count, *backbone.latent_shape))
-        latents = encoded(backbone, from_pixels(batch.frames.to(self._device)))
-        text = backbone.encode(captions_for(batch, drawn.without_text))
+        captions = captions_for(batch, drawn.without_text)
+        if kept := self.cache:
+            clips = zip(batch.names, batch.frames, strict=True)
+            latents = torch.stack([kept.get(name, partial(self._latents, frames)) for name, frames in clips]).to(self._device)
+            text = encoded_captions(backbone, captions, kept).to(self._device)
+        else:
+            latents = encoded(backbone, from_pixels(batch.frames.to(self._device)))
+            text = backbone.encode(captions)
         known = condition(latents, first_frames(drawn.context, count))
         return latents, text, known, drawn.timestep.to(self._device), drawn.noise.to(self._device)
+
+    def _latents(self, frames: Tensor) -> Tensor:
+        """Frames uint8 [n, height, width, 3] -> [n, c, h, w]."""
+        return encoded(self.model.backbone, from_pixels(frames.to(self._device)).unsqueeze(0))[0]
 
 
 class ImageModelLearner(ImageLearner):

@@ -13,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from videogen_models.image_backbone import ImageBackbone
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.sampling import from_pixels
 from videogen_models.schedule import TIMESTEPS
+from videogen_models.temporal_decoder import to_latents
 from videogen_models.text2video_zero import Text2VideoZeroModel, text2video_zero_config
 from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
+from videogen_trainer.encoder_cache import EncoderCache, weights_digest
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.origin import image_model
@@ -88,15 +91,60 @@ class ImageLearner(Learner):
         self.model.backbone.requires_grad_(whole)
         self.model.backbone.unet.requires_grad_(True)
         self.terms = ("denoising", "reconstruction") if whole else ("denoising",)
-        self.objective = Adaptation(self.model.backbone, whole=whole)
+        self.cache = None if whole else encoder_cache_of(job, storage, self.model.backbone)
+        self.objective = Denoising(self.model.backbone) if self.cache else Adaptation(self.model.backbone, whole=whole)
 
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
-        """One frame of each clip in [-1, 1], tokens, and three of `Draw`'s tensors."""
+        """One frame of each clip in [-1, 1], tokens, and three of `Draw`'s tensors; of kept encodings, what `Denoising` takes."""
         backbone, clips = self.model.backbone, batch.frames
         drawn = draw(self._seed, batch.positions, clips.shape[1], backbone.latent_shape)
         images = from_pixels(clips[torch.arange(len(clips)), drawn.frame])
-        tokens = backbone.tokens(captions_for(batch, drawn.without_text))
+        captions = captions_for(batch, drawn.without_text)
+        if kept := self.cache:
+            names = [f"{name}-{frame:03}" for name, frame in zip(batch.names, drawn.frame.tolist(), strict=True)]
+            clean = torch.stack([kept.get(name, partial(self._latent, image)) for name, image in zip(names, images, strict=True)])
+            inputs = (clean, encoded_captions(backbone, captions, kept), drawn.timestep, drawn.noise)
+            return tuple(tensor.to(self._device) for tensor in inputs)
+        tokens = backbone.tokens(captions)
         return tuple(tensor.to(self._device) for tensor in (images, tokens, drawn.timestep, drawn.noise, drawn.posterior))
+
+    @torch.no_grad()
+    def _latent(self, image: Tensor) -> Tensor:
+        """An image [3, height, width] -> [c, h, w]."""
+        return to_latents(self.model.backbone.vae, image.unsqueeze(0).to(self._device))[0]
+
+
+def encoder_cache_of(job: Job, storage: Path, backbone: ImageBackbone) -> EncoderCache | None:
+    """Where the encodings of a frozen autoencoder and text encoder are kept, if the recipe wants it."""
+    if not job.recipe.cache_latents:
+        return None
+    settings = (backbone.vae.config.scaling_factor, backbone.vae.config.shift_factor)
+    return EncoderCache(storage / job.work_path / "encodings", weights_digest(backbone.vae, backbone.text, settings=settings))
+
+
+@torch.no_grad()
+def encoded_captions(backbone: ImageBackbone, captions: Sequence[str], kept: EncoderCache) -> Tensor:
+    """Captions -> [captions, length, width], each encoded alone, once."""
+    return torch.stack([kept.text(caption, partial(_encoded_caption, backbone, caption)) for caption in captions])
+
+
+def _encoded_caption(backbone: ImageBackbone, caption: str) -> Tensor:
+    return backbone.encode([caption])[0]
+
+
+class Denoising(nn.Module):
+    """The image model's loss on latents and encoded text, as a module."""
+
+    def __init__(self, backbone: ImageBackbone) -> None:
+        super().__init__()
+        self.unet = backbone.unet
+        self.scheduler = backbone.scheduler(1)
+
+    def forward(self, clean: Tensor, text: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        """clean and noise [batch, c, h, w], text [batch, length, width], timestep int64 [batch] -> [1]."""
+        noisy = self.scheduler.add_noise(clean, noise, timestep)
+        predicted = self.unet(noisy, timestep, encoder_hidden_states=text).sample.float()
+        return mse_loss(predicted, target(self.scheduler, clean, noise, timestep)).unsqueeze(0)
 
 
 class Text2VideoZeroLearner(ImageLearner):
@@ -122,7 +170,7 @@ class Adaptation(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.whole = whole
-        self.scheduler = backbone.scheduler(1)
+        self.denoising = Denoising(backbone)
 
     def forward(self, images: Tensor, tokens: Tensor, timestep: Tensor, noise: Tensor, posterior: Tensor) -> Tensor:
         """images [batch, 3, h, w] in [-1, 1], tokens int64 [batch, length], timestep int64 [batch], noises of latents -> [1] or [2]."""
@@ -132,15 +180,13 @@ class Adaptation(nn.Module):
             with _in_full(images):
                 latent = backbone.vae.encode(images).latent_dist
         clean = (latent.mode() * backbone.vae.config.scaling_factor).detach()
-        noisy = self.scheduler.add_noise(clean, noise, timestep)
-        predicted = backbone.unet(noisy, timestep, encoder_hidden_states=text).sample.float()
-        denoising = mse_loss(predicted, target(self.scheduler, clean, noise, timestep))
+        denoising: Tensor = self.denoising(clean, text, timestep, noise)
         if not self.whole:
-            return denoising.unsqueeze(0)
+            return denoising
         with _in_full(images):
             decoded = backbone.vae.decode(latent.mean + latent.std * posterior).sample
         prior = (latent.mean.square() + latent.var - 1 - latent.logvar).mean() / 2
-        return torch.stack([denoising, (images - decoded).abs().mean() + _PRIOR_WEIGHT * prior])
+        return torch.cat([denoising, ((images - decoded).abs().mean() + _PRIOR_WEIGHT * prior).unsqueeze(0)])
 
 
 def _in_full(images: Tensor) -> AbstractContextManager[Any]:

@@ -23,6 +23,7 @@ from videogen_api.job import (
     work_path,
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
+from videogen_api.tracking import CREDENTIALS, Tracking
 from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, ResolvedDataset, Resources, Task
 from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
@@ -63,6 +64,7 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         workers=phase.resources.workers,
         processes_per_worker=processes(phase.resources),
         tune=phase.tune,
+        tracking=observed.spec.tracking,
     )
 
 
@@ -147,21 +149,21 @@ def pod_template(observed: Observed, phase: Phase, job: Job, settings: Mapping[s
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [container(phase, settings)],
+            "containers": [container(phase, settings, observed.spec.tracking)],
             "tolerations": [toleration(taint) for taint in LOST_NODE],
             "volumes": volumes(observed, job),
         },
     }
 
 
-def container(phase: Phase, settings: Mapping[str, str]) -> dict[str, Any]:
+def container(phase: Phase, settings: Mapping[str, str], tracking: Tracking | None) -> dict[str, Any]:
     """The trainer."""
     return {
         "name": CONTAINER,
         "image": settings["trainer_image"],
         "imagePullPolicy": settings["image_pull_policy"],
         "command": ["python3", "-m", "videogen_trainer"],
-        "env": environment(phase.resources, settings),
+        "env": [*environment(phase.resources, settings), *credentials(tracking)],
         "resources": resources(phase.resources),
         "terminationMessagePath": TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -192,6 +194,17 @@ def environment(asked: Resources, settings: Mapping[str, str]) -> list[dict[str,
     if settings["progress_url"]:
         env |= {ENV_SERVER_URL: settings["progress_url"].rstrip("/") + "/v1/progress", ENV_SERVER_TOKEN: f"{TOKEN_FOLDER}/token"}
     return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def credentials(tracking: Tracking | None) -> list[dict[str, Any]]:
+    """MLflow's, of a Secret; none of them must be there, for a tracking server that refuses the run does not stop it.
+
+    By name, never the Secret whole: whoever may create runs gets nothing else of it into a pod, or to a server of their choice.
+    """
+    if tracking is None or tracking.mlflow.secret_name is None:
+        return []
+    source = {"name": tracking.mlflow.secret_name, "optional": True}
+    return [{"name": name, "valueFrom": {"secretKeyRef": source | {"key": name}}} for name in CREDENTIALS]
 
 
 def resources(asked: Resources) -> dict[str, Any]:

@@ -360,7 +360,8 @@ def progress_message(status: PhaseStatus) -> str:
         else []
     )
     words += [f"loss {metrics['loss']}"] if "loss" in metrics else []
-    return ", ".join(words) or f"attempt {status.attempt} is running"
+    said = ", ".join(words) or f"attempt {status.attempt} is running"
+    return f"{said}; MLflow gets nothing: {metrics['mlflow']}" if "mlflow" in metrics else said
 
 
 def thousands(number: str) -> str:
