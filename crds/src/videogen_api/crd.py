@@ -120,6 +120,12 @@ TRAINING_RUN = Resource(
             "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
             ".spec.phases",
         ),
+        (
+            "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task in ['BuildTemplates', 'TestScenarios'])"
+            " || self.spec.phases.exists(p, p.task == 'Evaluate')",
+            "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
+            ".spec.phases",
+        ),
     ),
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),

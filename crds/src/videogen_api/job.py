@@ -13,6 +13,8 @@ Storage layout below `STORAGE_PATH`:
   runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
+  runs/<run>-<uid8>/<phase>/templates/      finished templates of a BuildTemplates phase
+  runs/<run>-<uid8>/<phase>/scenarios/      outcomes, videos and page of a TestScenarios phase
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
 """
 
@@ -24,6 +26,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from videogen_api.curation import Curate
+from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import MetricResult
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.recipe import Recipe
@@ -90,11 +93,13 @@ class Job(Observation):
     curate: Curate | None = None
     evaluate: Evaluation | None = None
     init_from: ArtifactReference | None = None  # Train: weights to start from
-    artifact: ArtifactReference | None = None  # Evaluate: the bundle to measure
+    artifact: ArtifactReference | None = None  # the bundle to measure, give templates, or try
     learning_rate_scale: PositiveDecimal = "1"
     workers: int = 1
     processes_per_worker: int = 1
     progress_interval_seconds: int = 5
+    templates: Templates | None = None
+    scenarios: Scenarios | None = None
 
 
 class Goodput(Observation):

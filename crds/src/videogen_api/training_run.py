@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from videogen_api.curation import Curate, VersionName
+from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Gate, MetricResult
 from videogen_api.meta import (
     Condition,
@@ -35,6 +36,8 @@ class Task(StrEnum):
     TRAIN = "Train"
     EVALUATE = "Evaluate"
     RELEASE = "Release"
+    BUILD_TEMPLATES = "BuildTemplates"
+    TEST_SCENARIOS = "TestScenarios"
 
 
 class Split(StrEnum):
@@ -95,6 +98,10 @@ class Reason(StrEnum):
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
     RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
     NAME_CONFLICT = "NameConflict"  # an object that is not the run's has the name of its next job; waits until it is gone
+    BUILDING_TEMPLATES = "BuildingTemplates"  # a BuildTemplates phase is running
+    TESTING_SCENARIOS = "TestingScenarios"  # a TestScenarios phase is running
+    TEMPLATES_REJECTED = "TemplatesRejected"  # no video of an emergency type is good enough to become a template
+    FONT_MISSING = "FontMissing"  # the captions' font is missing, has another digest, or lacks a letter
 
 
 class Storage(Model):
@@ -149,7 +156,10 @@ class Resources(Model):
     workers: int = Field(default=1, ge=1, le=128, description="Pods.")
     gpus_per_worker: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; 0 trains on CPUs.")
     processes_per_worker: int | None = Field(
-        default=None, ge=1, le=64, description="Curate, Train and Evaluate: processes of each pod; absent: one for each GPU, or one."
+        default=None,
+        ge=1,
+        le=64,
+        description="Curate, Train, Evaluate and TestScenarios: processes of each pod; absent: one for each GPU, or one.",
     )
     cpu_per_worker: Quantity = Field(default="1", description="CPU request of each pod.")
     memory_per_worker: Quantity = Field(default="4Gi", description="Memory request and limit of each pod.")
@@ -159,9 +169,12 @@ class Phase(Model):
     """One step of the schedule."""
 
     name: ShortName = Field(description="Name of the phase, unique in the run.")
-    task: Task = Field(description="Curate, Train, Evaluate or Release.")
+    task: Task = Field(description="Curate, Train, Evaluate, BuildTemplates, TestScenarios or Release.")
     data: list[DataReference] = Field(
-        default=[], max_length=16, description="Train and Evaluate: datasets to read.", json_schema_extra=k8s(atomic=True)
+        default=[],
+        max_length=16,
+        description="Datasets to read, of all tasks but Curate and Release; BuildTemplates and TestScenarios compare with their clips.",
+        json_schema_extra=k8s(atomic=True),
     )
     curate: Curate | None = Field(
         default=None,
@@ -172,9 +185,14 @@ class Phase(Model):
     )
     evaluate: Evaluation | None = Field(default=None, description="Evaluate: how to measure; absent: the defaults.")
     gates: list[Gate] = Field(
-        default=[], max_length=16, description="Evaluate: conditions that must hold.", json_schema_extra=k8s(atomic=True)
+        default=[],
+        max_length=16,
+        description="Evaluate and TestScenarios: conditions that must hold.",
+        json_schema_extra=k8s(atomic=True),
     )
     release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
+    templates: Templates | None = Field(default=None, description="BuildTemplates: what to make; absent: the defaults.")
+    scenarios: Scenarios | None = Field(default=None, description="TestScenarios: what to ask; absent: the defaults.")
     resources: Resources = Field(default=Resources(), description="What the phase's pods ask for.")
     attempts: int = Field(
         default=3, ge=1, le=100, description="Attempts that may fail through the work's own fault; lost nodes and preemption do not count."
@@ -188,14 +206,20 @@ _BLOCKS = [
     ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
     ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
     (
-        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (!has(p.gates) || size(p.gates) == 0)))",
-        "only an Evaluate phase has evaluate or gates",
+        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (p.task == 'TestScenarios' || !has(p.gates) || size(p.gates) == 0)))",
+        "only an Evaluate phase has evaluate or gates; TestScenarios has gates, too",
     ),
     (
         "self.all(p, !(p.task in ['Train', 'Evaluate']) || (has(p.data) && size(p.data) > 0))",
         "a Train or Evaluate phase needs at least one entry in data",
     ),
     ("self.all(p, p.task != 'Train' || p.data.all(d, d.split == 'Train'))", "a Train phase may not read the HeldOut split"),
+    (
+        "self.all(p, !(p.task in ['BuildTemplates', 'TestScenarios']) || (has(p.data) && size(p.data) > 0))",
+        "a BuildTemplates or TestScenarios phase needs at least one entry in data, whose clips say what real videos are like",
+    ),
+    ("self.all(p, p.task == 'BuildTemplates' || !has(p.templates))", "only a BuildTemplates phase has a templates block"),
+    ("self.all(p, p.task == 'TestScenarios' || !has(p.scenarios))", "only a TestScenarios phase has a scenarios block"),
 ]
 _ORDER = [
     ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
@@ -211,6 +235,15 @@ _ORDER = [
         "self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task in ['Train', 'Evaluate']).indexOf(true)",
         "Curate phases must come before the first Train or Evaluate phase",
     ),
+    # They leave the weights as they are, so what an Evaluate phase has measured before holds for their bundle too.
+    (
+        "!self.exists(p, p.task in ['BuildTemplates', 'TestScenarios'])"
+        " || self.map(p, p.task in ['Evaluate', 'BuildTemplates', 'TestScenarios', 'Release']).lastIndexOf(false)"
+        " < self.map(p, p.task in ['BuildTemplates', 'TestScenarios']).indexOf(true)",
+        "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are: Evaluate,"
+        " BuildTemplates, TestScenarios, Release",
+    ),
+    ("self.filter(p, p.task == 'BuildTemplates').size() <= 1", "a run has at most one BuildTemplates phase"),
 ]
 
 
@@ -316,7 +349,7 @@ class PhaseStatus(Observation):
     )
     divergences: int = Field(default=0, ge=0, le=100_000, description="Attempts that diverged; each halves the learning rate.")
     results: list[MetricResult] = Field(
-        default=[], max_length=16, description="Metrics of an Evaluate phase.", json_schema_extra=k8s(atomic=True)
+        default=[], max_length=16, description="Metrics of an Evaluate or TestScenarios phase.", json_schema_extra=k8s(atomic=True)
     )
 
 
@@ -340,7 +373,7 @@ class TrainingRunStatus(Observation):
     phases: list[PhaseStatus] = Field(
         default=[], max_length=16, description="What is known of each phase that has begun.", json_schema_extra=k8s(list_map="name")
     )
-    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last Train phase.")
+    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last phase that made one: Train or BuildTemplates.")
     release: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="ModelRelease that the run created.")
     last_handled_request: Annotated[str, StringConstraints(max_length=128)] = Field(
         default="", description="Value of the request annotation that was answered last."
