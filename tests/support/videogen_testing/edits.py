@@ -10,7 +10,10 @@ ABSENT = object()
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
 GATE = {"metric": "FVD", "operator": "LessThan", "threshold": "200"}
 INIT = {"release": "pib-videogen-videofusion-v0.9.0-base"}
-BY_TASK = {"C": CURATE, "T": TRAIN, "E": EVALUATE, "R": RELEASE}
+HELD_OUT = [{"dataset": "clips", "version": "1", "split": "HeldOut"}]
+TEMPLATES = {"name": "templates", "task": "BuildTemplates", "data": HELD_OUT}
+SCENARIOS = {"name": "scenarios", "task": "TestScenarios", "data": HELD_OUT}
+BY_TASK = {"C": CURATE, "T": TRAIN, "E": EVALUATE, "R": RELEASE, "B": TEMPLATES, "S": SCENARIOS}
 
 
 def run_of(*edits: tuple[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,15 @@ from videogen_models.video import encode_mp4
 from videogen_models.video_model import VideoModel
 from videogen_trainer.dataset import writing
 from videogen_trainer.distributed import World
-from videogen_trainer.emergency.captions import Lettering, caption_box, captioned, check_letters, enlarged_size, open_lettering
+from videogen_trainer.emergency.captions import (
+    Lettering,
+    caption_box,
+    captioned,
+    check_letters,
+    check_script,
+    enlarged_size,
+    open_lettering,
+)
 from videogen_trainer.emergency.catalogue import TYPES
 from videogen_trainer.emergency.gallery import write_gallery
 from videogen_trainer.emergency.judge import Judge, Scores, open_judge
@@ -148,6 +156,7 @@ def check_captions(kinds: Sequence[EmergencyType], size: Resolution, lettering: 
     height, width = enlarged_size(size.height, size.width)
     for kind in kinds:
         check_letters(kind.caption, lettering, f"the caption of {kind.category}")
+        check_script(kind.caption, f"the caption of {kind.category}")
         try:
             caption_box(kind.caption, width, height, lettering)
         except ValueError as error:

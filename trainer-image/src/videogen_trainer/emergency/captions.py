@@ -24,7 +24,7 @@ Frames = npt.NDArray[np.uint8]  # [frames, height, width, 3]
 
 TEXT, BOX = (255, 255, 255), (16, 18, 24)
 READABLE_SIDE, LONGEST_SIDE = 240, 1024  # pixels: small videos are enlarged to the first, none beyond the second
-LARGEST, SMALLEST = 0.075, 0.045  # size of the letters, as a share of the height
+LARGEST, SMALLEST = 0.075, 0.045  # size of the letters, as a share of the shorter side
 LEAST_PIXELS = 11
 HIGHEST_BOX = 0.4  # of the picture
 LINE, MARGIN = 1.3, 0.6  # as multiples of the letters' size
@@ -64,13 +64,17 @@ def open_lettering(wanted: CaptionFont | None, storage: Path) -> Lettering:
 
 
 def check_letters(caption: str, lettering: Lettering, where: str) -> None:
-    """Raises Failure(FontMissing) if the font lacks a letter of the caption, or the machine cannot put its letters together."""
+    """Raises Failure(FontMissing) if the font lacks a letter of the caption."""
     font = lettering.at(24, ImageFont.Layout.BASIC)
     absent = bytes(font.getmask("\uffff"))  # no font has this one: it is drawn as a missing letter is
     for letter in caption:
         if not letter.isspace() and unicodedata.category(letter) != "Cf" and bytes(font.getmask(letter)) == absent:
-            own = "the trainer's own font has English letters only: name a font of yours in templates.captionFont"
-            raise _missing(f"the font lacks {letter!r} (U+{ord(letter):04X}) of {where}; {own}", field="")
+            own = "the trainer's own has English letters only, name a font of yours" if lettering.data is None else "name another one"
+            raise _missing(f"the font lacks {letter!r} (U+{ord(letter):04X}) of {where}; {own} in templates.captionFont", field="")
+
+
+def check_script(caption: str, where: str) -> None:
+    """Raises Failure(FontMissing) if this machine cannot put the caption's letters together."""
     if any(ord(letter) in _SHAPED for letter in caption) and not can_shape():
         raise _missing(
             f"{where} is in a script whose letters join, and this trainer has no FriBiDi for Pillow; put it into its image", field=""
@@ -105,7 +109,7 @@ def captioned(frames: Frames, caption: str, lettering: Lettering | None = None) 
 
 def caption_box(caption: str, width: int, height: int, lettering: Lettering) -> Frames:
     """The box [rows, width, 3] with the caption, letters as large as there is room for. Raises ValueError if there is none."""
-    smallest, largest = max(LEAST_PIXELS, round(SMALLEST * height)), max(LEAST_PIXELS, round(LARGEST * height))
+    smallest, largest = (max(LEAST_PIXELS, round(share * min(height, width))) for share in (SMALLEST, LARGEST))
     for size in range(largest, smallest - 1, -1):
         font, margin, line = lettering.at(size), round(MARGIN * size), round(LINE * size)
         lines = wrapped(caption, font, width - 2 * margin)

@@ -35,7 +35,7 @@ class Scenario(BaseModel):
 
 def read_scenarios(wanted: Scenarios, storage: Path) -> list[Scenario]:
     """The scenarios, at even distances if fewer are wanted. Raises Failure(TableInvalid) naming the line and what is accepted."""
-    rows = _table(storage / wanted.table) if wanted.table else enumerate(built_in_scenarios(), 1)
+    rows = _table(storage, wanted.table) if wanted.table else enumerate(built_in_scenarios(), 1)
     found: dict[str, Scenario] = {}
     for line, row in rows:
         scenario = _scenario(row, line, wanted.table or "built-in scenarios")
@@ -58,13 +58,14 @@ def _scenario(row: Any, line: int, table: str) -> Scenario:
         raise _invalid(table, f"line {line}: {where}: {first['msg']}; accepted are prompt, category, urgency and id") from error
 
 
-def _table(path: Path) -> Iterator[tuple[int, Any]]:
+def _table(storage: Path, name: str) -> Iterator[tuple[int, Any]]:
+    path = storage / name
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise _invalid(path.name, "there is no such file in the storage; put it there or correct scenarios.table") from None
+        raise _invalid(name, "there is no such file in the storage; put it there or correct scenarios.table") from None
     except UnicodeDecodeError as error:
-        raise _invalid(path.name, f"it is not UTF-8: byte {error.start}; save it as UTF-8") from error
+        raise _invalid(name, f"it is not UTF-8: byte {error.start}; save it as UTF-8") from error
     if path.suffix == ".csv":
         reader = csv.DictReader(io.StringIO(text), restkey="(more cells)")
         yield from ((reader.line_num, row) for row in reader)
@@ -74,7 +75,7 @@ def _table(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield line, json.loads(content)
             except ValueError as error:
-                raise _invalid(path.name, f"line {line} is no JSON: {error}") from error
+                raise _invalid(name, f"line {line} is no JSON: {error}") from error
 
 
 def _invalid(table: str | None, said: str) -> Failure:

@@ -144,7 +144,7 @@ def results(outcomes: Sequence[ScenarioOutcome], seed: int, how: str) -> list[Me
     passed = np.array([float(one.passed) for one in outcomes])
     causes = Counter(one.reason.split(":")[0].split(" is ")[0] for one in outcomes if not one.passed)
     words = f"{int(passed.sum())} of {len(outcomes)} passed" + "".join(f"; {cause}: {count}" for cause, count in causes.most_common(3))
-    bounds = interval(lambda drawn: float(passed[drawn].mean()), len(passed), seed=seed)
+    bounds = np.clip(interval(lambda drawn: float(passed[drawn].mean()), len(passed), seed=seed), 0.0, 1.0).tolist()
     ratio = measure.result(
         Metric.SCENARIO_PASS_RATIO, float(passed.mean()), bounds, samples=len(passed), network=NO_NETWORK, message=words[:300]
     )
