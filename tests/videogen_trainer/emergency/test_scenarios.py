@@ -32,6 +32,7 @@ def test_fewer_are_taken_at_even_distances(tmp_path: Path) -> None:
     found = read_scenarios(Scenarios(samples=20), tmp_path)
     assert len(found) == 20
     assert Counter(one.category for one in found) == dict.fromkeys((kind.category for kind in TYPES), 2)
+    assert Counter(one.id[-1] for one in found) == dict.fromkeys("12345", 4), "all places"
 
 
 ROW = '{"prompt": "a red square", "category": "flood", "urgency": "immediate", "id": "one"}'

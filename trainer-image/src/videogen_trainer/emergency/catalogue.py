@@ -29,13 +29,14 @@ _PLACES = ("in a coastal village", "in a crowded city", "in a mountain town", "i
 
 
 def built_in_scenarios() -> list[dict[str, str]]:
-    """A hundred: every type in both urgencies at all five places, always in this order; rows as a table has them."""
-    return [
-        {
-            "id": f"{kind.category}-{urgency}-{number}",
-            "category": kind.category,
-            "urgency": urgency,
-            "prompt": f"{kind.prompt}, {place}, {words}",
-        }
-        for kind, (urgency, words), (number, place) in product(TYPES, _URGENCIES.items(), enumerate(_PLACES, 1))
-    ]
+    """A hundred: every type in both urgencies at all five places, always in this order; rows as a table has them.
+
+    Each type begins at another place, so that a choice at even distances has all of them.
+    """
+    turns = product(enumerate(TYPES), _URGENCIES.items(), range(len(_PLACES)))
+    return [_scenario(kind, urgency, words, (first + turn) % len(_PLACES)) for (first, kind), (urgency, words), turn in turns]
+
+
+def _scenario(kind: EmergencyType, urgency: str, words: str, place: int) -> dict[str, str]:
+    prompt = f"{kind.prompt}, {_PLACES[place]}, {words}"
+    return {"id": f"{kind.category}-{urgency}-{place + 1}", "category": kind.category, "urgency": urgency, "prompt": prompt}
