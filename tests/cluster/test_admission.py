@@ -13,7 +13,7 @@ import pytest
 from videogen_api.crd import RESOURCES, definition
 from videogen_api.training_run import Task
 from videogen_testing.control_plane import BINARIES, Api, ControlPlane, Refused
-from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, edited, in_order, release_of, run_of
+from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, SCENARIOS, TEMPLATES, edited, in_order, release_of, run_of
 from videogen_testing.runs import EVALUATE, RELEASE, RUNS, TRAIN, TUNE, a_run
 
 RELEASES = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases"
@@ -47,6 +47,8 @@ def present(fields: Mapping[str, Any]) -> dict[str, Any]:
 TRACKING = {"mlflow": {"uri": "http://mlflow:5000"}}
 ZERO_STEPS = ("spec.recipe.steps", 0)
 BACKBONE = {"path": "raw/image-model", "sha256": "0" * 64}
+
+FLOOD = {"category": "flood", "prompt": "a flooded street", "caption": "Flood: move to higher ground"}
 
 # Sentence: edits, the field that the message names, and what it says is accepted.
 CLIP = {"architecture": "CLIP", "path": "x.safetensors", "sha256": "0" * 64}
@@ -369,6 +371,61 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases",
         "only an Evaluate phase has evaluate or gates",
     ),
+    "a BuildTemplates phase without clips to compare with": (
+        [("spec.phases.3", {"name": "templates", "task": "BuildTemplates"})],
+        "spec.phases",
+        "a BuildTemplates or TestScenarios phase needs at least one entry in data",
+    ),
+    "a BuildTemplates phase with gates": (
+        [("spec.phases.3", TEMPLATES | {"gates": [GATE]})],
+        "spec.phases",
+        "only an Evaluate phase has evaluate or gates; TestScenarios has gates, too",
+    ),
+    "templates in an Evaluate phase": (
+        [("spec.phases.2.templates", {})],
+        "spec.phases",
+        "only a BuildTemplates phase has a templates block",
+    ),
+    "scenarios in a BuildTemplates phase": (
+        [("spec.phases.3", TEMPLATES | {"scenarios": {}})],
+        "spec.phases",
+        "only a TestScenarios phase has a scenarios block",
+    ),
+    "a TestScenarios phase with an evaluate block": (
+        [("spec.phases.3", SCENARIOS | {"evaluate": {}})],
+        "spec.phases",
+        "only an Evaluate phase has evaluate or gates",
+    ),
+    "two types of one category": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"types": [FLOOD, FLOOD]}})],
+        "spec.phases[3].templates.types[1]",
+        "Duplicate value",
+    ),
+    "a category with a capital": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"types": [FLOOD | {"category": "Flood"}]}})],
+        "spec.phases[3].templates.types[0].category",
+        "should match",
+    ),
+    "a caption of two lines": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"types": [FLOOD | {"caption": "Flood\nnow"}]}})],
+        "spec.phases[3].templates.types[0].caption",
+        "should match",
+    ),
+    "a coherence above 1": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"quality": {"minimumCoherence": "1.5"}}})],
+        "spec.phases[3].templates.quality.minimumCoherence",
+        "should match",
+    ),
+    "scenarios without time": (
+        [("spec.phases.3", SCENARIOS | {"scenarios": {"maximumSeconds": 0}})],
+        "spec.phases[3].scenarios.maximumSeconds",
+        "greater than or equal to 1",
+    ),
+    "a table of scenarios that is no CSV or JSONL": (
+        [("spec.phases.3", SCENARIOS | {"scenarios": {"table": "scenarios.xlsx"}})],
+        "spec.phases[3].scenarios.table",
+        "should match",
+    ),
     "a rollout of the Release phase that falls": (
         [("spec.phases.3.release.rollout", {"steps": [{"weightPercent": 50}, {"weightPercent": 10}]})],
         "spec.phases[3].release.rollout.steps",
@@ -472,10 +529,41 @@ BAD_ORDERS = {
     "TUE": "a Tune phase needs a Train phase after it",
     "UTUE": "a Tune phase needs a Train phase after it",
     "UCTE": "Curate phases must come before the first Tune phase",
+    "TEBT": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
+    "TEST": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
+    "TEBTE": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
+    "TEBC": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
+    "TEBB": "a run has at most one BuildTemplates phase",
+    "TEBRS": "the Release phase must be the last one",
+    "TBR": "a Release phase needs an Evaluate phase before it",
+    "TB": "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
+    "S": "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
     "E": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
     "CER": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
 }
-GOOD_ORDERS = ["C", "CC", "T", "TT", "CT", "TE", "CTE", "TTE", "TETE", "TER", "CTER", "CCTTEER", "UT", "CUTE", "TEUTER", "UUT"]
+GOOD_ORDERS = [
+    "C",
+    "CC",
+    "T",
+    "TT",
+    "CT",
+    "TE",
+    "CTE",
+    "TTE",
+    "TETE",
+    "TER",
+    "CTER",
+    "CCTTEER",
+    "UT",
+    "CUTE",
+    "TEUTER",
+    "UUT",
+    "TEB",
+    "TES",
+    "TEBSR",
+    "TBESR",
+    "TESBER",
+]
 
 # Family and phases (edits.TASKS), with initFrom or without.
 FROM_SCRATCH, FROM_WEIGHTS = False, True
@@ -697,7 +785,7 @@ def test_filters_are_named_and_take_their_defaults(api: Api) -> None:
 
 
 def test_with_weights_to_start_from_an_evaluation_needs_no_training(api: Api) -> None:
-    for tasks in ("E", "ER", "CE", "CER"):
+    for tasks in ("E", "ER", "CE", "CER", "B", "BS", "EBSR"):
         api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks), initFrom=INIT))
 
 

@@ -43,6 +43,9 @@ def content(job: Job) -> dict[str, Any]:
         (lambda job: job.update(task="Curate"), Reason.INVALID_JOB, "curate is missing"),
         (lambda job: job.update(task="Curate", workers=2), Reason.INVALID_JOB, "resources.workers is 2; Curate runs in one pod"),
         (lambda job: job.update(task="Release"), Reason.INVALID_JOB, "trainer's task"),
+        (lambda job: job.update(task="BuildTemplates"), Reason.INVALID_JOB, "artifact is missing"),
+        (lambda job: job.update(task="BuildTemplates", workers=2), Reason.INVALID_JOB, "BuildTemplates runs in one pod"),
+        (lambda job: job.update(task="TestScenarios"), Reason.INVALID_JOB, "artifact is missing"),
         (lambda job: job.update(workPath="../out"), Reason.INVALID_JOB, "workPath"),
     ],
 )

@@ -144,6 +144,12 @@ TRAINING_RUN = Resource(
         *PHASE_RULES,
         *noise_shares.RUN_RULES,
         *tuning.RUN_RULES,
+        (
+            "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task in ['BuildTemplates', 'TestScenarios'])"
+            " || self.spec.phases.exists(p, p.task == 'Evaluate')",
+            "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
+            ".spec.phases",
+        ),
     ),
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),

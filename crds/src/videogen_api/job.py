@@ -16,6 +16,8 @@ Storage layout below `STORAGE_PATH`:
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
   runs/<run>-<uid8>/<phase>/encodings/      latents and encoded captions, while a Train phase with cacheLatents lasts
   runs/<run>-<uid8>/<phase>/tensorboard/    event files of all attempts; of Train and Evaluate phases
+  runs/<run>-<uid8>/<phase>/templates/      finished templates of a BuildTemplates phase
+  runs/<run>-<uid8>/<phase>/scenarios/      outcomes, videos and page of a TestScenarios phase
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
 """
 
@@ -27,6 +29,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from videogen_api.curation import Curate
+from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import MetricResult
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.recipe import Recipe
@@ -94,14 +97,16 @@ class Job(Observation):
     data: list[PinnedData] = []
     curate: Curate | None = None
     evaluate: Evaluation | None = None
-    init_from: ArtifactReference | None = None  # Train, Tune: weights to start from
-    artifact: ArtifactReference | None = None  # Evaluate: the bundle to measure
+    init_from: ArtifactReference | None = None  # training and Tune: weights to start from
+    artifact: ArtifactReference | None = None  # the bundle to measure, give templates, or try
     learning_rate_scale: PositiveDecimal = "1"
     workers: int = 1
     processes_per_worker: int = 1
     progress_interval_seconds: int = 5
     tune: Tuning | None = None
     tracking: Tracking | None = None
+    templates: Templates | None = None
+    scenarios: Scenarios | None = None
 
 
 class Goodput(Observation):

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from videogen_api.curation import Curate, VersionName
+from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Gate, MetricResult
 from videogen_api.meta import (
     Condition,
@@ -45,6 +46,8 @@ class Task(StrEnum):
     TUNE = "Tune"
     TRAIN_INTERPOLATION = "TrainInterpolation"
     FINE_TUNE_DECODER = "FineTuneDecoder"
+    BUILD_TEMPLATES = "BuildTemplates"
+    TEST_SCENARIOS = "TestScenarios"
 
 
 TRAINING = (  # tasks that change weights and make a bundle
@@ -122,6 +125,10 @@ class Reason(StrEnum):
     ALIGNING = "Aligning"  # an AlignCrossModal phase is running
     TRAINING_INTERPOLATION = "TrainingInterpolation"  # a TrainInterpolation phase is running
     FINE_TUNING_DECODER = "FineTuningDecoder"  # a FineTuneDecoder phase is running
+    BUILDING_TEMPLATES = "BuildingTemplates"  # a BuildTemplates phase is running
+    TESTING_SCENARIOS = "TestingScenarios"  # a TestScenarios phase is running
+    TEMPLATES_REJECTED = "TemplatesRejected"  # no video of an emergency type is good enough to become a template
+    FONT_MISSING = "FontMissing"  # the captions' font is missing, has another digest, or lacks a letter
 
 
 class Storage(Model):
@@ -190,10 +197,14 @@ class Phase(Model):
         description="Curate makes a dataset version. Tune searches a parameter of the recipe. Train, from scratch or from weights;"
         " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to"
         " the text; TrainInterpolation, layers that put frames between frames; FineTuneDecoder, a decoder that does not flicker: training"
-        " phases, which make a bundle. Evaluate measures the newest bundle. Release hands it over."
+        " phases, which make a bundle. Evaluate measures the newest bundle. BuildTemplates puts judged videos of emergencies into it."
+        " TestScenarios asks it for simulated emergencies. Release hands it over."
     )
     data: list[DataReference] = Field(
-        default=[], max_length=16, description="Tune, Evaluate and training phases: datasets to read.", json_schema_extra=k8s(atomic=True)
+        default=[],
+        max_length=16,
+        description="Datasets to read, of all tasks but Curate and Release; BuildTemplates and TestScenarios compare with their clips.",
+        json_schema_extra=k8s(atomic=True),
     )
     curate: Curate | None = Field(
         default=None,
@@ -204,10 +215,15 @@ class Phase(Model):
     )
     evaluate: Evaluation | None = Field(default=None, description="Evaluate: how to measure; absent: the defaults.")
     gates: list[Gate] = Field(
-        default=[], max_length=16, description="Evaluate: conditions that must hold.", json_schema_extra=k8s(atomic=True)
+        default=[],
+        max_length=16,
+        description="Evaluate and TestScenarios: conditions that must hold.",
+        json_schema_extra=k8s(atomic=True),
     )
     release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
     tune: Tuning | None = Field(default=None, description="Tune: what to search and how to judge.")
+    templates: Templates | None = Field(default=None, description="BuildTemplates: what to make; absent: the defaults.")
+    scenarios: Scenarios | None = Field(default=None, description="TestScenarios: what to ask; absent: the defaults.")
     resources: Resources = Field(default=Resources(), description="What the phase's pods ask for.")
     attempts: int = Field(
         default=3, ge=1, le=100, description="Attempts that may fail through the work's own fault; lost nodes and preemption do not count."
@@ -226,8 +242,8 @@ _BLOCKS = [
     ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
     ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
     (
-        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (!has(p.gates) || size(p.gates) == 0)))",
-        "only an Evaluate phase has evaluate or gates",
+        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (p.task == 'TestScenarios' || !has(p.gates) || size(p.gates) == 0)))",
+        "only an Evaluate phase has evaluate or gates; TestScenarios has gates, too",
     ),
     (
         f"self.all(p, !(p.task in {[*_TRAINING, 'Evaluate']}) || (has(p.data) && size(p.data) > 0))",
@@ -238,6 +254,12 @@ _BLOCKS = [
         "a training phase may not read the HeldOut split",
     ),
     (f"self.all(p, !has(p.train) || p.task in {_TRAINING})", f"only a training phase, {', '.join(_TRAINING)}, has a train block"),
+    (
+        "self.all(p, !(p.task in ['BuildTemplates', 'TestScenarios']) || (has(p.data) && size(p.data) > 0))",
+        "a BuildTemplates or TestScenarios phase needs at least one entry in data, whose clips say what real videos are like",
+    ),
+    ("self.all(p, p.task == 'BuildTemplates' || !has(p.templates))", "only a BuildTemplates phase has a templates block"),
+    ("self.all(p, p.task == 'TestScenarios' || !has(p.scenarios))", "only a TestScenarios phase has a scenarios block"),
 ]
 _ORDER = [
     ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
@@ -253,6 +275,15 @@ _ORDER = [
         f"self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task in {[*_TRAINING, 'Evaluate']}).indexOf(true)",
         "Curate phases must come before the first training or Evaluate phase",
     ),
+    # They leave the weights as they are, so what an Evaluate phase has measured before holds for their bundle too.
+    (
+        "!self.exists(p, p.task in ['BuildTemplates', 'TestScenarios'])"
+        " || self.map(p, p.task in ['Evaluate', 'BuildTemplates', 'TestScenarios', 'Release']).lastIndexOf(false)"
+        " < self.map(p, p.task in ['BuildTemplates', 'TestScenarios']).indexOf(true)",
+        "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are: Evaluate,"
+        " BuildTemplates, TestScenarios, Release",
+    ),
+    ("self.filter(p, p.task == 'BuildTemplates').size() <= 1", "a run has at most one BuildTemplates phase"),
 ]
 
 
@@ -359,7 +390,7 @@ class PhaseStatus(Observation):
     )
     divergences: int = Field(default=0, ge=0, le=100_000, description="Attempts that diverged; each halves the learning rate.")
     results: list[MetricResult] = Field(
-        default=[], max_length=16, description="Metrics of an Evaluate phase.", json_schema_extra=k8s(atomic=True)
+        default=[], max_length=16, description="Metrics of an Evaluate or TestScenarios phase.", json_schema_extra=k8s(atomic=True)
     )
     trials: list[Trial] = Field(
         default=[], max_length=16, description="What a Tune phase has tried.", json_schema_extra=k8s(list_map="value")
@@ -386,7 +417,7 @@ class TrainingRunStatus(Observation):
     phases: list[PhaseStatus] = Field(
         default=[], max_length=16, description="What is known of each phase that has begun.", json_schema_extra=k8s(list_map="name")
     )
-    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last training phase.")
+    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last phase that made one.")
     release: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="ModelRelease that the run created.")
     last_handled_request: Annotated[str, StringConstraints(max_length=128)] = Field(
         default="", description="Value of the request annotation that was answered last."

@@ -10,6 +10,9 @@ ABSENT = object()
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
 GATE = {"metric": "FVD", "operator": "LessThan", "threshold": "200"}
 INIT = {"release": "pib-videogen-videofusion-v0.9.0-base"}
+HELD_OUT = [{"dataset": "clips", "version": "1", "split": "HeldOut"}]
+TEMPLATES = {"name": "templates", "task": "BuildTemplates", "data": HELD_OUT}
+SCENARIOS = {"name": "scenarios", "task": "TestScenarios", "data": HELD_OUT}
 TASKS = {
     "T": "Train",
     "F": "FineTune",
@@ -18,7 +21,8 @@ TASKS = {
     "I": "TrainInterpolation",
     "D": "FineTuneDecoder",
 }  # that train
-BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE, "U": TUNE} | {letter: TRAIN | {"task": task} for letter, task in TASKS.items()}
+BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE, "U": TUNE, "B": TEMPLATES, "S": SCENARIOS}
+BY_TASK |= {letter: TRAIN | {"task": task} for letter, task in TASKS.items()}
 
 
 def run_of(*edits: tuple[str, Any]) -> dict[str, Any]:

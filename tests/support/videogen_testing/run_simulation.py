@@ -190,6 +190,8 @@ class RandomLife:
             Task.TRAIN: trained(),
             Task.EVALUATE: Report(results=results),
             Task.TUNE: tuned(),
+            Task.BUILD_TEMPLATES: trained(),
+            Task.TEST_SCENARIOS: Report(results=[MetricResult(metric=Metric.SCENARIO_PASS_RATIO, value="1", samples=100)]),
         }
         return ended(0, made[self._job().task].model_dump_json(by_alias=True, exclude_none=True))
 

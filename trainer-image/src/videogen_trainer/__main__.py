@@ -21,6 +21,7 @@ from videogen_trainer.progress import ProgressReporter, endpoint_of
 from videogen_trainer.stopping import StopRequest, on_termination
 
 _BEGUN = time.monotonic()  # before torch is imported, which takes seconds
+_GOES_ON = (*TRAINING, Task.TUNE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)  # where an attempt ended; they ask whether to stop
 ENV_TERMINATION_MESSAGE_PATH = "VIDEOGEN_TERMINATION_MESSAGE_PATH"
 
 
@@ -70,7 +71,7 @@ def _process(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
-    on_termination(stop.ask if job.task in (*TRAINING, Task.TUNE) else _interrupt)
+    on_termination(stop.ask if job.task in _GOES_ON else _interrupt)
     # One thread unless told otherwise: small networks only lose by more, and resuming is bit-identical for one number only.
     import torch
 

@@ -20,7 +20,7 @@ from videogen_trainer.recipe_rules import check_recipe, check_tuning
 from videogen_trainer.report import Milestones
 
 _LOG = logging.getLogger(__name__)
-SPREAD = (*TRAINING, Task.TUNE, Task.EVALUATE)  # over several processes and pods
+SPREAD = (*TRAINING, Task.TUNE, Task.EVALUATE, Task.TEST_SCENARIOS)  # over several processes and pods
 
 
 def read_job(path: Path) -> Job:
@@ -68,6 +68,8 @@ def check(job: Job) -> None:
         Task.EVALUATE: ("artifact", job.artifact),
         Task.RELEASE: ("a trainer's task", None),
         Task.TUNE: ("tune", job.tune),
+        Task.BUILD_TEMPLATES: ("artifact", job.artifact),
+        Task.TEST_SCENARIOS: ("artifact", job.artifact),
     }
     field, value = missing[job.task]
     if not value:
@@ -150,6 +152,18 @@ def _run(
             return result
         case Task.RELEASE:
             raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has all others")
+        case Task.BUILD_TEMPLATES:
+            from videogen_trainer.distributed import join
+            from videogen_trainer.emergency import build_templates
+
+            return build_templates.run(job, storage, join({}), progress, stop)
+        case Task.TEST_SCENARIOS:
+            from videogen_trainer.distributed import join, leave
+            from videogen_trainer.emergency import try_scenarios
+
+            done = try_scenarios.run(job, storage, join(environment), progress, stop)
+            leave()
+            return done
 
 
 def _explained(error: Exception) -> Failure:

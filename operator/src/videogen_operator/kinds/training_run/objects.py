@@ -35,6 +35,9 @@ from videogen_operator.quantities import GPU, quantity
 TOKEN_FOLDER = "/var/run/secrets/videogen"
 TOKEN_SECONDS = 3600
 LOST_NODE, LOST_NODE_SECONDS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"), 60
+USES_ARTIFACT = (Task.EVALUATE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)
+MAKES_ARTIFACT = (*TRAINING, Task.BUILD_TEMPLATES)
+GATED = (Task.EVALUATE, Task.TEST_SCENARIOS)
 JOB_FOLDER, JOB_FILE = JOB_PATH.rsplit("/", 1)
 
 
@@ -59,12 +62,14 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         curate=phase.curate,
         evaluate=phase.evaluate,
         init_from=source if phase.task in {*TRAINING, Task.TUNE} else None,
-        artifact=source if phase.task == Task.EVALUATE else None,
+        artifact=source if phase.task in USES_ARTIFACT else None,
         learning_rate_scale=learning_rate_scale(status),
         workers=phase.resources.workers,
         processes_per_worker=processes(phase.resources),
         tune=phase.tune,
         tracking=observed.spec.tracking,
+        templates=phase.templates,
+        scenarios=phase.scenarios,
     )
 
 

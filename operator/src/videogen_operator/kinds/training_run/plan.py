@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from videogen_api.evaluation import Gate, MetricResult, Verdict
 from videogen_api.noise_shares import Share
-from videogen_api.training_run import TRAINING, Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
+from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
 from videogen_operator.gates import judge_all, measurement, worst
 from videogen_operator.kinds.training_run import attempts, leftovers, objects, release
 from videogen_operator.kinds.training_run.attempts import State, state_of
@@ -153,7 +153,7 @@ def _succeeded(situation: Situation, end: Ending) -> Step:
     assert end.report is not None
     said = _doing(situation, "done")
     verdict, judged = judge_all(situation.phase.gates, end.report.results)
-    if situation.phase.task == Task.EVALUATE and judged:
+    if situation.phase.task in objects.GATED and judged:
         recorded = recorded.model_copy(update={"results": _with_verdicts(end.report.results, judged)})
         passed = sum(one == Verdict.PASSED for _, one, _ in judged)
         words = f"{passed} of {len(judged)} gates passed"
@@ -162,7 +162,7 @@ def _succeeded(situation: Situation, end: Ending) -> Step:
             status = attempts.failed(recorded, GATE_REASONS[verdict], f"{words}: {why}", situation.now)
             return Step(status=status, said=said)
         return Step(status=attempts.completed(recorded, situation.now, words), said=said)
-    made = end.report.artifact if situation.phase.task in TRAINING else None
+    made = end.report.artifact if situation.phase.task in objects.MAKES_ARTIFACT else None
     artifact = RunArtifact(path=made.path, digest=made.digest) if made else None
     return Step(status=attempts.completed(recorded, situation.now, end.report.message or _made(end)), said=said, artifact=artifact)
 
