@@ -58,7 +58,7 @@ def storage(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_job() -> Callable[..., Job]:
     """`make_job(recipe={...}, **fields)`: the job with these fields of recipe and job replaced."""
 
