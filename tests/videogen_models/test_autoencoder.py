@@ -79,6 +79,12 @@ def test_the_bytes_of_a_bundle_do_not_tell_where_the_autoencoder_came_from(
     assert sealed(tmp_path / "two", again, recipe)[1] == digest
 
 
+def test_an_autoencoder_with_other_latents_than_the_model_says_is_refused(recipe: Recipe, vae: AutoencoderKL) -> None:
+    for latent, its in ((LatentSize(channels=3, factor=4), vae), (LatentSize(channels=4, factor=4), None), (None, vae)):
+        with pytest.raises(ValueError, match="the autoencoder has others"):
+            VideoFusionModel(model_config(recipe, latent), its)
+
+
 @pytest.mark.parametrize("harm, message", [("missing", "has no safetensors"), ("lacks", "decoder.conv_out.bias")])
 def test_an_autoencoder_that_is_not_whole_is_refused(tmp_path: Path, vae: AutoencoderKL, harm: str, message: str) -> None:
     save_autoencoder(vae, tmp_path)

@@ -77,7 +77,7 @@ def a_job(recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
     return Job.model_validate(content | fields)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_job() -> Callable[..., Job]:
     """`make_job(recipe={...}, **fields)`: the job with these fields of recipe and job replaced."""
     return a_job

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from videogen_api.bundle import canonical_json
 from videogen_models import sampling
-from videogen_models.autoencoder import decode, encode, save_autoencoder
+from videogen_models.autoencoder import decode, encode, latent_size, save_autoencoder
 from videogen_models.networks import Generator, ModelConfig, Scales
 from videogen_models.noise import frame_shares, middle, mix, remove_base
 from videogen_models.schedule import signal_levels
@@ -39,9 +39,10 @@ class VideoFusionModel(VideoModel):
     shares: Tensor
 
     def __init__(self, config: ModelConfig, vae: AutoencoderKL | None = None) -> None:
-        """`vae`: the autoencoder, if the model works in its latents."""
+        """`vae`: the autoencoder, if the model works in its latents. Raises ValueError if those are of another size than `config` says."""
         super().__init__()
-        assert (vae is None) == (config.latent is None), "latents need an autoencoder, and pixels none"
+        if config.latent != (latent_size(vae, config.resolution) if vae is not None else None):
+            raise ValueError(f"the model works in latents of size {config.latent}, and the autoencoder has others")
         self.vae = vae
         self.limit = 1.0 if vae is None else math.inf  # of what a frame's values may be
         sizes = config.networks
