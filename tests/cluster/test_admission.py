@@ -13,7 +13,7 @@ import pytest
 from videogen_api.crd import RESOURCES, definition
 from videogen_testing.control_plane import BINARIES, Api, ControlPlane, Refused
 from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, edited, in_order, release_of, run_of
-from videogen_testing.runs import RELEASE, RUNS, a_run
+from videogen_testing.runs import OPTIMIZE, RELEASE, RUNS, a_run
 
 RELEASES = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases"
 STRICT = "?dryRun=All&fieldValidation=Strict"
@@ -83,7 +83,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a version of two numbers": ([("spec.model.version", "1.0")], "spec.model.version", "should match"),
     "a version with a leading zero": ([("spec.model.version", "1.02.0")], "spec.model.version", "should match"),
     "an unknown model family": ([("spec.model.type", "sora")], "spec.model.type", 'supported values: "videofusion"'),
-    "an unknown task": ([("spec.phases.1.task", "Fine-tune")], "spec.phases[1].task", '"Curate", "Train", "Evaluate", "Release"'),
+    "an unknown task": (
+        [("spec.phases.1.task", "Fine-tune")],
+        "spec.phases[1].task",
+        '"Curate", "Train", "Evaluate", "Release", "Optimize"',
+    ),
     "an unknown metric": ([("spec.phases.2.gates.0.metric", "SSIM")], "spec.phases[2].gates[0].metric", '"TemporalCoherence"'),
     "an unknown precision": ([("spec.recipe.precision", "INT8")], "spec.recipe.precision", '"FP32", "FP16", "BF16"'),
     "an unknown field": ([("spec.recipe.epochs", 10)], "spec.recipe.epochs", "unknown field"),
@@ -249,6 +253,60 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[2].evaluate.extractors",
         "video-classifier and text-video-encoder are the trainer's own networks",
     ),
+    "an Optimize phase without its block": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", ABSENT)],
+        "spec.phases",
+        "an Optimize phase, and no other, has an optimize block",
+    ),
+    "a Train phase with an optimize block": ([("spec.phases.1.optimize", {})], "spec.phases", "an Optimize phase, and no other"),
+    "an Optimize phase without data": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.data", [])],
+        "spec.phases",
+        "an Optimize phase needs at least one entry in data",
+    ),
+    "an Optimize phase in two pods": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.resources", {"workers": 2})],
+        "spec.phases",
+        "an Optimize phase runs in one pod",
+    ),
+    "an Optimize phase with an evaluate block": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.evaluate", {})],
+        "spec.phases",
+        "only an Evaluate phase has evaluate or gates, an Optimize phase gates alone",
+    ),
+    "an optimisation that has nothing to do": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"quantization": "None"})],
+        "spec.phases[4].optimize",
+        "choose Int8Weights or Float16Weights, or name formats",
+    ),
+    "TensorRT without ONNX": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"formats": ["TensorRT"]})],
+        "spec.phases[4].optimize",
+        "TensorRT plans are built from ONNX files; name both formats",
+    ),
+    "an unknown quantization": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"quantization": "Int4"})],
+        "spec.phases[4].optimize.quantization",
+        '"None", "Int8Weights", "Float16Weights"',
+    ),
+    "a format that is named twice": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"formats": ["ONNX", "ONNX"]})],
+        "spec.phases[4].optimize.formats[1]",
+        "Duplicate value",
+    ),
+    "two bounds of one loss": (
+        [
+            ("spec.phases.4", OPTIMIZE),
+            ("spec.phases.4.optimize", {"maximumLoss": [{"metric": "FVD", "maximum": number} for number in "12"]}),
+        ],
+        "spec.phases[4].optimize.maximumLoss[1]",
+        "Duplicate value",
+    ),
+    "a loss that may not even be as good": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"maximumLoss": [{"metric": "FVD", "maximum": "-1"}]})],
+        "spec.phases[4].optimize.maximumLoss[0].maximum",
+        "should match",
+    ),
     "an extractor without a digest": (
         [("spec.phases.2.evaluate", {"extractors": [{"name": "i3d", "architecture": "I3D", "path": "x.safetensors"}]})],
         "spec.phases[2].evaluate.extractors[0].sha256",
@@ -275,8 +333,35 @@ BAD_ORDERS = {
     "TECR": "Curate phases must come before the first Train or Evaluate phase",
     "E": "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
     "CER": "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
+    "O": "without initFrom, a run that has an Optimize phase needs a Train phase before it",
+    "CO": "without initFrom, a run that has an Optimize phase needs a Train phase before it",
+    "TOO": "a run has at most one Optimize phase",
+    "OT": "the Optimize phase must come after all Curate and Train phases",
+    "TOTE": "the Optimize phase must come after all Curate and Train phases",
+    "TOC": "the Optimize phase must come after all Curate and Train phases",
+    "TEOR": "an Optimize phase before a Release phase needs gates, or an Evaluate phase after it",
+    "TOR": "a Release phase needs an Evaluate phase before it",
 }
-GOOD_ORDERS = ["C", "CC", "T", "TT", "CT", "TE", "CTE", "TTE", "TETE", "TER", "CTER", "CCTTEER"]
+GOOD_ORDERS = [
+    "C",
+    "CC",
+    "T",
+    "TT",
+    "CT",
+    "TE",
+    "CTE",
+    "TTE",
+    "TETE",
+    "TER",
+    "CTER",
+    "CCTTEER",
+    "TO",
+    "CTTO",
+    "TEO",
+    "TOE",
+    "TOER",
+    "CTEOER",
+]
 
 BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a name of another version": (
@@ -410,6 +495,20 @@ def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:
     assert made["spec"]["recipe"]["alignYourLatents"]["consistencyWeight"] == "0.5"
 
 
+def test_an_optimisation_takes_its_defaults_and_with_gates_may_be_released_at_once(api: Api) -> None:
+    phases = in_order("TEOR")
+    phases[2] |= {"gates": [GATE], "optimize": {}}
+    made = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
+    assert made["spec"]["phases"][2]["optimize"] == {
+        "quantization": "Int8Weights",
+        "formats": [],
+        "onnxTolerance": "1e-3",
+        "samples": 256,
+        "samplingSteps": 50,
+        "maximumLoss": [],
+    }
+
+
 def test_filters_are_named_and_take_their_defaults(api: Api) -> None:
     named = {"resolution": {}, "length": {}, "caption": {}, "motion": {}, "darkness": {}, "duplicates": {}}
     edits = [("spec.phases.0.curate.filters", named), ("spec.phases.0.curate.sceneCuts", {}), ("spec.phases.0.curate.parent", "0")]
@@ -421,7 +520,7 @@ def test_filters_are_named_and_take_their_defaults(api: Api) -> None:
 
 
 def test_with_weights_to_start_from_an_evaluation_needs_no_training(api: Api) -> None:
-    for tasks in ("E", "ER", "CE", "CER"):
+    for tasks in ("E", "ER", "CE", "CER", "O", "CO", "OER"):
         api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks), initFrom=INIT))
 
 

@@ -120,6 +120,11 @@ TRAINING_RUN = Resource(
             "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
             ".spec.phases",
         ),
+        (
+            "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task == 'Optimize') || self.spec.phases.exists(p, p.task == 'Train')",
+            "without initFrom, a run that has an Optimize phase needs a Train phase before it",
+            ".spec.phases",
+        ),
     ),
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),

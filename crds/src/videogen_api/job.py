@@ -12,6 +12,7 @@ Storage layout below `STORAGE_PATH`:
   datasets/<name>/reports/<version>.html    what curation kept and rejected, for people; also of a rejected version
   runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
+  runs/<run>-<uid8>/<phase>/optimizing/     what an unfinished Optimize phase has exported and measured
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
 """
@@ -26,6 +27,7 @@ from pydantic import Field, StringConstraints
 from videogen_api.curation import Curate
 from videogen_api.evaluation import MetricResult
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
+from videogen_api.optimization import Optimization, Optimize
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import DataReference, Evaluation, Reason, ResolvedDataset, Task
 
@@ -52,6 +54,7 @@ class ExitCode(IntEnum):
     DATA_REJECTED = 66
     ARTIFACT_INVALID = 67
     EXTRACTOR_MISSING = 68
+    EXPORT_FAILED = 69
     DIVERGED = 70
     OUT_OF_MEMORY = 71
     PEER_LOST = 72
@@ -90,11 +93,12 @@ class Job(Observation):
     curate: Curate | None = None
     evaluate: Evaluation | None = None
     init_from: ArtifactReference | None = None  # Train: weights to start from
-    artifact: ArtifactReference | None = None  # Evaluate: the bundle to measure
+    artifact: ArtifactReference | None = None  # Evaluate and Optimize: the bundle to measure
     learning_rate_scale: PositiveDecimal = "1"
     workers: int = 1
     processes_per_worker: int = 1
     progress_interval_seconds: int = 5
+    optimize: Optimize | None = None
 
 
 class Goodput(Observation):
@@ -125,6 +129,7 @@ class Report(Observation):
     datasets: list[ResolvedDataset] = []
     results: list[MetricResult] = []
     goodput: Goodput | None = None  # Train
+    optimization: Optimization | None = None  # Optimize
 
 
 def work_path(run: str, run_uid: str, phase: str) -> str:

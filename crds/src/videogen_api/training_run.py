@@ -25,6 +25,7 @@ from videogen_api.meta import (
     k8s,
 )
 from videogen_api.model_release import ReleaseTemplate
+from videogen_api.optimization import Optimization, Optimize
 from videogen_api.recipe import Recipe, Share
 
 
@@ -35,6 +36,7 @@ class Task(StrEnum):
     TRAIN = "Train"
     EVALUATE = "Evaluate"
     RELEASE = "Release"
+    OPTIMIZE = "Optimize"
 
 
 class Split(StrEnum):
@@ -91,10 +93,13 @@ class Reason(StrEnum):
     TRAINER_FAILED = "TrainerFailed"  # the trainer ended with an unexpected error
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"  # the last allowed attempt failed
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # the phase took longer than deadlineSeconds
-    GATE_FAILED = "GateFailed"  # a gate of an Evaluate phase failed
+    GATE_FAILED = "GateFailed"  # a gate of a phase failed, or optimisation cost more than maximumLoss
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
     RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
     NAME_CONFLICT = "NameConflict"  # an object that is not the run's has the name of its next job; waits until it is gone
+    OPTIMIZING = "Optimizing"  # an Optimize phase is running
+    EXPORT_FAILED = "ExportFailed"  # a network cannot be exported, or its export differs from it by more than onnxTolerance
+    TENSORRT_UNAVAILABLE = "TensorRTUnavailable"  # formats asks for TensorRT, and the pod has no NVIDIA GPU or no tensorrt
 
 
 class Storage(Model):
@@ -159,9 +164,9 @@ class Phase(Model):
     """One step of the schedule."""
 
     name: ShortName = Field(description="Name of the phase, unique in the run.")
-    task: Task = Field(description="Curate, Train, Evaluate or Release.")
+    task: Task = Field(description="Curate, Train, Evaluate, Release or Optimize.")
     data: list[DataReference] = Field(
-        default=[], max_length=16, description="Train and Evaluate: datasets to read.", json_schema_extra=k8s(atomic=True)
+        default=[], max_length=16, description="Train, Evaluate and Optimize: datasets to read.", json_schema_extra=k8s(atomic=True)
     )
     curate: Curate | None = Field(
         default=None,
@@ -172,7 +177,7 @@ class Phase(Model):
     )
     evaluate: Evaluation | None = Field(default=None, description="Evaluate: how to measure; absent: the defaults.")
     gates: list[Gate] = Field(
-        default=[], max_length=16, description="Evaluate: conditions that must hold.", json_schema_extra=k8s(atomic=True)
+        default=[], max_length=16, description="Evaluate and Optimize: conditions that must hold.", json_schema_extra=k8s(atomic=True)
     )
     release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
     resources: Resources = Field(default=Resources(), description="What the phase's pods ask for.")
@@ -182,20 +187,27 @@ class Phase(Model):
     deadline_seconds: int | None = Field(
         default=None, ge=1, le=31_536_000, description="The phase may take this long, over all attempts, suspended time not counted."
     )
+    optimize: Optimize | None = Field(default=None, description="Optimize: how to make the run's bundle smaller, and what it may cost.")
 
 
 _BLOCKS = [
     ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
     ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
     (
-        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (!has(p.gates) || size(p.gates) == 0)))",
-        "only an Evaluate phase has evaluate or gates",
+        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (p.task == 'Optimize' || !has(p.gates) || size(p.gates) == 0)))",
+        "only an Evaluate phase has evaluate or gates, an Optimize phase gates alone",
     ),
     (
         "self.all(p, !(p.task in ['Train', 'Evaluate']) || (has(p.data) && size(p.data) > 0))",
         "a Train or Evaluate phase needs at least one entry in data",
     ),
     ("self.all(p, p.task != 'Train' || p.data.all(d, d.split == 'Train'))", "a Train phase may not read the HeldOut split"),
+    ("self.all(p, (p.task == 'Optimize') == has(p.optimize))", "an Optimize phase, and no other, has an optimize block"),
+    (
+        "self.all(p, p.task != 'Optimize' || (has(p.data) && size(p.data) > 0))",
+        "an Optimize phase needs at least one entry in data, to measure what optimisation costs",
+    ),
+    ("self.all(p, p.task != 'Optimize' || p.resources.workers <= 1)", "an Optimize phase runs in one pod; leave resources.workers at 1"),
 ]
 _ORDER = [
     ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
@@ -210,6 +222,18 @@ _ORDER = [
         "!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task in ['Train', 'Evaluate']) || "
         "self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task in ['Train', 'Evaluate']).indexOf(true)",
         "Curate phases must come before the first Train or Evaluate phase",
+    ),
+    ("self.filter(p, p.task == 'Optimize').size() <= 1", "a run has at most one Optimize phase"),
+    (
+        "!self.exists(p, p.task == 'Optimize') || "
+        "self.map(p, p.task == 'Optimize').lastIndexOf(true) > self.map(p, p.task in ['Curate', 'Train']).lastIndexOf(true)",
+        "the Optimize phase must come after all Curate and Train phases",
+    ),
+    (
+        "!self.exists(p, p.task == 'Optimize') || !self.exists(p, p.task == 'Release') || "
+        "self.exists(p, p.task == 'Optimize' && has(p.gates) && size(p.gates) > 0) || "
+        "self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task == 'Optimize').lastIndexOf(true)",
+        "what is released must be judged: an Optimize phase before a Release phase needs gates, or an Evaluate phase after it",
     ),
 ]
 
@@ -316,8 +340,9 @@ class PhaseStatus(Observation):
     )
     divergences: int = Field(default=0, ge=0, le=100_000, description="Attempts that diverged; each halves the learning rate.")
     results: list[MetricResult] = Field(
-        default=[], max_length=16, description="Metrics of an Evaluate phase.", json_schema_extra=k8s(atomic=True)
+        default=[], max_length=16, description="Metrics of an Evaluate or Optimize phase.", json_schema_extra=k8s(atomic=True)
     )
+    optimization: Optimization | None = Field(default=None, description="What an Optimize phase has made, and what it cost.")
 
 
 class RunSummary(Observation):
@@ -340,7 +365,7 @@ class TrainingRunStatus(Observation):
     phases: list[PhaseStatus] = Field(
         default=[], max_length=16, description="What is known of each phase that has begun.", json_schema_extra=k8s(list_map="name")
     )
-    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last Train phase.")
+    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last Train or Optimize phase.")
     release: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="ModelRelease that the run created.")
     last_handled_request: Annotated[str, StringConstraints(max_length=128)] = Field(
         default="", description="Value of the request annotation that was answered last."

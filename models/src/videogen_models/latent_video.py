@@ -13,17 +13,17 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from videogen_api.bundle import canonical_json
 from videogen_api.meta import ModelType, Observation
 from videogen_api.recipe import AlignYourLatents, Recipe, Resolution
 from videogen_models.align_your_latents import PRESETS, VideoUNet
-from videogen_models.backbone_folder import load_backbone, save_backbone
+from videogen_models.backbone_folder import backbone_files, load_backbone, save_backbone
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.known_frames import Guidance, Sampler, first_frames
+from videogen_models.quantization import read_weights
 from videogen_models.sampling import to_pixels
 from videogen_models.sealed import CorruptError
 from videogen_models.temporal_layers import TemporalSize
@@ -105,6 +105,10 @@ class AlignYourLatentsModel(VideoModel):
         save_file(temporal, folder / TEMPORAL)
         (folder / CONFIG).write_bytes(canonical_json(self.config.wire()))
 
+    def weight_files(self) -> dict[str, nn.Module]:
+        """Those of the image model, and `temporal.safetensors`."""
+        return {**backbone_files(self.backbone), TEMPORAL: self.video.temporal}
+
     @classmethod
     def load(cls, folder: Path) -> AlignYourLatentsModel:
         """The model of a bundle. Raises CorruptError."""
@@ -115,8 +119,8 @@ class AlignYourLatentsModel(VideoModel):
     def load_temporal(self, folder: Path) -> None:
         """Take a bundle's temporal layers. Raises CorruptError if they are of another size."""
         try:
-            self.video.temporal.load_state_dict(load_file(folder / TEMPORAL))
-        except (OSError, RuntimeError, SafetensorError) as error:
+            self.video.temporal.load_state_dict(read_weights(folder / TEMPORAL))
+        except (OSError, RuntimeError) as error:
             raise CorruptError(f"{folder / TEMPORAL}: the weights do not fit {CONFIG}: {error}") from error
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from videogen_api.bundle import canonical_json
 from videogen_models import sampling
@@ -56,6 +56,10 @@ class VideoFusionModel(VideoModel):
     def save(self, folder: Path) -> None:
         """One safetensors file for each network, and `model.json`."""
         save_weights(folder, self.config, self.state_dict())
+
+    def weight_files(self) -> dict[str, nn.Module]:
+        """One file for each network, named as those of plain weights."""
+        return {f"{part}.safetensors": self.get_submodule(part) for part in PARTS}
 
     @property
     def frame_shape(self) -> tuple[int, int, int, int]:

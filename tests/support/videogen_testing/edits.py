@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from videogen_testing.runs import DIGEST, EVALUATE, RELEASE, TRAIN, a_run
+from videogen_testing.runs import DIGEST, EVALUATE, OPTIMIZE, RELEASE, TRAIN, a_run
 
 ABSENT = object()
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
 GATE = {"metric": "FVD", "operator": "LessThan", "threshold": "200"}
 INIT = {"release": "pib-videogen-videofusion-v0.9.0-base"}
-BY_TASK = {"C": CURATE, "T": TRAIN, "E": EVALUATE, "R": RELEASE}
+BY_TASK = {"C": CURATE, "T": TRAIN, "E": EVALUATE, "R": RELEASE, "O": OPTIMIZE}
 
 
 def run_of(*edits: tuple[str, Any]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def edited(manifest: Mapping[str, Any], *edits: tuple[str, Any]) -> dict[str, An
         if value is ABSENT:
             del target[last]
         elif isinstance(target, list) and int(last) == len(target):
-            target.append(value)
+            target.append(deepcopy(value))
         else:
             target[int(last) if isinstance(target, list) else last] = value
     return result

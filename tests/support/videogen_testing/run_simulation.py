@@ -19,7 +19,7 @@ from videogen_operator.kinds.training_run import TRAINING_RUN
 from videogen_operator.plan import Failure, Inputs, Key, Plan
 from videogen_operator.settings import Settings
 from videogen_operator.world import ObjectWorld
-from videogen_testing.runs import DIGEST, a_claim, a_run, ended, pods_of, running, trained
+from videogen_testing.runs import DIGEST, a_claim, a_run, ended, optimized, pods_of, running, trained
 
 KEY = Key("TrainingRun", "models", "run")
 NODE = {
@@ -189,6 +189,7 @@ class RandomLife:
             Task.CURATE: Report(datasets=[ResolvedDataset(dataset="clips", version="1", digest=DIGEST, clips=9)]),
             Task.TRAIN: trained(),
             Task.EVALUATE: Report(results=results),
+            Task.OPTIMIZE: optimized(),
         }
         return ended(0, made[self._job().task].model_dump_json(by_alias=True, exclude_none=True))
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, Report
 from videogen_api.meta import API_VERSION
+from videogen_api.optimization import MetricLoss, Optimization
 from videogen_testing.control_plane import Api
 
 RUNS = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns"
@@ -17,6 +19,12 @@ EVALUATE: dict[str, Any] = {
     "task": "Evaluate",
     "data": [{"dataset": "clips", "version": "1", "split": "HeldOut"}],
     "gates": [{"metric": "FVD", "operator": "LessThan", "threshold": "200"}],
+}
+OPTIMIZE: dict[str, Any] = {
+    "name": "optimize",
+    "task": "Optimize",
+    "data": [{"dataset": "clips", "version": "1", "split": "HeldOut"}],
+    "optimize": {"quantization": "Int8Weights", "maximumLoss": [{"metric": "FVD", "maximum": "5"}]},
 }
 RELEASE: dict[str, Any] = {"name": "release", "task": "Release", "release": {"service": "standard"}}
 
@@ -47,6 +55,17 @@ def trained(last_step: int = 100, digest: str = DIGEST) -> Report:
     """The report of a successful Train phase."""
     path = f"bundles/pib-videogen-videofusion-v1.0.0-base/{digest.removeprefix('sha256:')}"
     return Report(last_step=last_step, artifact=ArtifactReference(path=path, digest=digest))
+
+
+def optimized(loss: str = "1.5", digest: str = "sha256:" + "b" * 64) -> Report:
+    """The report of an Optimize phase whose work is done, with this loss of FVD."""
+    of_fvd = MetricLoss(metric=Metric.FVD, unoptimized="100", loss=loss, low="0.5", high="2.5")
+    return Report(
+        message=f"bundle {digest}: Int8Weights has 26 % of the bytes",
+        artifact=trained(digest=digest).artifact,
+        results=[MetricResult(metric=Metric.FVD, value="101.5", samples=128)],
+        optimization=Optimization(unoptimized_bytes=1000, optimized_bytes=260, losses=[of_fvd]),
+    )
 
 
 def pods_of(job: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def _process(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
-    on_termination(stop.ask if job.task is Task.TRAIN else _interrupt)
+    on_termination(stop.ask if job.task in {Task.TRAIN, Task.OPTIMIZE} else _interrupt)  # which end at a place to go on from
     # One thread unless told otherwise: small networks only lose by more, and resuming is bit-identical for one number only.
     import torch
 

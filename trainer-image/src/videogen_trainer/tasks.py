@@ -68,6 +68,7 @@ def check(job: Job) -> None:
         Task.TRAIN: ("data", job.data),
         Task.EVALUATE: ("artifact", job.artifact),
         Task.RELEASE: ("a trainer's task", None),
+        Task.OPTIMIZE: ("optimize, artifact and data", job.optimize and job.artifact and job.data),
     }
     field, value = missing[job.task]
     if not value:
@@ -140,7 +141,13 @@ def _run(
             result: Report = module.run(job, storage, progress)
             return result
         case Task.RELEASE:
-            raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has Curate, Train and Evaluate")
+            raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has Curate, Train, Evaluate and Optimize")
+        case Task.OPTIMIZE:
+            from videogen_trainer import optimize
+            from videogen_trainer.distributed import join
+
+            # Alone, whatever training-operator says: it counts processesPerWorker, of which only one is started.
+            return optimize.run(job, storage, join({}), progress, stop)
 
 
 def _explained(error: Exception) -> Failure:

@@ -35,9 +35,12 @@ class Case:
 
 
 def evidence(release: Release) -> tuple[MetricResult, ...]:
-    """Results of the run's last evaluated phase; without them the ones that an earlier pass has kept."""
+    """Results of the run's last evaluated phase; without them the ones that an earlier pass has kept.
+
+    Those of an optimisation that failed are about a bundle that the run did not take.
+    """
     phases = ((release.run or {}).get("status") or {}).get("phases") or []
-    measured = [phase["results"] for phase in phases if phase.get("results")]
+    measured = [phase["results"] for phase in phases if phase.get("results") and not _rejected(phase)]
     if measured and not _foreign(release):
         return tuple(MetricResult.model_validate(result) for result in measured[-1])
     return tuple(release.status.evaluation)
@@ -124,6 +127,10 @@ RULES: tuple[Callable[[Case], Obstacle | None], ...] = (
 
 def _made(release: Release) -> str:
     return str((((release.run or {}).get("status") or {}).get("artifact") or {}).get("digest") or "")
+
+
+def _rejected(phase: Mapping[str, Any]) -> bool:
+    return phase.get("optimization") is not None and phase.get("outcome") != "Completed"
 
 
 def _foreign(release: Release) -> bool:

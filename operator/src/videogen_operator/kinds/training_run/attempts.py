@@ -123,6 +123,7 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         changes["checkpoint_step"] = max(phase.checkpoint_step, report.last_step)
         changes["datasets"] = report.datasets or phase.datasets
         changes["results"] = report.results or phase.results
+        changes["optimization"] = report.optimization or phase.optimization
         changes["goodput"] = report.goodput.share if report.goodput else phase.goodput
     return phase.model_copy(update=changes)
 
@@ -184,6 +185,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         counted_attempts=0,
         interruptions=0,
         results=[],
+        optimization=None,
     )
 
 

@@ -36,6 +36,7 @@ CODES: dict[ExitCode, tuple[Reason, Action]] = {
     ExitCode.DATA_REJECTED: (Reason.DATASET_CORRUPT, Action.FAIL),  # the report says more exactly
     ExitCode.ARTIFACT_INVALID: (Reason.ARTIFACT_INVALID, Action.FAIL),
     ExitCode.EXTRACTOR_MISSING: (Reason.EXTRACTOR_MISSING, Action.FAIL),
+    ExitCode.EXPORT_FAILED: (Reason.EXPORT_FAILED, Action.FAIL),
     ExitCode.DIVERGED: (Reason.DIVERGED, Action.RETRY_SLOWER),
     ExitCode.OUT_OF_MEMORY: (Reason.OUT_OF_MEMORY, Action.RETRY),
     ExitCode.PEER_LOST: (Reason.NODE_LOST, Action.ASK_SIBLINGS),
@@ -69,6 +70,7 @@ NEXT_STEP: dict[Reason, str] = {
     Reason.DIVERGED: "lower optimizer.learningRate or gradientClipNorm, or use FP32",
     Reason.STORAGE_FAILED: "look at the claim's free space and its permissions",
     Reason.TRAINER_FAILED: "look at the pod's log",
+    Reason.EXPORT_FAILED: "leave ONNX out of optimize.formats, or raise optimize.onnxTolerance if it alone is exceeded",
 }
 
 
@@ -206,7 +208,12 @@ def is_complete(report: Report | None, task: Task) -> bool:
     """Whether a report says what the task must have produced."""
     if report is None or report.reason != Reason.COMPLETED:
         return False
-    produced = {Task.TRAIN: report.artifact, Task.EVALUATE: report.results, Task.CURATE: report.datasets}
+    produced = {
+        Task.TRAIN: report.artifact,
+        Task.EVALUATE: report.results,
+        Task.CURATE: report.datasets,
+        Task.OPTIMIZE: report.artifact and report.results and report.optimization,
+    }
     return bool(produced[task])
 
 

@@ -57,10 +57,11 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         curate=phase.curate,
         evaluate=phase.evaluate,
         init_from=source if phase.task == Task.TRAIN else None,
-        artifact=source if phase.task == Task.EVALUATE else None,
+        artifact=source if phase.task in {Task.EVALUATE, Task.OPTIMIZE} else None,
         learning_rate_scale=learning_rate_scale(status),
         workers=phase.resources.workers,
         processes_per_worker=processes(phase.resources),
+        optimize=phase.optimize,
     )
 
 

@@ -25,7 +25,13 @@ from videogen_operator.kinds.training_run.observed import SAME_VERSION, Observed
 from videogen_operator.kinds.training_run.waiting import Wait
 
 PROGRESS_SECONDS = 5  # live progress is written at most this often
-DOING = {Task.CURATE: Reason.CURATING, Task.TRAIN: Reason.TRAINING, Task.EVALUATE: Reason.EVALUATING, Task.RELEASE: Reason.RELEASING}
+DOING = {
+    Task.CURATE: Reason.CURATING,
+    Task.TRAIN: Reason.TRAINING,
+    Task.EVALUATE: Reason.EVALUATING,
+    Task.RELEASE: Reason.RELEASING,
+    Task.OPTIMIZE: Reason.OPTIMIZING,
+}
 
 
 def position(spec: TrainingRunSpec, status: TrainingRunStatus) -> int | None:
