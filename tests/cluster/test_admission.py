@@ -14,7 +14,7 @@ from videogen_api.crd import RESOURCES, definition
 from videogen_api.training_run import Task
 from videogen_testing.control_plane import BINARIES, Api, ControlPlane, Refused
 from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, SCENARIOS, TEMPLATES, edited, in_order, release_of, run_of
-from videogen_testing.runs import EVALUATE, RELEASE, RUNS, TRAIN, TUNE, a_run
+from videogen_testing.runs import EVALUATE, OPTIMIZE, RELEASE, RUNS, TRAIN, TUNE, a_run
 
 RELEASES = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases"
 STRICT = "?dryRun=All&fieldValidation=Strict"
@@ -379,7 +379,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a BuildTemplates phase with gates": (
         [("spec.phases.3", TEMPLATES | {"gates": [GATE]})],
         "spec.phases",
-        "only an Evaluate phase has evaluate or gates; TestScenarios has gates, too",
+        "only an Evaluate phase has evaluate or gates",
     ),
     "templates in an Evaluate phase": (
         [("spec.phases.2.templates", {})],
@@ -483,6 +483,60 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases",
         "a training phase may not read the HeldOut split",
     ),
+    "an Optimize phase without its block": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", ABSENT)],
+        "spec.phases",
+        "an Optimize phase, and no other, has an optimize block",
+    ),
+    "a Train phase with an optimize block": ([("spec.phases.1.optimize", {})], "spec.phases", "an Optimize phase, and no other"),
+    "an Optimize phase without data": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.data", [])],
+        "spec.phases",
+        "an Optimize phase needs at least one entry in data",
+    ),
+    "an Optimize phase in two pods": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.resources", {"workers": 2})],
+        "spec.phases",
+        "an Optimize phase runs in one pod",
+    ),
+    "an Optimize phase with an evaluate block": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.evaluate", {})],
+        "spec.phases",
+        "only an Evaluate phase has evaluate or gates; Optimize and TestScenarios phases have gates, too",
+    ),
+    "an optimisation that has nothing to do": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"quantization": "None"})],
+        "spec.phases[4].optimize",
+        "choose Int8Weights or Float16Weights, or name formats",
+    ),
+    "TensorRT without ONNX": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"formats": ["TensorRT"]})],
+        "spec.phases[4].optimize",
+        "TensorRT plans are built from ONNX files; name both formats",
+    ),
+    "an unknown quantization": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"quantization": "Int4"})],
+        "spec.phases[4].optimize.quantization",
+        '"None", "Int8Weights", "Float16Weights"',
+    ),
+    "a format that is named twice": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"formats": ["ONNX", "ONNX"]})],
+        "spec.phases[4].optimize.formats[1]",
+        "Duplicate value",
+    ),
+    "two bounds of one loss": (
+        [
+            ("spec.phases.4", OPTIMIZE),
+            ("spec.phases.4.optimize", {"maximumLoss": [{"metric": "FVD", "maximum": number} for number in "12"]}),
+        ],
+        "spec.phases[4].optimize.maximumLoss[1]",
+        "Duplicate value",
+    ),
+    "a loss that may not even be as good": (
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"maximumLoss": [{"metric": "FVD", "maximum": "-1"}]})],
+        "spec.phases[4].optimize.maximumLoss[0].maximum",
+        "should match",
+    ),
     "an extractor without a digest": (
         [("spec.phases.2.evaluate", {"extractors": [{"name": "i3d", "architecture": "I3D", "path": "x.safetensors"}]})],
         "spec.phases[2].evaluate.extractors[0].sha256",
@@ -538,6 +592,14 @@ BAD_ORDERS = {
     "TBR": "a Release phase needs an Evaluate phase before it",
     "TB": "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
     "S": "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
+    "O": "without initFrom, a run that has an Optimize phase needs a training phase before it",
+    "CO": "without initFrom, a run that has an Optimize phase needs a training phase before it",
+    "TOO": "a run has at most one Optimize phase",
+    "OT": "the Optimize phase must come after all Curate, Tune and training phases",
+    "TOTE": "the Optimize phase must come after all Curate, Tune and training phases",
+    "TOC": "the Optimize phase must come after all Curate, Tune and training phases",
+    "TEOR": "an Optimize phase before a Release phase needs gates, or an Evaluate phase after it",
+    "TOR": "a Release phase needs an Evaluate phase before it",
     "E": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
     "CER": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
 }
@@ -563,6 +625,13 @@ GOOD_ORDERS = [
     "TEBSR",
     "TBESR",
     "TESBER",
+    "TO",
+    "CTTO",
+    "TEO",
+    "TOE",
+    "TOER",
+    "CTEOER",
+    "TOEBSR",
 ]
 
 # Family and phases (edits.TASKS), with initFrom or without.
@@ -774,6 +843,20 @@ def test_a_search_takes_both_ends_of_its_profile_and_all_fields_of_videofusion(a
         assert made["spec"]["recipe"]["videoFusion"]["textGuidance"] == "1"
 
 
+def test_an_optimisation_takes_its_defaults_and_with_gates_may_be_released_at_once(api: Api) -> None:
+    phases = in_order("TEOR")
+    phases[2] |= {"gates": [GATE], "optimize": {}}
+    made = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
+    assert made["spec"]["phases"][2]["optimize"] == {
+        "quantization": "Int8Weights",
+        "formats": [],
+        "onnxTolerance": "1e-3",
+        "samples": 256,
+        "samplingSteps": 50,
+        "maximumLoss": [],
+    }
+
+
 def test_filters_are_named_and_take_their_defaults(api: Api) -> None:
     named = {"resolution": {}, "length": {}, "caption": {}, "motion": {}, "darkness": {}, "duplicates": {}}
     edits = [("spec.phases.0.curate.filters", named), ("spec.phases.0.curate.sceneCuts", {}), ("spec.phases.0.curate.parent", "0")]
@@ -785,7 +868,7 @@ def test_filters_are_named_and_take_their_defaults(api: Api) -> None:
 
 
 def test_with_weights_to_start_from_an_evaluation_needs_no_training(api: Api) -> None:
-    for tasks in ("E", "ER", "CE", "CER", "B", "BS", "EBSR"):
+    for tasks in ("E", "ER", "CE", "CER", "B", "BS", "EBSR", "O", "CO", "OER"):
         api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks), initFrom=INIT))
 
 

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from videogen_api.evaluation import Metric, MetricResult
+from videogen_api.evaluation import Metric, MetricResult, Normalization
 from videogen_api.job import ArtifactReference, ExitCode, Report
 from videogen_api.model_release import ModelReleaseStatus
+from videogen_api.optimization import ExportFormat, MetricLoss, NetworkExport, Optimization
 from videogen_api.training_run import Evaluation, PhaseStatus, Reason, ResolvedDataset
 from videogen_trainer import report
 from videogen_trainer.evaluate import task
@@ -97,6 +98,26 @@ def test_the_longest_evaluation_that_is_admitted_fits() -> None:
         assert len(kept) <= status.model_json_schema()["properties"][field]["maxItems"]
 
 
+def test_the_longest_report_of_an_optimisation_fits() -> None:
+    """The default networks' results, every loss, and four networks in two formats, with numbers as long as they can be."""
+    number = decimal(-999_999_999.0)
+    losses = [
+        MetricLoss(metric=metric, unoptimized=number, loss=number, low=number, high=number, normalization=Normalization.CLIP_SCORE_25)
+        for metric in Metric
+    ]
+    exports = [
+        NetworkExport(network="residual-generator", format=format_, maximum_difference="1.23457e-10")
+        for format_ in ExportFormat
+        for _ in range(4)
+    ]
+    made = Optimization(unoptimized_bytes=2**53, optimized_bytes=2**53, losses=losses, exports=exports)
+    full = measured(0, 0).model_copy(update={"optimization": made, "message": "m" * 512})
+    kept = Report.model_validate_json(report.to_bytes(full))
+    assert kept.optimization == made
+    assert kept.results == [result.model_copy(update={"message": ""}) for result in full.results]
+    assert len(kept.results) == 7
+
+
 def test_an_evaluation_whose_results_do_not_fit_is_told_and_not_cut() -> None:
     with pytest.raises(Failure, match=r"evaluate.extractors: the report with 16 results has \d{4} bytes, a pod keeps 4096") as caught:
         report.require_results(measured(NETWORKS - CLIPS, CLIPS + 1))
@@ -119,6 +140,8 @@ def test_a_report_that_cannot_be_written_is_no_failure_of_its_own(tmp_path: Path
         (Reason.DATASET_CORRUPT, 66),
         (Reason.ARTIFACT_INVALID, 67),
         (Reason.EXTRACTOR_MISSING, 68),
+        (Reason.EXPORT_FAILED, 69),
+        (Reason.TENSORRT_UNAVAILABLE, 69),
         (Reason.DIVERGED, 70),
         (Reason.OUT_OF_MEMORY, 71),
         (Reason.NODE_LOST, 72),

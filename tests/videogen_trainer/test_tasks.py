@@ -46,6 +46,10 @@ def content(job: Job) -> dict[str, Any]:
         (lambda job: job.update(task="BuildTemplates"), Reason.INVALID_JOB, "artifact is missing"),
         (lambda job: job.update(task="BuildTemplates", workers=2), Reason.INVALID_JOB, "BuildTemplates runs in one pod"),
         (lambda job: job.update(task="TestScenarios"), Reason.INVALID_JOB, "artifact is missing"),
+        (lambda job: job.update(task="Optimize"), Reason.INVALID_JOB, "optimize, artifact and data is missing"),
+        (lambda job: job.update(task="Optimize", optimize={}), Reason.INVALID_JOB, "artifact"),
+        (lambda job: job.update(task="Optimize", optimize={"quantization": "Int4"}), Reason.INVALID_JOB, "optimize.quantization"),
+        (lambda job: job.update(task="Optimize", workers=2), Reason.INVALID_JOB, "resources.workers is 2; Optimize runs in one pod"),
         (lambda job: job.update(workPath="../out"), Reason.INVALID_JOB, "workPath"),
     ],
 )

@@ -2,7 +2,8 @@
 
 A bundle is the folder `bundles/<release name>/<digest hex>/`. Its digest is the SHA-256 of manifest.json as it lies
 there (canonical JSON: sorted keys, no spaces, UTF-8, one final newline), and the manifest has the SHA-256 of every
-other file, so one comparison verifies all of it. Only safetensors, JSON, ONNX and media are allowed.
+other file, so one comparison verifies all of it. Only safetensors, JSON, ONNX (with its external data), TensorRT plans and
+media are allowed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pydantic import Field, StringConstraints
 
 from videogen_api.evaluation import Sha256
 from videogen_api.meta import Digest, ModelIdentity, Observation, StoragePath
+from videogen_api.optimization import Quantization
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import ResolvedDataset
 
 MANIFEST = "manifest.json"
-ALLOWED_SUFFIXES = (".safetensors", ".json", ".onnx", ".mp4", ".png", ".txt")
+ALLOWED_SUFFIXES = (".safetensors", ".json", ".onnx", ".data", ".plan", ".mp4", ".png", ".txt")
 
 
 class BundleFile(Observation):
@@ -41,6 +43,8 @@ class Manifest(Observation):
     init_from: Digest | None = None
     datasets: list[ResolvedDataset] = []
     files: list[BundleFile]
+    optimized_from: Digest | None = None  # the bundle that an Optimize phase made this one of
+    quantization: Quantization | None = None
 
 
 def canonical_json(value: object) -> bytes:

@@ -150,6 +150,12 @@ TRAINING_RUN = Resource(
             "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
             ".spec.phases",
         ),
+        (
+            "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task == 'Optimize')"
+            f" || self.spec.phases.exists(p, p.task in {_TRAINING})",
+            "without initFrom, a run that has an Optimize phase needs a training phase before it",
+            ".spec.phases",
+        ),
     ),
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),

@@ -13,6 +13,7 @@ Storage layout below `STORAGE_PATH`:
   runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
   runs/<run>-<uid8>/<phase>/trials/<value>/ of a Tune phase, such a folder for each value; result.json once it is judged
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
+  runs/<run>-<uid8>/<phase>/optimizing/     what an unfinished Optimize phase has exported and measured
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
   runs/<run>-<uid8>/<phase>/encodings/      latents and encoded captions, while a Train phase with cacheLatents lasts
   runs/<run>-<uid8>/<phase>/tensorboard/    event files of all attempts; of Train and Evaluate phases
@@ -32,6 +33,7 @@ from videogen_api.curation import Curate
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import MetricResult
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
+from videogen_api.optimization import Optimization, Optimize
 from videogen_api.recipe import Recipe
 from videogen_api.tracking import Tracking
 from videogen_api.training_run import DataReference, Evaluation, Reason, ResolvedDataset, Task
@@ -60,6 +62,7 @@ class ExitCode(IntEnum):
     DATA_REJECTED = 66
     ARTIFACT_INVALID = 67
     EXTRACTOR_MISSING = 68
+    EXPORT_FAILED = 69
     DIVERGED = 70
     OUT_OF_MEMORY = 71
     PEER_LOST = 72
@@ -98,7 +101,7 @@ class Job(Observation):
     curate: Curate | None = None
     evaluate: Evaluation | None = None
     init_from: ArtifactReference | None = None  # training and Tune: weights to start from
-    artifact: ArtifactReference | None = None  # the bundle to measure, give templates, or try
+    artifact: ArtifactReference | None = None  # the bundle to measure, optimise, give templates, or try
     learning_rate_scale: PositiveDecimal = "1"
     workers: int = 1
     processes_per_worker: int = 1
@@ -107,6 +110,7 @@ class Job(Observation):
     tracking: Tracking | None = None
     templates: Templates | None = None
     scenarios: Scenarios | None = None
+    optimize: Optimize | None = None
 
 
 class Goodput(Observation):
@@ -138,6 +142,7 @@ class Report(Observation):
     results: list[MetricResult] = []
     goodput: Goodput | None = None  # Train
     trials: list[Trial] = []  # Tune; one of them is chosen
+    optimization: Optimization | None = None  # Optimize
 
 
 def work_path(run: str, run_uid: str, phase: str) -> str:

@@ -27,6 +27,7 @@ from videogen_api.meta import (
 )
 from videogen_api.model_release import ReleaseTemplate
 from videogen_api.noise_shares import Share
+from videogen_api.optimization import Optimization, Optimize
 from videogen_api.phase_training import PhaseTraining, phase_recipe
 from videogen_api.recipe import Recipe
 from videogen_api.tracking import Tracking
@@ -46,6 +47,7 @@ class Task(StrEnum):
     TUNE = "Tune"
     TRAIN_INTERPOLATION = "TrainInterpolation"
     FINE_TUNE_DECODER = "FineTuneDecoder"
+    OPTIMIZE = "Optimize"
     BUILD_TEMPLATES = "BuildTemplates"
     TEST_SCENARIOS = "TestScenarios"
 
@@ -115,7 +117,7 @@ class Reason(StrEnum):
     TRAINER_FAILED = "TrainerFailed"  # the trainer ended with an unexpected error
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"  # the last allowed attempt failed
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # the phase took longer than deadlineSeconds
-    GATE_FAILED = "GateFailed"  # a gate of an Evaluate phase failed
+    GATE_FAILED = "GateFailed"  # a gate of a phase failed, or optimisation cost more than maximumLoss
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
     RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
     TUNING = "Tuning"  # a Tune phase is running
@@ -129,6 +131,9 @@ class Reason(StrEnum):
     TESTING_SCENARIOS = "TestingScenarios"  # a TestScenarios phase is running
     TEMPLATES_REJECTED = "TemplatesRejected"  # no video of an emergency type is good enough to become a template
     FONT_MISSING = "FontMissing"  # the captions' font is missing, has another digest, or lacks a letter
+    OPTIMIZING = "Optimizing"  # an Optimize phase is running
+    EXPORT_FAILED = "ExportFailed"  # a network cannot be exported, or its export differs from it by more than onnxTolerance
+    TENSORRT_UNAVAILABLE = "TensorRTUnavailable"  # formats asks for TensorRT, and the pod has no NVIDIA GPU or no tensorrt
 
 
 class Storage(Model):
@@ -197,13 +202,13 @@ class Phase(Model):
         description="Curate makes a dataset version. Tune searches a parameter of the recipe. Train, from scratch or from weights;"
         " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to"
         " the text; TrainInterpolation, layers that put frames between frames; FineTuneDecoder, a decoder that does not flicker: training"
-        " phases, which make a bundle. Evaluate measures the newest bundle. BuildTemplates puts judged videos of emergencies into it."
-        " TestScenarios asks it for simulated emergencies. Release hands it over."
+        " phases, which make a bundle. Optimize makes it smaller and exports it. Evaluate measures the newest bundle. BuildTemplates puts"
+        " judged videos of emergencies into it. TestScenarios asks it for simulated emergencies. Release hands it over."
     )
     data: list[DataReference] = Field(
         default=[],
         max_length=16,
-        description="Datasets to read, of all tasks but Curate and Release; BuildTemplates and TestScenarios compare with their clips.",
+        description="Datasets to read, of all tasks but Curate and Release: to train with, or to compare with.",
         json_schema_extra=k8s(atomic=True),
     )
     curate: Curate | None = Field(
@@ -217,7 +222,7 @@ class Phase(Model):
     gates: list[Gate] = Field(
         default=[],
         max_length=16,
-        description="Evaluate and TestScenarios: conditions that must hold.",
+        description="Evaluate, Optimize and TestScenarios: conditions that must hold.",
         json_schema_extra=k8s(atomic=True),
     )
     release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
@@ -237,13 +242,16 @@ class Phase(Model):
         """The run's recipe with the phase's own values."""
         return phase_recipe(recipe, self.train, gentle=self.task is Task.FINE_TUNE)
 
+    optimize: Optimize | None = Field(default=None, description="Optimize: how to make the run's bundle smaller, and what it may cost.")
+
 
 _BLOCKS = [
     ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
     ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
     (
-        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (p.task == 'TestScenarios' || !has(p.gates) || size(p.gates) == 0)))",
-        "only an Evaluate phase has evaluate or gates; TestScenarios has gates, too",
+        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate)"
+        " && (p.task in ['Optimize', 'TestScenarios'] || !has(p.gates) || size(p.gates) == 0)))",
+        "only an Evaluate phase has evaluate or gates; Optimize and TestScenarios phases have gates, too",
     ),
     (
         f"self.all(p, !(p.task in {[*_TRAINING, 'Evaluate']}) || (has(p.data) && size(p.data) > 0))",
@@ -260,6 +268,12 @@ _BLOCKS = [
     ),
     ("self.all(p, p.task == 'BuildTemplates' || !has(p.templates))", "only a BuildTemplates phase has a templates block"),
     ("self.all(p, p.task == 'TestScenarios' || !has(p.scenarios))", "only a TestScenarios phase has a scenarios block"),
+    ("self.all(p, (p.task == 'Optimize') == has(p.optimize))", "an Optimize phase, and no other, has an optimize block"),
+    (
+        "self.all(p, p.task != 'Optimize' || (has(p.data) && size(p.data) > 0))",
+        "an Optimize phase needs at least one entry in data, to measure what optimisation costs",
+    ),
+    ("self.all(p, p.task != 'Optimize' || p.resources.workers <= 1)", "an Optimize phase runs in one pod; leave resources.workers at 1"),
 ]
 _ORDER = [
     ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
@@ -284,6 +298,18 @@ _ORDER = [
         " BuildTemplates, TestScenarios, Release",
     ),
     ("self.filter(p, p.task == 'BuildTemplates').size() <= 1", "a run has at most one BuildTemplates phase"),
+    ("self.filter(p, p.task == 'Optimize').size() <= 1", "a run has at most one Optimize phase"),
+    (
+        f"!self.exists(p, p.task == 'Optimize') || self.map(p, p.task == 'Optimize').lastIndexOf(true)"
+        f" > self.map(p, p.task in {['Curate', 'Tune', *_TRAINING]}).lastIndexOf(true)",
+        "the Optimize phase must come after all Curate, Tune and training phases",
+    ),
+    (
+        "!self.exists(p, p.task == 'Optimize') || !self.exists(p, p.task == 'Release') || "
+        "self.exists(p, p.task == 'Optimize' && has(p.gates) && size(p.gates) > 0) || "
+        "self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task == 'Optimize').lastIndexOf(true)",
+        "what is released must be judged: an Optimize phase before a Release phase needs gates, or an Evaluate phase after it",
+    ),
 ]
 
 
@@ -390,11 +416,15 @@ class PhaseStatus(Observation):
     )
     divergences: int = Field(default=0, ge=0, le=100_000, description="Attempts that diverged; each halves the learning rate.")
     results: list[MetricResult] = Field(
-        default=[], max_length=16, description="Metrics of an Evaluate or TestScenarios phase.", json_schema_extra=k8s(atomic=True)
+        default=[],
+        max_length=16,
+        description="Metrics of an Evaluate, Optimize or TestScenarios phase.",
+        json_schema_extra=k8s(atomic=True),
     )
     trials: list[Trial] = Field(
         default=[], max_length=16, description="What a Tune phase has tried.", json_schema_extra=k8s(list_map="value")
     )
+    optimization: Optimization | None = Field(default=None, description="What an Optimize phase has made, and what it cost.")
 
 
 class RunSummary(Observation):

@@ -13,20 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from videogen_api.bundle import ALLOWED_SUFFIXES, BundleFile, canonical_json
 from videogen_models.image_backbone import HASHED, HashedWords, ImageBackbone, Tokens
+from videogen_models.quantization import read_weights
 from videogen_models.sealed import CorruptError, describe
 from videogen_models.text import TextSize
 
 transformers_logging.disable_progress_bar()  # it is of no use in a pod's log
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+QUANTIZED = "quantized.safetensors"  # a network's weights in fewer bits, under its own names, in place of diffusers' files
 _ORIGIN = {"_name_or_path", "name_or_path"}
 
 
@@ -53,6 +56,12 @@ def save_backbone(backbone: ImageBackbone, folder: Path) -> None:
     DDIMScheduler.from_config(backbone.schedule).save_pretrained(folder / "scheduler")
     for path in folder.glob("*/*config.json"):
         _forget_origin(path)
+
+
+def backbone_files(backbone: ImageBackbone) -> dict[str, nn.Module]:
+    """The three networks, by the files that have their weights when these are quantized."""
+    networks = {"unet": backbone.unet, "vae": backbone.vae, "text_encoder": backbone.text}
+    return {f"{part}/{QUANTIZED}": network for part, network in networks.items()}
 
 
 def _forget_origin(path: Path) -> None:
@@ -105,7 +114,9 @@ _KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CL
 
 
 def _part(kind: Any, folder: Path) -> Any:
-    _json(folder / "config.json")
+    config = _json(folder / "config.json")
+    if (folder / QUANTIZED).is_file():
+        return _quantized_part(kind, config, folder / QUANTIZED)
     try:
         part, report = kind.from_pretrained(
             folder,
@@ -119,6 +130,16 @@ def _part(kind: Any, folder: Path) -> Any:
         raise CorruptError(f"{folder}: the weights cannot be loaded: {error}") from error
     if wrong := [f"{what}: {min(map(str, names))}" for what, names in report.items() if names]:
         raise CorruptError(f"{folder}: the weights do not fit config.json ({'; '.join(wrong)}); mount the folder that belongs to it")
+    return part
+
+
+def _quantized_part(kind: Any, config: dict[str, Any], path: Path) -> Any:
+    try:
+        with init_empty_weights(include_buffers=False):
+            part = kind(CLIPTextConfig.from_dict(config)) if kind is CLIPTextModel else kind.from_config(config)
+        part.load_state_dict(read_weights(path), assign=True)
+    except (RuntimeError, TypeError) as error:
+        raise CorruptError(f"{path}: the weights do not fit config.json: {error}") from error
     return part
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from videogen_api.bundle import ALLOWED_SUFFIXES, MANIFEST, Manifest, canonical_json, manifest_digest
@@ -21,6 +19,7 @@ from videogen_models import video_model
 from videogen_models.autoencoder import load_autoencoder
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.networks import ModelConfig
+from videogen_models.quantization import read_weights
 from videogen_models.sealed import CorruptError, describe, publish, staging, verify
 from videogen_models.text2video_zero import Text2VideoZeroModel
 from videogen_models.video_model import CONFIG, VideoModel
@@ -113,6 +112,6 @@ def load_weights(model: VideoFusionModel, folder: Path) -> None:
     """Load a bundle's weights, which the caller has verified. Raises CorruptError if they are of another size."""
     try:
         for part in PARTS:
-            model.get_submodule(part).load_state_dict(load_file(folder / f"{part}.safetensors"))
-    except (OSError, RuntimeError, SafetensorError) as error:
+            model.get_submodule(part).load_state_dict(read_weights(folder / f"{part}.safetensors"))
+    except (OSError, RuntimeError) as error:
         raise CorruptError(f"{folder}: the weights do not fit {CONFIG}: {error}") from error

@@ -16,17 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from videogen_api.bundle import canonical_json
 from videogen_api.meta import ModelType, Observation
 from videogen_api.recipe import AlignYourLatents, Recipe, Resolution
 from videogen_models.align_your_latents import PRESETS, RATES, TemporalLayers, VideoUNet
-from videogen_models.backbone_folder import load_backbone, save_backbone
+from videogen_models.backbone_folder import backbone_files, load_backbone, save_backbone
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.known_frames import SPACING, Guidance, Sampler, first_frames, interpolate, interpolation_passes
+from videogen_models.quantization import read_weights
 from videogen_models.sampling import to_pixels
 from videogen_models.sealed import CorruptError
 from videogen_models.temporal_decoder import TemporalDecoder
@@ -168,6 +168,10 @@ class AlignYourLatentsModel(VideoModel):
             save_file({name: tensor.cpu().contiguous() for name, tensor in layers.state_dict().items()}, folder / file)
         (folder / CONFIG).write_bytes(canonical_json(self.config.wire()))
 
+    def weight_files(self) -> dict[str, nn.Module]:
+        """Those of the image model, and those of the temporal layers that there are."""
+        return {**backbone_files(self.backbone), **self._parts()}
+
     @classmethod
     def load(cls, folder: Path) -> AlignYourLatentsModel:
         """The model of a bundle. Raises CorruptError."""
@@ -179,8 +183,8 @@ class AlignYourLatentsModel(VideoModel):
         """Take a bundle's temporal layers, all that this model has. Raises CorruptError if they are of another size."""
         for file, layers in self._parts().items():
             try:
-                layers.load_state_dict(load_file(folder / file))
-            except (OSError, RuntimeError, SafetensorError) as error:
+                layers.load_state_dict(read_weights(folder / file))
+            except (OSError, RuntimeError) as error:
                 raise CorruptError(f"{folder / file}: the weights do not fit {CONFIG}: {error}") from error
 
     def _parts(self) -> dict[str, nn.Module]:

@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers import DDIMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from videogen_api.bundle import canonical_json
 from videogen_api.meta import ModelType, Observation
 from videogen_api.recipe import Recipe, Resolution, Text2VideoZero
 from videogen_models.align_your_latents import clean_estimate
-from videogen_models.backbone_folder import load_backbone, save_backbone
+from videogen_models.backbone_folder import backbone_files, load_backbone, save_backbone
 from videogen_models.background import Smoothing, latent_mask, smooth, united
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.motion_field import translations, warp
@@ -292,6 +292,10 @@ class Text2VideoZeroModel(VideoModel):
         """The image model's five folders, and `model.json`."""
         save_backbone(self.backbone, folder)
         (folder / CONFIG).write_bytes(canonical_json(self.config.wire()))
+
+    def weight_files(self) -> dict[str, nn.Module]:
+        """Those of the image model."""
+        return backbone_files(self.backbone)
 
     @classmethod
     def load(cls, folder: Path) -> Text2VideoZeroModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -55,6 +55,10 @@ class VideoModel(nn.Module, ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write all files of a bundle but its manifest; the same weights give the same bytes, wherever `folder` is."""
+
+    @abstractmethod
+    def weight_files(self) -> Mapping[str, nn.Module]:
+        """All networks, by the file of a bundle that has their weights when these are quantized (`quantization`)."""
 
 
 def read_config(folder: Path, kind: type[Config]) -> Config:

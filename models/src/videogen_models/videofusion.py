@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from videogen_api.bundle import canonical_json
 from videogen_models import sampling
@@ -67,6 +67,10 @@ class VideoFusionModel(VideoModel):
         save_weights(folder, self.config, self.state_dict())
         if self.vae is not None:
             save_autoencoder(self.vae, folder)
+
+    def weight_files(self) -> dict[str, nn.Module]:
+        """One file for each network, named as those of plain weights."""
+        return {f"{part}.safetensors": self.get_submodule(part) for part in PARTS}
 
     @property
     def frame_shape(self) -> tuple[int, int, int, int]:

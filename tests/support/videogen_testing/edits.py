@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from videogen_testing.runs import DIGEST, EVALUATE, RELEASE, TRAIN, TUNE, a_run
+from videogen_testing.runs import DIGEST, EVALUATE, OPTIMIZE, RELEASE, TRAIN, TUNE, a_run
 
 ABSENT = object()
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
@@ -21,7 +21,7 @@ TASKS = {
     "I": "TrainInterpolation",
     "D": "FineTuneDecoder",
 }  # that train
-BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE, "U": TUNE, "B": TEMPLATES, "S": SCENARIOS}
+BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE, "U": TUNE, "B": TEMPLATES, "S": SCENARIOS, "O": OPTIMIZE}
 BY_TASK |= {letter: TRAIN | {"task": task} for letter, task in TASKS.items()}
 
 
@@ -54,7 +54,7 @@ def edited(manifest: Mapping[str, Any], *edits: tuple[str, Any]) -> dict[str, An
         if value is ABSENT:
             del target[last]
         elif isinstance(target, list) and int(last) == len(target):
-            target.append(value)
+            target.append(deepcopy(value))
         else:
             target[int(last) if isinstance(target, list) else last] = value
     return result

@@ -19,7 +19,7 @@ from videogen_operator.kinds.training_run import TRAINING_RUN
 from videogen_operator.plan import Failure, Inputs, Key, Plan
 from videogen_operator.settings import Settings
 from videogen_operator.world import ObjectWorld
-from videogen_testing.runs import DIGEST, a_claim, a_run, ended, pods_of, running, trained, tuned
+from videogen_testing.runs import DIGEST, a_claim, a_run, ended, optimized, pods_of, running, trained, tuned
 
 KEY = Key("TrainingRun", "models", "run")
 NODE = {
@@ -192,6 +192,7 @@ class RandomLife:
             Task.TUNE: tuned(),
             Task.BUILD_TEMPLATES: trained(),
             Task.TEST_SCENARIOS: Report(results=[MetricResult(metric=Metric.SCENARIO_PASS_RATIO, value="1", samples=100)]),
+            Task.OPTIMIZE: optimized(),
         }
         return ended(0, made[self._job().task].model_dump_json(by_alias=True, exclude_none=True))
 

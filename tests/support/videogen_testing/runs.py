@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from videogen_api.evaluation import Metric
+from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, Report
 from videogen_api.meta import API_VERSION
+from videogen_api.optimization import MetricLoss, Optimization
 from videogen_api.tuning import Trial
 from videogen_testing.control_plane import Api
 
@@ -25,6 +26,12 @@ TUNE: dict[str, Any] = {
     "task": "Tune",
     "data": [{"dataset": "clips", "version": "1", "split": split} for split in ("Train", "HeldOut")],
     "tune": {"parameter": "BaseNoiseShare", "values": ["0.65", "0.70", "0.75"], "steps": 10, "objective": "FVD"},
+}
+OPTIMIZE: dict[str, Any] = {
+    "name": "optimize",
+    "task": "Optimize",
+    "data": [{"dataset": "clips", "version": "1", "split": "HeldOut"}],
+    "optimize": {"quantization": "Int8Weights", "maximumLoss": [{"metric": "FVD", "maximum": "5"}]},
 }
 RELEASE: dict[str, Any] = {"name": "release", "task": "Release", "release": {"service": "standard"}}
 
@@ -61,6 +68,17 @@ def tuned(chosen: str = "0.65") -> Report:
     """The report of a successful Tune phase with three trials."""
     trials = [Trial(value=value, metric=Metric.FVD, result="100", chosen=value == chosen) for value in ("0.65", "0.70", "0.75")]
     return Report(message=f"chosen is baseNoiseShare {chosen}", last_step=30, trials=trials)
+
+
+def optimized(loss: str = "1.5", digest: str = "sha256:" + "b" * 64) -> Report:
+    """The report of an Optimize phase whose work is done, with this loss of FVD."""
+    of_fvd = MetricLoss(metric=Metric.FVD, unoptimized="100", loss=loss, low="0.5", high="2.5")
+    return Report(
+        message=f"bundle {digest}: Int8Weights has 26 % of the bytes",
+        artifact=trained(digest=digest).artifact,
+        results=[MetricResult(metric=Metric.FVD, value="101.5", samples=128)],
+        optimization=Optimization(unoptimized_bytes=1000, optimized_bytes=260, losses=[of_fvd]),
+    )
 
 
 def pods_of(job: Mapping[str, Any]) -> list[dict[str, Any]]:

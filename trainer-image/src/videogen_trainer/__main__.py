@@ -21,7 +21,7 @@ from videogen_trainer.progress import ProgressReporter, endpoint_of
 from videogen_trainer.stopping import StopRequest, on_termination
 
 _BEGUN = time.monotonic()  # before torch is imported, which takes seconds
-_GOES_ON = (*TRAINING, Task.TUNE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)  # where an attempt ended; they ask whether to stop
+_GOES_ON = (*TRAINING, Task.TUNE, Task.OPTIMIZE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)  # where an attempt ended, once asked to stop
 ENV_TERMINATION_MESSAGE_PATH = "VIDEOGEN_TERMINATION_MESSAGE_PATH"
 
 

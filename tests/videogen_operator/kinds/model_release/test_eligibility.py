@@ -19,6 +19,18 @@ KEPT = {"evaluation": [a_result()]}
 LIFTED = {"rollout": {"state": "Queued", "retried": True}}
 
 
+def with_phase(run: dict[str, Any], outcome: str) -> dict[str, Any]:
+    """The run with an Optimize phase at the end, whose bundle is too bad for the gate."""
+    phase = {
+        "name": "optimize",
+        "outcome": outcome,
+        "results": [a_result(value="200")],
+        "optimization": {"unoptimizedBytes": 9, "optimizedBytes": 3},
+    }
+    run["status"]["phases"].append(phase)
+    return run
+
+
 @pytest.mark.parametrize(
     ("sentence", "spec", "status", "run", "quarantine", "expected"),
     [
@@ -39,6 +51,14 @@ LIFTED = {"rollout": {"state": "Queued", "retried": True}}
         (
             "a run that ended without measuring never will",
             GATED, {}, a_run(digest=MINE, ended="False"), [], (Event.REJECT, Reason.GATE_INCONCLUSIVE),
+        ),
+        (
+            "a failed optimisation says nothing of the bundle that the run has kept",
+            GATED, {}, with_phase(a_run(digest=MINE, results=[a_result()]), "GateFailed"), [], None,
+        ),
+        (
+            "an optimisation that the run took says what its bundle can do",
+            GATED, {}, with_phase(a_run(digest=MINE, results=[a_result()]), "Completed"), [], (Event.REJECT, Reason.GATE_FAILED),
         ),
         ("an evaluation of an unknown bundle waits", GATED, {}, a_run(results=[a_result()]), [], (Event.WAIT, Reason.GATES_PENDING)),
         ("a failed gate rejects", GATED, {}, a_run(digest=MINE, results=[a_result(value="200")]), [], (Event.REJECT, Reason.GATE_FAILED)),

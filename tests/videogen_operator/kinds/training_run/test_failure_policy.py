@@ -7,7 +7,7 @@ from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, ExitCode, Report
 from videogen_api.training_run import Reason, ResolvedDataset, Task
 from videogen_operator.kinds.training_run.failure_policy import CODES, NEXT_STEP, Action, ending
-from videogen_testing.runs import DIGEST, ended, running, trained
+from videogen_testing.runs import DIGEST, ended, optimized, running, trained
 
 NOW = datetime(2026, 11, 1, 0, 1, 5, tzinfo=UTC)  # 5 s after the pods of `ended` ended
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
@@ -122,6 +122,9 @@ COMPLETE = [
     (Task.EVALUATE, Report(artifact=ArtifactReference(path="x", digest=DIGEST)), False),
     (Task.CURATE, Report(datasets=[ResolvedDataset(dataset="d", version="1", digest=DIGEST)]), True),
     (Task.CURATE, Report(), False),
+    (Task.OPTIMIZE, optimized(), True),
+    (Task.OPTIMIZE, optimized().model_copy(update={"optimization": None}), False),
+    (Task.OPTIMIZE, trained(), False),
 ]
 
 

@@ -38,12 +38,13 @@ class Case:
 def evidence(release: Release) -> tuple[MetricResult, ...]:
     """Results of the run's last evaluated phase; without them the ones that an earlier pass has kept.
 
-    Those of scenarios are judged by the gates of their own phase.
+    Those of scenarios are judged by the gates of their own phase; those of an optimisation that failed are about a bundle that the run
+    did not take.
     """
     run = release.run or {}
     phases = (run.get("status") or {}).get("phases") or []
     tried = {phase["name"] for phase in (run.get("spec") or {}).get("phases") or [] if phase.get("task") == Task.TEST_SCENARIOS}
-    measured = [phase["results"] for phase in phases if phase.get("results") and phase.get("name") not in tried]
+    measured = [phase["results"] for phase in phases if phase.get("results") and phase.get("name") not in tried and not _rejected(phase)]
     if measured and not _foreign(release):
         return tuple(MetricResult.model_validate(result) for result in measured[-1])
     return tuple(release.status.evaluation)
@@ -130,6 +131,10 @@ RULES: tuple[Callable[[Case], Obstacle | None], ...] = (
 
 def _made(release: Release) -> str:
     return str((((release.run or {}).get("status") or {}).get("artifact") or {}).get("digest") or "")
+
+
+def _rejected(phase: Mapping[str, Any]) -> bool:
+    return phase.get("optimization") is not None and phase.get("outcome") != "Completed"
 
 
 def _foreign(release: Release) -> bool:

@@ -124,6 +124,7 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         changes["datasets"] = report.datasets or phase.datasets
         changes["results"] = report.results or phase.results
         changes["trials"] = report.trials or phase.trials
+        changes["optimization"] = report.optimization or phase.optimization
         changes["goodput"] = report.goodput.share if report.goodput else phase.goodput
     return phase.model_copy(update=changes)
 
@@ -191,6 +192,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         interruptions=0,
         results=[],
         trials=[],
+        optimization=None,
     )
 
 

@@ -36,6 +36,7 @@ CODES: dict[ExitCode, tuple[Reason, Action]] = {
     ExitCode.DATA_REJECTED: (Reason.DATASET_CORRUPT, Action.FAIL),  # the report says more exactly
     ExitCode.ARTIFACT_INVALID: (Reason.ARTIFACT_INVALID, Action.FAIL),
     ExitCode.EXTRACTOR_MISSING: (Reason.EXTRACTOR_MISSING, Action.FAIL),
+    ExitCode.EXPORT_FAILED: (Reason.EXPORT_FAILED, Action.FAIL),
     ExitCode.DIVERGED: (Reason.DIVERGED, Action.RETRY_SLOWER),
     ExitCode.OUT_OF_MEMORY: (Reason.OUT_OF_MEMORY, Action.RETRY),
     ExitCode.PEER_LOST: (Reason.NODE_LOST, Action.ASK_SIBLINGS),
@@ -71,6 +72,7 @@ NEXT_STEP: dict[Reason, str] = {
     Reason.DIVERGED: "lower optimizer.learningRate or gradientClipNorm, or use FP32",
     Reason.STORAGE_FAILED: "look at the claim's free space and its permissions",
     Reason.TRAINER_FAILED: "look at the pod's log",
+    Reason.EXPORT_FAILED: "leave ONNX out of optimize.formats, or raise optimize.onnxTolerance if it alone is exceeded",
 }
 
 
@@ -214,6 +216,7 @@ def is_complete(report: Report | None, task: Task) -> bool:
         Task.TUNE: any(trial.chosen for trial in report.trials),
         Task.BUILD_TEMPLATES: report.artifact,
         Task.TEST_SCENARIOS: report.results,
+        Task.OPTIMIZE: report.artifact and report.results and report.optimization,
     }
     produced |= dict.fromkeys(TRAINING, report.artifact)
     return bool(produced[task])

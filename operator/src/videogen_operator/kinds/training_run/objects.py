@@ -35,9 +35,8 @@ from videogen_operator.quantities import GPU, quantity
 TOKEN_FOLDER = "/var/run/secrets/videogen"
 TOKEN_SECONDS = 3600
 LOST_NODE, LOST_NODE_SECONDS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"), 60
-USES_ARTIFACT = (Task.EVALUATE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)
-MAKES_ARTIFACT = (*TRAINING, Task.BUILD_TEMPLATES)
-GATED = (Task.EVALUATE, Task.TEST_SCENARIOS)
+USES_ARTIFACT = (Task.EVALUATE, Task.OPTIMIZE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)
+MAKES_ARTIFACT = (*TRAINING, Task.OPTIMIZE, Task.BUILD_TEMPLATES)  # which is the run's from then on
 JOB_FOLDER, JOB_FILE = JOB_PATH.rsplit("/", 1)
 
 
@@ -68,6 +67,7 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         processes_per_worker=processes(phase.resources),
         tune=phase.tune,
         tracking=observed.spec.tracking,
+        optimize=phase.optimize,
         templates=phase.templates,
         scenarios=phase.scenarios,
     )

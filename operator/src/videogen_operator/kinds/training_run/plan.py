@@ -8,17 +8,14 @@ of an attempt goes into the status first, and its job is deleted in a later pass
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from videogen_api.evaluation import Gate, MetricResult, Verdict
 from videogen_api.noise_shares import Share
 from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
-from videogen_operator.gates import judge_all, measurement, worst
-from videogen_operator.kinds.training_run import attempts, leftovers, objects, release
+from videogen_operator.kinds.training_run import attempts, leftovers, objects, release, verdicts
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
 from videogen_operator.kinds.training_run.observed import SAME_VERSION, Missing, Observed, Seen, Unreadable
@@ -31,7 +28,6 @@ ARRIVAL_SECONDS = 2.0
 REFUSED_SECONDS = 15.0  # after a refused write: nobody tells when it would be accepted
 HEALING_SECONDS = 300.0  # what a run waits for wakes it by an event; this only renews words, such as the size of the largest node
 STOPPING_SECONDS = 5.0
-GATE_REASONS = {Verdict.FAILED: Reason.GATE_FAILED, Verdict.INCONCLUSIVE: Reason.GATE_INCONCLUSIVE, Verdict.ERROR: Reason.GATE_INCONCLUSIVE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,19 +148,15 @@ def _succeeded(situation: Situation, end: Ending) -> Step:
     recorded = attempts.recorded_end(situation.status, end, situation.now)
     assert end.report is not None
     said = _doing(situation, "done")
-    verdict, judged = judge_all(situation.phase.gates, end.report.results)
-    if situation.phase.task in objects.GATED and judged:
-        recorded = recorded.model_copy(update={"results": _with_verdicts(end.report.results, judged)})
-        passed = sum(one == Verdict.PASSED for _, one, _ in judged)
-        words = f"{passed} of {len(judged)} gates passed"
-        if verdict != Verdict.PASSED:
-            why = "; ".join(message for _, one, message in judged if one == verdict)
-            status = attempts.failed(recorded, GATE_REASONS[verdict], f"{words}: {why}", situation.now)
-            return Step(status=status, said=said)
-        return Step(status=attempts.completed(recorded, situation.now, words), said=said)
+    judged = verdicts.judged(situation.phase, recorded)
+    if judged.reason is not None:
+        return Step(status=attempts.failed(judged.status, judged.reason, judged.words, situation.now), said=said)
     made = end.report.artifact if situation.phase.task in objects.MAKES_ARTIFACT else None
     artifact = RunArtifact(path=made.path, digest=made.digest) if made else None
-    return Step(status=attempts.completed(recorded, situation.now, end.report.message or _made(end)), said=said, artifact=artifact)
+    words = [judged.words] if judged.words else []
+    if made or not words:
+        words.insert(0, end.report.message or _made(end))
+    return Step(status=attempts.completed(judged.status, situation.now, "; ".join(words)), said=said, artifact=artifact)
 
 
 def _end_without_pods(situation: Situation) -> Ending | None:
@@ -295,18 +287,6 @@ def _share(told: str | None) -> str | None:
         return TypeAdapter(Share).validate_python(told)
     except ValidationError:
         return None
-
-
-def _with_verdicts(results: list[MetricResult], judged: Sequence[tuple[Gate, Verdict, str]]) -> list[MetricResult]:
-    """Each result with what the gates that are judged by it say."""
-    return [_with_verdict(result, [one for one in judged if measurement(one[0], results) is result]) for result in results]
-
-
-def _with_verdict(result: MetricResult, judged: Sequence[tuple[Gate, Verdict, str]]) -> MetricResult:
-    if not judged:
-        return result
-    verdict, message = worst(one for _, one, _ in judged), "; ".join(said for _, _, said in judged)
-    return result.model_copy(update={"verdict": verdict, "message": message[:1024]})
 
 
 def _initial(observed: Observed) -> RunArtifact | None:

@@ -14,7 +14,7 @@ from videogen_operator.plan import Manifest
 
 
 def manifest(observed: Observed, template: ReleaseTemplate, artifact: RunArtifact) -> dict[str, Any]:
-    """The release of the run's bundle: named after the model, judged by the gates of the run's last Evaluate phase."""
+    """The release of the run's bundle: named after the model, judged by the gates of the run's last phase that measures."""
     spec = ModelReleaseSpec(
         service=template.service,
         model=observed.spec.model,
@@ -35,8 +35,8 @@ def manifest(observed: Observed, template: ReleaseTemplate, artifact: RunArtifac
 
 
 def last_gates(spec: TrainingRunSpec) -> list[Gate]:
-    """Gates of the last Evaluate phase."""
-    return next((phase.gates for phase in reversed(spec.phases) if phase.task == Task.EVALUATE), [])
+    """Gates of the last phase that measures: an Evaluate phase, or an Optimize phase with gates of its own after it."""
+    return next((phase.gates for phase in reversed(spec.phases) if phase.task in {Task.EVALUATE, Task.OPTIMIZE}), [])
 
 
 def digest_of(release: Manifest) -> str | None:

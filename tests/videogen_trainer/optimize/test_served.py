@@ -1,0 +1,64 @@
+"""Every family from training over optimisation to a served video, and to a training that begins with the optimised bundle."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from videogen_api.job import ArtifactReference, Job, Report
+from videogen_api.meta import ModelType
+from videogen_api.training_run import Reason
+from videogen_models.bundle import load_model
+from videogen_models.video import decode_mp4
+from videogen_serving.pipeline import Pipeline
+from videogen_serving.request import Request
+from videogen_serving.settings import Settings
+from videogen_trainer import tasks
+from videogen_trainer.distributed import World
+from videogen_trainer.families import learner_of
+from videogen_trainer.progress import ProgressReporter
+
+DATA = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"}}]
+
+
+def made(report: Report) -> ArtifactReference:
+    assert report.reason is Reason.COMPLETED, report
+    assert report.artifact
+    return report.artifact
+
+
+def frames_of(storage: Path, bundle: ArtifactReference) -> np.ndarray[Any, Any]:
+    settings = Settings(release="r", bundle_path=storage / bundle.path, bundle_digest=bundle.digest, sampling_steps=3)
+    clock, seeds = itertools.count(), itertools.count()
+    pipeline = Pipeline.load(settings, clock=lambda: next(clock) / 1000, new_seed=lambda: next(seeds))
+    return decode_mp4(pipeline.generate(Request(prompt="a square", seed=1)).video)
+
+
+@pytest.mark.parametrize("family", ModelType)
+def test_an_optimised_bundle_is_served_and_trained_on(
+    storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, family: ModelType
+) -> None:
+    recipe = {"steps": 0 if family is ModelType.TEXT2VIDEO_ZERO else 1}
+    recipe |= {} if family is ModelType.VIDEOFUSION else {"videoFusion": {}}
+    model = {"type": family.value, "version": "1.0.0"}
+
+    def attempt(**fields: Any) -> Report:
+        return tasks.attempt(make_job(recipe, model=model, **fields), storage, {}, silent, lambda: False)
+
+    first = made(attempt())
+    optimize = {"quantization": "Int8Weights", "samples": 4, "samplingSteps": 2}
+    report = attempt(task="Optimize", artifact=first, optimize=optimize, data=DATA, workPath="runs/demo/optimize")
+    smaller = made(report)
+    assert report.optimization
+    assert report.optimization.optimized_bytes < 0.75 * report.optimization.unoptimized_bytes
+    plain, served = (frames_of(storage, bundle) for bundle in (first, smaller))
+    assert served.shape == plain.shape == (4, 16, 16, 3)
+    assert np.abs(plain.astype(int) - served).mean() < 16
+    job = make_job(recipe, model=model, initFrom=smaller, workPath="runs/second/train")
+    begun, loaded = learner_of(job, storage, World()).model.state_dict(), load_model(storage / smaller.path).state_dict()
+    assert all(begun[name].equal(tensor) for name, tensor in loaded.items())

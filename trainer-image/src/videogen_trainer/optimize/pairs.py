@@ -1,0 +1,122 @@
+"""Clips of two bundles, in turn, from the same captions and the same noise; what an interrupted attempt has measured is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from videogen_api.bundle import canonical_json
+from videogen_api.job import Job
+from videogen_api.training_run import Reason
+from videogen_models.sealed import write_durably
+from videogen_models.video_model import VideoModel
+from videogen_trainer.evaluate.extractors import Extractors
+from videogen_trainer.evaluate.task import SHOWN, Clips, References, Rows, batches, clip_seed, embed_generated, joined
+from videogen_trainer.failure import Failure
+from videogen_trainer.samples import write_samples
+
+Array = NDArray[np.float64]
+Batch = dict[str, dict[str, Array]]  # by bundle and name
+BEFORE, AFTER = "before", "after"
+_BETWEEN = "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two models that are measured on the same clips, and what with."""
+
+    models: Mapping[str, VideoModel]  # BEFORE and AFTER
+    references: References
+    extractors: Extractors
+    job: Job
+    folder: Path  # of the phase
+    stop: Callable[[], bool]
+
+    def measure(self, kept: Path, advance: Callable[[], None]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Arrays over all clips of the bundle before and of the one after. `advance` is called after each batch, new or kept.
+
+        The first clips of both go into `samples` of the phase. Raises Failure(Preempted).
+        """
+        assert self.job.optimize is not None
+        embedded = {encoder.name: encoder.caption_embeddings(self.references.captions) for encoder in self.extractors.encoders}
+        rows: dict[str, Rows] = {name: defaultdict(list) for name in self.models}
+        warm = False
+        for number, places in enumerate(batches(0, self.job.optimize.samples)):
+            path = kept / f"batch-{number:06}.safetensors"
+            batch = _read(path)
+            if batch is None:
+                if not warm:
+                    self._warm_up()
+                    warm = True
+                batch = self._measured(number, places, embedded)
+                write_durably(path, save(_flat(batch)))
+            for name, arrays in batch.items():
+                for key, array in arrays.items():
+                    rows[name][key].append(array)
+            advance()
+        return joined(rows[BEFORE]), joined(rows[AFTER])
+
+    def _warm_up(self) -> None:
+        """The first call also allocates and compiles; it is not timed."""
+        for model in self.models.values():
+            model.generate(self.references.captions[:1], [0], 1, self._asked)
+
+    def _measured(self, number: int, places: range, embedded: Mapping[str, Array]) -> Batch:
+        """One batch by both models, the first one in turn, so that neither finds the machine warmer."""
+        assert self.job.optimize is not None
+        drawn = np.array(places) % len(self.references.captions)
+        captions = [self.references.captions[place] for place in drawn]
+        seeds = [clip_seed(self.job.recipe.seed, place) for place in places]
+        clips: dict[str, Clips] = {}
+        found: Batch = {}
+        for name in (BEFORE, AFTER) if number % 2 == 0 else (AFTER, BEFORE):
+            begun = time.perf_counter()
+            clips[name] = self.models[name].generate(captions, seeds, self.job.optimize.sampling_steps, self._asked)
+            rows: Rows = defaultdict(list)
+            rows["seconds"].append(np.array([[(time.perf_counter() - begun) / len(captions), len(captions)]]))
+            embed_generated(rows, clips[name], self.extractors, {encoder: texts[drawn] for encoder, texts in embedded.items()})
+            found[name] = joined(rows)
+        found[AFTER]["pixels"] = np.abs(clips[AFTER].astype(np.float64) - clips[BEFORE]).mean(axis=(1, 2, 3, 4))
+        if number == 0:
+            self._show(clips, captions)
+        return found
+
+    def _show(self, clips: Mapping[str, Clips], captions: list[str]) -> None:
+        for name, some in clips.items():
+            rate = self.models[name].config.frame_rate
+            write_samples(self.folder / "samples" / name, list(some[:SHOWN]), captions, rate)
+
+    def _asked(self, _done: int, _total: int) -> None:
+        if self.stop():
+            raise Failure(Reason.PREEMPTED, "asked to stop; the next attempt goes on after the last batch of clips")
+
+
+def identity(*parts: object) -> str:
+    """A name for what was measured with exactly these parts, which must be JSON."""
+    return hashlib.sha256(canonical_json(list(parts))).hexdigest()[:16]
+
+
+def _flat(batch: Batch) -> dict[str, Array]:
+    return {f"{name}{_BETWEEN}{key}": np.ascontiguousarray(array) for name, arrays in batch.items() for key, array in arrays.items()}
+
+
+def _read(path: Path) -> Batch | None:
+    """A kept batch; None if there is none, or none that can be read."""
+    try:
+        flat = load(path.read_bytes())
+    except (FileNotFoundError, SafetensorError):
+        return None
+    batch: Batch = {BEFORE: {}, AFTER: {}}
+    for key, array in flat.items():
+        name, _, rest = key.partition(_BETWEEN)
+        batch[name][rest] = array
+    return batch
