@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from videogen_api import phase_rules
 from videogen_api.curation import Curate, VersionName
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Gate, MetricResult
@@ -245,74 +246,6 @@ class Phase(Model):
     optimize: Optimize | None = Field(default=None, description="Optimize: how to make the run's bundle smaller, and what it may cost.")
 
 
-_BLOCKS = [
-    ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
-    ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
-    (
-        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate)"
-        " && (p.task in ['Optimize', 'TestScenarios'] || !has(p.gates) || size(p.gates) == 0)))",
-        "only an Evaluate phase has evaluate or gates; Optimize and TestScenarios phases have gates, too",
-    ),
-    (
-        f"self.all(p, !(p.task in {[*_TRAINING, 'Evaluate']}) || (has(p.data) && size(p.data) > 0))",
-        "a training or Evaluate phase needs at least one entry in data",
-    ),
-    (
-        f"self.all(p, !(p.task in {_TRAINING}) || !has(p.data) || p.data.all(d, d.split == 'Train'))",
-        "a training phase may not read the HeldOut split",
-    ),
-    (f"self.all(p, !has(p.train) || p.task in {_TRAINING})", f"only a training phase, {', '.join(_TRAINING)}, has a train block"),
-    (
-        "self.all(p, !(p.task in ['BuildTemplates', 'TestScenarios']) || (has(p.data) && size(p.data) > 0))",
-        "a BuildTemplates or TestScenarios phase needs at least one entry in data, whose clips say what real videos are like",
-    ),
-    ("self.all(p, p.task == 'BuildTemplates' || !has(p.templates))", "only a BuildTemplates phase has a templates block"),
-    ("self.all(p, p.task == 'TestScenarios' || !has(p.scenarios))", "only a TestScenarios phase has a scenarios block"),
-    ("self.all(p, (p.task == 'Optimize') == has(p.optimize))", "an Optimize phase, and no other, has an optimize block"),
-    (
-        "self.all(p, p.task != 'Optimize' || (has(p.data) && size(p.data) > 0))",
-        "an Optimize phase needs at least one entry in data, to measure what optimisation costs",
-    ),
-    ("self.all(p, p.task != 'Optimize' || p.resources.workers <= 1)", "an Optimize phase runs in one pod; leave resources.workers at 1"),
-]
-_ORDER = [
-    ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
-    ("!self.exists(p, p.task == 'Release') || self[size(self) - 1].task == 'Release'", "the Release phase must be the last one"),
-    ("!self.exists(p, p.task == 'Release') || self.exists(p, p.task == 'Evaluate')", "a Release phase needs an Evaluate phase before it"),
-    (
-        f"!self.exists(p, p.task == 'Evaluate') || !self.exists(p, p.task in {_TRAINING}) || "
-        f"self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task in {_TRAINING}).lastIndexOf(true)",
-        "the last Evaluate phase must come after the last training phase",
-    ),
-    (
-        f"!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task in {[*_TRAINING, 'Evaluate']}) || "
-        f"self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task in {[*_TRAINING, 'Evaluate']}).indexOf(true)",
-        "Curate phases must come before the first training or Evaluate phase",
-    ),
-    # They leave the weights as they are, so what an Evaluate phase has measured before holds for their bundle too.
-    (
-        "!self.exists(p, p.task in ['BuildTemplates', 'TestScenarios'])"
-        " || self.map(p, p.task in ['Evaluate', 'BuildTemplates', 'TestScenarios', 'Release']).lastIndexOf(false)"
-        " < self.map(p, p.task in ['BuildTemplates', 'TestScenarios']).indexOf(true)",
-        "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are: Evaluate,"
-        " BuildTemplates, TestScenarios, Release",
-    ),
-    ("self.filter(p, p.task == 'BuildTemplates').size() <= 1", "a run has at most one BuildTemplates phase"),
-    ("self.filter(p, p.task == 'Optimize').size() <= 1", "a run has at most one Optimize phase"),
-    (
-        f"!self.exists(p, p.task == 'Optimize') || self.map(p, p.task == 'Optimize').lastIndexOf(true)"
-        f" > self.map(p, p.task in {['Curate', 'Tune', *_TRAINING]}).lastIndexOf(true)",
-        "the Optimize phase must come after all Curate, Tune and training phases",
-    ),
-    (
-        "!self.exists(p, p.task == 'Optimize') || !self.exists(p, p.task == 'Release') || "
-        "self.exists(p, p.task == 'Optimize' && has(p.gates) && size(p.gates) > 0) || "
-        "self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task == 'Optimize').lastIndexOf(true)",
-        "what is released must be judged: an Optimize phase before a Release phase needs gates, or an Evaluate phase after it",
-    ),
-]
-
-
 class TrainingRunSpec(Model):
     """One model's schedule. Immutable but for suspend: make a new run instead."""
 
@@ -328,7 +261,7 @@ class TrainingRunSpec(Model):
         min_length=1,
         max_length=16,
         description="Steps of the schedule, in order.",
-        json_schema_extra=k8s(list_map="name", rules=_BLOCKS + _ORDER + PHASE_RULES),
+        json_schema_extra=k8s(list_map="name", rules=phase_rules.blocks(_TRAINING) + phase_rules.order(_TRAINING) + PHASE_RULES),
     )
     tracking: Tracking | None = Field(default=None, description="Where curves and results go besides the storage; absent: nowhere.")
     suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it go on from there.")
