@@ -190,6 +190,30 @@ def test_a_decoder_is_learned_beside_the_image_models_which_keeps_its_bytes_and_
     assert (clips[0] != clips[1]).any()
 
 
+LEARNED = {
+    "Train": {"video.temporal"},
+    "FineTune": {"video.temporal"},
+    "AlignCrossModal": {"video.temporal"},
+    "Adapt": {"backbone.unet"},
+    "TrainInterpolation": {"between.temporal"},
+    "FineTuneDecoder": {"decoder.temporal", "discriminator.layers"},
+}
+
+
+def test_of_a_model_that_has_all_parts_each_task_learns_its_own_alone(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+) -> None:
+    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(1, steps=1), **of_fast(1))))
+    whole = artifact(train(part_job("FineTuneDecoder", taught, {"steps": 1})))
+    found = {}
+    for task in LEARNED:
+        learner = learner_of(part_job(task, whole), storage, World())
+        found[task] = {".".join(name.split(".")[:2]) for name in learner.learned()}
+        inside = {name for name, parameter in learner.objective.named_parameters() if parameter.requires_grad}
+        assert len(inside) == len(learner.learned()), task  # nothing else would wait for its gradient
+    assert found == LEARNED
+
+
 def test_the_discriminator_is_in_checkpoints_and_in_no_bundle(
     train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
 ) -> None:
