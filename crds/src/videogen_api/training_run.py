@@ -220,6 +220,11 @@ _BLOCKS = [
     ),
     ("self.all(p, p.task == 'BuildTemplates' || !has(p.templates))", "only a BuildTemplates phase has a templates block"),
     ("self.all(p, p.task == 'TestScenarios' || !has(p.scenarios))", "only a TestScenarios phase has a scenarios block"),
+    (
+        "self.all(p, !has(p.gates) || p.gates.all(g, p.task == 'TestScenarios' ? g.metric in ['ScenarioPassRatio', 'GenerationSeconds']"
+        " : g.metric != 'ScenarioPassRatio'))",
+        "gates of a TestScenarios phase are about ScenarioPassRatio or GenerationSeconds; ScenarioPassRatio is measured there alone",
+    ),
 ]
 _ORDER = [
     ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
