@@ -396,6 +396,16 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases",
         "only an Evaluate phase has evaluate or gates",
     ),
+    "a gate on FVD in a TestScenarios phase": (
+        [("spec.phases.3", SCENARIOS | {"gates": [GATE]})],
+        "spec.phases",
+        "gates of a TestScenarios phase are about ScenarioPassRatio or GenerationSeconds",
+    ),
+    "a gate on scenarios in an Evaluate phase": (
+        [("spec.phases.2.gates.0.metric", "ScenarioPassRatio")],
+        "spec.phases",
+        "ScenarioPassRatio is measured there alone",
+    ),
     "two types of one category": (
         [("spec.phases.3", TEMPLATES | {"templates": {"types": [FLOOD, FLOOD]}})],
         "spec.phases[3].templates.types[1]",
@@ -865,6 +875,16 @@ def test_filters_are_named_and_take_their_defaults(api: Api) -> None:
     assert curate["filters"]["motion"] == {"minimum": "0.5"}
     assert curate["filters"]["length"] == {"minimumSeconds": 1, "maximumSeconds": 3600}
     assert (curate["sceneCuts"], curate["maximumRejectedPercent"]) == ({"threshold": 30}, 20)
+
+
+def test_templates_and_scenarios_take_their_defaults(api: Api) -> None:
+    gates = [{"metric": "ScenarioPassRatio", "operator": "GreaterThan", "threshold": "0.95"}]
+    phases = [*in_order("TE"), TEMPLATES | {"templates": {"types": [FLOOD]}}, SCENARIOS | {"scenarios": {}, "gates": gates}]
+    made = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
+    templates, scenarios = made["spec"]["phases"][2]["templates"], made["spec"]["phases"][3]["scenarios"]
+    assert templates["types"] == [FLOOD | {"urgency": "immediate"}]
+    assert (templates["variations"], templates["quality"]) == (5, {"minimumCoherence": "0.5", "maximumArtefactRate": "0.1"})
+    assert (scenarios["maximumSeconds"], scenarios["quality"]["minimumCoherence"]) == (60, "0.5")
 
 
 def test_with_weights_to_start_from_an_evaluation_needs_no_training(api: Api) -> None:

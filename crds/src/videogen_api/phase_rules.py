@@ -30,6 +30,11 @@ def blocks(training: list[str]) -> Rules:
         ),
         ("self.all(p, p.task == 'BuildTemplates' || !has(p.templates))", "only a BuildTemplates phase has a templates block"),
         ("self.all(p, p.task == 'TestScenarios' || !has(p.scenarios))", "only a TestScenarios phase has a scenarios block"),
+        (
+            "self.all(p, !has(p.gates) || p.gates.all(g, p.task == 'TestScenarios' ? g.metric in ['ScenarioPassRatio', 'GenerationSeconds']"
+            " : g.metric != 'ScenarioPassRatio'))",
+            "gates of a TestScenarios phase are about ScenarioPassRatio or GenerationSeconds; ScenarioPassRatio is measured there alone",
+        ),
         ("self.all(p, (p.task == 'Optimize') == has(p.optimize))", "an Optimize phase, and no other, has an optimize block"),
         (
             "self.all(p, p.task != 'Optimize' || (has(p.data) && size(p.data) > 0))",

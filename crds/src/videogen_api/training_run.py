@@ -238,12 +238,11 @@ class Phase(Model):
         default=None, ge=1, le=31_536_000, description="The phase may take this long, over all attempts, suspended time not counted."
     )
     train: PhaseTraining | None = Field(default=None, description="Training phases: values in place of the recipe's; absent: the recipe's.")
+    optimize: Optimize | None = Field(default=None, description="Optimize: how to make the run's bundle smaller, and what it may cost.")
 
     def recipe_of(self, recipe: Recipe) -> Recipe:
         """The run's recipe with the phase's own values."""
         return phase_recipe(recipe, self.train, gentle=self.task is Task.FINE_TUNE)
-
-    optimize: Optimize | None = Field(default=None, description="Optimize: how to make the run's bundle smaller, and what it may cost.")
 
 
 class TrainingRunSpec(Model):

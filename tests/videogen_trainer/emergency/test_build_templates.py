@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,3 +221,19 @@ def test_ten_types_are_brought_along(storage: Path, attempt: Attempt) -> None:
     assert len({template.category for template in templates}) == 10
     assert templates[0].category == "flood"
     assert templates[0].similarity is None, "the default encoder knows none of its words"
+
+
+@pytest.mark.timeout(120)
+def test_a_process_that_is_asked_to_stop_says_where_the_next_attempt_goes_on(
+    storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job]
+) -> None:
+    trainer = start_trainer(emergency_job("BuildTemplates", templates=WANTED | {"variations": 20, "samplingSteps": 50}))
+    shelf = storage / WORK / "templates"
+    while not (shelf / "flood-1.json").exists():
+        assert trainer.process.poll() is None, trainer.log.read_text()
+        time.sleep(0.02)
+    trainer.process.send_signal(signal.SIGTERM)
+    code, report = trainer.wait()
+    assert (code, report.reason) == (ExitCode.PREEMPTED, Reason.PREEMPTED)
+    assert report.message == "asked to stop; the next attempt goes on behind the last finished template"
+    assert 1 <= len(list(shelf.glob("*.json"))) < 40
