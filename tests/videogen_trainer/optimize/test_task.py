@@ -146,8 +146,21 @@ def test_clips_of_both_bundles_are_written_to_look_at(storage: Path) -> None:
     assert (storage / WORK / "samples/before/sample-00.txt").read_text() == (storage / WORK / "samples/after/sample-00.txt").read_text()
 
 
-def test_without_quantization_and_with_onnx_the_weights_stay_and_the_networks_are_added(storage: Path) -> None:
+def stopped_after(calls: int) -> Callable[[], bool]:
+    count = iter(range(10**6))
+    return lambda: next(count) >= calls
+
+
+def test_with_onnx_alone_the_weights_stay_and_each_network_is_added_once_whatever_interrupts(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = bundle(storage)
+    written: list[str] = []
+    original = onnx_files.write_onnx
+    monkeypatch.setattr(onnx_files, "write_onnx", lambda network, path: (written.append(network.name), original(network, path)))
+    with pytest.raises(Failure, match="asked to stop"):
+        optimized(job(source, quantization="None", formats=["ONNX"]), storage, stopped_after(1))
+    assert written == ["text-encoder", "base-generator"]
     progress = Recorded()
     report = run(job(source, quantization="None", formats=["ONNX"]), storage, World(), progress, never)
     assert report.artifact is not None
@@ -156,6 +169,7 @@ def test_without_quantization_and_with_onnx_the_weights_stay_and_the_networks_ar
     for weights in ("base.safetensors", "residual.safetensors", "text.safetensors"):
         assert (folder / weights).read_bytes() == (storage / source.path / weights).read_bytes()
     names = ["text-encoder", "base-generator", "residual-generator"]
+    assert written == names, "two by the first attempt, one by the second"
     assert sorted(path.name for path in (folder / "onnx").iterdir()) == sorted(f"{name}.onnx" for name in names)
     assert [(export.network, export.format) for export in report.optimization.exports] == [(name, ExportFormat.ONNX) for name in names]
     assert all(0 < float(export.maximum_difference or "nan") < 1e-3 for export in report.optimization.exports)
@@ -163,11 +177,6 @@ def test_without_quantization_and_with_onnx_the_weights_stay_and_the_networks_ar
     assert {float(loss.loss) for loss in report.optimization.losses[:-1]} == {0.0}
     assert progress.told == [(number, 5) for number in range(1, 6)], "three networks and two batches"
     assert not (storage / WORK / "optimizing").exists(), "what was kept for another attempt"
-
-
-def stopped_after(calls: int) -> Callable[[], bool]:
-    count = iter(range(10**6))
-    return lambda: next(count) >= calls
 
 
 def test_an_interrupted_optimisation_goes_on_after_what_was_measured(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,16 +267,3 @@ def test_bad_input_is_named(storage: Path, make: Callable[[Path, ArtifactReferen
     with pytest.raises(Failure, match=words) as failure:
         optimized(make(storage, bundle(storage)), storage)
     assert failure.value.reason is reason
-
-
-def test_exports_of_an_interrupted_attempt_are_used_again(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = job(bundle(storage), formats=["ONNX"])
-    with pytest.raises(Failure, match="asked to stop"):
-        optimized(wanted, storage, stopped_after(1))
-    written: list[str] = []
-    original = onnx_files.write_onnx
-    monkeypatch.setattr(onnx_files, "write_onnx", lambda network, path: (written.append(network.name), original(network, path)))
-    report = optimized(wanted, storage)
-    assert written == ["residual-generator"]
-    assert report.optimization is not None
-    assert len(report.optimization.exports) == 3
