@@ -31,10 +31,11 @@ def test_the_noise_has_variance_1_and_the_covariance_of_the_shares(share: float)
 
 def test_with_a_share_for_each_frame_two_frames_have_the_root_of_their_product() -> None:
     """Equation 6 with its own lambda_i: cov(eps^i, eps^j) = sqrt(lambda_i lambda_j)."""
-    shares = frame_shares(FRAMES, 0.7, [0.2, 0.5, 1.0, 0.8, 0.0]).double()
+    told = [0.2, 0.5, 1.0, 0.8, 0.0]
+    shares, wanted = frame_shares(FRAMES, 0.7, told).double(), torch.tensor(told, dtype=torch.float64)
     base, residual, _ = draws(0.7)
     noise = mix(base, residual, shares).flatten(1)
-    expected = (shares[:, None] * shares[None, :]).sqrt()
+    expected = (wanted[:, None] * wanted[None, :]).sqrt()
     expected.fill_diagonal_(1.0)
     assert torch.allclose(noise.T.cov(), expected, atol=0.01)
     assert torch.equal(mix(base, residual, shares)[:, middle(FRAMES)], base)
