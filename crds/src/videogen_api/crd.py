@@ -76,6 +76,29 @@ _FAMILY_RULES = (
         "recipe.backbone is for models of type align-your-latents and text2video-zero, and not beside initFrom, which has an image model",
         ".spec.recipe.backbone",
     ),
+    (
+        "self.spec.model.type != 'videofusion' || !has(self.spec.recipe.loss.predictionType)",
+        "recipe.loss.predictionType is for models of type align-your-latents and text2video-zero; leave it out",
+        ".spec.recipe.loss.predictionType",
+    ),
+)
+
+_SHARDING_RULES = (
+    (
+        "self.spec.recipe.sharding == 'None' || self.spec.recipe.optimizer.name != 'AdamW8bit'",
+        "recipe.sharding Full is not for optimizer AdamW8bit, whose blocks of 256 weights would not end where the shards do; take AdamW",
+        ".spec.recipe.sharding",
+    ),
+    (
+        "self.spec.recipe.sharding == 'None' || !self.spec.recipe.compile",
+        "recipe.sharding Full and recipe.compile are not used together; leave one of them out",
+        ".spec.recipe.sharding",
+    ),
+    (
+        "self.spec.recipe.sharding == 'None' || self.spec.recipe.precision != 'FP16'",
+        "recipe.sharding Full is not for precision FP16; take BF16 or FP32",
+        ".spec.recipe.sharding",
+    ),
 )
 
 TRAINING_RUN = Resource(
@@ -114,6 +137,7 @@ TRAINING_RUN = Resource(
             ".spec.recipe.steps",
         ),
         *_FAMILY_RULES,
+        *_SHARDING_RULES,
         (
             "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task in ['Evaluate', 'Release'])"
             " || self.spec.phases.exists(p, p.task == 'Train')",

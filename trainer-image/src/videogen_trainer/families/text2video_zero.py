@@ -17,17 +17,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.training_run import Reason
-from videogen_models.align_your_latents import target
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.sampling import from_pixels
 from videogen_models.schedule import TIMESTEPS
 from videogen_models.text2video_zero import Text2VideoZeroModel, text2video_zero_config
 from videogen_trainer.data import Batch
+from videogen_trainer.diffusion_loss import denoising_loss, with_offset
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
@@ -49,18 +48,21 @@ class Draw:
     posterior: Tensor  # [batch, c, h, w], standard normal, for the autoencoder
 
 
-def draw(seed: int, positions: Sequence[int], frames: int, shape: Sequence[int]) -> Draw:
+def draw(seed: int, positions: Sequence[int], frames: int, shape: Sequence[int], offset: float = 0.0) -> Draw:
     """Random numbers for the samples at `positions`; shape = (c, h, w) of a latent."""
-    samples = [_draw_one(sample_generator(seed, position), frames, shape) for position in positions]
+    samples = [_draw_one(sample_generator(seed, position), frames, shape, offset) for position in positions]
     frame, timestep, without, noise, posterior = (torch.stack(values) for values in zip(*samples, strict=True))
     return Draw(frame=frame, timestep=timestep, without_text=without.tolist(), noise=noise, posterior=posterior)
 
 
-def _draw_one(generator: torch.Generator, frames: int, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _draw_one(
+    generator: torch.Generator, frames: int, shape: Sequence[int], offset: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     frame = torch.randint(0, frames, (), generator=generator)
     timestep = torch.randint(0, TIMESTEPS, (), generator=generator)
     without = torch.rand((), generator=generator) < WITHOUT_TEXT
-    return frame, timestep, without, torch.randn(*shape, generator=generator), torch.randn(*shape, generator=generator)
+    noise, posterior = torch.randn(*shape, generator=generator), torch.randn(*shape, generator=generator)
+    return frame, timestep, without, with_offset(noise, offset, generator), posterior
 
 
 def captions_for(batch: Batch, without_text: Sequence[bool]) -> list[str]:
@@ -74,7 +76,8 @@ class Text2VideoZeroLearner(Learner):
     model: Text2VideoZeroModel
 
     def __init__(self, job: Job, storage: Path, world: World) -> None:
-        self._seed, self._device = job.recipe.seed, world.device
+        self._seed, self._device, loss = job.recipe.seed, world.device, job.recipe.loss
+        self._offset = float(loss.noise_offset)
         origin = image_model(job, storage, world, ModelType.TEXT2VIDEO_ZERO)
         if origin.is_new:
             origin.backbone.vae.register_to_config(scaling_factor=1.0)  # the prior sees to it
@@ -85,12 +88,13 @@ class Text2VideoZeroLearner(Learner):
         self.model.requires_grad_(origin.is_new)
         self.model.backbone.unet.requires_grad_(True)
         self.terms = ("denoising", "reconstruction") if origin.is_new else ("denoising",)
-        self.objective = Adaptation(self.model.backbone, whole=origin.is_new)
+        gamma = float(loss.snr_gamma) if loss.snr_gamma else None
+        self.objective = Adaptation(self.model.backbone, whole=origin.is_new, gamma=gamma)
 
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """One frame of each clip in [-1, 1], tokens, and three of `Draw`'s tensors."""
         backbone, clips = self.model.backbone, batch.frames
-        drawn = draw(self._seed, batch.positions, clips.shape[1], backbone.latent_shape)
+        drawn = draw(self._seed, batch.positions, clips.shape[1], backbone.latent_shape, self._offset)
         images = from_pixels(clips[torch.arange(len(clips)), drawn.frame])
         tokens = backbone.tokens(captions_for(batch, drawn.without_text))
         return tuple(tensor.to(self._device) for tensor in (images, tokens, drawn.timestep, drawn.noise, drawn.posterior))
@@ -99,10 +103,11 @@ class Text2VideoZeroLearner(Learner):
 class Adaptation(nn.Module):
     """The losses of an image model as a module."""
 
-    def __init__(self, backbone: ImageBackbone, *, whole: bool) -> None:
+    def __init__(self, backbone: ImageBackbone, *, whole: bool, gamma: float | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.whole = whole
+        self.gamma = gamma
         self.scheduler = backbone.scheduler(1)
 
     def forward(self, images: Tensor, tokens: Tensor, timestep: Tensor, noise: Tensor, posterior: Tensor) -> Tensor:
@@ -115,7 +120,7 @@ class Adaptation(nn.Module):
         clean = (latent.mode() * backbone.vae.config.scaling_factor).detach()
         noisy = self.scheduler.add_noise(clean, noise, timestep)
         predicted = backbone.unet(noisy, timestep, encoder_hidden_states=text).sample.float()
-        denoising = mse_loss(predicted, target(self.scheduler, clean, noise, timestep))
+        denoising = denoising_loss(self.scheduler, predicted, clean, noise, timestep, self.gamma)
         if not self.whole:
             return denoising.unsqueeze(0)
         with _in_full(images):
