@@ -257,6 +257,38 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.backbone",
         "not beside initFrom",
     ),
+    "an unknown optimiser": ([("spec.recipe.optimizer", {"name": "Adam"})], "spec.recipe.optimizer.name", '"AdamW", "AdamW8bit"'),
+    "a min-SNR gamma of zero": (
+        [("spec.recipe.loss", {"snrGamma": "0.0"})],
+        "spec.recipe.loss.snrGamma",
+        "must be greater than 0, for example 5",
+    ),
+    "a noise offset greater than 1": ([("spec.recipe.loss", {"noiseOffset": "1.1"})], "spec.recipe.loss.noiseOffset", "should match"),
+    "a prediction type of VideoFusion": (
+        [("spec.recipe.loss", {"predictionType": "VPrediction"})],
+        "spec.recipe.loss.predictionType",
+        "is for models of type align-your-latents and text2video-zero",
+    ),
+    "shards of 8-bit states": (
+        [("spec.recipe.sharding", "Full"), ("spec.recipe.optimizer", {"name": "AdamW8bit"})],
+        "spec.recipe.sharding",
+        "take AdamW",
+    ),
+    "shards of compiled networks": (
+        [("spec.recipe.sharding", "Full"), ("spec.recipe.compile", True)],
+        "spec.recipe.sharding",
+        "leave one of them out",
+    ),
+    "shards with a scaled loss": (
+        [("spec.recipe.sharding", "Full"), ("spec.recipe.precision", "FP16")],
+        "spec.recipe.sharding",
+        "take BF16 or FP32",
+    ),
+    "shards in a FineTuneDecoder phase": (
+        [of("align-your-latents"), ("spec.initFrom", INIT), ("spec.phases.1.task", "FineTuneDecoder"), ("spec.recipe.sharding", "Full")],
+        "spec.recipe.sharding",
+        "recipe.sharding Full is not for a FineTuneDecoder phase",
+    ),
     "an image model with an upper-case sum": (
         [("spec.recipe.backbone", BACKBONE | {"sha256": "A" * 64}), of("text2video-zero")],
         "spec.recipe.backbone.sha256",
@@ -865,6 +897,23 @@ def test_an_optimisation_takes_its_defaults_and_with_gates_may_be_released_at_on
         "samplingSteps": 50,
         "maximumLoss": [],
     }
+
+
+def test_how_a_recipe_is_computed_has_defaults_and_may_be_said(api: Api) -> None:
+    recipe = api.create(RUNS.format("default") + STRICT, run_of())["spec"]["recipe"]
+    assert (recipe["optimizer"]["name"], recipe["loss"], recipe["compile"], recipe["sharding"]) == (
+        "AdamW",
+        {"noiseOffset": "0"},
+        False,
+        "None",
+    )
+    assert "gradientCheckpointing" not in recipe
+    said = {"snrGamma": "5", "noiseOffset": "0.1", "predictionType": "VPrediction"}
+    edits = [of("text2video-zero"), ("spec.recipe.loss", said), ("spec.recipe.optimizer", {"name": "AdamW8bit"})]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits, ("spec.recipe.compile", True)))
+    assert made["spec"]["recipe"]["loss"] == said
+    sharded = [("spec.recipe.sharding", "Full"), ("spec.recipe.gradientCheckpointing", False), ("spec.recipe.precision", "BF16")]
+    assert api.create(RUNS.format("default") + STRICT, run_of(*sharded))["spec"]["recipe"]["gradientCheckpointing"] is False
 
 
 def test_filters_are_named_and_take_their_defaults(api: Api) -> None:

@@ -59,10 +59,12 @@ __main__.main()
 """
 
 
+@pytest.mark.parametrize("optimizer", ["AdamW", "AdamW8bit"])
 def test_killed_in_the_middle_and_run_again_gives_the_same_bundle_to_the_bit(
-    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter, optimizer: str
 ) -> None:
-    job = make_job({"steps": 10, "checkpoints": {"everySteps": 3, "keepLast": 2}})
+    recipe = {"steps": 10, "optimizer": {"name": optimizer, "learningRate": "1e-3"}, "checkpoints": {"everySteps": 3, "keepLast": 2}}
+    job = make_job(recipe)
     killed = start_trainer(job, program=("-c", KILLED_IN_STEP_5))
     assert killed.process.wait(110) == -signal.SIGKILL, killed.log.read_text()
     assert checkpoint.steps(storage / WORK / "checkpoints") == [3]

@@ -28,7 +28,7 @@ class Architecture(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the forward and backward pass; weights and optimiser states are always 32 bits."""
+    """Number format of the forward and backward pass; weights are always 32 bits."""
 
     FP32 = "FP32"
     FP16 = "FP16"
@@ -43,6 +43,27 @@ class ScheduleType(StrEnum):
     CONSTANT = "Constant"
 
 
+class OptimizerName(StrEnum):
+    """How AdamW keeps its two moments of each weight."""
+
+    ADAMW = "AdamW"  # 32 bits each
+    ADAMW_8BIT = "AdamW8bit"  # 8 bits each, in blocks of 256 with a scale (Dettmers et al., 2022, arXiv 2110.02861)
+
+
+class PredictionType(StrEnum):
+    """What the U-Net of an image model is trained to predict."""
+
+    EPSILON = "Epsilon"  # the noise (Ho et al., 2020)
+    V_PREDICTION = "VPrediction"  # the velocity (Salimans and Ho, 2022, arXiv 2202.00512)
+
+
+class Sharding(StrEnum):
+    """What of the training state each process keeps."""
+
+    NONE = "None"  # everything (DistributedDataParallel)
+    FULL = "Full"  # its share of weights, gradients and optimiser states (fully sharded data parallelism)
+
+
 class Resolution(Model):
     """Size of a frame."""
 
@@ -53,10 +74,33 @@ class Resolution(Model):
 class Optimizer(Model):
     """AdamW (Loshchilov and Hutter, 2019)."""
 
+    name: OptimizerName = Field(
+        default=OptimizerName.ADAMW,
+        description="AdamW, or AdamW8bit, whose states take 2 bytes a weight instead of 8 (tensors of fewer than 4,096 weights keep 8).",
+    )
     learning_rate: PositiveDecimal = Field(default="1e-5", description="Peak learning rate, after the warm-up.")
     weight_decay: PositiveDecimal = Field(default="0.01", description="Decoupled weight decay.")
     gradient_clip_norm: PositiveDecimal = Field(
         default="1.0", description="The gradient's global norm is scaled down to this; 0 switches clipping off."
+    )
+
+
+class Loss(Model):
+    """What of the denoising error counts how much, with the names of diffusers' training examples."""
+
+    snr_gamma: PositiveDecimal | None = Field(
+        default=None,
+        description="γ of the min-SNR weights (arXiv 2303.09556; there 5): steps with more signal than γ times the noise count less;"
+        " absent: every step counts as the model family has it.",
+        json_schema_extra=k8s(rules=[("double(self) > 0.0", "snrGamma must be greater than 0, for example 5; leave it out for none")]),
+    )
+    noise_offset: Share = Field(
+        default="0", description="Strength, 0 to 1, of noise that is the same for all pixels of a channel; 0 is without, 0.1 is much."
+    )
+    prediction_type: PredictionType | None = Field(
+        default=None,
+        description="What a new image model learns to predict: Epsilon (as if absent) or VPrediction. One of initFrom or backbone predicts"
+        " what it was trained for.",
     )
 
 
@@ -200,6 +244,7 @@ class Recipe(Model):
     )
     precision: Precision = Field(default=Precision.FP32, description="FP32, FP16 (with loss scaling) or BF16.")
     optimizer: Optimizer = Field(default=Optimizer(), description="AdamW and its parameters.")
+    loss: Loss = Field(default=Loss(), description="How the denoising error is weighted.")
     schedule: Schedule = Field(default=Schedule(), description="Learning rate over the steps.")
     ema_decay: UnitDecimal = Field(
         default="0.999", description="Decay of the exponential moving average of the weights; it is what gets evaluated and released."
@@ -250,4 +295,19 @@ class Recipe(Model):
         default=False,
         description="align-your-latents, and text2video-zero with an image model that is given: what the frozen autoencoder and text"
         " encoder make of each clip is computed once and kept in the phase's folder until the phase has ended.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Compile the networks for training (torch.compile): the first steps take minutes, the others less. Needs a trainer"
+        " image with a C++ compiler.",
+    )
+    gradient_checkpointing: bool | None = Field(
+        default=None,
+        description="Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;"
+        " absent: for architecture Paper of videofusion and align-your-latents.",
+    )
+    sharding: Sharding = Field(
+        default=Sharding.NONE,
+        description="Full: each process of a Train phase keeps its share of weights, gradients and optimiser states, and a pass has only"
+        " a few layers whole; None: everything.",
     )

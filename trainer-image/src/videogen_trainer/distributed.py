@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from videogen_api.recipe import Sharding
 from videogen_api.training_run import Reason
 from videogen_trainer.failure import Failure
+from videogen_trainer.sharding import is_shard, shard
 
 T = TypeVar("T")
 
@@ -40,10 +42,15 @@ class World:
         """Whether this is the process that writes to the storage and reports."""
         return self.rank == 0
 
-    def distribute(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over all processes."""
+    def distribute(self, module: nn.Module, sharding: Sharding = Sharding.NONE) -> nn.Module:
+        """The module with its gradients averaged over all processes, and with its parameters in shards if wanted.
+
+        Parameters that are in shards are others than they were.
+        """
         if self.size == 1:
             return module
+        if sharding is Sharding.FULL:
+            return shard(module, self.device, self.size)
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
@@ -56,11 +63,11 @@ class World:
         return flag if self.size == 1 else self.mean(torch.tensor([float(flag)], device=self.device))[0] > 0
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Average the gradients of a module over all processes: for passes that were all `local`."""
+        """Average the gradients of a module over all processes: for passes that were all `local`, and for what is in no shards."""
         if self.size == 1:
             return
         for parameter in module.parameters():
-            if parameter.grad is not None:
+            if parameter.grad is not None and not is_shard(parameter.grad):
                 parameter.grad.div_(self.size)  # before the sum, as DistributedDataParallel does it
                 dist.all_reduce(parameter.grad)
 

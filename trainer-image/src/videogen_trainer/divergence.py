@@ -10,7 +10,9 @@ from torch import Tensor
 
 from videogen_api.recipe import Precision, Recipe
 from videogen_api.training_run import Reason
+from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
+from videogen_trainer.sharding import own
 from videogen_trainer.state import TrainState
 
 # The loss scale begins at 2**16 and is halved by each overflow: this many in a row are no matter of scale.
@@ -28,14 +30,17 @@ def judge(state: TrainState, recipe: Recipe, loss: float, gradient: float) -> No
     raise _diverged(state, f"loss {loss:.4g}, gradient norm {gradient:.4g}")
 
 
-def judge_weights(state: TrainState) -> None:
+def judge_weights(state: TrainState, world: World | None = None) -> None:
     """Raises Failure(Diverged) unless all that a checkpoint would hold is finite: nobody could go on from anything else.
 
     A last update can do that harm after a loss and a gradient that were finite, and only the next step's loss would tell.
+    Where each process has its part of the state, all of them must call it with their world, and all raise.
     """
-    for name, tensors in state.tensors().items():
-        if harmed := _harmed(tensors):
-            raise _diverged(state, f"{name} {harmed} is not finite any more")
+    parts = {file: {name: own(tensor) for name, tensor in part.items()} for file, part in state.parts().items()}
+    harmed = next((f"{file} {name}" for file, part in parts.items() if (name := _harmed(part))), None)
+    found = harmed is not None
+    if world.any(found) if world and state.is_sharded else found:
+        raise _diverged(state, f"{harmed or 'what another process holds'} is not finite any more")
 
 
 def _harmed(tensors: Mapping[str, Tensor]) -> str | None:

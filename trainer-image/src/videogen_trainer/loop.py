@@ -6,7 +6,6 @@ What ends it early is a Failure: Diverged in the very step, Preempted after a ch
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +20,12 @@ from videogen_trainer.curve import Curve
 from videogen_trainer.data import Batch, Batches, open_mixture
 from videogen_trainer.distributed import World
 from videogen_trainer.divergence import judge, judge_weights
+from videogen_trainer.execution import prepare
 from videogen_trainer.export import export
 from videogen_trainer.failure import Failure
 from videogen_trainer.families import learner_of
+from videogen_trainer.gathering import gathered
+from videogen_trainer.gradients import clip_gradients
 from videogen_trainer.learning_rate import learning_rates
 from videogen_trainer.micro_batches import MicroBatches
 from videogen_trainer.progress import ProgressReporter
@@ -64,25 +66,27 @@ def _train(
     recipe, meter = job.recipe, milestones.meter
     mixture = open_mixture(storage, job, verified=world.leads)
     learner = learner_of(job, storage, world)
+    prepare(learner.objective, recipe, world.device)
+    objective = world.distribute(learner.objective, recipe.sharding)
     state = new_state(learner.learned(), learner.slow, recipe, world.device)
     root = storage / job.work_path / "checkpoints"
     milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
-    objective = world.distribute(learner.objective)
     batches = Batches(mixture, recipe, world.rank, world.size)
     micro_batches = MicroBatches(batches, recipe, world, objective, meter)
     curve = Curve(storage / job.work_path / "curve.jsonl", resumed, time.monotonic) if world.leads else None
     reached = world.from_leader(curve.reached if curve else None)  # by the attempt before; steps until there are done again
     assert isinstance(reached, int)
     tracking.begin(resumed)
-    clip_norm = float(recipe.optimizer.gradient_clip_norm) or math.inf
+    clip_norm = float(recipe.optimizer.gradient_clip_norm)
 
     def save(*, at_once: bool) -> None:
-        judge_weights(state)
+        judge_weights(state, world)
+        tensors = state.tensors(kept=world.leads)
         if world.leads:
             assert curve
             curve.flush()
             tracking.flush()
-            writer.save(state.step, state.tensors(), state.values() | {"recipe": recipe.wire()})
+            writer.save(state.step, tensors, state.values() | {"recipe": recipe.wire()})
         if at_once:
             writer.wait()
             world.from_leader(None)  # no process ends before the checkpoint is safe
@@ -102,11 +106,11 @@ def _train(
         state.set_rates(*rates)
         losses = micro_batches.step(state.step, passed)
         state.scaler.unscale_(state.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(state.parameters, clip_norm)
+        gradient = clip_gradients(state.parameters, clip_norm)
         told = torch.tensor([float(stop()), writer.poll()], dtype=torch.float64, device=world.device)
         *terms, stopping, saved = world.mean(torch.cat([losses, told]))
         milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer writes
-        loss, gradient = sum(terms), float(norm)
+        loss = sum(terms)
         judge(state, recipe, loss, gradient)
         state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
         state.scaler.update()
@@ -124,9 +128,11 @@ def _train(
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
             with meter.saving():
                 save(at_once=bool(stopping) or last)
-        if recipe.samples and world.leads and not stopping and state.step % recipe.samples.every_steps == 0:
-            shown = sample_while_training(state, learner.model, recipe.samples, storage / job.work_path / "samples", stop)
-            tracking.picture(state.step, shown)
+        if recipe.samples and not stopping and state.step % recipe.samples.every_steps == 0:
+            shown, its = gathered(state, learner, job, storage, world, world.device)
+            if world.leads:
+                videos = sample_while_training(shown, its.model, recipe.samples, storage / job.work_path / "samples", stop)
+                tracking.picture(state.step, videos)
         metrics = {
             "step": state.step,
             "steps": recipe.steps,
@@ -147,6 +153,7 @@ def _train(
             )
 
     batches.close()
+    state, learner = gathered(state, learner, job, storage, world, torch.device("cpu"))
     artifact = export(job, storage, learner, state, mixture.resolved, world)
     if world.leads:
         learner.finished()

@@ -1,7 +1,8 @@
 """Forward and backward passes of a step: over its accumulated parts and, where memory does not suffice, over pieces of parts.
 
 When memory runs out, every process halves its micro-batch and does the step again: the global batch and what is learned from it
-stay, a step only takes longer. The sums are made in another order, so losses may differ in their last digits.
+stay, a step only takes longer. The sums are made in another order, so losses may differ in their last digits. With sharding
+it is not done: a process that gave up in the middle of a pass would leave the others waiting for its parts of the weights.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from videogen_trainer.data import Batch, Batches
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
+from videogen_trainer.sharding import is_sharded
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,14 +55,18 @@ class MicroBatches:
 
     def _step(self, number: int, run: Pass) -> Tensor | None:
         """None if a process has not enough memory; then there are no gradients."""
+        if is_sharded(self._objective):
+            losses = self._passes(number, run, averaged=True)
+            self._world.average_gradients(self._objective)
+            return losses
         if self._world.size > 1 and self._tried >= _TRIED_STEPS:
             return self._passes(number, run, averaged=True)
-        losses = self._passes_if_memory_suffices(number, run)
-        if self._world.any(losses is None):
+        found = self._passes_if_memory_suffices(number, run)
+        if self._world.any(found is None):
             self._objective.zero_grad(set_to_none=True)
             return None
         self._world.average_gradients(self._objective)
-        return losses
+        return found
 
     def _passes_if_memory_suffices(self, number: int, run: Pass) -> Tensor | None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.noise_shares import OUTSIDE, in_range, share_problems
-from videogen_api.recipe import Space, VideoFusion
+from videogen_api.recipe import OptimizerName, Precision, Sharding, Space, VideoFusion
 from videogen_api.training_run import Reason, Split, Task
 from videogen_trainer.failure import Failure
 
@@ -24,6 +24,7 @@ def _problems(job: Job) -> Iterator[str]:
         yield f"recipe.steps is 0; a model of type {family} needs at least 1, of type {ModelType.TEXT2VIDEO_ZERO} alone it may be 0"
     yield from _out_of_place(job)
     yield from _foreign_blocks(job)
+    yield from _engine(job)
     fusion = recipe.video_fusion
     yield from share_problems(fusion.content_profile, fusion.base_noise_share, fusion.base_noise_shares, recipe.frames)
     if recipe.backbone and family is ModelType.VIDEOFUSION and fusion.space is Space.PIXEL:
@@ -93,3 +94,21 @@ def _foreign_blocks(job: Job) -> Iterator[str]:
     for family, (name, is_set) in blocks.items():
         if is_set and family is not job.model.type:
             yield f"recipe.{name} is set; it is for models of type {family}, the run's is {job.model.type}: leave it out"
+
+
+def _engine(job: Job) -> Iterator[str]:
+    recipe, loss = job.recipe, job.recipe.loss
+    if loss.snr_gamma is not None and not float(loss.snr_gamma):
+        yield f"recipe.loss.snrGamma is {loss.snr_gamma}; it must be greater than 0, for example 5: leave it out for none"
+    if loss.prediction_type and job.model.type is ModelType.VIDEOFUSION:
+        yield f"recipe.loss.predictionType is set; it is for {_IMAGE_BASED}: leave it out"
+    if recipe.sharding is Sharding.NONE:
+        return
+    if recipe.optimizer.name is OptimizerName.ADAMW_8BIT:
+        yield "recipe.sharding is Full, and recipe.optimizer.name AdamW8bit, whose blocks would not end where shards do; take AdamW"
+    if recipe.compile:
+        yield "recipe.sharding is Full, and recipe.compile true; leave one of them out"
+    if recipe.precision is Precision.FP16:
+        yield "recipe.sharding is Full, and recipe.precision FP16; take BF16 or FP32"
+    if job.task is Task.FINE_TUNE_DECODER:
+        yield "recipe.sharding is Full, and task FineTuneDecoder, whose adaptive weight needs whole gradients; train it by a run without"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from videogen_api.recipe import Samples
 from videogen_models.sealed import write_durably
@@ -47,7 +48,8 @@ def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples,
     state.ema.copy_to(parameters)
     model.eval()
     try:
-        clips = [model.generate([prompt], [number], wanted.sampling_steps, asked)[0] for number, prompt in enumerate(wanted.prompts)]
+        with torch.compiler.set_stance("force_eager"):  # what is compiled is for the shapes of training
+            clips = [model.generate([prompt], [number], wanted.sampling_steps, asked)[0] for number, prompt in enumerate(wanted.prompts)]
     except _Stopped:
         return None
     finally:

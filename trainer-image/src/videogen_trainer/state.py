@@ -15,17 +15,22 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from videogen_api.recipe import Precision, Recipe
+from videogen_trainer.optimizer import SLOW, moments, new_optimizer, restore_moments
+from videogen_trainer.sharding import is_shard, part_of, whole
 
 _DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_HOW = {"compile", "gradient_checkpointing", "sharding"}  # fields of a recipe that say how, and not what, is learned
 
 
 @dataclass(slots=True, kw_only=True)
 class TrainState:
-    """Weights (always 32 bits), their moving average, AdamW's moments, the loss scale, the number of steps done."""
+    """Weights (always 32 bits), their moving average, AdamW's moments, the loss scale, the number of steps done.
+
+    With `recipe.sharding` each process has its part of them.
+    """
 
     learned: Mapping[str, nn.Parameter]  # all that learns, by its name in the model
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     ema: EMAModel
     scaler: torch.amp.GradScaler
     step: int = 0
@@ -38,23 +43,35 @@ class TrainState:
 
     def set_rates(self, slow: float, others: float) -> None:
         """Set the learning rates of what learns slowly, if anything does, and of everything else."""
-        groups = self.optimizer.param_groups
-        for group, rate in zip(groups, (slow, others)[-len(groups) :], strict=True):
-            group["lr"] = rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = slow if group[SLOW] else others
 
-    def averaged_weights(self) -> dict[str, Tensor]:
-        """The moving average of what learns, by its names in the model."""
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process has its part only."""
+        return any(is_shard(parameter) for parameter in self.learned.values())
+
+    def averaged_weights(self, *, kept: bool = True) -> dict[str, Tensor]:
+        """The moving average of what learns, by its names in the model, whole; `kept` and who must call it as in `tensors`."""
+        return {name: whole(average, kept=kept) for name, average in self._averages().items()}
+
+    def tensors(self, *, kept: bool = True) -> dict[str, dict[str, Tensor]]:
+        """Everything for a checkpoint, by file and name, whole.
+
+        With shards every process must call it; those that do not keep the tensors get empty ones.
+        """
+        return {file: {name: whole(tensor, kept=kept) for name, tensor in part.items()} for file, part in self.parts().items()}
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """As `tensors`, what this process has of it."""
+        return {"model": dict(self.learned), "ema": self._averages(), "optimizer": moments(self.optimizer, self._names())}
+
+    def _averages(self) -> dict[str, Tensor]:
         return dict(zip(self.learned, self.ema.shadow_params, strict=True))
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Everything for a checkpoint, by file and name."""
+    def _names(self) -> dict[nn.Parameter, str]:
         names = {parameter: name for name, parameter in self.learned.items()}
-        moments = {
-            f"{names[parameter]}:{key}": value
-            for parameter in self.parameters
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-        }
-        return {"model": dict(self.learned), "ema": self.averaged_weights(), "optimizer": moments}
+        return {parameter: names[parameter] for parameter in self.parameters}
 
     def values(self) -> dict[str, Any]:
         """The numbers for a checkpoint beside its tensors."""
@@ -64,34 +81,23 @@ class TrainState:
         """Become the state that a checkpoint holds; it must be of the same recipe."""
         with torch.no_grad():
             for name, parameter in self.learned.items():
-                parameter.copy_(tensors["model"][name])
-            for name, average in self.averaged_weights().items():
-                average.copy_(tensors["ema"][name])
-        self._restore_moments(tensors["optimizer"])
+                parameter.copy_(part_of(tensors["model"][name], parameter))
+            for name, average in self._averages().items():
+                average.copy_(part_of(tensors["ema"][name], average))
+        restore_moments(self.optimizer, self._names(), tensors["optimizer"])
         self.ema.optimization_step = values["averaged"]
         self.scaler.load_state_dict(values["scaler"])
         self.skipped = values["skipped"]
         self.step = values["step"]
-
-    def _restore_moments(self, moments: Mapping[str, Tensor]) -> None:
-        if not moments:
-            return  # saved before the first step
-        names = {parameter: name for name, parameter in self.learned.items()}
-        state = {index: {key: moments[f"{names[parameter]}:{key}"] for key in _MOMENTS} for index, parameter in enumerate(self.parameters)}
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 
 def new_state(learned: Mapping[str, nn.Parameter], slow: str | None, recipe: Recipe, device: torch.device) -> TrainState:
     """The state before the first step; parameters whose names begin with `slow` are a group of their own."""
     begins = [slow is not None and name.startswith(slow) for name in learned]
     groups = [[parameter for parameter, its in zip(learned.values(), begins, strict=True) if its is wanted] for wanted in (True, False)]
-    optimizer = torch.optim.AdamW(
-        [{"params": group} for group in groups if group],
-        lr=0.0,
-        weight_decay=float(recipe.optimizer.weight_decay),
-        fused=True,
-    )
-    ema = EMAModel(learned.values(), decay=float(recipe.ema_decay), foreach=True)
+    optimizer = new_optimizer(groups[0], groups[1], recipe.optimizer)
+    in_lists = not any(is_shard(parameter) for parameter in learned.values())  # a list takes tensors of one kind
+    ema = EMAModel(learned.values(), decay=float(recipe.ema_decay), foreach=in_lists)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision is Precision.FP16)
     return TrainState(learned=learned, optimizer=optimizer, ema=ema, scaler=scaler)
 
@@ -104,9 +110,11 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 def is_same_recipe(saved: object, recipe: Recipe) -> bool:
     """Whether a checkpoint, which holds the recipe as JSON, may be resumed with this one.
 
-    Compared by what both mean, as the API server does it: a field that the writer did not know has its default.
+    Compared by what both mean, as the API server does it: a field that the writer did not know has its default. How it is
+    computed is not compared: a run may go on with or without compiled networks, activations that are kept, or shards.
     """
     try:
-        return Recipe.model_validate(saved) == recipe
+        known = Recipe.model_validate(saved)
     except ValidationError:
         return False
+    return known.model_dump(exclude=_HOW) == recipe.model_dump(exclude=_HOW)

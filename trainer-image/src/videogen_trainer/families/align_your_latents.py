@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.recipe import AlignYourLatents
 from videogen_api.training_run import Reason, Task
-from videogen_models.align_your_latents import VideoUNet, consistency_term, target
+from videogen_models.align_your_latents import VideoUNet, consistency_term
 from videogen_models.bundle import read_family
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.known_frames import LARGEST_CONTEXT, condition, draw_context, first_frames
@@ -31,6 +30,7 @@ from videogen_models.sealed import CorruptError
 from videogen_models.temporal_decoder import to_latents
 from videogen_models.video_model import read_config
 from videogen_trainer.data import Batch
+from videogen_trainer.diffusion_loss import denoising_loss, with_offset
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
@@ -51,7 +51,7 @@ class Draw:
     noise: Tensor  # [batch, frames, c, h, w], standard normal
 
 
-def draw(seed: int, positions: Sequence[int], shape: Sequence[int]) -> Draw:
+def draw(seed: int, positions: Sequence[int], shape: Sequence[int], offset: float = 0.0) -> Draw:
     """Random numbers for the samples at `positions`; shape = (frames, c, h, w) of a clip's latents."""
     generators = [sample_generator(seed, position) for position in positions]
     most = min(LARGEST_CONTEXT, shape[0] - 1)
@@ -59,7 +59,7 @@ def draw(seed: int, positions: Sequence[int], shape: Sequence[int]) -> Draw:
         timestep=torch.stack([torch.randint(0, TIMESTEPS, (), generator=generator) for generator in generators]),
         context=[min(draw_context(1, generator)[0], most) for generator in generators],
         without_text=[bool(torch.rand((), generator=generator) < WITHOUT_TEXT) for generator in generators],
-        noise=torch.stack([torch.randn(*shape, generator=generator) for generator in generators]),
+        noise=torch.stack([with_offset(torch.randn(*shape, generator=generator), offset, generator) for generator in generators]),
     )
 
 
@@ -78,20 +78,21 @@ class AlignYourLatentsLearner(Learner):
     terms = ("denoising", "consistency")
 
     def __init__(self, job: Job, storage: Path, world: World) -> None:
-        self._seed, self._device = job.recipe.seed, world.device
+        self._seed, self._device, loss = job.recipe.seed, world.device, job.recipe.loss
+        self._offset = float(loss.noise_offset)
         self.model = initial_model(job, storage, world).to(world.device)
         video = self.model.requires_grad_(False).video
         video.trained("Text" if job.task is Task.ALIGN_CROSS_MODAL else "Temporal")
         video.temporal.rate.requires_grad_(False)
         weight = float((job.recipe.align_your_latents or AlignYourLatents()).consistency_weight)
-        self.objective = VideoObjective(video, self.model.backbone.scheduler(1), weight)
+        self.objective = VideoObjective(video, self.model.backbone.scheduler(1), weight, float(loss.snr_gamma) if loss.snr_gamma else None)
         self.cache = encoder_cache_of(job, storage, self.model.backbone)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """Latents, encoded text, what is known of the clips, timesteps and noise."""
         backbone, count = self.model.backbone, batch.frames.shape[1]
-        drawn = draw(self._seed, batch.positions, (count, *backbone.latent_shape))
+        drawn = draw(self._seed, batch.positions, (count, *backbone.latent_shape), self._offset)
         captions = captions_for(batch, drawn.without_text)
         if kept := self.cache:
             clips = zip(batch.names, batch.frames, strict=True)
@@ -123,9 +124,9 @@ class ImageModelLearner(ImageLearner):
 class VideoObjective(nn.Module):
     """Equation 2 (3, where frames are known) and the weighted consistency term, as a module."""
 
-    def __init__(self, video: VideoUNet, scheduler: Any, consistency: float) -> None:
+    def __init__(self, video: VideoUNet, scheduler: Any, consistency: float, gamma: float | None = None) -> None:
         super().__init__()
-        self.video, self.scheduler, self.consistency = video, scheduler, consistency
+        self.video, self.scheduler, self.consistency, self.gamma = video, scheduler, consistency, gamma
 
     def forward(self, clean: Tensor, text: Tensor, known: Tensor, timestep: Tensor, noise: Tensor, rate: Tensor | None = None) -> Tensor:
         """clean and noise [batch, frames, c, h, w], text [batch, length, width], known = c_S, timestep int64 [batch], for interpolation
@@ -133,7 +134,7 @@ class VideoObjective(nn.Module):
         """
         noisy = self.scheduler.add_noise(clean, noise, timestep)
         predicted = self.video(noisy, timestep, text, known, rate).float()
-        denoising = mse_loss(predicted, target(self.scheduler, clean, noise, timestep))
+        denoising = denoising_loss(self.scheduler, predicted, clean, noise, timestep, self.gamma)
         if self.consistency == 0:
             return torch.stack([denoising, torch.zeros_like(denoising)])
         return torch.stack([denoising, self.consistency * consistency_term(self.scheduler, predicted, clean, noise, timestep)])

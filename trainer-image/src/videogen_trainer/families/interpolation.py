@@ -22,6 +22,7 @@ from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.sampling import from_pixels
 from videogen_models.schedule import TIMESTEPS
 from videogen_trainer.data import Batch
+from videogen_trainer.diffusion_loss import with_offset
 from videogen_trainer.distributed import World
 from videogen_trainer.families.align_your_latents import VideoObjective, encoded, initial_model
 from videogen_trainer.families.learner import Learner
@@ -42,21 +43,24 @@ class Draw:
     noise: Tensor  # [batch, 5, c, h, w], standard normal
 
 
-def draw(seed: int, positions: Sequence[int], frames: int, shape: Sequence[int]) -> Draw:
+def draw(seed: int, positions: Sequence[int], frames: int, shape: Sequence[int], offset: float = 0.0) -> Draw:
     """Random numbers for the samples at `positions`, of clips of 5 or 17 frames; shape = (c, h, w) of a latent."""
-    samples = [_draw_one(sample_generator(seed, position), frames, shape) for position in positions]
+    samples = [_draw_one(sample_generator(seed, position), frames, shape, offset) for position in positions]
     rate, chosen, timestep, without, noise = (torch.stack(values) for values in zip(*samples, strict=True))
     return Draw(rate=rate, frames=chosen, timestep=timestep, without_text=without.tolist(), noise=noise)
 
 
-def _draw_one(generator: torch.Generator, frames: int, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _draw_one(
+    generator: torch.Generator, frames: int, shape: Sequence[int], offset: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     strides = {_SEEN: [1], SPACING * SPACING + 1: [SPACING, 1]}[frames]  # of rate 0 and, where it is learned, rate 1
     rate = torch.randint(0, len(strides), (), generator=generator)
     stride = strides[int(rate)]
     first = torch.randint(0, frames - SPACING * stride, (), generator=generator)
     timestep = torch.randint(0, TIMESTEPS, (), generator=generator)
     without = torch.rand((), generator=generator) < WITHOUT_TEXT
-    return rate, first + stride * torch.arange(_SEEN), timestep, without, torch.randn(_SEEN, *shape, generator=generator)
+    noise = torch.randn(_SEEN, *shape, generator=generator)
+    return rate, first + stride * torch.arange(_SEEN), timestep, without, with_offset(noise, offset, generator)
 
 
 class InterpolationLearner(Learner):
@@ -66,7 +70,8 @@ class InterpolationLearner(Learner):
     terms = ("denoising", "consistency")
 
     def __init__(self, job: Job, storage: Path, world: World) -> None:
-        self._seed, self._device = job.recipe.seed, world.device
+        self._seed, self._device, loss = job.recipe.seed, world.device, job.recipe.loss
+        self._offset = float(loss.noise_offset)
         wanted = job.recipe.align_your_latents or AlignYourLatents()
         self.model = initial_model(job, storage, world)
         begun = self.model.between or self.model.video
@@ -75,13 +80,14 @@ class InterpolationLearner(Learner):
         assert self.model.between is not None
         self.model.between.trained()
         scheduler = self.model.backbone.scheduler(1)
-        self.objective = VideoObjective(self.model.between, scheduler, float(wanted.consistency_weight))
+        gamma = float(loss.snr_gamma) if loss.snr_gamma else None
+        self.objective = VideoObjective(self.model.between, scheduler, float(wanted.consistency_weight), gamma)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """Latents, encoded text, what is known of the clips, timesteps, noise and rates."""
         backbone = self.model.backbone
-        drawn = draw(self._seed, batch.positions, batch.frames.shape[1], backbone.latent_shape)
+        drawn = draw(self._seed, batch.positions, batch.frames.shape[1], backbone.latent_shape, self._offset)
         rows = torch.arange(len(batch.frames)).unsqueeze(1)
         latents = encoded(backbone, from_pixels(batch.frames[rows, drawn.frames].to(self._device)))
         text = backbone.encode(captions_for(batch, drawn.without_text))

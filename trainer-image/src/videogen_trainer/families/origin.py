@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
-from videogen_api.recipe import Backbone
+from videogen_api.recipe import Backbone, PredictionType
 from videogen_api.training_run import Reason
 from videogen_models.autoencoder import load_autoencoder
 from videogen_models.backbone_folder import folder_sha256, load_backbone
@@ -55,8 +55,32 @@ def image_model(job: Job, storage: Path, world: World, *accepted: ModelType) -> 
 
     A run's second Train phase has the first's bundle as `initFrom`, also if the recipe names a backbone.
 
-    Raises Failure: ArtifactInvalid if what is there is damaged or another model, InvalidJob.
+    Raises Failure: ArtifactInvalid if what is there is damaged or another model, InvalidJob, also if a given one predicts
+    something else than the recipe says.
     """
+    origin = _image_model(job, storage, world, *accepted)
+    if wanted := job.recipe.loss.prediction_type:
+        _settle_prediction(origin, wanted, "initFrom" if origin.bundle else "recipe.backbone")
+    return origin
+
+
+_PREDICTIONS = {PredictionType.EPSILON: "epsilon", PredictionType.V_PREDICTION: "v_prediction"}  # diffusers' names
+
+
+def _settle_prediction(origin: Origin, wanted: PredictionType, field: str) -> None:
+    schedule = origin.backbone.schedule
+    found = schedule.get("prediction_type", "epsilon")
+    if origin.is_new:
+        schedule["prediction_type"] = _PREDICTIONS[wanted]
+    elif found != _PREDICTIONS[wanted]:
+        raise Failure(
+            Reason.INVALID_JOB,
+            f"recipe.loss.predictionType is {wanted}; the image model of {field} was trained with prediction_type {found}, which decides:"
+            " leave the field out",
+        )
+
+
+def _image_model(job: Job, storage: Path, world: World, *accepted: ModelType) -> Origin:
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
     if bundle := initial_bundle(job, storage, world, *accepted):

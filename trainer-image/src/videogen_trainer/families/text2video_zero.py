@@ -19,12 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.training_run import Reason
-from videogen_models.align_your_latents import target
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.sampling import from_pixels
@@ -32,6 +30,7 @@ from videogen_models.schedule import TIMESTEPS
 from videogen_models.temporal_decoder import to_latents
 from videogen_models.text2video_zero import Text2VideoZeroModel, text2video_zero_config
 from videogen_trainer.data import Batch
+from videogen_trainer.diffusion_loss import denoising_loss, with_offset
 from videogen_trainer.distributed import World
 from videogen_trainer.encoder_cache import EncoderCache, weights_digest
 from videogen_trainer.failure import Failure
@@ -55,18 +54,21 @@ class Draw:
     posterior: Tensor  # [batch, c, h, w], standard normal, for the autoencoder
 
 
-def draw(seed: int, positions: Sequence[int], frames: int, shape: Sequence[int]) -> Draw:
+def draw(seed: int, positions: Sequence[int], frames: int, shape: Sequence[int], offset: float = 0.0) -> Draw:
     """Random numbers for the samples at `positions`; shape = (c, h, w) of a latent."""
-    samples = [_draw_one(sample_generator(seed, position), frames, shape) for position in positions]
+    samples = [_draw_one(sample_generator(seed, position), frames, shape, offset) for position in positions]
     frame, timestep, without, noise, posterior = (torch.stack(values) for values in zip(*samples, strict=True))
     return Draw(frame=frame, timestep=timestep, without_text=without.tolist(), noise=noise, posterior=posterior)
 
 
-def _draw_one(generator: torch.Generator, frames: int, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _draw_one(
+    generator: torch.Generator, frames: int, shape: Sequence[int], offset: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     frame = torch.randint(0, frames, (), generator=generator)
     timestep = torch.randint(0, TIMESTEPS, (), generator=generator)
     without = torch.rand((), generator=generator) < WITHOUT_TEXT
-    return frame, timestep, without, torch.randn(*shape, generator=generator), torch.randn(*shape, generator=generator)
+    noise, posterior = torch.randn(*shape, generator=generator), torch.randn(*shape, generator=generator)
+    return frame, timestep, without, with_offset(noise, offset, generator), posterior
 
 
 def captions_for(batch: Batch, without_text: Sequence[bool]) -> list[str]:
@@ -84,7 +86,8 @@ class ImageLearner(Learner):
         """The model before step 0, and whether its image model is new. Raises Failure: ArtifactInvalid, InvalidJob."""
 
     def __init__(self, job: Job, storage: Path, world: World) -> None:
-        self._seed, self._device = job.recipe.seed, world.device
+        self._seed, self._device, loss = job.recipe.seed, world.device, job.recipe.loss
+        self._offset = float(loss.noise_offset)
         model, whole = self.begin(job, storage, world)
         self.model = model.to(world.device)
         self.model.requires_grad_(False)
@@ -92,12 +95,16 @@ class ImageLearner(Learner):
         self.model.backbone.unet.requires_grad_(True)
         self.terms = ("denoising", "reconstruction") if whole else ("denoising",)
         self.cache = None if whole else encoder_cache_of(job, storage, self.model.backbone)
-        self.objective = Denoising(self.model.backbone) if self.cache else Adaptation(self.model.backbone, whole=whole)
+        gamma = float(loss.snr_gamma) if loss.snr_gamma else None
+        if self.cache:
+            self.objective = Denoising(self.model.backbone, gamma)
+        else:
+            self.objective = Adaptation(self.model.backbone, whole=whole, gamma=gamma)
 
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """One frame of each clip in [-1, 1], tokens, and three of `Draw`'s tensors; of kept encodings, what `Denoising` takes."""
         backbone, clips = self.model.backbone, batch.frames
-        drawn = draw(self._seed, batch.positions, clips.shape[1], backbone.latent_shape)
+        drawn = draw(self._seed, batch.positions, clips.shape[1], backbone.latent_shape, self._offset)
         images = from_pixels(clips[torch.arange(len(clips)), drawn.frame])
         captions = captions_for(batch, drawn.without_text)
         if kept := self.cache:
@@ -135,16 +142,17 @@ def _encoded_caption(backbone: ImageBackbone, caption: str) -> Tensor:
 class Denoising(nn.Module):
     """The image model's loss on latents and encoded text, as a module."""
 
-    def __init__(self, backbone: ImageBackbone) -> None:
+    def __init__(self, backbone: ImageBackbone, gamma: float | None = None) -> None:
         super().__init__()
         self.unet = backbone.unet
         self.scheduler = backbone.scheduler(1)
+        self.gamma = gamma
 
     def forward(self, clean: Tensor, text: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
         """clean and noise [batch, c, h, w], text [batch, length, width], timestep int64 [batch] -> [1]."""
         noisy = self.scheduler.add_noise(clean, noise, timestep)
         predicted = self.unet(noisy, timestep, encoder_hidden_states=text).sample.float()
-        return mse_loss(predicted, target(self.scheduler, clean, noise, timestep)).unsqueeze(0)
+        return denoising_loss(self.scheduler, predicted, clean, noise, timestep, self.gamma).unsqueeze(0)
 
 
 class Text2VideoZeroLearner(ImageLearner):
@@ -166,11 +174,11 @@ class Text2VideoZeroLearner(ImageLearner):
 class Adaptation(nn.Module):
     """The losses of an image model as a module."""
 
-    def __init__(self, backbone: ImageBackbone, *, whole: bool) -> None:
+    def __init__(self, backbone: ImageBackbone, *, whole: bool, gamma: float | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.whole = whole
-        self.denoising = Denoising(backbone)
+        self.denoising = Denoising(backbone, gamma)
 
     def forward(self, images: Tensor, tokens: Tensor, timestep: Tensor, noise: Tensor, posterior: Tensor) -> Tensor:
         """images [batch, 3, h, w] in [-1, 1], tokens int64 [batch, length], timestep int64 [batch], noises of latents -> [1] or [2]."""

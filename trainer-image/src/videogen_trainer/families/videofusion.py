@@ -35,16 +35,17 @@ class VideoFusionLearner(Learner):
     slow = "base."
 
     def __init__(self, job: Job, storage: Path, world: World) -> None:
-        self._seed, self._device = job.recipe.seed, world.device
+        self._seed, self._device, loss = job.recipe.seed, world.device, job.recipe.loss
+        self._offset = float(loss.noise_offset)
         self.model = initial_model(job, storage, world).to(world.device).train().requires_grad_(True)
         if self.model.vae is not None:
             self.model.vae.eval().requires_grad_(False)
-        self.objective = Objective(self.model)
+        self.objective = Objective(self.model, float(loss.snr_gamma) if loss.snr_gamma else None)
 
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """Frames as the generators see them, tokens, random numbers."""
         networks = self.model.config.networks
-        drawn = draw(self._seed, batch.positions, self.model.frame_shape, networks.residual_frames).to(self._device)
+        drawn = draw(self._seed, batch.positions, self.model.frame_shape, networks.residual_frames, self._offset).to(self._device)
         guided = self.model.config.text_guidance is not None
         captions = captions_for(batch, (drawn.chance < WITHOUT_TEXT).tolist()) if guided else batch.captions
         clean = self.model.to_space(from_pixels(batch.frames.to(self._device)))

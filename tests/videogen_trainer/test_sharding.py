@@ -1,0 +1,299 @@
+"""Weights, gradients and optimiser states in shards: what is learned stays, and checkpoints are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from videogen_api.job import ExitCode, Job
+from videogen_api.recipe import Sharding
+from videogen_api.training_run import Reason
+from videogen_models.bundle import load_model
+from videogen_models.video import decode_mp4
+from videogen_trainer import checkpoint, tasks
+from videogen_trainer.data import Batch
+from videogen_trainer.distributed import World
+from videogen_trainer.divergence import Failure, judge_weights
+from videogen_trainer.families import Learner, learner_of
+from videogen_trainer.gathering import gathered
+from videogen_trainer.gradients import clip_gradients
+from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.sharding import is_shard, is_sharded, own, part_of, shard, whole
+from videogen_trainer.state import TrainState, new_state
+
+WORK = "runs/demo-01234567/train"
+FAMILIES = ["videofusion", "align-your-latents", "text2video-zero"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A group of one process: all that shards do, but the sending."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def family_job(make_job: Callable[..., Job]) -> Callable[..., Job]:
+    def make(family: str, recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
+        return make_job({"videoFusion": {}, **(recipe or {})}, model={"type": family, "version": "1.0.0"}, **fields)
+
+    return make
+
+
+def state_of(job: Job, storage: Path, *, sharded: bool) -> tuple[TrainState, Learner]:
+    learner = learner_of(job, storage, World())
+    if sharded:
+        shard(learner.objective, CPU, 1)
+    return new_state(learner.learned(), learner.slow, job.recipe, CPU), learner
+
+
+def learn(state: TrainState, learner: Learner) -> tuple[list[float], float]:
+    """One step -> its losses and gradient norm."""
+    frames = torch.randint(0, 255, (2, 4, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(state.step))
+    losses: Tensor = learner.objective(*learner.prepare(Batch(frames=frames, captions=["a", "b"], positions=range(2))))
+    losses.sum().backward()
+    norm = clip_gradients(state.parameters, 0.5)
+    state.set_rates(1e-4, 1e-3)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.ema.step(state.learned.values())
+    state.step += 1
+    return losses.tolist(), norm
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.usefixtures("alone")
+def test_shards_learn_what_whole_weights_learn(family_job: Callable[..., Job], storage: Path, family: str) -> None:
+    plain, sharded = state_of(family_job(family), storage, sharded=False), state_of(family_job(family), storage, sharded=True)
+    assert list(sharded[0].learned) == list(plain[0].learned)
+    assert {name for name, one in sharded[0].learned.items() if not is_shard(one)} == {
+        name for name, one in plain[0].learned.items() if one.dim() == 0
+    }
+    assert (is_sharded(sharded[1].objective), sharded[0].is_sharded, plain[0].is_sharded) == (True, True, False)
+    for _ in range(3):
+        (losses, norm), (expected, its) = learn(*sharded), learn(*plain)
+        assert losses == pytest.approx(expected, rel=1e-5)
+        assert norm == pytest.approx(its, rel=1e-5)
+    ours, theirs = sharded[0].tensors(), plain[0].tensors()
+    for file, tensors in theirs.items():
+        assert ours[file].keys() == tensors.keys()
+        assert [name for name in tensors if not torch.allclose(ours[file][name], tensors[name], rtol=1e-2, atol=1e-4)] == []
+    assert not any(is_shard(tensor) for part in ours.values() for tensor in part.values())
+
+
+@pytest.mark.parametrize("saved_sharded, resumed_sharded", [(True, True), (True, False), (False, True)])
+@pytest.mark.usefixtures("alone")
+def test_a_checkpoint_is_whole_and_goes_on_with_or_without_shards(
+    family_job: Callable[..., Job], storage: Path, saved_sharded: bool, resumed_sharded: bool
+) -> None:
+    job = family_job("align-your-latents")
+    state, learner = state_of(job, storage, sharded=saved_sharded)
+    learn(state, learner)
+    checkpoint.save(storage / "saved", 1, state.tensors(), state.values(), 1)
+    again, other = state_of(job, storage, sharded=resumed_sharded)
+    again.restore(*checkpoint.load(storage / "saved", 1))
+    for file, tensors in state.tensors().items():
+        assert [name for name, tensor in tensors.items() if not torch.equal(tensor, again.tensors()[file][name])] == []
+    (losses, norm), (expected, its) = learn(again, other), learn(state, learner)
+    assert (losses, norm) == (pytest.approx(expected, rel=1e-5), pytest.approx(its, rel=1e-5))
+    if saved_sharded and resumed_sharded:
+        assert (losses, norm) == (expected, its)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_shard_that_is_no_number_is_never_saved(family_job: Callable[..., Job], storage: Path) -> None:
+    state, learner = state_of(family_job("videofusion"), storage, sharded=True)
+    learn(state, learner)
+    judge_weights(state, World())
+    name, parameter = next((name, one) for name, one in state.learned.items() if one.dim() == 4)
+    with torch.no_grad():
+        own(parameter).flatten()[0] = torch.nan
+    with pytest.raises(Failure, match=f"model {name} is not finite"):
+        judge_weights(state, World())
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_first_process_has_the_averaged_weights_whole_and_the_others_keep_nothing(
+    family_job: Callable[..., Job], storage: Path
+) -> None:
+    job = family_job("videofusion")
+    state, learner = state_of(job, storage, sharded=True)
+    learn(state, learner)
+    copy, its = gathered(state, learner, job, storage, World(), CPU)
+    assert copy.step == 1
+    averages = state.averaged_weights()
+    its.take(copy.averaged_weights())
+    assert [name for name, one in its.learned().items() if not torch.equal(one, averages[name])] == []
+    assert sum(tensor.numel() for part in state.tensors(kept=False).values() for tensor in part.values() if tensor.dim()) == 0
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_part_put_together_is_the_whole(storage: Path, family_job: Callable[..., Job]) -> None:
+    state, _ = state_of(family_job("videofusion"), storage, sharded=True)
+    like = next(one for one in state.learned.values() if one.dim() == 4)
+    tensor = torch.randn(like.shape)
+    assert torch.equal(whole(part_of(tensor, like)), tensor)
+    assert part_of(tensor, tensor) is tensor
+    assert whole(tensor) is tensor
+
+
+PROCESSES = {"processesPerWorker": 2}
+
+
+def curve(storage: Path) -> list[float]:
+    lines = [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["loss"] for line in lines]
+
+
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_with_shards_learn_what_one_learns(
+    storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter, family: str
+) -> None:
+    recipe = {"steps": 4, "globalBatchSize": 8, "gradientAccumulationSteps": 2}
+    samples = {"everySteps": 4, "prompts": ["a square"], "samplingSteps": 1}
+    job = family_job(family, recipe | {"sharding": "Full", "samples": samples}, **PROCESSES)
+    code, report = start_trainer(job).wait()
+    assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 4), report.message
+    together = curve(storage)
+    assert decode_mp4((storage / WORK / "samples/step-000000004/sample-00.mp4").read_bytes()).shape == (4, 16, 16, 3)
+    assert report.artifact
+    sharded = load_model(storage / report.artifact.path).state_dict()
+    shutil.rmtree(storage / "runs")
+    single = tasks.attempt(family_job(family, recipe), storage, {}, silent, lambda: False)
+    assert together == pytest.approx(curve(storage), rel=1e-4)
+    assert single.artifact
+    plain = load_model(storage / single.artifact.path).state_dict()
+    assert [name for name in plain if not torch.allclose(sharded[name], plain[name], rtol=1e-2, atol=1e-3)] == []
+
+
+def kill_in_the_middle(trainer: Any, storage: Path, step: int) -> None:
+    """SIGKILL to all training processes once the checkpoint of a step is there."""
+    root = storage / WORK / "checkpoints"
+    while not any(found >= step for found in checkpoint.steps(root)):
+        assert trainer.process.poll() is None, trainer.log.read_text()
+        time.sleep(0.02)
+    for child in Path(f"/proc/{trainer.process.pid}/task/{trainer.process.pid}/children").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGKILL)
+    code, _ = trainer.wait()
+    assert code != ExitCode.SUCCEEDED
+
+
+@pytest.mark.timeout(170)
+def test_killed_with_shards_and_run_again_gives_the_same_bundle_to_the_bit(
+    storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any]
+) -> None:
+    recipe = {"steps": 14, "sharding": "Full", "checkpoints": {"everySteps": 3, "keepLast": 2}}
+    job = family_job("align-your-latents", recipe, **PROCESSES)
+    kill_in_the_middle(start_trainer(job), storage, 3)
+    assert not (storage / "bundles").exists()
+    code, resumed = start_trainer(job).wait()
+    assert (code, resumed.reason) == (ExitCode.SUCCEEDED, Reason.COMPLETED), resumed.message
+    assert resumed.resumed_from_step >= 3
+    losses = curve(storage)
+    shutil.rmtree(storage / "runs")
+    code, never_killed = start_trainer(job).wait()
+    assert (code, never_killed.resumed_from_step) == (ExitCode.SUCCEEDED, 0), never_killed.message
+    assert never_killed.artifact == resumed.artifact
+    assert curve(storage) == losses
+
+
+@pytest.mark.timeout(170)
+def test_a_phase_goes_on_in_one_process_without_shards(
+    storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
+) -> None:
+    recipe = {"steps": 14, "checkpoints": {"everySteps": 3, "keepLast": 2}}
+    kill_in_the_middle(start_trainer(family_job("videofusion", recipe | {"sharding": "Full"}, **PROCESSES)), storage, 3)
+    resumed = tasks.attempt(family_job("videofusion", recipe), storage, {}, silent, lambda: False)
+    assert (resumed.reason, resumed.resumed_from_step >= 3) == (Reason.COMPLETED, True), resumed.message
+    losses = curve(storage)
+    shutil.rmtree(storage / "runs")
+    tasks.attempt(family_job("videofusion", recipe), storage, {}, silent, lambda: False)
+    assert losses[:10] == pytest.approx(curve(storage)[:10], rel=1e-3)
+
+
+# What a process has of the training state, and of a layer's gradient, beside what there is in all.
+SHARE = """
+import json, os, sys, torch
+from pathlib import Path
+from videogen_api.job import Job
+from videogen_trainer.distributed import join, leave
+from videogen_trainer.families import learner_of
+from videogen_trainer.sharding import own
+from videogen_trainer.state import new_state
+
+world = join(os.environ)
+job = Job.model_validate_json(sys.stdin.read())
+learner = learner_of(job, Path("."), world)
+world.distribute(learner.objective, job.recipe.sharding)
+state = new_state(learner.learned(), learner.slow, job.recipe, world.device)
+for parameter in state.learned.values():
+    parameter.grad = torch.ones_like(parameter)
+state.optimizer.step()
+parts = [tensor for part in state.parts().values() for tensor in part.values()]
+print(sum(own(tensor).numel() for tensor in parts) / sum(tensor.numel() for tensor in parts))
+leave()
+"""
+
+
+@pytest.mark.timeout(120)
+def test_each_of_two_processes_has_half_of_the_state(family_job: Callable[..., Job], free_port: int) -> None:
+    job = family_job("text2video-zero", {"sharding": Sharding.FULL}).model_dump_json(by_alias=True, exclude_none=True)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARE], env=environment | {"RANK": str(rank)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    shares = [float(process.communicate(job, timeout=110)[0]) for process in started]
+    assert sum(shares) == pytest.approx(1.0, abs=0.02)  # step counts are in both
+    assert max(shares) < 0.55
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+BAD = {
+    "AdamW8bit": ({"optimizer": {"name": "AdamW8bit"}}, "take AdamW"),
+    "compiled networks": ({"compile": True}, "leave one of them out"),
+    "FP16": ({"precision": "FP16"}, "take BF16 or FP32"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_shards_are_not_for_is_refused(family_job: Callable[..., Job], case: str) -> None:
+    recipe, message = BAD[case]
+    with pytest.raises(tasks.Failure, match=message) as caught:
+        tasks.check(family_job("videofusion", recipe | {"sharding": "Full"}))
+    assert caught.value.reason is Reason.INVALID_JOB
+    tasks.check(family_job("videofusion", recipe))
