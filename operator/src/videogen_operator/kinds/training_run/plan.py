@@ -360,6 +360,7 @@ def progress_message(status: PhaseStatus) -> str:
         else []
     )
     words += [f"loss {metrics['loss']}"] if "loss" in metrics else []
+    words = [f"trial {metrics['trial']}", *words] if "trial" in metrics else words
     return ", ".join(words) or f"attempt {status.attempt} is running"
 
 
