@@ -340,6 +340,7 @@ def progress_message(status: PhaseStatus) -> str:
         else []
     )
     words += [f"loss {metrics['loss']}"] if "loss" in metrics else []
+    words = [f"trial {metrics['trial']}", *words] if "trial" in metrics else words
     said = ", ".join(words) or f"attempt {status.attempt} is running"
     return f"{said}; MLflow gets nothing: {metrics['mlflow']}" if "mlflow" in metrics else said
 
