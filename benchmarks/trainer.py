@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     """0 if every aim is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trainer", description=__doc__)
     parser.add_argument("--batch", type=int, default=8, help="clips of a step, over all processes (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=40, help="steps of a run (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=32, help="steps of a run (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each loop, in turn; the fastest counts (default: %(default)s)")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="numbers of processes")
     parser.add_argument("--families", type=ModelType, nargs="+", default=list(ModelType), help="model types")
