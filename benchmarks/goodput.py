@@ -1,145 +1,189 @@
-"""`python -m benchmarks.goodput`: one training under random SIGKILLs of its processes: how much of the time was worth it.
+"""`python -m benchmarks.goodput`: one training under random kills of processes, pods and a node: how much of the time was worth it.
 
-Times between kills are exponential with a mean of 30 checkpoint intervals, from a seed. After each the training is started again at
-once, as the operator would. Everything is the real trainer's: its processes, its checkpoints, what it tells of its progress.
+A TrainingRun with two workers trains on the local cluster, which gets a second node. The steps between kills are exponential with a mean
+of 30 checkpoint intervals, from a seed. Nobody helps: what ends an attempt and begins the next are training-operator, the operator,
+scheduler and kubelets. docs/benchmarks.md says what each figure means.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
-import os
+import math
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from benchmarks.figures import Figure, circumstances, table
-from benchmarks.training import fill, middle, run_ranks, training_job, write_job
-from videogen_api.job import ENV_SERVER_TOKEN, ENV_SERVER_URL, ExitCode, Job
+from videogen_demo import footage, install
+from videogen_demo.kubectl import Cluster, CommandError, Manifest, condition
+from videogen_testing.stories import CLAIM, SMALL, claim, curate, namespace_manifest, phase, run, train
 
 KILL_EVERY = 30  # checkpoint intervals, in the mean
 GOODPUT = 0.90  # an aim
-_POLL_SECONDS = 0.05
+NAMESPACE, RUN, NODE = "goodput", "train", "node-2"
+CLIPS = 120
+RECIPE: Manifest = {"frames": 8, "resolution": {"height": 32, "width": 32}, "globalBatchSize": 8}
+WORKERS = 2
+_POLL_SECONDS = 2.0
+_AWAY_SECONDS = 120.0  # until a killed node has started again
+# The trainer's processes are children of the container's first one, which a signal from within cannot kill.
+_KILL_A_PROCESS = """
+import os, pathlib, signal
+children = pathlib.Path("/proc/1/task/1/children").read_text().split()
+os.kill(int(children[0]), signal.SIGKILL)
+"""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """What is known of one attempt: the newest metrics that it told, and whether it was killed."""
+    """What is known of one attempt: the newest metrics that it told, and what of it was killed."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    killed: bool = False
+    killed: str = ""
 
 
 def main(arguments: list[str]) -> int:
     """0 if every aim is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.goodput", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=6.0, help="of undisturbed training (default: %(default)s)")
-    parser.add_argument("--interval", type=float, default=5.0, help="seconds between checkpoints (default: %(default)s)")
-    parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=40.0, help="of undisturbed training (default: %(default)s)")
+    parser.add_argument("--interval", type=float, default=20.0, help="seconds between checkpoints (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the kills (default: %(default)s)")
     options = parser.parse_args(arguments)
-    print(circumstances(), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        storage = Path(folder)
-        fill(storage)
-        step = step_seconds(storage, options.processes)
-        every, steps = max(1, round(options.interval / step)), round(60 * options.minutes / step)
-        job = training_job("goodput", batch=8, steps=steps, every=every, processes=options.processes)
-        print(f"{steps} steps of about {step:.3f} s, a checkpoint every {every}", flush=True)
-        begun = time.monotonic()
-        attempts = trained(job, storage, random.Random(options.seed), KILL_EVERY * every * step)
-        figures = list(figures_of(attempts, time.monotonic() - begun, every))
+    try:
+        installation = _installation()
+        print(circumstances(), flush=True)
+        figures = _measured(installation, options)
+    except CommandError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
     print(table(figures))
     return 1 if any(figure.verdict == "MISSED" for figure in figures) else 0
 
 
-def step_seconds(storage: Path, processes: int) -> float:
-    """The median of a short training's steps."""
-    job = training_job("calibration", batch=8, steps=20, every=20, processes=processes)
-    ends = run_ranks("ours", job, storage)[0]["ends"][3:]
-    return middle([after - before for before, after in itertools.pairwise(ends)])
+def _installation() -> install.Installation:
+    installation = install.ensure()
+    if not installation.local:
+        raise CommandError("this benchmark kills a node, and so needs the local cluster; unset KUBECONFIG")
+    return installation
 
 
-def trained(job: Job, storage: Path, chance: random.Random, mean_seconds: float) -> list[Attempt]:
-    """Train to the end, whatever it takes. Raises RuntimeError if an attempt fails that was not killed."""
-    path, attempts = write_job(job, storage / "job.json"), [Attempt()]
-    with progress_server(attempts) as url:
-        while not finished(path, storage, url, attempts[-1], chance, mean_seconds):
-            print(f"attempt {len(attempts)}: killed, had told {attempts[-1].metrics}", flush=True)
-            attempts.append(Attempt())
-    return attempts
-
-
-def finished(path: Path, storage: Path, url: str, attempt: Attempt, chance: random.Random, mean_seconds: float) -> bool:
-    """Run one attempt and kill one of its processes at a random time -> whether it came to its end before."""
-    token, log = storage / "token", storage / "trainer.log"
-    token.write_text("token", encoding="utf-8")
-    told = {ENV_SERVER_URL: url, ENV_SERVER_TOKEN: str(token), "VIDEOGEN_TERMINATION_MESSAGE_PATH": str(storage / "termination")}
-    with log.open("wb") as output:
-        command = [sys.executable, "-m", "videogen_trainer", "--job", str(path), "--storage", str(storage)]
-        trainer = subprocess.Popen(command, env=os.environ | told | {"OMP_NUM_THREADS": "1"}, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            deadline = time.monotonic() + chance.expovariate(1 / mean_seconds)
-            while trainer.poll() is None:
-                if time.monotonic() > deadline and not attempt.killed:
-                    os.kill(victim(trainer.pid, chance), signal.SIGKILL)
-                    attempt.killed = True
-                time.sleep(_POLL_SECONDS)
-        finally:
-            trainer.kill()
-            code = trainer.wait()
-    if code != ExitCode.SUCCEEDED and not attempt.killed:
-        raise RuntimeError(f"the trainer ended with {code}: {log.read_text(encoding='utf-8')[-1500:]}")
-    return code == ExitCode.SUCCEEDED
-
-
-def victim(agent: int, chance: random.Random) -> int:
-    """One of the processes that the agent has started; the agent itself while there is none, or if it works alone."""
-    children = Path(f"/proc/{agent}/task/{agent}/children").read_text(encoding="ascii").split()
-    return int(chance.choice(children)) if children else agent
-
-
-@contextmanager
-def progress_server(attempts: list[Attempt]) -> Iterator[str]:
-    """Takes what trainers tell, by Kubeflow Trainer's protocol, and gives it to the newest attempt -> its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told = body["trainerStatus"]["metrics"]
-            attempts[-1].metrics = {metric["name"]: float(metric["value"]) for metric in told}
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def _measured(installation: install.Installation, options: argparse.Namespace) -> list[Figure]:
+    cluster = installation.cluster
+    _remove(cluster)
+    install.local_cluster("node", "add", NODE)
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        cluster.apply(namespace_manifest(NAMESPACE), claim(NAMESPACE))
+        with tempfile.TemporaryDirectory() as folder:
+            footage.collect(Path(folder), CLIPS)
+            footage.upload(cluster, NAMESPACE, CLAIM, Path(folder), installation.images["trainer"])
+        step = _step_seconds(cluster)
+        every, steps = max(1, round(options.interval / step)), round(60 * options.minutes / step)
+        print(f"{steps} steps of about {step:.3f} s, a checkpoint every {every}", flush=True)
+        began = time.monotonic()
+        cluster.apply(_training(RUN, steps, every))
+        attempts = _trained(cluster, random.Random(options.seed), KILL_EVERY * every)
+        return list(figures_of(attempts, time.monotonic() - began, every))
     finally:
-        server.shutdown()
-        server.server_close()
+        _remove(cluster)
+        install.local_cluster("node", "remove", NODE)
 
 
-def figures_of(attempts: list[Attempt], wall: float, every: int) -> Iterator[Figure]:
+def _remove(cluster: Cluster) -> None:
+    if cluster.get("namespace", NAMESPACE):
+        cluster("delete", "trainingruns", "--all", "--namespace", NAMESPACE, "--cascade=foreground", "--timeout=180s")
+        cluster("delete", "namespace", NAMESPACE, "--timeout=180s")
+
+
+def _training(name: str, steps: int, every: int, *before: Manifest) -> Manifest:
+    phases = (*before, train(resources=SMALL | {"workers": WORKERS}, attempts=100))
+    manifest = run(NAMESPACE, name, *phases, steps=steps)
+    manifest["spec"]["recipe"] |= RECIPE | {"checkpoints": {"everySteps": every, "keepLast": 2}}
+    return manifest
+
+
+def _step_seconds(cluster: Cluster) -> float:
+    """Seconds of a step of a short training, which also makes the dataset."""
+    name, steps = "calibration", 150
+    cluster.apply(_training(name, steps, steps, curate()))
+    seconds: list[float] = []
+
+    def over() -> bool:
+        seconds.append(_metrics(phase(cluster, NAMESPACE, name, "train")).get("stepSeconds", 0.0))
+        return _has_ended(cluster, name)
+
+    cluster.wait("the calibration to end", over, 600)
+    told = sorted(value for value in seconds if value)
+    if not told:
+        raise CommandError("the calibration has told no step's time")
+    return told[len(told) // 2]
+
+
+def _has_ended(cluster: Cluster, name: str) -> bool:
+    """Raises CommandError if the run has failed."""
+    succeeded = condition(cluster.get("trainingrun", name, NAMESPACE), "Succeeded")
+    if succeeded.get("status") == "False":
+        raise CommandError(f"TrainingRun {name} failed: {succeeded['reason']}: {succeeded['message']}")
+    return succeeded.get("status") == "True"
+
+
+def _metrics(status: Manifest) -> dict[str, float]:
+    return {metric["name"]: float(metric["value"]) for metric in (status.get("progress") or {}).get("metrics", [])}
+
+
+def _trained(cluster: Cluster, chance: random.Random, mean_steps: float) -> list[Attempt]:
+    """Watch the training to its end and kill what the dice say -> its attempts. Kills are so many steps apart, in the mean."""
+    attempts: dict[int, Attempt] = {}
+    began, back = time.monotonic(), math.inf
+    due = chance.expovariate(1 / mean_steps)
+    while not _has_ended(cluster, RUN):
+        if time.monotonic() > back:
+            install.local_cluster("node", "add", NODE)
+            back = math.inf
+        status = phase(cluster, NAMESPACE, RUN, "train")
+        attempt = attempts.setdefault(status.get("attempt", 0), Attempt())
+        attempt.metrics = _metrics(status) or attempt.metrics
+        step = attempt.metrics.get("step", 0.0)
+        pods = _workers(cluster) if step > due and not attempt.killed else {}
+        if pods:
+            attempt.killed = _kill(cluster, chance, pods)
+            print(f"{time.monotonic() - began:7.1f} s  step {step:.0f}: killed {attempt.killed}", flush=True)
+            due = step + chance.expovariate(1 / mean_steps)
+            back = time.monotonic() + _AWAY_SECONDS if NODE in attempt.killed else back
+        time.sleep(_POLL_SECONDS)
+    return [attempts[number] for number in sorted(attempts) if number]
+
+
+def _kill(cluster: Cluster, chance: random.Random, pods: Mapping[str, str]) -> str:
+    """Kill a process, a pod, or the second node if it has one of the pods, which are on these nodes -> which."""
+    name = chance.choice(sorted(pods))
+    kind = chance.choice(("process", "pod", "node"))
+    if kind == "node" and NODE in pods.values():
+        install.local_cluster("node", "kill", NODE)
+        return f"{NODE} with {', '.join(pod for pod, node in pods.items() if node == NODE)}"
+    if kind == "process":
+        cluster("exec", name, "-n", NAMESPACE, "--", "python3", "-c", _KILL_A_PROCESS)
+        return f"a process of {name}"
+    cluster("delete", "pod", name, "-n", NAMESPACE, "--grace-period=0", "--force", "--wait=false")
+    return f"pod {name}"
+
+
+def _workers(cluster: Cluster) -> dict[str, str]:
+    """The run's running pods and their nodes."""
+    pods = cluster.list("pod", NAMESPACE, f"videogen.pib.gov.in/run={RUN}")
+    return {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in pods if pod["status"].get("phase") == "Running"}
+
+
+def figures_of(attempts: Sequence[Attempt], wall: float, every: int) -> Iterator[Figure]:
     """The figures of a training of `wall` seconds in all. An aim is a bound, so goodput is given by what it lacks."""
 
     def total(name: str) -> float:
         return sum(attempt.metrics.get(name, 0.0) for attempt in attempts)
 
-    kills = sum(attempt.killed for attempt in attempts)
+    kills = sum(bool(attempt.killed) for attempt in attempts)
     lost = [attempt.metrics.get("repeatedSteps", 0.0) for attempt in attempts[1:]]
     yield Figure("goodput: productive of all seconds", total("productiveSeconds") / wall)
     yield Figure("of all seconds, not productive", 1 - total("productiveSeconds") / wall, "", round(1 - GOODPUT, 2))

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,9 @@ from typing import Any
 import torch
 
 from benchmarks.figures import Figure, circumstances, table
-from benchmarks.training import fill, middle, run_ranks, training_job
+from benchmarks.training import fill, image_model, middle, run_ranks, training_job
+from videogen_api.job import ArtifactReference
+from videogen_api.meta import ModelType
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer import checkpoint
@@ -30,6 +32,8 @@ from videogen_trainer.families.videofusion import VideoFusionLearner
 from videogen_trainer.state import TrainState, new_state
 
 PEERS = ("plain", "accelerate")
+CACHED, CACHED_FAMILY = "cached", ModelType.ALIGN_YOUR_LATENTS  # our loop, with recipe.cacheLatents
+CACHED_AIM = 1 / 1.2
 WARM_UP = 3  # steps that no figure counts
 DATA_WAIT = 5.0  # percent; an aim
 PAUSE = 0.2  # of a synchronous save; an aim
@@ -45,6 +49,17 @@ class Speed:
     wait_percent: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What all loops do."""
+
+    storage: Path
+    image_model: ArtifactReference
+    batch: int
+    steps: int
+    rounds: int
+
+
 def main(arguments: list[str]) -> int:
     """0 if every aim is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trainer", description=__doc__)
@@ -52,6 +67,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=40, help="steps of a run (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each loop, in turn; the fastest counts (default: %(default)s)")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="numbers of processes")
+    parser.add_argument("--families", type=ModelType, nargs="+", default=list(ModelType), help="model types")
     parser.add_argument("--state", default="Small", help="architecture whose state is saved (default: %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -59,7 +75,8 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         storage = Path(folder)
         fill(storage)
-        figures = [figure for count in options.processes for figure in speeds(storage, count, options.batch, options.steps, options.rounds)]
+        work = Workload(storage=storage, image_model=image_model(storage), batch=options.batch, steps=options.steps, rounds=options.rounds)
+        figures = [figure for family in options.families for count in options.processes for figure in speeds(work, family, count)]
         figures += pauses(storage / "checkpoints", options.state)
     print(table(figures))
     return 1 if any(figure.verdict == "MISSED" for figure in figures) else 0
@@ -68,29 +85,39 @@ def main(arguments: list[str]) -> int:
 # Speed
 
 
-def speeds(storage: Path, processes: int, batch: int, steps: int, rounds: int) -> Iterator[Figure]:
+def speeds(workload: Workload, family: ModelType, processes: int) -> Iterator[Figure]:
     """Clips a second, memory and waiting, ours against the peers', whose runs take turns with ours."""
+    ours = ("ours", CACHED) if family is CACHED_FAMILY else ("ours",)
     best: dict[str, Speed] = {}
-    for _ in range(rounds):
-        for loop in ("ours", *PEERS):
-            speed = measured(loop, storage, processes, batch, steps)
+    for _ in range(workload.rounds):
+        for loop in (*ours, *PEERS):
+            speed = measured(loop, workload, family, processes)
             best[loop] = min(speed, best.get(loop, speed), key=lambda one: one.step_seconds)
-    mine = best["ours"]
-    who = f"{processes} process{'es' if processes > 1 else ''}"
+    for mine in ours:
+        who = f"{family}{', cached' if mine == CACHED else ''}, {processes} process{'es' if processes > 1 else ''}"
+        yield from compared(who, best, mine, workload.batch, CACHED_AIM if mine == CACHED else 1.0)
+
+
+def compared(who: str, best: Mapping[str, Speed], mine: str, batch: int, aim: float) -> Iterator[Figure]:
+    """One of our loops with each of the peers."""
+    own = best[mine]
     for loop in PEERS:
         peer = best[loop]
-        yield Figure(f"{who}: clips a second, peer {loop}", batch / mine.step_seconds, "/s", None, batch / peer.step_seconds)
-        yield Figure(f"{who}: time of a step, of that of {loop}", mine.step_seconds / peer.step_seconds, "", 1.0)
-        yield Figure(f"{who}: CPU time of a step in a process, peer {loop}", mine.cpu_seconds, "s", None, peer.cpu_seconds)
-        yield Figure(f"{who}: peak memory of a process, peer {loop}", mine.peak_megabytes, "MB", None, peer.peak_megabytes)
-    yield Figure(f"{who}: waiting for data", mine.wait_percent, "%", DATA_WAIT)
+        yield Figure(f"{who}: clips a second, peer {loop}", batch / own.step_seconds, "/s", None, batch / peer.step_seconds)
+        yield Figure(f"{who}: time of a step, of that of {loop}", own.step_seconds / peer.step_seconds, "", aim)
+        yield Figure(f"{who}: CPU time of a step in a process, peer {loop}", own.cpu_seconds, "s", None, peer.cpu_seconds)
+        yield Figure(f"{who}: peak memory of a process, peer {loop}", own.peak_megabytes, "MB", None, peer.peak_megabytes)
+    yield Figure(f"{who}: waiting for data", own.wait_percent, "%", DATA_WAIT)
 
 
-def measured(loop: str, storage: Path, processes: int, batch: int, steps: int) -> Speed:
+def measured(loop: str, workload: Workload, family: ModelType, processes: int) -> Speed:
     """Run a loop once, from scratch."""
-    shutil.rmtree(storage / "runs", ignore_errors=True)
-    job = training_job("speed", batch=batch, steps=steps, every=steps, processes=processes)
-    return speed_of(run_ranks(loop, job, storage))
+    shutil.rmtree(workload.storage / "runs", ignore_errors=True)
+    steps, init = workload.steps, None if family is ModelType.VIDEOFUSION else workload.image_model
+    job = training_job("speed", batch=workload.batch, steps=steps, every=steps, processes=processes, family=family, init_from=init)
+    if loop == CACHED:
+        job = job.model_copy(update={"recipe": job.recipe.model_copy(update={"cache_latents": True})})
+    return speed_of(run_ranks("ours" if loop == CACHED else loop, job, workload.storage))
 
 
 def speed_of(ranks: list[dict[str, Any]]) -> Speed:

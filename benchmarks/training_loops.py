@@ -1,9 +1,9 @@
-"""`python -m benchmarks.training_loops ours|plain|accelerate JOB STORAGE`: one process of one loop that does the job.
+"""One process of one loop that does a job: the trainer's own, a plain one, and one of accelerate.
 
 The networks, the loss, the clips, the batch, AdamW, the clipping of gradients, the cosine and the moving average are the same in
-all. `plain` is what one writes with PyTorch alone; `accelerate` has the shape of diffusers' training examples. The last line of output
-is what was measured: {"ends": when each step was done, in s, "cpu": s of CPU time until then, "losses", "peak": resident bytes, "waited":
-s for data, ours only}.
+all. `plain` is what one writes with PyTorch alone; `accelerate` has the shape of diffusers' training examples: both encode the clips of the
+latent families in every step. What is measured: {"ends": when each step was done, in s, "cpu": s of CPU time until then, "losses", "peak":
+resident bytes, "waited": s for data, ours only}.
 """
 
 from __future__ import annotations
@@ -27,19 +27,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from benchmarks.training_subjects import Subject, subject_of
 from videogen_api.job import Job
-from videogen_api.recipe import Recipe
 from videogen_api.training_run import Reason
-from videogen_models.networks import ModelConfig, model_config
-from videogen_models.noise import middle
-from videogen_models.sampling import from_pixels
-from videogen_models.schedule import TIMESTEPS
-from videogen_models.text import tokenize
-from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer import tasks
 from videogen_trainer.data import Mixture, open_mixture
 from videogen_trainer.learning_rate import rate_factor
-from videogen_trainer.objective import Draw, Objective
 from videogen_trainer.progress import ProgressReporter
 
 Batch = tuple[Tensor, list[str]]
@@ -114,45 +107,35 @@ def forever(loader: DataLoader[tuple[Tensor, str]]) -> Iterator[Batch]:
         yield from loader
 
 
-def drawn(config: ModelConfig, batch: int) -> Draw:
-    """Random numbers of a batch, from the global generator."""
-    shape = (3, config.resolution.height, config.resolution.width)
-    others = torch.tensor([frame for frame in range(config.frames) if frame != middle(config.frames)])
-    count = config.networks.residual_frames or len(others)
-    chosen = torch.stack([others[torch.randperm(len(others))[:count]] for _ in range(batch)])
-    timestep = torch.randint(0, TIMESTEPS, (batch,))
-    return Draw(timestep=timestep, frames=chosen, base=torch.randn(batch, *shape), residual=torch.randn(batch, count, *shape))
-
-
-def made(recipe: Recipe) -> tuple[Objective, torch.optim.AdamW, LambdaLR, EMAModel]:
-    """What every loop trains, with the libraries' defaults."""
-    torch.manual_seed(recipe.seed)
-    objective = Objective(VideoFusionModel(model_config(recipe)).train())
+def made(job: Job, subject: Subject) -> tuple[list[Tensor], torch.optim.AdamW, LambdaLR, EMAModel]:
+    """What every loop makes of what learns, with the libraries' defaults."""
+    recipe = job.recipe
+    learned: list[Tensor] = [parameter for parameter in subject.objective.parameters() if parameter.requires_grad]
     rate, decay = float(recipe.optimizer.learning_rate), float(recipe.optimizer.weight_decay)
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=rate, weight_decay=decay)
+    optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=decay)
     schedule = LambdaLR(optimizer, lambda step: rate_factor(recipe.schedule, step, recipe.steps))
-    return objective, optimizer, schedule, EMAModel(objective.parameters(), decay=float(recipe.ema_decay))
+    return learned, optimizer, schedule, EMAModel(learned, decay=float(recipe.ema_decay))
 
 
 def plain(job: Job, storage: Path) -> dict[str, Any]:
     """PyTorch alone; DistributedDataParallel for several processes."""
-    recipe, config = job.recipe, model_config(job.recipe)
+    recipe = job.recipe
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1:
         dist.init_process_group("gloo")
-    objective, optimizer, schedule, ema = made(recipe)
-    module = DistributedDataParallel(objective) if size > 1 else objective
+    subject = subject_of(job, storage)
+    learned, optimizer, schedule, ema = made(job, subject)
+    module = DistributedDataParallel(subject.objective) if size > 1 else subject.objective
     batches, steps = forever(loader_of(job, storage, size, rank, split=True)), Steps()
     for _ in range(recipe.steps):
-        frames, captions = next(batches)
-        losses = module(from_pixels(frames), tokenize(captions, config.networks.text), drawn(config, len(frames)))
+        losses = module(*subject.inputs(*next(batches)))
         loss = losses.sum()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(objective.parameters(), float(recipe.optimizer.gradient_clip_norm))
+        torch.nn.utils.clip_grad_norm_(learned, float(recipe.optimizer.gradient_clip_norm))
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        ema.step(objective.parameters())
+        ema.step(learned)
         shown = loss.detach()
         if size > 1:
             dist.all_reduce(shown)
@@ -162,26 +145,27 @@ def plain(job: Job, storage: Path) -> dict[str, Any]:
 
 def accelerate(job: Job, storage: Path) -> dict[str, Any]:
     """diffusers' examples: Accelerator prepares everything, the loss is gathered, the average moves when gradients were synchronised."""
-    recipe, config = job.recipe, model_config(job.recipe)
+    recipe = job.recipe
     accelerator = Accelerator(gradient_accumulation_steps=recipe.gradient_accumulation_steps, mixed_precision="no", cpu=True)
-    objective, optimizer, schedule, ema = made(recipe)
+    subject = subject_of(job, storage)
+    learned, optimizer, schedule, ema = made(job, subject)
     loader = loader_of(job, storage, accelerator.num_processes, accelerator.process_index, split=False)
-    module, optimizer, loader, schedule = accelerator.prepare(objective, optimizer, loader, schedule)
+    module, optimizer, loader, schedule = accelerator.prepare(subject.objective, optimizer, loader, schedule)
     batches, steps = forever(loader), Steps()
     for _ in range(recipe.steps):
         frames, captions = next(batches)
         with accelerator.accumulate(module):
-            losses = module(from_pixels(frames), tokenize(captions, config.networks.text), drawn(config, len(frames)))
+            losses = module(*subject.inputs(frames, captions))
             loss = losses.sum()
             seen = accelerator.gather(loss.repeat(len(frames))).mean().item()
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(module.parameters(), float(recipe.optimizer.gradient_clip_norm))
+                accelerator.clip_grad_norm_(learned, float(recipe.optimizer.gradient_clip_norm))
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
         if accelerator.sync_gradients:
-            ema.step(objective.parameters())
+            ema.step(learned)
         steps.done(seen)
     return steps.measured()
 
@@ -189,15 +173,14 @@ def accelerate(job: Job, storage: Path) -> dict[str, Any]:
 LOOPS: dict[str, Callable[[Job, Path], dict[str, Any]]] = {"ours": ours, "plain": plain, "accelerate": accelerate}
 
 
-def main() -> None:
-    """Do it and print what was measured."""
-    loop, path, storage = sys.argv[1:]
+def run(loop: str, path: Path, storage: Path, variables: Mapping[str, str], output: Path) -> None:
+    """Do it, in a process of its own, and write what was measured; what it prints goes beside it, as .log."""
+    with output.with_suffix(".log").open("wb") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    os.environ.update(variables)
     torch.set_num_threads(1)
-    measured = LOOPS[loop](tasks.read_job(Path(path)), Path(storage))
+    measured = LOOPS[loop](tasks.read_job(path), storage)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"peak": peak} | measured), flush=True)
+    output.write_text(json.dumps({"peak": peak} | measured), encoding="utf-8")
     os._exit(0)  # gloo's clean-up waits for peers that have gone
-
-
-if __name__ == "__main__":
-    main()

@@ -38,7 +38,7 @@ IMAGES = {
     "torch": Image(dockerfile="images/torch/Dockerfile", inputs=("requirements/installer.lock", "requirements/torch.lock")),
     "trainer": Image(
         dockerfile="trainer-image/Dockerfile",
-        inputs=("crds", "models", "trainer-image", "requirements/trainer.lock"),
+        inputs=("crds", "models", "serving-image", "trainer-image", "requirements/trainer.lock"),
         parent="torch",
     ),
     "serving": Image(

@@ -168,6 +168,12 @@ ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
     "training that steps is not stalled": ({STEP: "0+1x400", TRAINING: "1x400"}, STALLED, "25m", None),
     "training whose step stands still is": ({STEP: "7x400", TRAINING: "1x400"}, STALLED, "25m", {"namespace": "models"}),
     "training that has just begun is not": ({STEP: "_x250 7x60", TRAINING: "1x400"}, STALLED, "25m", None),
+    "fine-tuning whose step stands still is": (
+        {STEP: "7x400", TRAINING.replace("Training", "FineTuning"): "1x400"},
+        STALLED,
+        "25m",
+        {"namespace": "models"},
+    ),
     "a run that is evaluating is not": ({STEP: "7x400", TRAINING: "0x400"}, STALLED, "25m", None),
 }
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from videogen_api.crd import RESOURCES, definition
+from videogen_api.training_run import Task
 from videogen_testing.control_plane import BINARIES, Api, ControlPlane, Refused
-from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, edited, in_order, release_of, run_of
-from videogen_testing.runs import OPTIMIZE, RELEASE, RUNS, a_run
+from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, SCENARIOS, TEMPLATES, edited, in_order, release_of, run_of
+from videogen_testing.runs import EVALUATE, OPTIMIZE, RELEASE, RUNS, TRAIN, TUNE, a_run
 
 RELEASES = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases"
 STRICT = "?dryRun=All&fieldValidation=Strict"
@@ -33,8 +34,21 @@ def of(family: str) -> tuple[str, str]:
     return "spec.model.type", family
 
 
+def tuned_by(phase: Mapping[str, Any] | None = None, **block: Any) -> tuple[str, Any]:
+    """The edit that gives it a Tune phase, number 1, with these fields and with these of its block."""
+    tune = present({**TUNE, "tune": present(TUNE["tune"] | block), **(phase or {})})
+    return "spec.phases", [CURATE, tune, TRAIN, EVALUATE]
+
+
+def present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not ABSENT}
+
+
+TRACKING = {"mlflow": {"uri": "http://mlflow:5000"}}
 ZERO_STEPS = ("spec.recipe.steps", 0)
 BACKBONE = {"path": "raw/image-model", "sha256": "0" * 64}
+
+FLOOD = {"category": "flood", "prompt": "a flooded street", "caption": "Flood: move to higher ground"}
 
 # Sentence: edits, the field that the message names, and what it says is accepted.
 CLIP = {"architecture": "CLIP", "path": "x.safetensors", "sha256": "0" * 64}
@@ -54,6 +68,94 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.videoFusion.baseNoiseShare",
         "should match",
     ),
+    "a share outside the range of its profile": (
+        [("spec.recipe.videoFusion", {"contentProfile": "HighDetail", "baseNoiseShare": "0.71", "residualNoiseShare": "0.29"})],
+        "spec.recipe.videoFusion",
+        "must lie in the range of contentProfile: Standard 0.65-0.75, HighDetail 0.60-0.70",
+    ),
+    "a profile whose range the default share is outside of": (
+        [("spec.recipe.videoFusion", {"contentProfile": "HighMotion"})],
+        "spec.recipe.videoFusion",
+        "HighMotion 0.55-0.65",
+    ),
+    "an unknown profile": (
+        [("spec.recipe.videoFusion", {"contentProfile": "Vivid"})],
+        "spec.recipe.videoFusion.contentProfile",
+        '"Standard", "HighDetail", "TextHeavy", "HighMotion", "Static"',
+    ),
+    "fewer shares than frames": (
+        [("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1", "0.7"]}), ("spec.recipe.frames", 4)],
+        "spec.recipe.videoFusion.baseNoiseShares",
+        "must have one share for each of recipe.frames",
+    ),
+    "a base frame with noise of its own": (
+        [("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1", "0.7", "0.7"]}), ("spec.recipe.frames", 4)],
+        "spec.recipe.videoFusion",
+        "the share of the base frame, the middle one of baseNoiseShares (number frames / 2, counted from 0), must be 1",
+    ),
+    "a frame's share outside the range of the profile": (
+        [
+            ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "0.76", "1", "0.7"], "contentProfile": "Standard"}),
+            ("spec.recipe.frames", 4),
+        ],
+        "spec.recipe.videoFusion",
+        "baseNoiseShares, but for the base frame's, must lie in the range of contentProfile",
+    ),
+    "one share and a share for each frame": (
+        [
+            ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1"], "baseNoiseShare": "0.6", "residualNoiseShare": "0.4"}),
+            ("spec.recipe.frames", 2),
+        ],
+        "spec.recipe.videoFusion",
+        "leave baseNoiseShare and residualNoiseShare out",
+    ),
+    "a search outside the range of the profile": (
+        [tuned_by(values=["0.70", "0.76"]), ("spec.recipe.videoFusion", {"contentProfile": "Standard"})],
+        "spec.phases",
+        "each of tune.values must lie in the range of contentProfile: Standard 0.65-0.75",
+    ),
+    "a search of one value": ([tuned_by(values=["0.70"])], "spec.phases[1].tune.values", "should have at least 2 items"),
+    "a search of 17 values": (
+        [tuned_by(values=[f"0.{number}" for number in range(60, 77)])],
+        "spec.phases[1].tune.values",
+        "must have at most 16 items",
+    ),
+    "a search of one value twice": ([tuned_by(values=["0.70", "0.70"])], "spec.phases[1].tune.values[1]", "Duplicate value"),
+    "a search of what is no share": ([tuned_by(values=["0.70", "much"])], "spec.phases[1].tune.values[1]", "should match"),
+    "a search of what is no share, with a profile": (
+        [tuned_by(values=["0.70", "much"]), ("spec.recipe.videoFusion", {"contentProfile": "Standard"})],
+        "spec.phases[1].tune.values[1]",
+        "should match",
+    ),
+    "a search by how long it takes": (
+        [tuned_by(objective="GenerationSeconds")],
+        "spec.phases[1].tune.objective",
+        '"FVD", "InceptionScore", "CLIPScore", "TemporalCoherence", "ArtefactRate"',
+    ),
+    "a search judged by a network that cannot measure it": (
+        [tuned_by(objective="TemporalCoherence", extractor=CLIP | {"name": "i3d", "architecture": "I3D"})],
+        "spec.phases[1].tune",
+        "FVD needs an extractor of architecture I3D",
+    ),
+    "a search without an objective": ([tuned_by(objective=ABSENT)], "spec.phases[1].tune.objective", "Required value"),
+    "a search in another family": ([tuned_by(), of("text2video-zero")], "spec.phases", "which models of type videofusion alone have"),
+    "a search beside a share for each frame": (
+        [tuned_by(), ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1"]}), ("spec.recipe.frames", 2)],
+        "spec.recipe.videoFusion.baseNoiseShares",
+        "a Tune phase searches one share for all frames",
+    ),
+    "a search without data to be judged by": (
+        [tuned_by({"data": TRAIN["data"]})],
+        "spec.phases",
+        "needs data of both splits",
+    ),
+    "a search without its block": ([tuned_by({"tune": ABSENT})], "spec.phases", "a Tune phase, and no other, has a tune block"),
+    "a search whose workers cannot share the batch": (
+        [tuned_by({"resources": {"workers": 3}})],
+        "spec.recipe.globalBatchSize",
+        "of every Tune phase, too",
+    ),
+    "a Train phase with a tune block": ([("spec.phases.1.tune", TUNE["tune"])], "spec.phases", "a Tune phase, and no other"),
     "a global batch that two workers cannot share": (
         [("spec.recipe.globalBatchSize", 5), ("spec.phases.1.resources", {"workers": 2})],
         "spec.recipe.globalBatchSize",
@@ -83,11 +185,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a version of two numbers": ([("spec.model.version", "1.0")], "spec.model.version", "should match"),
     "a version with a leading zero": ([("spec.model.version", "1.02.0")], "spec.model.version", "should match"),
     "an unknown model family": ([("spec.model.type", "sora")], "spec.model.type", 'supported values: "videofusion"'),
-    "an unknown task": (
-        [("spec.phases.1.task", "Fine-tune")],
-        "spec.phases[1].task",
-        '"Curate", "Train", "Evaluate", "Release", "Optimize"',
-    ),
+    "an unknown task": ([("spec.phases.1.task", "Fine-tune")], "spec.phases[1].task", ", ".join(f'"{task}"' for task in Task)),
     "an unknown metric": ([("spec.phases.2.gates.0.metric", "SSIM")], "spec.phases[2].gates[0].metric", '"TemporalCoherence"'),
     "an unknown precision": ([("spec.recipe.precision", "INT8")], "spec.recipe.precision", '"FP32", "FP16", "BF16"'),
     "an unknown field": ([("spec.recipe.epochs", 10)], "spec.recipe.epochs", "unknown field"),
@@ -119,6 +217,31 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.text2VideoZero",
         "is for models of type text2video-zero",
     ),
+    "a profile in another family": (
+        [("spec.recipe.videoFusion", {"contentProfile": "Standard"}), of("align-your-latents")],
+        "spec.recipe.videoFusion",
+        "is for models of type videofusion",
+    ),
+    "latents without an autoencoder": (
+        [("spec.recipe.videoFusion", {"space": "Latent"})],
+        "spec.recipe.videoFusion.space",
+        "needs an autoencoder: that of recipe.backbone, or of a run or release in initFrom",
+    ),
+    "latents of two image models": (
+        [("spec.recipe.videoFusion", {"space": "Latent"}), ("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT)],
+        "spec.recipe.backbone",
+        "not beside initFrom",
+    ),
+    "VideoFusion's latents in another family": (
+        [("spec.recipe.videoFusion", {"space": "Latent"}), ("spec.recipe.backbone", BACKBONE), of("align-your-latents")],
+        "spec.recipe.videoFusion",
+        "is for models of type videofusion",
+    ),
+    "VideoFusion's guidance in another family": (
+        [("spec.recipe.videoFusion", {"textGuidance": "2"}), of("align-your-latents")],
+        "spec.recipe.videoFusion",
+        "is for models of type videofusion",
+    ),
     "VideoFusion's block in another family": (
         [("spec.recipe.videoFusion", {"baseLearningRateScale": "0.5"}), of("text2video-zero")],
         "spec.recipe.videoFusion",
@@ -138,6 +261,16 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.recipe.backbone", BACKBONE | {"sha256": "A" * 64}), of("text2video-zero")],
         "spec.recipe.backbone.sha256",
         "should match",
+    ),
+    "interpolations that nothing teaches": (
+        [("spec.recipe.alignYourLatents", {"interpolations": 1}), of("align-your-latents")],
+        "spec.recipe.alignYourLatents.interpolations",
+        "needs a TrainInterpolation phase, or initFrom a model that had one",
+    ),
+    "three interpolations": (
+        [("spec.recipe.alignYourLatents", {"interpolations": 3}), of("align-your-latents"), ("spec.initFrom", INIT)],
+        "spec.recipe.alignYourLatents.interpolations",
+        "less than or equal to 2",
     ),
     "guidance by frames that there are not": (
         [("spec.recipe.alignYourLatents", {"contextGuidance": "2"}), of("align-your-latents")],
@@ -224,7 +357,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "held-out clips in a Train phase": (
         [("spec.phases.1.data.0.split", "HeldOut")],
         "spec.phases",
-        "a Train phase may not read the HeldOut split",
+        "a training phase may not read the HeldOut split",
     ),
     "a Train phase without data": ([("spec.phases.1.data", ABSENT)], "spec.phases", "needs at least one entry in data"),
     "an Evaluate phase without data": ([("spec.phases.2.data", [])], "spec.phases", "needs at least one entry in data"),
@@ -237,6 +370,71 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.phases.3.evaluate", {})],
         "spec.phases",
         "only an Evaluate phase has evaluate or gates",
+    ),
+    "a BuildTemplates phase without clips to compare with": (
+        [("spec.phases.3", {"name": "templates", "task": "BuildTemplates"})],
+        "spec.phases",
+        "a BuildTemplates or TestScenarios phase needs at least one entry in data",
+    ),
+    "a BuildTemplates phase with gates": (
+        [("spec.phases.3", TEMPLATES | {"gates": [GATE]})],
+        "spec.phases",
+        "only an Evaluate phase has evaluate or gates",
+    ),
+    "templates in an Evaluate phase": (
+        [("spec.phases.2.templates", {})],
+        "spec.phases",
+        "only a BuildTemplates phase has a templates block",
+    ),
+    "scenarios in a BuildTemplates phase": (
+        [("spec.phases.3", TEMPLATES | {"scenarios": {}})],
+        "spec.phases",
+        "only a TestScenarios phase has a scenarios block",
+    ),
+    "a TestScenarios phase with an evaluate block": (
+        [("spec.phases.3", SCENARIOS | {"evaluate": {}})],
+        "spec.phases",
+        "only an Evaluate phase has evaluate or gates",
+    ),
+    "a gate on FVD in a TestScenarios phase": (
+        [("spec.phases.3", SCENARIOS | {"gates": [GATE]})],
+        "spec.phases",
+        "gates of a TestScenarios phase are about ScenarioPassRatio or GenerationSeconds",
+    ),
+    "a gate on scenarios in an Evaluate phase": (
+        [("spec.phases.2.gates.0.metric", "ScenarioPassRatio")],
+        "spec.phases",
+        "ScenarioPassRatio is measured there alone",
+    ),
+    "two types of one category": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"types": [FLOOD, FLOOD]}})],
+        "spec.phases[3].templates.types[1]",
+        "Duplicate value",
+    ),
+    "a category with a capital": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"types": [FLOOD | {"category": "Flood"}]}})],
+        "spec.phases[3].templates.types[0].category",
+        "should match",
+    ),
+    "a caption of two lines": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"types": [FLOOD | {"caption": "Flood\nnow"}]}})],
+        "spec.phases[3].templates.types[0].caption",
+        "should match",
+    ),
+    "a coherence above 1": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"quality": {"minimumCoherence": "1.5"}}})],
+        "spec.phases[3].templates.quality.minimumCoherence",
+        "should match",
+    ),
+    "scenarios without time": (
+        [("spec.phases.3", SCENARIOS | {"scenarios": {"maximumSeconds": 0}})],
+        "spec.phases[3].scenarios.maximumSeconds",
+        "greater than or equal to 1",
+    ),
+    "a table of scenarios that is no CSV or JSONL": (
+        [("spec.phases.3", SCENARIOS | {"scenarios": {"table": "scenarios.xlsx"}})],
+        "spec.phases[3].scenarios.table",
+        "should match",
     ),
     "a rollout of the Release phase that falls": (
         [("spec.phases.3.release.rollout", {"steps": [{"weightPercent": 50}, {"weightPercent": 10}]})],
@@ -252,6 +450,48 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.phases.2.evaluate", {"extractors": [CLIP | {"name": "text-video-encoder"}]})],
         "spec.phases[2].evaluate.extractors",
         "video-classifier and text-video-encoder are the trainer's own networks",
+    ),
+    "a train block of a phase that does not train": (
+        [("spec.phases.2.train", {})],
+        "spec.phases",
+        "only a training phase, Train, FineTune",
+    ),
+    "a phase's warm-up longer than its training": (
+        [("spec.phases.1.train", {"steps": 10, "warmupSteps": 11})],
+        "spec.phases",
+        "may not be greater than the phase's steps",
+    ),
+    "the recipe's warm-up in a phase of fewer steps": (
+        [("spec.recipe.schedule", {"warmupSteps": 50}), ("spec.phases.1.train", {"steps": 49})],
+        "spec.phases",
+        "the recipe's schedule.warmupSteps in its place",
+    ),
+    "a phase's warm-up longer than the recipe's training": (
+        [("spec.phases.1.train", {"warmupSteps": 101})],
+        "spec.phases",
+        "may not be greater than the phase's steps",
+    ),
+    "a Train phase of no steps": ([("spec.phases.1.train", {"steps": 0})], "spec.phases", "must be greater than or equal to 1; an Adapt"),
+    "a FineTune phase of an image model of no steps": (
+        [ZERO_STEPS, of("text2video-zero"), ("spec.initFrom", INIT), ("spec.phases.1.task", "FineTune")],
+        "spec.phases",
+        "must be greater than or equal to 1; an Adapt",
+    ),
+    "a rate of a phase that is no number": (
+        [("spec.phases.1.train", {"learningRate": "low"})],
+        "spec.phases[1].train.learningRate",
+        "should match",
+    ),
+    "an unknown value of a phase": ([("spec.phases.1.train", {"seed": 1})], "spec.phases[1].train.seed", "unknown field"),
+    "a global batch that the processes of a FineTune phase cannot share": (
+        [("spec.phases.1.task", "FineTune"), ("spec.phases.1.resources", {"processesPerWorker": 3}), ("spec.initFrom", INIT)],
+        "spec.recipe.globalBatchSize",
+        "divisible by",
+    ),
+    "held-out clips in a FineTune phase": (
+        [("spec.phases.1.task", "FineTune"), ("spec.phases.1.data.0.split", "HeldOut"), ("spec.initFrom", INIT)],
+        "spec.phases",
+        "a training phase may not read the HeldOut split",
     ),
     "an Optimize phase without its block": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", ABSENT)],
@@ -272,7 +512,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "an Optimize phase with an evaluate block": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.evaluate", {})],
         "spec.phases",
-        "only an Evaluate phase has evaluate or gates, an Optimize phase gates alone",
+        "only an Evaluate phase has evaluate or gates; Optimize and TestScenarios phases have gates, too",
     ),
     "an optimisation that has nothing to do": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"quantization": "None"})],
@@ -312,6 +552,23 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[2].evaluate.extractors[0].sha256",
         "Required value",
     ),
+    "a cache of encoders that VideoFusion does not have": (
+        [("spec.recipe.cacheLatents", True)],
+        "spec.recipe.cacheLatents",
+        "needs encoders that do not learn",
+    ),
+    "a cache of encoders that learn": (
+        [("spec.recipe.cacheLatents", True), of("text2video-zero")],
+        "spec.recipe.cacheLatents",
+        "text2video-zero with backbone or initFrom",
+    ),
+    "a tracking server with a password in its address": (
+        [("spec.tracking", {"mlflow": {"uri": "https://me:secret@mlflow"}})],
+        "spec.tracking.mlflow.uri",
+        "should match",
+    ),
+    "a tracking server that is a folder": ([("spec.tracking", {"mlflow": {"uri": "file:///mlruns"}})], "spec.tracking.mlflow.uri", "match"),
+    "tracking by nobody": ([("spec.tracking", {})], "spec.tracking.mlflow", "Required value"),
 }
 
 BAD_ORDERS = {
@@ -323,24 +580,38 @@ BAD_ORDERS = {
     "CTR": "a Release phase needs an Evaluate phase before it",
     "R": "a Release phase needs an Evaluate phase before it",
     "CR": "a Release phase needs an Evaluate phase before it",
-    "ET": "the last Evaluate phase must come after the last Train phase",
-    "TET": "the last Evaluate phase must come after the last Train phase",
-    "ETR": "the last Evaluate phase must come after the last Train phase",
-    "TETR": "the last Evaluate phase must come after the last Train phase",
-    "TC": "Curate phases must come before the first Train or Evaluate phase",
-    "CTCE": "Curate phases must come before the first Train or Evaluate phase",
-    "TCE": "Curate phases must come before the first Train or Evaluate phase",
-    "TECR": "Curate phases must come before the first Train or Evaluate phase",
-    "E": "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
-    "CER": "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
-    "O": "without initFrom, a run that has an Optimize phase needs a Train phase before it",
-    "CO": "without initFrom, a run that has an Optimize phase needs a Train phase before it",
+    "ET": "the last Evaluate phase must come after the last training phase",
+    "TET": "the last Evaluate phase must come after the last training phase",
+    "ETR": "the last Evaluate phase must come after the last training phase",
+    "TETR": "the last Evaluate phase must come after the last training phase",
+    "TC": "Curate phases must come before the first training or Evaluate phase",
+    "CTCE": "Curate phases must come before the first training or Evaluate phase",
+    "TCE": "Curate phases must come before the first training or Evaluate phase",
+    "TECR": "Curate phases must come before the first training or Evaluate phase",
+    "U": "a Tune phase needs a Train phase after it",
+    "TU": "a Tune phase needs a Train phase after it",
+    "TUE": "a Tune phase needs a Train phase after it",
+    "UTUE": "a Tune phase needs a Train phase after it",
+    "UCTE": "Curate phases must come before the first Tune phase",
+    "TEBT": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
+    "TEST": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
+    "TEBTE": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
+    "TEBC": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
+    "TEBB": "a run has at most one BuildTemplates phase",
+    "TEBRS": "the Release phase must be the last one",
+    "TBR": "a Release phase needs an Evaluate phase before it",
+    "TB": "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
+    "S": "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
+    "O": "without initFrom, a run that has an Optimize phase needs a training phase before it",
+    "CO": "without initFrom, a run that has an Optimize phase needs a training phase before it",
     "TOO": "a run has at most one Optimize phase",
-    "OT": "the Optimize phase must come after all Curate and Train phases",
-    "TOTE": "the Optimize phase must come after all Curate and Train phases",
-    "TOC": "the Optimize phase must come after all Curate and Train phases",
+    "OT": "the Optimize phase must come after all Curate, Tune and training phases",
+    "TOTE": "the Optimize phase must come after all Curate, Tune and training phases",
+    "TOC": "the Optimize phase must come after all Curate, Tune and training phases",
     "TEOR": "an Optimize phase before a Release phase needs gates, or an Evaluate phase after it",
     "TOR": "a Release phase needs an Evaluate phase before it",
+    "E": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
+    "CER": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
 }
 GOOD_ORDERS = [
     "C",
@@ -355,12 +626,58 @@ GOOD_ORDERS = [
     "TER",
     "CTER",
     "CCTTEER",
+    "UT",
+    "CUTE",
+    "TEUTER",
+    "UUT",
+    "TEB",
+    "TES",
+    "TEBSR",
+    "TBESR",
+    "TESBER",
     "TO",
     "CTTO",
     "TEO",
     "TOE",
     "TOER",
     "CTEOER",
+    "TOEBSR",
+]
+
+# Family and phases (edits.TASKS), with initFrom or without.
+FROM_SCRATCH, FROM_WEIGHTS = False, True
+BAD_SCHEDULES: dict[tuple[str, str, bool], str] = {
+    ("videofusion", "F", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("videofusion", "FTE", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("videofusion", "A", FROM_WEIGHTS): "an Adapt phase is for models of type text2video-zero and align-your-latents",
+    ("videofusion", "TX", FROM_SCRATCH): "phases are for models of type align-your-latents",
+    ("videofusion", "TI", FROM_SCRATCH): "phases are for models of type align-your-latents",
+    ("text2video-zero", "X", FROM_WEIGHTS): "phases are for models of type align-your-latents",
+    ("text2video-zero", "D", FROM_WEIGHTS): "phases are for models of type align-your-latents",
+    ("text2video-zero", "A", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
+    ("text2video-zero", "AT", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
+    ("text2video-zero", "F", FROM_SCRATCH): "for models of type text2video-zero also an Adapt phase",
+    ("align-your-latents", "X", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("align-your-latents", "XT", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("align-your-latents", "IT", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("align-your-latents", "A", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
+    ("align-your-latents", "DT", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
+    ("align-your-latents", "TA", FROM_WEIGHTS): "must come before its other training phases",
+    ("align-your-latents", "DA", FROM_WEIGHTS): "must come before its other training phases",
+    ("align-your-latents", "ATA", FROM_WEIGHTS): "must come before its other training phases",
+    ("align-your-latents", "TXEF", FROM_SCRATCH): "the last Evaluate phase must come after the last training phase",
+    ("align-your-latents", "TXCE", FROM_SCRATCH): "Curate phases must come before the first training or Evaluate phase",
+}
+GOOD_SCHEDULES = [
+    ("videofusion", "CTFER", FROM_SCRATCH),
+    ("videofusion", "FE", FROM_WEIGHTS),
+    ("text2video-zero", "TAFE", FROM_SCRATCH),
+    ("text2video-zero", "AER", FROM_WEIGHTS),
+    ("align-your-latents", "TXFER", FROM_SCRATCH),
+    ("align-your-latents", "ATXFER", FROM_WEIGHTS),
+    ("align-your-latents", "CTDXIFER", FROM_SCRATCH),
+    ("align-your-latents", "D", FROM_WEIGHTS),
+    ("align-your-latents", "FXE", FROM_WEIGHTS),
 ]
 
 BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
@@ -440,6 +757,8 @@ IMMUTABLE_IN_A_RUN: dict[str, list[tuple[str, Any]]] = {
     "recipe": [("spec.recipe.steps", 200)],
     "phases": [("spec.phases.1.attempts", 5)],
     "phases, one more": [("spec.phases.0", {**CURATE, "name": "curate-more"})],
+    "tracking": [("spec.tracking.mlflow.uri", "http://other:5000")],
+    "tracking, taken away": [("spec.tracking", ABSENT)],
 }
 IMMUTABLE_IN_A_RELEASE: dict[str, list[tuple[str, Any]]] = {
     "service": [("spec.service", "premium")],
@@ -486,6 +805,32 @@ def test_phases_are_accepted_in_the_order(api: Api, tasks: str) -> None:
     api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks)))
 
 
+def scheduled(family: str, tasks: str, weights: bool) -> dict[str, Any]:
+    more: dict[str, Any] = {"initFrom": INIT} if weights else {}
+    return a_run(namespace="default", model={"type": family, "version": "1.0.0"}, phases=in_order(tasks), **more)
+
+
+@pytest.mark.parametrize("family, tasks, weights", BAD_SCHEDULES)
+def test_a_schedule_is_refused(api: Api, family: str, tasks: str, weights: bool) -> None:
+    message = refusal(api, scheduled(family, tasks, weights))
+    assert "spec.phases" in message
+    assert BAD_SCHEDULES[family, tasks, weights] in message
+
+
+@pytest.mark.parametrize("family, tasks, weights", GOOD_SCHEDULES)
+def test_a_schedule_is_accepted(api: Api, family: str, tasks: str, weights: bool) -> None:
+    api.create(RUNS.format("default") + STRICT, scheduled(family, tasks, weights))
+
+
+def test_an_image_model_may_be_adapted_in_no_steps_and_a_phase_has_its_own_rate(api: Api) -> None:
+    adapt = [of("text2video-zero"), ("spec.recipe.backbone", BACKBONE), ("spec.phases.1.task", "Adapt")]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*adapt, ("spec.phases.1.train", {"steps": 0})))
+    assert made["spec"]["phases"][1]["train"] == {"steps": 0}
+    own = {"steps": 5000, "learningRate": "1e-6", "warmupSteps": 100}
+    made = api.create(RUNS.format("default") + STRICT, run_of(("spec.phases.1.train", own)))
+    assert made["spec"]["phases"][1]["train"] == own
+
+
 def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:
     zero = [of("text2video-zero"), ZERO_STEPS, ("spec.recipe.backbone", BACKBONE), ("spec.recipe.text2VideoZero", {"motionRight": "-1"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*zero))
@@ -493,6 +838,19 @@ def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:
     latents = [of("align-your-latents"), ("spec.recipe.alignYourLatents", {"contextFrames": 1, "contextGuidance": "2"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*latents, ("spec.initFrom", INIT)))
     assert made["spec"]["recipe"]["alignYourLatents"]["consistencyWeight"] == "0.5"
+
+
+def test_a_search_takes_both_ends_of_its_profile_and_all_fields_of_videofusion(api: Api) -> None:
+    shares = ["0.65", "1", "0.75"]
+    plain = {"contentProfile": "TextHeavy", "baseNoiseShare": "0.80", "residualNoiseShare": "0.20", "textGuidance": "2.5"}
+    made = api.create(RUNS.format("default") + STRICT, run_of(tuned_by(values=["0.75", "0.85"]), ("spec.recipe.videoFusion", plain)))
+    assert made["spec"]["phases"][1]["tune"] | {"samples": 256, "samplingSteps": 50} == made["spec"]["phases"][1]["tune"]
+    for source in (("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT)):
+        made = api.create(RUNS.format("default") + STRICT, run_of(("spec.recipe.videoFusion", {"space": "Latent"}), source))
+        assert made["spec"]["recipe"]["videoFusion"]["space"] == "Latent"
+    for block in ({"baseNoiseShares": shares}, {"baseNoiseShares": shares, "contentProfile": "Standard"}):
+        made = api.create(RUNS.format("default") + STRICT, run_of(("spec.recipe.videoFusion", block), ("spec.recipe.frames", 3)))
+        assert made["spec"]["recipe"]["videoFusion"]["textGuidance"] == "1"
 
 
 def test_an_optimisation_takes_its_defaults_and_with_gates_may_be_released_at_once(api: Api) -> None:
@@ -519,8 +877,18 @@ def test_filters_are_named_and_take_their_defaults(api: Api) -> None:
     assert (curate["sceneCuts"], curate["maximumRejectedPercent"]) == ({"threshold": 30}, 20)
 
 
+def test_templates_and_scenarios_take_their_defaults(api: Api) -> None:
+    gates = [{"metric": "ScenarioPassRatio", "operator": "GreaterThan", "threshold": "0.95"}]
+    phases = [*in_order("TE"), TEMPLATES | {"templates": {"types": [FLOOD]}}, SCENARIOS | {"scenarios": {}, "gates": gates}]
+    made = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
+    templates, scenarios = made["spec"]["phases"][2]["templates"], made["spec"]["phases"][3]["scenarios"]
+    assert templates["types"] == [FLOOD | {"urgency": "immediate"}]
+    assert (templates["variations"], templates["quality"]) == (5, {"minimumCoherence": "0.5", "maximumArtefactRate": "0.1"})
+    assert (scenarios["maximumSeconds"], scenarios["quality"]["minimumCoherence"]) == (60, "0.5")
+
+
 def test_with_weights_to_start_from_an_evaluation_needs_no_training(api: Api) -> None:
-    for tasks in ("E", "ER", "CE", "CER", "O", "CO", "OER"):
+    for tasks in ("E", "ER", "CE", "CER", "B", "BS", "EBSR", "O", "CO", "OER"):
         api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks), initFrom=INIT))
 
 
@@ -529,7 +897,7 @@ def kept(plane: ControlPlane) -> Iterator[Mapping[str, Mapping[str, Any]]]:
     """A run and a release that exist."""
     api = plane.api
     objects = {
-        "TrainingRun": (RUNS.format("default"), run_of(("metadata.name", "kept"), ("spec.initFrom", INIT))),
+        "TrainingRun": (RUNS.format("default"), run_of(("metadata.name", "kept"), ("spec.initFrom", INIT), ("spec.tracking", TRACKING))),
         "ModelRelease": (RELEASES.format("default"), release_of(("spec.lineage", {"run": "kept"}))),
     }
     yield {kind: api.create(path, manifest) for kind, (path, manifest) in objects.items()}

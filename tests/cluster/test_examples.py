@@ -15,6 +15,8 @@ COLLECTIONS = {
     "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
     "TrainingRun": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns",
     "ModelRelease": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases",
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Service": "/api/v1/namespaces/{}/services",
 }
 
 

@@ -49,7 +49,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "the models": (lambda tree: (tree / "models/new.py").write_text(""), {"trainer", "serving"}),
     "the operator": (lambda tree: (tree / "operator/code.py").unlink(), {"operator"}),
     "a file's name": (lambda tree: (tree / "trainer-image/code.py").rename(tree / "trainer-image/other.py"), {"trainer"}),
-    "a file's mode": (lambda tree: (tree / "serving-image/code.py").chmod(0o755), {"serving"}),
+    "a file's mode": (lambda tree: (tree / "serving-image/code.py").chmod(0o755), {"serving", "trainer"}),
     "torch's lock": (lambda tree: (tree / "requirements/torch.lock").write_text("x"), {"torch", "trainer", "serving"}),
     "the trainer's lock": (lambda tree: (tree / "requirements/trainer.lock").write_text("x"), {"trainer"}),
     "Triton's lock": (lambda tree: (tree / "requirements/serving.lock").write_text("x"), {"serving"}),

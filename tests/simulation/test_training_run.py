@@ -62,7 +62,7 @@ def test_the_goodput_of_an_attempt_stands_at_its_phase_while_it_runs_and_when_it
     sim.set_pods(running())
     seen = []
     for seconds, told in ((0, "0.61"), (60, "0.97"), (120, "7 of 8"), (180, "1.5")):
-        sim.progress = {"run-train-1-master-0": telling(told, seconds)}
+        sim.progress = {sim.pods()[0]["metadata"]["uid"]: telling(told, seconds)}
         sim.settle()
         seen.append(sim.status().phases[0].goodput)
     assert seen == ["0.61", "0.97", "0.97", "0.97"], "only what the API server accepts"
@@ -75,6 +75,23 @@ def test_the_goodput_of_an_attempt_stands_at_its_phase_while_it_runs_and_when_it
     sim.set_pods(ended(0, text(trained())))  # of an image that does not measure it
     sim.settle()
     assert (sim.status().phases[0].outcome, sim.status().phases[0].goodput) == (Reason.COMPLETED, "0.90")
+
+
+def test_what_a_pod_told_is_not_told_by_its_namesake_in_a_run_that_was_made_anew() -> None:
+    gone = Simulation()
+    gone.settle()
+    gone.set_pods(running())
+    gone.progress = {gone.pods()[0]["metadata"]["uid"]: telling("0.9", 0)}
+    gone.settle()
+    assert gone.status().phases[0].checkpoint_step == 20
+    sim = Simulation()
+    sim.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "another"}})  # so that what follows has other UIDs
+    sim.settle()
+    sim.set_pods(running())
+    sim.progress = gone.progress
+    sim.settle()
+    assert sim.pods()[0]["metadata"]["name"] == gone.pods()[0]["metadata"]["name"]
+    assert (sim.status().phases[0].checkpoint_step, sim.status().phases[0].progress) == (0, None)
 
 
 def test_a_run_goes_on_with_the_parent_of_a_rejected_dataset_version_and_says_so() -> None:

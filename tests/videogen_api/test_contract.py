@@ -10,6 +10,7 @@ from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, ExitCode, Report, work_path
 from videogen_api.model_release import Artifact as ArtifactSpec
 from videogen_api.training_run import Reason
+from videogen_api.tuning import Trial
 
 LIMIT = 4096  # bytes of a termination message
 DIGEST = "sha256:" + "0" * 64
@@ -24,6 +25,13 @@ def test_a_full_report_fits_a_termination_message() -> None:
     report = Report(
         reason=Reason.COMPLETED, message="x" * 512, artifact=ArtifactReference(path="bundles/a/b", digest=DIGEST), results=results
     )
+    assert len(json.dumps(report.wire()).encode()) <= LIMIT
+
+
+def test_a_report_of_the_most_trials_fits_a_termination_message() -> None:
+    value = "-123456789.123456789"
+    trials = [Trial(value=f"0.7{number:03}", metric=Metric.TEMPORAL_COHERENCE, result=value, low=value, high=value) for number in range(16)]
+    report = Report(reason=Reason.COMPLETED, message="x" * 512, trials=trials)
     assert len(json.dumps(report.wire()).encode()) <= LIMIT
 
 

@@ -10,6 +10,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
+from videogen_models import known_frames
 from videogen_models.align_your_latents import VideoUNet
 from videogen_models.known_frames import (
     Guidance,
@@ -199,12 +200,40 @@ def test_known_frames_come_out_as_they_went_in_and_the_others_depend_on_the_nois
 def test_8_key_frames_become_29_and_113_frames_with_the_key_frames_untouched(model: VideoUNet) -> None:
     keys, sampler, draw = latents(8), Sampler(model, SCHEDULER, 1, distance=8), draws()
     with torch.inference_mode():
-        medium = interpolate(sampler, draw, text(), keys, rate=0)
-        fine = interpolate(sampler, draw, text(), medium, rate=1)
+        medium = interpolate(sampler, draw(29), text(), keys, rate=0)
+        fine = interpolate(sampler, draw(113), text(), medium, rate=1)
     assert fine.shape == (2, 113, 4, 4, 4)
     assert torch.equal(medium[:, ::4], keys)
     assert torch.equal(fine[:, ::16], keys)
     assert fine.flatten(2).abs().amax(dim=2).min() > 0
+
+
+def test_between_two_key_frames_the_model_sees_them_and_three_others_and_no_more(model: VideoUNet) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = model.register_forward_pre_hook(lambda _, arguments: seen.append((arguments[0], arguments[3])))  # type: ignore[func-returns-value]
+    noise, keys = draws()(9), latents(3)
+    with torch.inference_mode():
+        interpolate(Sampler(model, SCHEDULER, 1), noise, text(), keys, rate=0)
+    hook.remove()
+    (noisy, given), *others = seen
+    assert not others
+    assert torch.equal(noisy, torch.stack([noise[0, :5], noise[0, 4:], noise[1, :5], noise[1, 4:]]))
+    assert torch.equal(given[:, [0, 4], :4], torch.stack([keys[0, :2], keys[0, 1:], keys[1, :2], keys[1, 1:]]))
+    assert given[0, :, 4, 0, 0].tolist() == [1, 0, 0, 0, 1]
+    assert not given[:, 1:4].any()
+
+
+def test_however_many_pairs_are_drawn_at_once_the_clip_is_the_same(model: VideoUNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, calls = [], []
+    hook = model.register_forward_pre_hook(lambda *_: calls.append(1))
+    for at_once in (8, 2):
+        monkeypatch.setattr(known_frames, "PAIRS_AT_ONCE", at_once)
+        calls.clear()
+        with torch.inference_mode():
+            clips.append(interpolate(Sampler(model, SCHEDULER, 1), draws()(17), text(), latents(5), rate=0))
+        assert len(calls) == known_frames.interpolation_passes(2, 5, 1) == 8 // at_once
+    hook.remove()
+    assert torch.allclose(*clips, atol=1e-5)
 
 
 def test_a_long_clip_starts_from_the_image_model_and_goes_on_by_one_and_then_two_known_frames(model: VideoUNet) -> None:

@@ -29,6 +29,30 @@ def test_the_noise_has_variance_1_and_the_covariance_of_the_shares(share: float)
     assert torch.allclose(noise.T.cov(), expected, atol=0.01)
 
 
+def test_with_a_share_for_each_frame_two_frames_have_the_root_of_their_product() -> None:
+    """Equation 6 with its own lambda_i: cov(eps^i, eps^j) = sqrt(lambda_i lambda_j)."""
+    shares = frame_shares(FRAMES, 0.7, [0.2, 0.5, 1.0, 0.8, 0.0]).double()
+    base, residual, _ = draws(0.7)
+    noise = mix(base, residual, shares).flatten(1)
+    expected = (shares[:, None] * shares[None, :]).sqrt()
+    expected.fill_diagonal_(1.0)
+    assert torch.allclose(noise.T.cov(), expected, atol=0.01)
+    assert torch.equal(mix(base, residual, shares)[:, middle(FRAMES)], base)
+
+
+@pytest.mark.parametrize(
+    "shares, message",
+    [
+        ([0.5, 1.0, 0.5], "expected are 5"),
+        ([0.5, 0.5, 0.9, 0.5, 0.5], "1 for the base frame, number 2"),
+        ([0.5, 0.5, 1.0, 0.5, 1.5], "is 1.5; a share of variance"),
+    ],
+)
+def test_shares_of_frames_that_are_none_are_refused(shares: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        frame_shares(FRAMES, 0.7, shares)
+
+
 def test_the_middle_frames_noise_is_the_base_noise_exactly() -> None:
     base, _, noise = draws(0.7)
     assert torch.equal(noise[:, middle(FRAMES)], base)

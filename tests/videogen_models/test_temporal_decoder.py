@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from videogen_models.temporal_decoder import TemporalDecoder, VideoDiscriminator, adaptive_weight, decoder_loss, discriminator_loss
+from videogen_models.temporal_decoder import TemporalDecoder, VideoDiscriminator, adaptive_weight, decoder_losses, discriminator_loss
 from videogen_models.temporal_layers import TemporalSize
 
 SIZE = TemporalSize(head_width=4, groups=2, context_width=4)
@@ -88,6 +88,27 @@ def test_the_decoder_sees_the_other_frames_of_its_clip_only(decoder: TemporalDec
     assert difference[1].max() < 1e-6
 
 
+@pytest.mark.parametrize("count", [1, 24, 25, 33])
+def test_a_long_clip_is_decoded_in_windows_that_see_their_neighbours(decoder: TemporalDecoder, count: int) -> None:
+    latents = torch.randn(1, count, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        assert torch.allclose(decoder.decode(latents), decoder(latents), atol=1e-5)  # new: each frame alone
+        stir(decoder)
+        found, whole = decoder.decode(latents), decoder(latents)
+    assert found.shape == whole.shape
+    assert torch.equal(found, whole) is (count <= 24)
+
+
+def test_no_window_sees_more_than_four_frames_beyond_its_own(decoder: TemporalDecoder) -> None:
+    stir(decoder)
+    latents = torch.randn(1, 40, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    changed = latents.clone()
+    changed[:, 20] += 1
+    with torch.no_grad():
+        differs = (decoder.decode(latents) - decoder.decode(changed)).flatten(2).abs().amax(dim=2)[0] > 1e-6
+    assert differs.tolist() == [False] * 16 + [True] * 16 + [False] * 8  # the windows see frames 0 to 19, 12 to 35, 28 to 39
+
+
 @pytest.mark.parametrize("spatial", [False, True])
 def test_the_encoder_gets_no_gradient_and_does_not_change(
     decoder: TemporalDecoder, discriminator: VideoDiscriminator, frames: Tensor, spatial: bool
@@ -97,7 +118,7 @@ def test_the_encoder_gets_no_gradient_and_does_not_change(
     before = {name: parameter.detach().clone() for name, parameter in decoder.named_parameters()}
     chosen = decoder.trained(spatial=spatial)
     optimizer = torch.optim.AdamW(chosen.values(), lr=1e-2)
-    decoder_loss(decoder, discriminator, frames)[0].backward()
+    sum(decoder_losses(decoder, discriminator, decoder.encode(frames), frames)).backward()  # type: ignore[union-attr]
     frozen = [*decoder.vae.encoder.parameters(), *decoder.vae.quant_conv.parameters()]
     assert all(parameter.grad is None for parameter in frozen)
     optimizer.step()
@@ -110,42 +131,65 @@ def test_the_encoder_gets_no_gradient_and_does_not_change(
 def test_training_on_a_clip_lowers_its_reconstruction_error(
     decoder: TemporalDecoder, discriminator: VideoDiscriminator, frames: Tensor
 ) -> None:
-    ours = torch.optim.AdamW(decoder.trained().values(), lr=1e-2)
-    theirs = torch.optim.AdamW(discriminator.parameters(), lr=1e-3)
-    errors = []
+    groups = [{"params": decoder.trained().values()}, {"params": discriminator.parameters(), "lr": 1e-3}]
+    optimizer, errors = torch.optim.AdamW(groups, lr=1e-2), []
     for _ in range(15):
-        loss, decoded = decoder_loss(decoder, discriminator, frames)
-        ours.zero_grad()
-        loss.backward()
-        ours.step()
-        theirs.zero_grad()
-        discriminator_loss(discriminator(frames), discriminator(decoded.detach())).backward()
-        theirs.step()
-        errors.append((frames - decoded).abs().mean().item())
+        losses = torch.stack(decoder_losses(decoder, discriminator, decoder.encode(frames), frames))
+        optimizer.zero_grad()
+        losses.sum().backward()
+        optimizer.step()
+        errors.append(losses[0].item())
     assert errors[-1] < 0.8 * errors[0]
+
+
+def gradients(module: nn.Module) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in module.parameters() if parameter.requires_grad and parameter.grad is not None]
+
+
+def test_the_sum_of_the_losses_gives_each_player_the_gradients_of_its_own_alone(
+    decoder: TemporalDecoder, discriminator: VideoDiscriminator, frames: Tensor
+) -> None:
+    stir(decoder)
+    decoder.trained()
+    latents = decoder.encode(frames)
+    sum(decoder_losses(decoder, discriminator, latents, frames)).backward()  # type: ignore[union-attr]
+    together = gradients(decoder.temporal), gradients(discriminator)
+    decoder.zero_grad()
+    decoded = decoder(latents)
+    reconstruction, fooled = (frames - decoded).abs().mean(), -discriminator(decoded).mean()
+    (reconstruction + 0.5 * adaptive_weight(reconstruction, fooled, decoder.last_layer) * fooled).backward()
+    discriminator.zero_grad()
+    discriminator_loss(discriminator(frames), discriminator(decoded.detach())).backward()
+    alone = gradients(decoder.temporal), gradients(discriminator)
+    for mine, expected in zip(together, alone, strict=True):
+        assert len(mine) == len(expected) > 0
+        assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(mine, expected, strict=True))
 
 
 def test_without_its_adversary_the_loss_is_the_reconstruction_error(
     decoder: TemporalDecoder, discriminator: VideoDiscriminator, frames: Tensor
 ) -> None:
     decoder.trained()
-    loss, decoded = decoder_loss(decoder, discriminator, frames, adversarial=0)
-    assert torch.equal(loss, (frames - decoded).abs().mean())
-    whole, _ = decoder_loss(decoder, discriminator, frames, adversarial=0.5)
+    latents = decoder.encode(frames)
+    decoded = decoder(latents)
+    loss, nothing, judged = decoder_losses(decoder, discriminator, latents, frames, adversarial=0)
+    assert (loss, nothing.item()) == ((frames - decoded).abs().mean(), 0)
+    assert judged.item() == pytest.approx(discriminator_loss(discriminator(frames), discriminator(decoded)).item())
+    _, adversarial, _ = decoder_losses(decoder, discriminator, latents, frames, adversarial=0.5)
     weight = adaptive_weight(loss, fooled := -discriminator(decoded).mean(), decoder.last_layer)
-    assert whole.item() == pytest.approx((loss + 0.5 * weight * fooled).item(), rel=1e-4)
+    assert adversarial.item() == pytest.approx((0.5 * weight * fooled).item(), rel=1e-4)
 
 
-def test_gradient_checkpointing_changes_no_gradient(decoder: TemporalDecoder, frames: Tensor) -> None:
+def test_gradient_checkpointing_changes_no_gradient(decoder: TemporalDecoder, discriminator: VideoDiscriminator, frames: Tensor) -> None:
     stir(decoder)
-    gradients = []
+    found = []
     for decoder.checkpointing in (False, True):
         chosen = decoder.trained()
         decoder.zero_grad()
-        decoder(decoder.encode(frames)).square().mean().backward()
-        gradients.append([parameter.grad for parameter in chosen.values() if parameter.grad is not None])
-    assert len(gradients[0]) == len(gradients[1]) == len(chosen)
-    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*gradients, strict=True))
+        torch.stack(decoder_losses(decoder, discriminator, decoder.encode(frames), frames)).sum().backward()
+        found.append(gradients(decoder.temporal))
+    assert len(found[0]) == len(found[1]) == len(chosen)
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*found, strict=True))
 
 
 def test_the_discriminator_judges_patches_of_clips(discriminator: VideoDiscriminator, frames: Tensor) -> None:

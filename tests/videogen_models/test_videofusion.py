@@ -1,4 +1,5 @@
-"""The model and its sampler: one base call, who depends on what, and that bundles give the same videos (properties 7 to 9)."""
+"""The model and its sampler, in pixels and in latents: one base call, who depends on what, and that bundles give the same videos
+(properties 7 to 9)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_api.recipe import Architecture, Recipe, Resolution, Space, VideoFusion
+from videogen_models.autoencoder import latent_size
+from videogen_models.image_backbone import PRESETS as BACKBONES
+from videogen_models.image_backbone import build_backbone
 from videogen_models.networks import PRESETS, ModelConfig, model_config
 from videogen_models.noise import clip_noise, middle, mix
 from videogen_models.sampling import ddim_step, denoise, from_pixels, sample, to_pixels
@@ -20,6 +24,16 @@ from videogen_models.videofusion import VideoFusionModel
 
 STEPS = 3
 CAPTIONS = ["a red square moves right", "a blue disc moves up"]
+
+
+@pytest.fixture(scope="module", params=Space)
+def model(request: pytest.FixtureRequest, recipe: Recipe) -> VideoFusionModel:
+    """A tiny model in each space; the autoencoder of latents is a new one, whose frames are as good as any."""
+    torch.manual_seed(0)
+    if request.param is Space.PIXEL:
+        return VideoFusionModel(model_config(recipe)).eval()
+    vae = build_backbone(BACKBONES[Architecture.TINY], recipe.resolution).vae.eval().requires_grad_(False)
+    return VideoFusionModel(model_config(recipe, latent_size(vae, recipe.resolution)), vae).eval()
 
 
 def start(model: VideoFusionModel, seeds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,8 +50,8 @@ def test_a_clip_and_step_take_one_call_of_the_base_generator_on_one_frame(model:
     sample(model, CAPTIONS, [1, 2], STEPS)
     for hook in hooks:
         hook.remove()
-    assert shapes["base"] == [(2, 3, 16, 16)] * STEPS
-    assert shapes["residual"] == [(2 * 4, 3, 16, 16)] * STEPS
+    assert shapes["base"] == [(2, *model.frame_shape[1:])] * STEPS
+    assert shapes["residual"] == [(2 * 4, *model.frame_shape[1:])] * STEPS
 
 
 @pytest.mark.parametrize("which, middle_changes", [("residual", False), ("base", True)])
@@ -53,7 +67,8 @@ def test_the_middle_frame_depends_on_the_base_noise_only(model: VideoFusionModel
 
 def test_the_residual_generator_knows_the_frames_number(model: VideoFusionModel) -> None:
     torch.manual_seed(0)
-    noisy, base, still = torch.randn(1, 2, 3, 16, 16), torch.randn(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    shape = model.frame_shape[1:]
+    noisy, base, still = torch.randn(1, 2, *shape), torch.randn(1, *shape), torch.rand(1, *shape)
     timestep, text = torch.tensor([500]), model.encode(CAPTIONS[:1])
     with torch.no_grad():
         straight, swapped = (
@@ -99,6 +114,54 @@ def test_numbers_out_of_range_are_refused(model: VideoFusionModel, seeds: list[i
         sample(model, CAPTIONS, seeds, steps)
 
 
+def of(model: VideoFusionModel, **changes: Any) -> VideoFusionModel:
+    """The same networks in a model with another configuration."""
+    other = VideoFusionModel(model.config.model_copy(update=changes), model.vae).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_without_guidance_a_caption_is_all_that_is_predicted_from(model: VideoFusionModel) -> None:
+    """Guidance 1, were it computed, is the prediction itself; 0 is the one without a caption."""
+    base, residual = start(model, [1])
+    noisy, timestep, pair = mix(base, residual, model.shares), torch.tensor([400]), model.encode(["", CAPTIONS[0]])
+    with torch.no_grad():
+        plain, empty = (model.predict_noise(noisy, timestep, text.unsqueeze(0)) for text in (pair[1], pair[0]))
+        one, none, three = (model.guided_noise(noisy, timestep, pair, scale) for scale in (1.0, 0.0, 3.0))
+    assert (one - plain).abs().max() < 1e-5
+    assert (none - empty).abs().max() < 1e-5
+    assert (three - (empty + 3 * (plain - empty))).abs().max() < 1e-5
+    assert (plain - empty).abs().max() > 1e-4
+
+
+def test_guidance_takes_one_call_of_the_base_generator_a_step_and_changes_the_video(model: VideoFusionModel) -> None:
+    guided, calls = of(model, text_guidance=3.0), []
+    guided.base.register_forward_pre_hook(lambda _, arguments: calls.append(tuple(arguments[0].shape)))
+    videos = sample(guided, CAPTIONS, [1, 2], STEPS)
+    assert calls == [(2 * 2, *model.frame_shape[1:])] * STEPS
+    assert np.abs(videos.astype(int) - sample(model, CAPTIONS, [1, 2], STEPS)).max() > 0
+
+
+def test_guidance_does_not_mix_the_clips_of_a_batch(model: VideoFusionModel) -> None:
+    guided = of(model, text_guidance=3.0)
+    alone, together = sample(guided, CAPTIONS[1:], [5], STEPS), sample(guided, CAPTIONS, [4, 5], STEPS)
+    assert np.abs(alone[0].astype(int) - together[1]).max() <= 1  # kernels may add in another order
+
+
+def test_where_a_frame_has_a_larger_share_more_of_its_noise_is_the_base_noise(model: VideoFusionModel) -> None:
+    """What the residual generator sees and what is drawn for it both follow each frame's own share."""
+    shares = [0.2, 0.5, 1.0, 0.8, 0.0]
+    uneven = of(model, base_noise_shares=shares)
+    assert uneven.shares.tolist() == pytest.approx(shares)
+    base, residual = start(model, [1])
+    noisy = mix(base, residual, uneven.shares)
+    assert torch.allclose(noisy[:, 4], residual[:, 4])
+    assert torch.allclose(noisy[:, 2], base)
+    assert torch.allclose(noisy[:, 3], 0.8**0.5 * base + 0.2**0.5 * residual[:, 3])
+    clean = torch.rand(1, *model.frame_shape) * 2 - 1
+    assert (denoise(Oracle(uneven, clean), noisy, [""], 7) - clean).abs().max() < 2e-2  # type: ignore[arg-type]
+
+
 class Oracle(nn.Module):
     """Knows the noise of each timestep's image: there is only one clean clip."""
 
@@ -116,7 +179,7 @@ class Oracle(nn.Module):
 
 @pytest.mark.parametrize("steps", [1, 7, 50])
 def test_with_a_perfect_model_the_sampler_finds_the_clip(model: VideoFusionModel, steps: int) -> None:
-    clean = torch.rand(1, *model.frame_shape) * 2 - 1
+    clean = torch.rand(1, *model.frame_shape) * 2 - 1 if model.vae is None else torch.randn(1, *model.frame_shape)
     base, residual = start(model, [1])
     found = denoise(Oracle(model, clean), mix(base, residual, model.shares), [""], steps)  # type: ignore[arg-type]
     assert (found - clean).abs().max() < 2e-2  # float32 at a signal of 4e-5
@@ -147,6 +210,15 @@ def test_the_diffusion_ends_in_noise_and_begins_with_the_frames() -> None:
     assert (levels.diff() < 0).all()
 
 
+def test_latents_are_not_clipped_to_the_range_of_pixels(model: VideoFusionModel) -> None:
+    clean = torch.full((1, *model.frame_shape), 3.0)
+    base, residual = start(model, [1])
+    found = denoise(Oracle(model, clean), mix(base, residual, model.shares), [""], 7)  # type: ignore[arg-type]
+    assert found.mean().item() == pytest.approx(1.0 if model.vae is None else 3.0, abs=0.02)
+    noisy, noise, timestep = torch.full_like(clean[:, 0], 3.0), torch.zeros_like(clean[:, 0]), torch.tensor([0])
+    assert model.still(noisy, noise, timestep).max().item() == pytest.approx(1.0 if model.vae is None else 3.0, abs=0.01)
+
+
 def test_pixels_go_there_and_back() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
     assert np.array_equal(to_pixels(from_pixels(pixels)), pixels.numpy())
@@ -175,6 +247,13 @@ def test_the_paper_preset_measures_the_paper_loss() -> None:
     assert PRESETS[Architecture.PAPER].residual_frames is None
 
 
-def test_a_config_survives_its_json(recipe: Recipe) -> None:
-    config = model_config(recipe)
+@pytest.mark.parametrize(
+    "fields", [{}, {"textGuidance": "2.5"}, {"textGuidance": "1.0"}, {"baseNoiseShares": ["0.5", "0.6", "1", "0.6", "0.5"]}]
+)
+def test_a_config_survives_its_json(recipe: Recipe, fields: dict[str, Any]) -> None:
+    config = model_config(recipe.model_copy(update={"video_fusion": VideoFusion.model_validate(fields)}))
+    assert (config.text_guidance, config.base_noise_shares) == (
+        2.5 if fields.get("textGuidance") == "2.5" else None,
+        [0.5, 0.6, 1.0, 0.6, 0.5] if "baseNoiseShares" in fields else None,
+    )
     assert ModelConfig.model_validate_json(config.model_dump_json(by_alias=True)) == config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,3 +100,22 @@ def test_outcomes(
         assert metrics.value("videogen_request_duration_seconds_bucket", outcome=each, le="0.35") == 0
         assert metrics.value("videogen_request_duration_seconds_bucket", outcome=each, le="0.5") == counted
     assert metrics.value("videogen_request_duration_seconds_sum", outcome=outcome) == pytest.approx(0.4)
+
+
+def test_a_stored_video_goes_through_the_tensors_and_is_counted_as_ok(pipeline: Pipeline) -> None:
+    metrics = PrometheusMetrics()
+    service = Service(pipeline, RequestMetrics(metrics, "v1"), pipeline.clock)
+    answer = service.answer({"TEMPLATE": np.array([b"flood"], np.object_), "VARIATION": np.array([1], np.int32)}, lambda: False)
+    assert not isinstance(answer, Failure)
+    assert answer["VIDEO"][0] == (pipeline.settings.bundle_path / "templates/flood-1.mp4").read_bytes()
+    assert json.loads(answer["METADATA"][0])["template"]["category"] == "flood"
+    plain = service.answer({"PROMPT": np.array([b"x"], np.object_), "SEED": np.array([1])}, lambda: False)
+    assert not isinstance(plain, Failure)
+    assert "template" not in json.loads(plain["METADATA"][0])
+    refused = service.answer({"TEMPLATE": np.array([b"\xff"], np.object_)}, lambda: False)
+    assert isinstance(refused, Failure)
+    assert refused.message.startswith("TEMPLATE is not UTF-8")
+    counted = {
+        outcome: metrics.registry.get_sample_value("videogen_requests_total", {"release": "v1", "outcome": outcome}) for outcome in Outcome
+    }
+    assert counted == {outcome: {"ok": 2, "invalid": 1}.get(outcome, 0) for outcome in Outcome}

@@ -30,7 +30,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from videogen_api.bundle import canonical_json, manifest_digest
 from videogen_models.sealed import sha256_of
 from videogen_models.video import decode_mp4
-from videogen_serving.client import generate, request_body
+from videogen_serving.client import generate, request_body, template_body
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEEL = ROOT / "build" / "nvidia-pytriton"
@@ -238,6 +238,27 @@ def test_the_program_for_people_writes_a_video_and_prints_its_metadata(server: S
     refused = subprocess.run([*command, "--steps", "0"], capture_output=True, text=True, check=False, timeout=30)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "HTTP 400: STEPS is 0; accepted is a whole number from 1 to 1000" in refused.stderr
+
+
+def test_a_stored_video_is_answered_at_once_and_needs_no_prompt(server: Server, bundle: Bundle, tmp_path: Path) -> None:
+    video, metadata = generate(server.http, template_body("flood", 2), {}, 10.0)
+    assert video == (bundle.folder / "templates/flood-2.mp4").read_bytes()
+    assert (metadata["template"]["caption"], metadata["seed"]) == ("Flood: move to higher ground", 1)
+    with pytest.raises(RuntimeError, match="HTTP 400: TEMPLATE is 'war'; this release has cyclone, flood"):
+        generate(server.http, template_body("war"), {}, 10.0)
+    command = [
+        sys.executable,
+        "-m",
+        "videogen_serving.client",
+        "--url",
+        server.http,
+        "--template",
+        "cyclone",
+        "--out",
+        str(tmp_path / "x.mp4"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert json.loads(done.stdout)["template"]["category"] == "cyclone"
 
 
 def test_asked_to_end_it_answers_what_it_has_begun(server: Server) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from videogen_api.job import Job, Report
+from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Split
+from videogen_trainer import tasks
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.progress import ProgressReporter
 
@@ -58,32 +60,68 @@ def storage(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
+def a_job(recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
+    content: dict[str, Any] = {
+        "contract": "v1",
+        "run": "demo",
+        "runUid": "01234567-89ab",
+        "namespace": "models",
+        "phase": "train",
+        "attempt": 1,
+        "task": "Train",
+        "model": {"type": "videofusion", "version": "1.0.0"},
+        "recipe": RECIPE | (recipe or {}),
+        "workPath": "runs/demo-01234567/train",
+        "data": [{"reference": {"dataset": "squares", "version": "v1"}}],
+    }
+    return Job.model_validate(content | fields)
+
+
+@pytest.fixture(scope="session")
 def make_job() -> Callable[..., Job]:
     """`make_job(recipe={...}, **fields)`: the job with these fields of recipe and job replaced."""
+    return a_job
 
-    def make(recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
-        content: dict[str, Any] = {
-            "contract": "v1",
-            "run": "demo",
-            "runUid": "01234567-89ab",
-            "namespace": "models",
-            "phase": "train",
-            "attempt": 1,
-            "task": "Train",
-            "model": {"type": "videofusion", "version": "1.0.0"},
-            "recipe": RECIPE | (recipe or {}),
-            "workPath": "runs/demo-01234567/train",
-            "data": [{"reference": {"dataset": "squares", "version": "v1"}}],
-        }
-        return Job.model_validate(content | fields)
 
-    return make
+def silent_reporter() -> ProgressReporter:
+    return ProgressReporter(None, 5, clock=lambda: 0.0, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture
 def silent() -> ProgressReporter:
-    return ProgressReporter(None, 5, clock=lambda: 0.0, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    return silent_reporter()
+
+
+FAST = {1: 5, 2: 17}  # frames of clips that teach so many interpolations
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A storage with trained models to go on from."""
+
+    folder: Path
+    image: ArtifactReference  # of text2video-zero, in no steps
+    trained: ArtifactReference  # of align-your-latents
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
+    """Made once; tests work on copies."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("begun")
+    write_dataset(folder, "squares", "v1", square_clips(16), frames=FRAMES, resolution=Resolution(height=SIDE, width=SIDE))
+    for times, frames in FAST.items():
+        clips = square_clips(8, frames=frames, side=SIDE)
+        write_dataset(folder, "fast", f"v{times}", clips, frames=frames, resolution=Resolution(height=SIDE, width=SIDE))
+
+    def bundle(family: str, **recipe: Any) -> ArtifactReference:
+        job = a_job({"videoFusion": {}} | recipe, model={"type": family, "version": "1.0.0"}, workPath=f"runs/begun/{family}")
+        report = tasks.attempt(job, folder, {}, silent_reporter(), lambda: False)
+        assert report.artifact, report.message
+        return report.artifact
+
+    image = bundle("text2video-zero", steps=0, seed=5)
+    return Begun(folder, image, bundle("align-your-latents", steps=3))
 
 
 class Trainer:

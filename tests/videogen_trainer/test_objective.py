@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
-from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_api.recipe import Architecture, Recipe, Resolution, Space
+from videogen_models.autoencoder import latent_size
+from videogen_models.image_backbone import PRESETS as BACKBONES
+from videogen_models.image_backbone import build_backbone
 from videogen_models.networks import Scales, model_config
 from videogen_models.noise import middle, mix, remove_base
 from videogen_models.text import tokenize
@@ -20,66 +23,88 @@ from videogen_trainer.objective import Objective, draw
 SHAPE = (5, 3, 16, 16)
 
 
-def tiny(target: str = "Frame", share: str = "0.7") -> VideoFusionModel:
+SHARES = [0.2, 0.5, 1.0, 0.8, 0.0]
+
+
+IN_EACH_SPACE = pytest.mark.parametrize("space", Space)
+
+
+def tiny(target: str = "Frame", share: str = "0.7", shares: list[float] | None = None, space: Space = Space.PIXEL) -> VideoFusionModel:
     recipe = Recipe(architecture=Architecture.TINY, frames=5, resolution=Resolution(height=16, width=16), global_batch_size=2, steps=1)
-    config = model_config(recipe)
+    torch.manual_seed(3)
+    vae = build_backbone(BACKBONES[Architecture.TINY], recipe.resolution).vae.requires_grad_(False) if space is Space.LATENT else None
+    config = model_config(recipe, latent_size(vae, recipe.resolution) if vae is not None else None)
     networks = config.networks.model_copy(update={"target": target})
     torch.manual_seed(0)
-    return VideoFusionModel(config.model_copy(update={"networks": networks, "base_noise_share": float(share)}))
+    return VideoFusionModel(
+        config.model_copy(update={"networks": networks, "base_noise_share": float(share), "base_noise_shares": shares}), vae
+    )
 
 
 def batch(model: VideoFusionModel) -> tuple[Tensor, Tensor]:
     torch.manual_seed(1)
-    return torch.rand(2, *SHAPE) * 2 - 1, tokenize(["a square", "a disc"], model.config.networks.text)
+    return torch.rand(2, *model.frame_shape) * 2 - 1, tokenize(["a square", "a disc"], model.config.networks.text)
 
 
 def has_gradient(module: torch.nn.Module) -> list[bool]:
     return [parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in module.parameters()]
 
 
+@IN_EACH_SPACE
 @pytest.mark.parametrize("target", ["Noise", "Frame"])
-def test_the_loss_of_the_other_frames_never_reaches_the_base_generator(target: str) -> None:
-    model = tiny(target)
+def test_the_loss_of_the_other_frames_never_reaches_the_base_generator(target: str, space: Space) -> None:
+    model = tiny(target, space=space)
     clean, tokens = batch(model)
-    Objective(model)(clean, tokens, draw(0, [0, 1], SHAPE, 2))[1].backward()
+    Objective(model)(clean, tokens, draw(0, [0, 1], model.frame_shape, 2))[1].backward()
     assert not any(has_gradient(model.base))
     assert any(has_gradient(model.residual))
     assert any(has_gradient(model.text))
 
 
+@IN_EACH_SPACE
 @pytest.mark.parametrize("target", ["Noise", "Frame"])
-def test_the_loss_of_the_base_frame_never_reaches_the_residual_generator(target: str) -> None:
-    model = tiny(target)
+def test_the_loss_of_the_base_frame_never_reaches_the_residual_generator(target: str, space: Space) -> None:
+    model = tiny(target, space=space)
     clean, tokens = batch(model)
-    Objective(model)(clean, tokens, draw(0, [0, 1], SHAPE, 2))[0].backward()
+    Objective(model)(clean, tokens, draw(0, [0, 1], model.frame_shape, 2))[0].backward()
     assert not any(has_gradient(model.residual))
     assert any(has_gradient(model.base))
 
 
-def test_every_weight_takes_part_in_a_step() -> None:
-    model = tiny()
+@IN_EACH_SPACE
+def test_every_weight_takes_part_in_a_step_but_those_of_the_autoencoder(space: Space) -> None:
+    model = tiny(space=space)
     clean, tokens = batch(model)
-    Objective(model)(clean, tokens, draw(0, [0, 1], SHAPE, 2)).sum().backward()
+    Objective(model)(clean, tokens, draw(0, [0, 1], model.frame_shape, 2)).sum().backward()
     unused = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert unused == []  # DistributedDataParallel would wait for their gradients
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert unused == frozen  # DistributedDataParallel would wait for the gradients of others
+    assert all(name.startswith("vae.") for name in frozen)
 
 
+@IN_EACH_SPACE
 @pytest.mark.parametrize("target", ["Noise", "Frame"])
-@pytest.mark.parametrize("share", ["0", "0.7", "1"])
-def test_perfect_generators_have_no_loss(target: str, share: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny(target, share)
+@pytest.mark.parametrize("share, shares", [("0", None), ("0.7", None), ("1", None), ("0.7", SHARES)])
+def test_perfect_generators_have_no_loss(
+    target: str, share: str, shares: list[float] | None, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(target, share, shares, space)
     clean, tokens = batch(model)
-    drawn = draw(0, [0, 1], SHAPE, None)
+    drawn = draw(0, [0, 1], model.frame_shape, None)
     monkeypatch.setattr(model, "predict_base", lambda *_: drawn.base)
     monkeypatch.setattr(model, "predict_residual", lambda *_: drawn.residual)
     assert Objective(model)(clean, tokens, drawn).tolist() == [0.0, 0.0]
 
 
-def test_what_the_residual_generator_sees_is_the_frame_without_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    """z' = sqrt(ah) x + sqrt(1 - ah) sqrt(1 - lambda) r, if the base generator is perfect (property 3)."""
-    model, seen = tiny(), SimpleNamespace()
+@IN_EACH_SPACE
+@pytest.mark.parametrize("shares", [None, SHARES])
+def test_what_the_residual_generator_sees_is_the_frame_without_the_base(
+    shares: list[float] | None, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """z' = sqrt(ah) x + sqrt(1 - ah) sqrt(1 - lambda_i) r, if the base generator is perfect (property 3)."""
+    model, seen = tiny(shares=shares, space=space), SimpleNamespace()
     clean, tokens = batch(model)
-    drawn = draw(0, [0, 1], SHAPE, None)
+    drawn = draw(0, [0, 1], model.frame_shape, None)
 
     def spy(noisy: Tensor, base: Tensor, still: Tensor, timestep: Tensor, text: Tensor, frames: Tensor) -> Tensor:
         seen.still = still
@@ -91,7 +116,8 @@ def test_what_the_residual_generator_sees_is_the_frame_without_the_base(monkeypa
     Objective(model)(clean, tokens, drawn)
     level = model.signal[drawn.timestep].reshape(2, 1, 1, 1, 1)
     others = [frame for frame in range(5) if frame != middle(5)]
-    expected = level.sqrt() * clean[:, others] + (1 - level).sqrt() * 0.3**0.5 * drawn.residual
+    alone = (1 - torch.tensor(shares or [0.7] * 5))[others].reshape(1, 4, 1, 1, 1)
+    expected = level.sqrt() * clean[:, others] + (1 - level).sqrt() * alone.sqrt() * drawn.residual
     assert (seen.input - expected).abs().max() < 1e-6
     assert (seen.still - clean[:, middle(5)]).abs().max() < 1e-3  # float32 at little signal
 
@@ -112,7 +138,7 @@ def test_the_paper_loss_is_the_squared_error_of_the_noise(monkeypatch: pytest.Mo
 
 def test_the_random_numbers_of_a_sample_depend_on_neither_batch_nor_order() -> None:
     together, alone = draw(3, [10, 11, 12], SHAPE, 2), draw(3, [11], SHAPE, 2)
-    for name in ("timestep", "frames", "base", "residual"):
+    for name in ("timestep", "frames", "base", "residual", "chance"):
         assert torch.equal(getattr(together, name)[1], getattr(alone, name)[0])
     assert not torch.equal(draw(4, [11], SHAPE, 2).base, alone.base)
 

@@ -18,11 +18,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from videogen_api import noise_shares, tuning
 from videogen_api.meta import CATEGORY, GROUP, VERSION
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
-from videogen_api.training_run import TrainingRunSpec, TrainingRunStatus
+from videogen_api.phase_training import PHASE_RULES
+from videogen_api.training_run import TRAINING, TrainingRunSpec, TrainingRunStatus
 
 Schema = dict[str, Any]
+_TRAINING = [task.value for task in TRAINING]
 _DROPPED = ("title", "additionalProperties", "const", "$defs", "multipleOf")
 
 
@@ -57,7 +60,10 @@ AGE = Column("Age", ".metadata.creationTimestamp", "Since when the object exists
 _FAMILY_RULES = (
     (
         "self.spec.model.type == 'videofusion' || (self.spec.recipe.videoFusion.baseNoiseShare == '0.70'"
-        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1')",
+        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1'"
+        " && !has(self.spec.recipe.videoFusion.contentProfile) && !has(self.spec.recipe.videoFusion.baseNoiseShares)"
+        " && self.spec.recipe.videoFusion.textGuidance == '1'"
+        " && self.spec.recipe.videoFusion.space == 'Pixel')",
         "recipe.videoFusion is for models of type videofusion; leave it out",
         ".spec.recipe.videoFusion",
     ),
@@ -72,9 +78,23 @@ _FAMILY_RULES = (
         ".spec.recipe.text2VideoZero",
     ),
     (
-        "!has(self.spec.recipe.backbone) || (self.spec.model.type != 'videofusion' && !has(self.spec.initFrom))",
-        "recipe.backbone is for models of type align-your-latents and text2video-zero, and not beside initFrom, which has an image model",
+        "!has(self.spec.recipe.backbone) || !has(self.spec.initFrom)"
+        " && (self.spec.model.type != 'videofusion' || self.spec.recipe.videoFusion.space == 'Latent')",
+        "recipe.backbone is for models of type align-your-latents and text2video-zero, and videofusion in videoFusion.space Latent,"
+        " and not beside initFrom, which has an image model",
         ".spec.recipe.backbone",
+    ),
+    (
+        "self.spec.recipe.videoFusion.space != 'Latent' || has(self.spec.recipe.backbone) || has(self.spec.initFrom)",
+        "videoFusion.space Latent needs an autoencoder: that of recipe.backbone, or of a run or release in initFrom",
+        ".spec.recipe.videoFusion.space",
+    ),
+    (
+        "!self.spec.recipe.cacheLatents || self.spec.model.type == 'align-your-latents'"
+        " || (self.spec.model.type == 'text2video-zero' && (has(self.spec.recipe.backbone) || has(self.spec.initFrom)))",
+        "recipe.cacheLatents needs encoders that do not learn: those of type align-your-latents, or of text2video-zero with backbone or"
+        " initFrom",
+        ".spec.recipe.cacheLatents",
     ),
 )
 
@@ -93,14 +113,15 @@ TRAINING_RUN = Resource(
             "",
         ),
         (
-            "self.spec.recipe.gradientAccumulationSteps < 1 || self.spec.phases.all(p, p.task != 'Train' || p.resources.workers < 1"
+            "self.spec.recipe.gradientAccumulationSteps < 1"
+            f" || self.spec.phases.all(p, !(p.task in {_TRAINING}) || p.resources.workers < 1"
             " || (has(p.resources.processesPerWorker) && p.resources.processesPerWorker < 1)"
             " || self.spec.recipe.globalBatchSize % (p.resources.workers *"
             " (has(p.resources.processesPerWorker) ? p.resources.processesPerWorker :"
             " (p.resources.gpusPerWorker > 0 ? p.resources.gpusPerWorker : 1))"
             " * self.spec.recipe.gradientAccumulationSteps) == 0)",
             "recipe.globalBatchSize must be divisible by workers * processes per worker * gradientAccumulationSteps of"
-            " every Train phase; processes per worker is processesPerWorker, else gpusPerWorker, else 1",
+            " every training phase; processes per worker is processesPerWorker, else gpusPerWorker, else 1",
             ".spec.recipe.globalBatchSize",
         ),
         (
@@ -116,13 +137,23 @@ TRAINING_RUN = Resource(
         *_FAMILY_RULES,
         (
             "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task in ['Evaluate', 'Release'])"
-            " || self.spec.phases.exists(p, p.task == 'Train')",
-            "without initFrom, a run that has an Evaluate or Release phase needs a Train phase",
+            f" || self.spec.phases.exists(p, p.task in {_TRAINING})",
+            "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
+            ".spec.phases",
+        ),
+        *PHASE_RULES,
+        *noise_shares.RUN_RULES,
+        *tuning.RUN_RULES,
+        (
+            "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task in ['BuildTemplates', 'TestScenarios'])"
+            " || self.spec.phases.exists(p, p.task == 'Evaluate')",
+            "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
             ".spec.phases",
         ),
         (
-            "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task == 'Optimize') || self.spec.phases.exists(p, p.task == 'Train')",
-            "without initFrom, a run that has an Optimize phase needs a Train phase before it",
+            "has(self.spec.initFrom) || !self.spec.phases.exists(p, p.task == 'Optimize')"
+            f" || self.spec.phases.exists(p, p.task in {_TRAINING})",
+            "without initFrom, a run that has an Optimize phase needs a training phase before it",
             ".spec.phases",
         ),
     ),
@@ -167,7 +198,7 @@ MODEL_RELEASE = Resource(
 
 RESOURCES = (TRAINING_RUN, MODEL_RELEASE)
 _IMMUTABLE = {
-    "TrainingRun": ["model", "storage", "initFrom", "recipe", "phases"],
+    "TrainingRun": ["model", "storage", "initFrom", "recipe", "phases", "tracking"],
     "ModelRelease": ["service", "model", "artifact", "lineage"],
 }
 

@@ -21,6 +21,7 @@ class Metric(StrEnum):
     TEMPORAL_COHERENCE = "TemporalCoherence"
     ARTEFACT_RATE = "ArtefactRate"
     GENERATION_SECONDS = "GenerationSeconds"
+    SCENARIO_PASS_RATIO = "ScenarioPassRatio"
 
 
 class Normalization(StrEnum):
@@ -70,8 +71,8 @@ class Gate(Model):
     """A condition on one metric that must hold before a release."""
 
     metric: Metric = Field(
-        description="FVD, InceptionScore, CLIPScore, TemporalCoherence, ArtefactRate (share of frames) or GenerationSeconds"
-        " (95 % of the clips take at most so long)."
+        description="FVD, InceptionScore, CLIPScore, TemporalCoherence, ArtefactRate (share of frames), GenerationSeconds"
+        " (95 % of the clips take at most so long) or, of TestScenarios alone, ScenarioPassRatio (share that passed)."
     )
     operator: Operator = Field(description="LessThan or GreaterThan.")
     threshold: Decimal = Field(description="The bound, as a decimal string.")

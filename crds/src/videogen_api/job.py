@@ -11,9 +11,14 @@ Storage layout below `STORAGE_PATH`:
   datasets/<name>/versions/<version>.json   {"digest": "sha256:..."}
   datasets/<name>/reports/<version>.html    what curation kept and rejected, for people; also of a rejected version
   runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
+  runs/<run>-<uid8>/<phase>/trials/<value>/ of a Tune phase, such a folder for each value; result.json once it is judged
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
   runs/<run>-<uid8>/<phase>/optimizing/     what an unfinished Optimize phase has exported and measured
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
+  runs/<run>-<uid8>/<phase>/encodings/      latents and encoded captions, while a Train phase with cacheLatents lasts
+  runs/<run>-<uid8>/<phase>/tensorboard/    event files of all attempts; of Train and Evaluate phases
+  runs/<run>-<uid8>/<phase>/templates/      finished templates of a BuildTemplates phase
+  runs/<run>-<uid8>/<phase>/scenarios/      outcomes, videos and page of a TestScenarios phase
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
 """
 
@@ -25,11 +30,14 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from videogen_api.curation import Curate
+from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import MetricResult
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.optimization import Optimization, Optimize
 from videogen_api.recipe import Recipe
+from videogen_api.tracking import Tracking
 from videogen_api.training_run import DataReference, Evaluation, Reason, ResolvedDataset, Task
+from videogen_api.tuning import Trial, Tuning
 
 CONTRACT = "v1"
 JOB_PATH = "/etc/videogen/job.json"
@@ -92,12 +100,16 @@ class Job(Observation):
     data: list[PinnedData] = []
     curate: Curate | None = None
     evaluate: Evaluation | None = None
-    init_from: ArtifactReference | None = None  # Train: weights to start from
-    artifact: ArtifactReference | None = None  # Evaluate and Optimize: the bundle to measure
+    init_from: ArtifactReference | None = None  # training and Tune: weights to start from
+    artifact: ArtifactReference | None = None  # the bundle to measure, optimise, give templates, or try
     learning_rate_scale: PositiveDecimal = "1"
     workers: int = 1
     processes_per_worker: int = 1
     progress_interval_seconds: int = 5
+    tune: Tuning | None = None
+    tracking: Tracking | None = None
+    templates: Templates | None = None
+    scenarios: Scenarios | None = None
     optimize: Optimize | None = None
 
 
@@ -129,6 +141,7 @@ class Report(Observation):
     datasets: list[ResolvedDataset] = []
     results: list[MetricResult] = []
     goodput: Goodput | None = None  # Train
+    trials: list[Trial] = []  # Tune; one of them is chosen
     optimization: Optimization | None = None  # Optimize
 
 

@@ -12,8 +12,8 @@ from pydantic import Field, StringConstraints
 
 from videogen_api.evaluation import Sha256
 from videogen_api.meta import Decimal, Model, PositiveDecimal, StoragePath, k8s
+from videogen_api.noise_shares import BLOCK_RULES, ContentProfile, Share
 
-Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$", max_length=6)]
 UnitDecimal = Annotated[str, StringConstraints(pattern=r"^0\.[0-9]{1,9}$", max_length=11)]
 
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -87,6 +87,13 @@ class Samples(Model):
     sampling_steps: int = Field(default=25, ge=1, le=1000, description="Denoising steps of a video.")
 
 
+class Space(StrEnum):
+    """What a model's networks see as a frame."""
+
+    PIXEL = "Pixel"
+    LATENT = "Latent"
+
+
 class VideoFusion(Model):
     """VideoFusion's own parameters: shares of the noise's VARIANCE, mixed by their square roots."""
 
@@ -94,6 +101,28 @@ class VideoFusion(Model):
     residual_noise_share: Share = Field(default="0.30", description="1 - λ: share of the noise variance that each frame has alone.")
     base_learning_rate_scale: PositiveDecimal = Field(
         default="0.1", description="The base generator learns at learningRate times this (the paper: a small rate, not frozen)."
+    )
+    content_profile: ContentProfile | None = Field(
+        default=None,
+        description="What the videos show, and with it the range of baseNoiseShare: Standard 0.65-0.75, HighDetail 0.60-0.70, TextHeavy"
+        " 0.75-0.85; HighMotion 0.55-0.65 and Static 0.70-0.80, which are residual shares of 0.35-0.45 and 0.20-0.30. Absent: any share.",
+    )
+    base_noise_shares: list[Share] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=128,
+        description="λ of each frame, if they differ: as many as recipe.frames, and 1 for the base frame, number frames / 2 counted from 0."
+        " Absent: baseNoiseShare for all others.",
+        json_schema_extra=k8s(atomic=True),
+    )
+    text_guidance: PositiveDecimal = Field(
+        default="1",
+        description="Scale of classifier-free guidance by the text when clips are generated; 1 is without. With another scale one training"
+        " sample in ten is without its caption, so that guidance has something to lead away from.",
+    )
+    space: Space = Field(
+        default=Space.PIXEL,
+        description="Pixel, or Latent: in the latents of the autoencoder of recipe.backbone or initFrom, which stays as it is.",
     )
 
 
@@ -114,6 +143,14 @@ class AlignYourLatents(Model):
     )
     text_guidance: PositiveDecimal = Field(
         default="1", description="Scale of classifier-free guidance by the text when clips are generated; 1 is without."
+    )
+    interpolations: int | None = Field(
+        default=None,
+        ge=1,
+        le=2,
+        description="How often three frames are put between two of a generated clip, by layers that a TrainInterpolation phase trains on"
+        " clips of 4^n + 1 closer frames: 8 frames become 29 with 1 and 113 with 2, at 4 and 16 times frameRate. Absent: as those of"
+        " initFrom do, and in a TrainInterpolation phase once.",
     )
 
 
@@ -182,7 +219,8 @@ class Recipe(Model):
                     "double(self.baseNoiseShare) + double(self.residualNoiseShare) > 0.99995"
                     " && double(self.baseNoiseShare) + double(self.residualNoiseShare) < 1.00005",
                     "baseNoiseShare and residualNoiseShare are shares of one variance and must add up to 1, for example 0.70 and 0.30",
-                )
+                ),
+                *BLOCK_RULES,
             ]
         ),
     )
@@ -205,6 +243,11 @@ class Recipe(Model):
     )
     backbone: Backbone | None = Field(
         default=None,
-        description="Image model that align-your-latents and text2video-zero begin with; absent: initFrom's, or a new one of the"
-        " architecture's size, which text2video-zero trains whole.",
+        description="Image model that align-your-latents and text2video-zero begin with, and whose autoencoder videofusion takes in space"
+        " Latent; absent: initFrom's, or a new one of the architecture's size, which text2video-zero trains whole.",
+    )
+    cache_latents: bool = Field(
+        default=False,
+        description="align-your-latents, and text2video-zero with an image model that is given: what the frozen autoencoder and text"
+        " encoder make of each clip is computed once and kept in the phase's folder until the phase has ended.",
     )

@@ -7,7 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from videogen_api import phase_rules
 from videogen_api.curation import Curate, VersionName
+from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Gate, MetricResult
 from videogen_api.meta import (
     Condition,
@@ -25,8 +27,12 @@ from videogen_api.meta import (
     k8s,
 )
 from videogen_api.model_release import ReleaseTemplate
+from videogen_api.noise_shares import Share
 from videogen_api.optimization import Optimization, Optimize
-from videogen_api.recipe import Recipe, Share
+from videogen_api.phase_training import PhaseTraining, phase_recipe
+from videogen_api.recipe import Recipe
+from videogen_api.tracking import Tracking
+from videogen_api.tuning import PHASE_RULES, Trial, TunedParameter, Tuning
 
 
 class Task(StrEnum):
@@ -36,7 +42,26 @@ class Task(StrEnum):
     TRAIN = "Train"
     EVALUATE = "Evaluate"
     RELEASE = "Release"
+    FINE_TUNE = "FineTune"
+    ADAPT = "Adapt"
+    ALIGN_CROSS_MODAL = "AlignCrossModal"
+    TUNE = "Tune"
+    TRAIN_INTERPOLATION = "TrainInterpolation"
+    FINE_TUNE_DECODER = "FineTuneDecoder"
     OPTIMIZE = "Optimize"
+    BUILD_TEMPLATES = "BuildTemplates"
+    TEST_SCENARIOS = "TestScenarios"
+
+
+TRAINING = (  # tasks that change weights and make a bundle
+    Task.TRAIN,
+    Task.FINE_TUNE,
+    Task.ADAPT,
+    Task.ALIGN_CROSS_MODAL,
+    Task.TRAIN_INTERPOLATION,
+    Task.FINE_TUNE_DECODER,
+)
+_TRAINING = [task.value for task in TRAINING]
 
 
 class Split(StrEnum):
@@ -96,7 +121,17 @@ class Reason(StrEnum):
     GATE_FAILED = "GateFailed"  # a gate of a phase failed, or optimisation cost more than maximumLoss
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
     RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
+    TUNING = "Tuning"  # a Tune phase is running
     NAME_CONFLICT = "NameConflict"  # an object that is not the run's has the name of its next job; waits until it is gone
+    FINE_TUNING = "FineTuning"  # a FineTune phase is running
+    ADAPTING = "Adapting"  # an Adapt phase is running
+    ALIGNING = "Aligning"  # an AlignCrossModal phase is running
+    TRAINING_INTERPOLATION = "TrainingInterpolation"  # a TrainInterpolation phase is running
+    FINE_TUNING_DECODER = "FineTuningDecoder"  # a FineTuneDecoder phase is running
+    BUILDING_TEMPLATES = "BuildingTemplates"  # a BuildTemplates phase is running
+    TESTING_SCENARIOS = "TestingScenarios"  # a TestScenarios phase is running
+    TEMPLATES_REJECTED = "TemplatesRejected"  # no video of an emergency type is good enough to become a template
+    FONT_MISSING = "FontMissing"  # the captions' font is missing, has another digest, or lacks a letter
     OPTIMIZING = "Optimizing"  # an Optimize phase is running
     EXPORT_FAILED = "ExportFailed"  # a network cannot be exported, or its export differs from it by more than onnxTolerance
     TENSORRT_UNAVAILABLE = "TensorRTUnavailable"  # formats asks for TensorRT, and the pod has no NVIDIA GPU or no tensorrt
@@ -154,7 +189,7 @@ class Resources(Model):
     workers: int = Field(default=1, ge=1, le=128, description="Pods.")
     gpus_per_worker: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; 0 trains on CPUs.")
     processes_per_worker: int | None = Field(
-        default=None, ge=1, le=64, description="Curate, Train and Evaluate: processes of each pod; absent: one for each GPU, or one."
+        default=None, ge=1, le=64, description="Processes of each pod, not of a Release phase; absent: one for each GPU, or one."
     )
     cpu_per_worker: Quantity = Field(default="1", description="CPU request of each pod.")
     memory_per_worker: Quantity = Field(default="4Gi", description="Memory request and limit of each pod.")
@@ -164,9 +199,18 @@ class Phase(Model):
     """One step of the schedule."""
 
     name: ShortName = Field(description="Name of the phase, unique in the run.")
-    task: Task = Field(description="Curate, Train, Evaluate, Release or Optimize.")
+    task: Task = Field(
+        description="Curate makes a dataset version. Tune searches a parameter of the recipe. Train, from scratch or from weights;"
+        " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to"
+        " the text; TrainInterpolation, layers that put frames between frames; FineTuneDecoder, a decoder that does not flicker: training"
+        " phases, which make a bundle. Optimize makes it smaller and exports it. Evaluate measures the newest bundle. BuildTemplates puts"
+        " judged videos of emergencies into it. TestScenarios asks it for simulated emergencies. Release hands it over."
+    )
     data: list[DataReference] = Field(
-        default=[], max_length=16, description="Train, Evaluate and Optimize: datasets to read.", json_schema_extra=k8s(atomic=True)
+        default=[],
+        max_length=16,
+        description="Datasets to read, of all tasks but Curate and Release: to train with, or to compare with.",
+        json_schema_extra=k8s(atomic=True),
     )
     curate: Curate | None = Field(
         default=None,
@@ -177,9 +221,15 @@ class Phase(Model):
     )
     evaluate: Evaluation | None = Field(default=None, description="Evaluate: how to measure; absent: the defaults.")
     gates: list[Gate] = Field(
-        default=[], max_length=16, description="Evaluate and Optimize: conditions that must hold.", json_schema_extra=k8s(atomic=True)
+        default=[],
+        max_length=16,
+        description="Evaluate, Optimize and TestScenarios: conditions that must hold.",
+        json_schema_extra=k8s(atomic=True),
     )
     release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
+    tune: Tuning | None = Field(default=None, description="Tune: what to search and how to judge.")
+    templates: Templates | None = Field(default=None, description="BuildTemplates: what to make; absent: the defaults.")
+    scenarios: Scenarios | None = Field(default=None, description="TestScenarios: what to ask; absent: the defaults.")
     resources: Resources = Field(default=Resources(), description="What the phase's pods ask for.")
     attempts: int = Field(
         default=3, ge=1, le=100, description="Attempts that may fail through the work's own fault; lost nodes and preemption do not count."
@@ -187,55 +237,12 @@ class Phase(Model):
     deadline_seconds: int | None = Field(
         default=None, ge=1, le=31_536_000, description="The phase may take this long, over all attempts, suspended time not counted."
     )
+    train: PhaseTraining | None = Field(default=None, description="Training phases: values in place of the recipe's; absent: the recipe's.")
     optimize: Optimize | None = Field(default=None, description="Optimize: how to make the run's bundle smaller, and what it may cost.")
 
-
-_BLOCKS = [
-    ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
-    ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
-    (
-        "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate) && (p.task == 'Optimize' || !has(p.gates) || size(p.gates) == 0)))",
-        "only an Evaluate phase has evaluate or gates, an Optimize phase gates alone",
-    ),
-    (
-        "self.all(p, !(p.task in ['Train', 'Evaluate']) || (has(p.data) && size(p.data) > 0))",
-        "a Train or Evaluate phase needs at least one entry in data",
-    ),
-    ("self.all(p, p.task != 'Train' || p.data.all(d, d.split == 'Train'))", "a Train phase may not read the HeldOut split"),
-    ("self.all(p, (p.task == 'Optimize') == has(p.optimize))", "an Optimize phase, and no other, has an optimize block"),
-    (
-        "self.all(p, p.task != 'Optimize' || (has(p.data) && size(p.data) > 0))",
-        "an Optimize phase needs at least one entry in data, to measure what optimisation costs",
-    ),
-    ("self.all(p, p.task != 'Optimize' || p.resources.workers <= 1)", "an Optimize phase runs in one pod; leave resources.workers at 1"),
-]
-_ORDER = [
-    ("self.filter(p, p.task == 'Release').size() <= 1", "a run has at most one Release phase"),
-    ("!self.exists(p, p.task == 'Release') || self[size(self) - 1].task == 'Release'", "the Release phase must be the last one"),
-    ("!self.exists(p, p.task == 'Release') || self.exists(p, p.task == 'Evaluate')", "a Release phase needs an Evaluate phase before it"),
-    (
-        "!self.exists(p, p.task == 'Evaluate') || !self.exists(p, p.task == 'Train') || "
-        "self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task == 'Train').lastIndexOf(true)",
-        "the last Evaluate phase must come after the last Train phase",
-    ),
-    (
-        "!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task in ['Train', 'Evaluate']) || "
-        "self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task in ['Train', 'Evaluate']).indexOf(true)",
-        "Curate phases must come before the first Train or Evaluate phase",
-    ),
-    ("self.filter(p, p.task == 'Optimize').size() <= 1", "a run has at most one Optimize phase"),
-    (
-        "!self.exists(p, p.task == 'Optimize') || "
-        "self.map(p, p.task == 'Optimize').lastIndexOf(true) > self.map(p, p.task in ['Curate', 'Train']).lastIndexOf(true)",
-        "the Optimize phase must come after all Curate and Train phases",
-    ),
-    (
-        "!self.exists(p, p.task == 'Optimize') || !self.exists(p, p.task == 'Release') || "
-        "self.exists(p, p.task == 'Optimize' && has(p.gates) && size(p.gates) > 0) || "
-        "self.map(p, p.task == 'Evaluate').lastIndexOf(true) > self.map(p, p.task == 'Optimize').lastIndexOf(true)",
-        "what is released must be judged: an Optimize phase before a Release phase needs gates, or an Evaluate phase after it",
-    ),
-]
+    def recipe_of(self, recipe: Recipe) -> Recipe:
+        """The run's recipe with the phase's own values."""
+        return phase_recipe(recipe, self.train, gentle=self.task is Task.FINE_TUNE)
 
 
 class TrainingRunSpec(Model):
@@ -253,8 +260,9 @@ class TrainingRunSpec(Model):
         min_length=1,
         max_length=16,
         description="Steps of the schedule, in order.",
-        json_schema_extra=k8s(list_map="name", rules=_BLOCKS + _ORDER),
+        json_schema_extra=k8s(list_map="name", rules=phase_rules.blocks(_TRAINING) + phase_rules.order(_TRAINING) + PHASE_RULES),
     )
+    tracking: Tracking | None = Field(default=None, description="Where curves and results go besides the storage; absent: nowhere.")
     suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it go on from there.")
 
 
@@ -340,7 +348,13 @@ class PhaseStatus(Observation):
     )
     divergences: int = Field(default=0, ge=0, le=100_000, description="Attempts that diverged; each halves the learning rate.")
     results: list[MetricResult] = Field(
-        default=[], max_length=16, description="Metrics of an Evaluate or Optimize phase.", json_schema_extra=k8s(atomic=True)
+        default=[],
+        max_length=16,
+        description="Metrics of an Evaluate, Optimize or TestScenarios phase.",
+        json_schema_extra=k8s(atomic=True),
+    )
+    trials: list[Trial] = Field(
+        default=[], max_length=16, description="What a Tune phase has tried.", json_schema_extra=k8s(list_map="value")
     )
     optimization: Optimization | None = Field(default=None, description="What an Optimize phase has made, and what it cost.")
 
@@ -365,12 +379,18 @@ class TrainingRunStatus(Observation):
     phases: list[PhaseStatus] = Field(
         default=[], max_length=16, description="What is known of each phase that has begun.", json_schema_extra=k8s(list_map="name")
     )
-    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last Train or Optimize phase.")
+    artifact: RunArtifact | None = Field(default=None, description="The bundle of the last phase that made one.")
     release: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="ModelRelease that the run created.")
     last_handled_request: Annotated[str, StringConstraints(max_length=128)] = Field(
         default="", description="Value of the request annotation that was answered last."
     )
     summary: RunSummary | None = Field(default=None, description="For printer columns.")
+    tuned: list[TunedParameter] = Field(
+        default=[],
+        max_length=16,
+        description="What Tune phases have chosen; later phases train with it.",
+        json_schema_extra=k8s(list_map="parameter"),
+    )
 
 
 Progress.model_rebuild()

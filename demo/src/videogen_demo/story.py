@@ -55,6 +55,8 @@ def prepare(story: Story, fresh: bool = True) -> None:
     cluster = story.cluster
     if fresh and cluster.get("namespace", NAMESPACE):
         story.say("removing the objects of an earlier story")
+        # Their pods first: a namespace that is deleted with pods in it waits for their whole grace period, however soon they end.
+        cluster("delete", "trainingruns,modelreleases", "--all", "--namespace", NAMESPACE, "--cascade=foreground", "--timeout=180s")
         cluster("delete", "namespace", NAMESPACE, "--wait=true", "--timeout=180s")
     for manifest in yaml.safe_load_all((MANIFESTS / "namespace.yaml").read_text()):
         cluster.apply(manifest)

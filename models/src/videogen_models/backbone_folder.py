@@ -83,6 +83,11 @@ def load_backbone(folder: Path) -> ImageBackbone:
     return backbone.float().eval().requires_grad_(False)
 
 
+def read_autoencoder(folder: Path) -> Any:
+    """diffusers' AutoencoderKL of a folder `vae`. Raises CorruptError as `load_backbone` does."""
+    return _part(AutoencoderKL, folder)
+
+
 def folder_sha256(folder: Path) -> str:
     """SHA-256, hex, of the canonical JSON of what `sealed.describe` says of the five parts' files, paths relative to `folder`.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from videogen_api.bundle import ALLOWED_SUFFIXES, MANIFEST, Manifest, canonical_json, manifest_digest
 from videogen_api.meta import ModelType, release_name
 from videogen_models import video_model
+from videogen_models.autoencoder import load_autoencoder
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.networks import ModelConfig
 from videogen_models.quantization import read_weights
@@ -93,7 +94,8 @@ def read_model(folder: Path) -> VideoModel:
     try:
         match read_family(folder):
             case ModelType.VIDEOFUSION:
-                model = VideoFusionModel(read_config(folder))
+                config = read_config(folder)
+                model = VideoFusionModel(config, load_autoencoder(folder) if config.latent else None)
                 load_weights(model, folder)
                 return model
             case ModelType.ALIGN_YOUR_LATENTS:

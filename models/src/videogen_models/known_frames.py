@@ -20,6 +20,7 @@ from videogen_models.video_model import OnStep
 
 LARGEST_CONTEXT = 2  # frames; two show how things move
 SPACING = 4  # key frame, three new ones, key frame
+PAIRS_AT_ONCE = 8  # of key frames, between which frames are drawn; fewer take less memory
 
 
 def first_frames(counts: Sequence[int], frames: int) -> Tensor:
@@ -165,7 +166,23 @@ def _predict(sampler: Sampler, noise: Tensor, text: Tensor, context: Tensor) -> 
     return sampler.complete(noise, text, latents, known)[:, count:]
 
 
-def interpolate(sampler: Sampler, draw: Draw, text: Tensor, keys: Tensor, rate: int) -> Tensor:
-    """Three new frames between two: [batch, n, c, h, w] -> [batch, 4 (n - 1) + 1, c, h, w]; rate 0 first, 1 for the result again."""
-    latents = spread(keys)
-    return sampler.complete(draw(latents.shape[1]), text, latents, key_frames(*latents.shape[:2]), rate)
+def interpolate(sampler: Sampler, noise: Tensor, text: Tensor, keys: Tensor, rate: int) -> Tensor:
+    """Three new frames between two: keys [batch, n, c, h, w], noise and result [batch, 4 (n - 1) + 1, c, h, w]; rate 0 first, 1 for the
+    result again.
+
+    The model sees five frames, as in its training: two neighbouring key frames and those between them, some pairs at a time.
+    """
+    given, drawn, texts = pairs(spread(keys)), pairs(noise), text.repeat_interleave(keys.shape[1] - 1, dim=0)
+    parts = zip(drawn.split(PAIRS_AT_ONCE), texts.split(PAIRS_AT_ONCE), given.split(PAIRS_AT_ONCE), strict=True)
+    found = torch.cat([sampler.complete(*part, key_frames(len(part[0]), SPACING + 1), rate) for part in parts])
+    return torch.cat([found[:, :-1].reshape(len(keys), -1, *keys.shape[2:]), keys[:, -1:]], dim=1)
+
+
+def pairs(clips: Tensor) -> Tensor:
+    """What lies between two key frames, with them: [batch, 4 (n - 1) + 1, ...] -> [batch * (n - 1), 5, ...], clip by clip."""
+    return clips.unfold(1, SPACING + 1, SPACING).movedim(-1, 2).flatten(0, 1)
+
+
+def interpolation_passes(clips: int, frames: int, times: int) -> int:
+    """How often `interpolate` denoises from start to end for so many clips of `frames` key frames, interpolated `times` times."""
+    return sum(-(-clips * SPACING**level * (frames - 1) // PAIRS_AT_ONCE) for level in range(times))

@@ -17,9 +17,10 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from videogen_api.meta import Observation
 from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_models.autoencoder import LatentSize
 from videogen_models.text import TextSize
 
-CHANNELS = 3  # red, green, blue
+CHANNELS = 3  # red, green, blue; frames that are no latents
 _SMALLEST_NOISE = 1e-3  # with a base share of 1 the other frames have no noise of their own to predict
 
 # What a training step measures the error of. Noise: the paper's objective; the U-Nets predict the velocity (Salimans and Ho,
@@ -57,7 +58,18 @@ class ModelConfig(Observation):
     resolution: Resolution
     frame_rate: int
     base_noise_share: float
+    base_noise_shares: list[float] | None = None  # of each frame; None: base_noise_share, but 1 of the base frame
+    text_guidance: float | None = None  # None: without
     networks: Preset
+    latent: LatentSize | None = None  # of the bundle's autoencoder, in whose latents the model works; None: in pixels
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the generators see as a frame."""
+        height, width = self.resolution.height, self.resolution.width
+        if self.latent is None:
+            return CHANNELS, height, width
+        return self.latent.channels, height // self.latent.factor, width // self.latent.factor
 
 
 def _unet(patch: int, widths: list[int], attention: list[bool], layers: int, head_width: int, groups: int, **more: bool) -> GeneratorSize:
@@ -87,15 +99,26 @@ PRESETS = {
 }
 
 
-def model_config(recipe: Recipe) -> ModelConfig:
-    """The model that a recipe describes."""
+def model_config(recipe: Recipe, latent: LatentSize | None = None) -> ModelConfig:
+    """The model that a recipe describes; in space Latent with the size of its autoencoder's latents."""
+    wanted = recipe.video_fusion
+    guidance = float(wanted.text_guidance)
     return ModelConfig(
         frames=recipe.frames,
         resolution=recipe.resolution,
         frame_rate=recipe.frame_rate,
-        base_noise_share=float(recipe.video_fusion.base_noise_share),
-        networks=PRESETS[recipe.architecture],
+        base_noise_share=float(wanted.base_noise_share),
+        base_noise_shares=[float(share) for share in wanted.base_noise_shares] if wanted.base_noise_shares else None,
+        text_guidance=None if guidance == 1 else guidance,
+        networks=_of_latents(PRESETS[recipe.architecture]) if latent else PRESETS[recipe.architecture],
+        latent=latent,
     )
+
+
+def _of_latents(preset: Preset) -> Preset:
+    """Latents are patches already."""
+    base, residual = (size.model_copy(update={"patch": 1}) for size in (preset.base, preset.residual))
+    return preset.model_copy(update={"base": base, "residual": residual})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +139,20 @@ class Generator(nn.Module):
     clip's base frame.
     """
 
-    def __init__(self, size: GeneratorSize, text_width: int, resolution: Resolution, target: Target, frames: int | None = None) -> None:
+    def __init__(
+        self, size: GeneratorSize, text_width: int, shape: tuple[int, int, int], target: Target, frames: int | None = None
+    ) -> None:
+        """shape = channels, height and width of an image."""
         super().__init__()
+        channels, height, width = shape
         self.patch = size.patch
         self.target = target
         down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in size.attention]
         up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(size.attention)]
         self.unet = UNet2DConditionModel(
-            sample_size=(resolution.height // size.patch, resolution.width // size.patch),
-            in_channels=(2 if frames else 1) * CHANNELS * size.patch**2,
-            out_channels=CHANNELS * size.patch**2,
+            sample_size=(height // size.patch, width // size.patch),
+            in_channels=(2 if frames else 1) * channels * size.patch**2,
+            out_channels=channels * size.patch**2,
             block_out_channels=tuple(size.widths),
             layers_per_block=size.layers,
             down_block_types=tuple(down),
@@ -152,8 +179,8 @@ class Generator(nn.Module):
     ) -> Tensor:
         """Predicted noise n^ of noisy = signal * x + noise * n, float32, as noisy.
 
-        noisy [batch, 3, height, width], timestep int64 [batch], text [batch, length, width]; only for a generator with
-        `frames`: frame int64 [batch], still [batch, 3, height, width]. The U-Net sees its input with variance 1.
+        noisy [batch, c, height, width], timestep int64 [batch], text [batch, length, width]; only for a generator with
+        `frames`: frame int64 [batch], still [batch, c, height, width]. The U-Net sees its input with variance 1.
         """
         signal, noise, norm = (scale.reshape(-1, 1, 1, 1) for scale in (scales.signal, scales.noise, scales.norm))
         seen = [noisy / norm] if still is None else [noisy / norm, still]

@@ -21,13 +21,17 @@ def middle(frames: int) -> int:
     return frames // 2
 
 
-def frame_shares(frames: int, base_share: float) -> Tensor:
-    """lambda_i, float32 [frames]: `base_share` (0..1) everywhere but 1 at the base frame."""
-    if not 0.0 <= base_share <= 1.0:
-        raise ValueError(f"baseNoiseShare is {base_share}; a share of variance lies between 0 and 1")
-    shares = torch.full((frames,), base_share)
-    shares[middle(frames)] = 1.0
-    return shares
+def frame_shares(frames: int, base_share: float, shares: Sequence[float] | None = None) -> Tensor:
+    """lambda_i, float32 [frames]: `shares` (0..1, one a frame), or `base_share` everywhere; but 1 at the base frame.
+
+    Raises ValueError for what is no share, for another number of them than frames, and for one of the base frame that is not 1.
+    """
+    wanted = [1.0 if frame == middle(frames) else base_share for frame in range(frames)] if shares is None else list(shares)
+    if wrong := [share for share in (base_share, *wanted) if not 0.0 <= share <= 1.0]:
+        raise ValueError(f"baseNoiseShare is {wrong[0]}; a share of variance lies between 0 and 1")
+    if len(wanted) != frames or wanted[middle(frames)] != 1.0:
+        raise ValueError(f"baseNoiseShares are {wanted}; expected are {frames}, and 1 for the base frame, number {middle(frames)}")
+    return torch.tensor(wanted)
 
 
 def mix(base: Tensor, residual: Tensor, shares: Tensor) -> Tensor:

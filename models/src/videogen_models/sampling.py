@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from videogen_models.videofusion import VideoFusionModel
 
 
-def ddim_step(noisy: Tensor, noise: Tensor, signal: Tensor, next_signal: Tensor) -> Tensor:
+def ddim_step(noisy: Tensor, noise: Tensor, signal: Tensor, next_signal: Tensor, limit: float = 1.0) -> Tensor:
     """One step with eta = 0 (equation 12), from alpha^ = `signal` to `next_signal`.
 
-    The predicted frames are kept in [-1, 1] and the noise made to agree with them: at the first steps, where hardly any
-    signal is left, a small error of the noise would else be an enormous one of the frames.
+    The predicted frames are kept in [-limit, limit], infinite for latents, and the noise made to agree with them: at the first
+    steps, where hardly any signal is left, a small error of the noise would else be an enormous one of the frames.
     """
-    clean = ((noisy - (1 - signal).sqrt() * noise) / signal.sqrt()).clamp(-1, 1)
+    clean = ((noisy - (1 - signal).sqrt() * noise) / signal.sqrt()).clamp(-limit, limit)
     noise = (noisy - signal.sqrt() * clean) / (1 - signal).sqrt()
     return next_signal.sqrt() * clean + (1 - next_signal).sqrt() * noise
 
 
 @torch.inference_mode()
 def denoise(model: VideoFusionModel, noisy: Tensor, captions: Sequence[str], steps: int, on_step: OnStep | None = None) -> Tensor:
-    """From z_T [batch, frames, 3, height, width] to frames in [-1, 1] of the same shape."""
-    timesteps = sampling_timesteps(steps)
-    text = model.encode(captions)
+    """From z_T [batch, frames, c, height, width] to clean frames of the same shape, latents where the model works in them."""
+    timesteps, guidance = sampling_timesteps(steps), model.config.text_guidance
+    text = model.encode(captions if guidance is None else [""] * len(captions) + list(captions))
     finished = torch.ones((), device=noisy.device)
     for done, (now, later) in enumerate(pairwise([*timesteps, -1])):
         if on_step:
             on_step(done, steps)
         timestep = torch.full((len(captions),), now, device=noisy.device)
-        noise = model.predict_noise(noisy, timestep, text)
-        noisy = ddim_step(noisy, noise, model.signal[now], model.signal[later] if later >= 0 else finished)
+        noise = model.predict_noise(noisy, timestep, text) if guidance is None else model.guided_noise(noisy, timestep, text, guidance)
+        noisy = ddim_step(noisy, noise, model.signal[now], model.signal[later] if later >= 0 else finished, model.limit)
     return noisy
 
 
@@ -57,7 +57,7 @@ def sample(
         raise ValueError(f"{len(captions)} captions and {len(seeds)} seeds; each clip needs one of both")
     base, residual = clip_noise(seeds, model.frame_shape)
     noisy = mix(base, residual, model.shares.cpu()).to(model.signal.device)
-    return to_pixels(denoise(model, noisy, captions, steps, on_step))
+    return to_pixels(model.to_frames(denoise(model, noisy, captions, steps, on_step)))
 
 
 def to_pixels(frames: Tensor) -> npt.NDArray[np.uint8]:

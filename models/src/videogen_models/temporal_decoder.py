@@ -8,17 +8,21 @@ those of the image autoencoder (Rombach et al., 2022; Esser et al., 2021), witho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import relu
 from torch.utils.checkpoint import checkpoint
 
+from videogen_api.recipe import Architecture
 from videogen_models.temporal_layers import Call, Mix, TemporalConvolution, TemporalSize
 
+_WINDOW, _MARGIN = 16, 4  # frames
 _LARGEST_WEIGHT = 1e4  # of the adversarial loss; latent diffusion's own bound
 
 
@@ -51,6 +55,18 @@ class TemporalDecoder(nn.Module):
             hidden = self._up(hidden, block, layers, call)
         frames: Tensor = decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(hidden)))
         return frames.unflatten(0, latents.shape[:2])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """As `forward`, long clips in windows, to save memory: 16 frames at a time, which also see the 4 before and after them."""
+        count = latents.shape[1]
+        if count <= _WINDOW + 2 * _MARGIN:
+            return self(latents)
+        parts = []
+        for start in range(0, count, _WINDOW):
+            first = max(0, start - _MARGIN)
+            seen = self(latents[:, first : start + _WINDOW + _MARGIN])
+            parts.append(seen[:, start - first : start - first + _WINDOW])
+        return torch.cat(parts, dim=1)
 
     def trained(self, *, spatial: bool = False) -> dict[str, nn.Parameter]:
         """Let the temporal layers learn, with `spatial` the image decoder's too, and return them by name; never the encoder."""
@@ -113,6 +129,21 @@ def _layers(block: Any, size: TemporalSize) -> nn.ModuleList:
     return nn.ModuleList(TemporalConvolution(resnet.out_channels, size) for resnet in block.resnets)
 
 
+@dataclass(frozen=True, slots=True)
+class DiscriminatorSize:
+    """Channels of each level, of which each halves height and width, and groups of their normalisation."""
+
+    widths: tuple[int, ...]
+    groups: int
+
+
+DISCRIMINATORS = {
+    Architecture.TINY: DiscriminatorSize(widths=(16, 32), groups=8),
+    Architecture.SMALL: DiscriminatorSize(widths=(32, 64, 128), groups=16),
+    Architecture.PAPER: DiscriminatorSize(widths=(64, 128, 256), groups=32),  # PatchGAN's widths; the paper names none
+}
+
+
 class VideoDiscriminator(nn.Module):
     """Real or decoded? One answer for each patch of a clip (Isola et al., 2017), by 3D convolutions.
 
@@ -147,18 +178,23 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     return (norms[0] / (norms[1] + 1e-4)).clamp(0, _LARGEST_WEIGHT).detach()
 
 
-def decoder_loss(
-    decoder: TemporalDecoder, discriminator: VideoDiscriminator, frames: Tensor, *, adversarial: float = 0.5
-) -> tuple[Tensor, Tensor]:
-    """The decoder's loss [] and the decoded frames, to train the discriminator with: |x - D(E(x))| - w mean(discriminator).
+ADVERSARIAL = 0.5  # weight of the adversarial loss beside the adaptive one; latent diffusion's own
 
-    `adversarial` 0 is the reconstruction alone, as in the first steps of a training. The caller steps the decoder's optimiser
-    with this loss, then the discriminator's, after zeroing its gradients (this loss leaves some there), with
-    `discriminator_loss(discriminator(frames), discriminator(decoded.detach()))`.
+
+def decoder_losses(
+    decoder: TemporalDecoder, discriminator: VideoDiscriminator, latents: Tensor, frames: Tensor, *, adversarial: float = ADVERSARIAL
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Both players' losses, each []: |x - D(z)| and -w mean(discriminator(D(z))), which are the decoder's, and the discriminator's.
+
+    latents z [batch, frames, 4, h, w] and frames x [batch, frames, 3, height, width]. Their sum gives each player the gradients of its
+    own losses alone: the second sees the discriminator's weights, and the third the decoded frames, as constants. `adversarial` 0
+    leaves the reconstruction alone to the decoder.
     """
-    decoded = decoder(decoder.encode(frames))
+    decoded = decoder(latents)
     reconstruction = (frames - decoded).abs().mean()
+    judged = discriminator_loss(discriminator(frames), discriminator(decoded.detach()))
     if adversarial == 0:
-        return reconstruction, decoded
-    fooled = -discriminator(decoded).mean()
-    return reconstruction + adversarial * adaptive_weight(reconstruction, fooled, decoder.last_layer) * fooled, decoded
+        return reconstruction, torch.zeros_like(reconstruction), judged
+    fixed = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+    fooled = -functional_call(discriminator, fixed, (decoded,)).mean()
+    return reconstruction, adversarial * adaptive_weight(reconstruction, fooled, decoder.last_layer) * fooled, judged

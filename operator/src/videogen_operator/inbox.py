@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import aiohttp
@@ -57,18 +58,19 @@ class Mail:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._progress: dict[tuple[str, str], Manifest] = {}  # (namespace, pod)
+        self._progress: dict[str, Manifest] = {}  # by the pod's UID
         self._alerts: dict[Key, dict[str, Waiting]] = {}  # by fingerprint
         self._arrivals: dict[Key, set[asyncio.Event]] = {}  # one for each who waits
 
-    def progress(self, namespace: str) -> Mapping[str, Manifest]:
-        """The last report of each pod of a namespace, by pod name."""
-        return {pod: report for (of, pod), report in self._progress.items() if of == namespace}
+    @property
+    def progress(self) -> Mapping[str, Manifest]:
+        """The last report of each pod by its UID: a name may be another pod's later, in a run that was made anew."""
+        return MappingProxyType(self._progress)
 
-    def report(self, namespace: str, pod: str, report: Manifest) -> None:
+    def report(self, pod_uid: str, report: Manifest) -> None:
         """Remember a pod's report; of pods that reported long ago the oldest is forgotten."""
-        self._progress.pop((namespace, pod), None)
-        self._progress[namespace, pod] = report
+        self._progress.pop(pod_uid, None)
+        self._progress[pod_uid] = report
         while len(self._progress) > 10_000:
             del self._progress[next(iter(self._progress))]
 
@@ -150,7 +152,7 @@ class Inbox:
         except (ValueError, KeyError, TypeError) as error:
             return _told(PROGRESS, "Invalid", 400, f"expected {{'trainerStatus': {{...}}}}: {_first(error)}")
         self._remember(caller.pod_uid)
-        self._mail.report(caller.namespace, caller.pod, report)
+        self._mail.report(caller.pod_uid, report)
         self._wake(Key("TrainingRun", caller.namespace, labels_of(pod)[LABEL_RUN]), False)
         return _told(PROGRESS, "Accepted", 200, "accepted")
 

@@ -114,7 +114,7 @@ class Inputs:
 
     now: datetime  # timezone-aware, UTC
     measurements: Mapping[str, float | Unavailable] = field(default_factory=dict)  # by Query.name
-    progress: Mapping[str, Manifest] = field(default_factory=dict)  # by pod name: last trainerStatus received
+    progress: Mapping[str, Manifest] = field(default_factory=dict)  # by pod UID: last trainerStatus received
     alerts: tuple[Manifest, ...] = ()  # ModelRelease: {fingerprint, startsAt, receivedAt, labels, annotations}, until answered
     failures: tuple[Failure, ...] = ()  # what the API server refused in this pass, see Plan
     settings: Mapping[str, str] = field(default_factory=dict)  # images, gateway, ...: see settings.py

@@ -78,7 +78,7 @@ class Reconciler:
         return Inputs(
             now=self._clock(),
             measurements=measurements,
-            progress=self._mail.progress(key.namespace),
+            progress=self._mail.progress,
             alerts=self._mail.alerts(key),
             settings=self._settings,
         )

@@ -1,5 +1,7 @@
 """`python -m videogen_serving.client --url http://... --prompt "..." --out x.mp4`: one video from a gateway or a pod.
 
+`--template flood` instead of a prompt gets a stored video.
+
 Speaks the Open Inference Protocol with Triton's binary tensor extension (docs/protocol/extension_binary_data.md in
 triton-inference-server/server), because JSON cannot carry an mp4 file. Needs nothing but the standard library.
 """
@@ -21,11 +23,18 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 
 def request_body(prompt: str, seed: int | None = None, steps: int | None = None) -> bytes:
     """The JSON body of one inference request that asks for binary outputs."""
-    inputs: list[dict[str, Any]] = [{"name": "PROMPT", "datatype": "BYTES", "shape": [1], "data": [prompt]}]
-    if seed is not None:
-        inputs.append({"name": "SEED", "datatype": "INT64", "shape": [1], "data": [seed]})
-    if steps is not None:
-        inputs.append({"name": "STEPS", "datatype": "INT32", "shape": [1], "data": [steps]})
+    return _body({"PROMPT": ("BYTES", prompt), "SEED": ("INT64", seed), "STEPS": ("INT32", steps)})
+
+
+def template_body(category: str, variation: int | None = None) -> bytes:
+    """The JSON body of a request for a stored video."""
+    return _body({"TEMPLATE": ("BYTES", category), "VARIATION": ("INT32", variation)})
+
+
+def _body(values: Mapping[str, tuple[str, str | int | None]]) -> bytes:
+    inputs = [
+        {"name": name, "datatype": kind, "shape": [1], "data": [value]} for name, (kind, value) in values.items() if value is not None
+    ]
     outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("VIDEO", "METADATA")]
     return json.dumps({"inputs": inputs, "outputs": outputs}).encode()
 
@@ -74,7 +83,10 @@ def _message(body: bytes) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m videogen_serving.client", description="Generate one video.")
     parser.add_argument("--url", required=True, help="gateway or pod, for example http://127.0.0.1:8000")
-    parser.add_argument("--prompt", required=True, help="what the video shows, 1 to 500 characters")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--prompt", help="what the video shows, 1 to 500 characters")
+    wanted.add_argument("--template", metavar="CATEGORY", help="a stored video of the release, for example flood")
+    parser.add_argument("--variation", type=int, help="which of the category's stored videos; any if not given")
     parser.add_argument("--seed", type=int, help="the same seed gives the same video")
     parser.add_argument("--steps", type=int, help="denoising steps; the release's own if not given")
     parser.add_argument("--out", type=Path, required=True, help="mp4 file to write")
@@ -84,6 +96,12 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _asked(options: argparse.Namespace) -> bytes:
+    if options.template is not None:
+        return template_body(options.template, options.variation)
+    return request_body(options.prompt, options.seed, options.steps)
+
+
 def main() -> int:
     """Write the video, print its metadata as JSON; 1 and one sentence on standard error if there is none."""
     options = _arguments()
@@ -91,7 +109,7 @@ def main() -> int:
     if options.host_header:
         headers["Host"] = options.host_header
     try:
-        video, metadata = generate(options.url, request_body(options.prompt, options.seed, options.steps), headers, options.timeout)
+        video, metadata = generate(options.url, _asked(options), headers, options.timeout)
     except (OSError, RuntimeError, ValueError) as error:
         print(f"no video from {options.url}: {error}", file=sys.stderr)
         return 1

@@ -7,7 +7,7 @@ rounding.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,6 +16,7 @@ from videogen_models.bundle import load_model
 from videogen_models.video import encode_mp4
 from videogen_models.video_model import VideoModel
 from videogen_serving.request import (
+    AnsweredTemplate,
     GenerationCancelledError,
     GenerationTimeoutError,
     Metadata,
@@ -24,6 +25,7 @@ from videogen_serving.request import (
     check_request,
 )
 from videogen_serving.settings import Settings
+from videogen_serving.templates import StoredVideos, read_templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Pipeline:
     model: VideoModel
     clock: Callable[[], float]
     new_seed: Callable[[], int]
+    templates: StoredVideos = field(default_factory=lambda: StoredVideos({}))
 
     @classmethod
     def load(cls, settings: Settings, *, clock: Callable[[], float], new_seed: Callable[[], int]) -> Pipeline:
@@ -42,7 +45,8 @@ class Pipeline:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = load_model(settings.bundle_path, settings.bundle_digest, device)
         manifest = Manifest.model_validate_json((settings.bundle_path / MANIFEST).read_bytes())
-        return cls(settings=settings, manifest=manifest, model=model, clock=clock, new_seed=new_seed)
+        templates = read_templates(settings.bundle_path)
+        return cls(settings=settings, manifest=manifest, model=model, clock=clock, new_seed=new_seed, templates=templates)
 
     def warm_up(self) -> None:
         """One generation of one step: proves that the model runs, and the first user does not wait for it to warm up."""
@@ -55,6 +59,8 @@ class Pipeline:
         GenerationCancelledError once `is_cancelled` says so; both are looked at before every denoising step.
         """
         check_request(request)
+        if request.template is not None:
+            return self._stored(request.template, request.variation)
         started = self.clock()
         seed = self.new_seed() if request.seed is None else request.seed
         steps = request.steps or self.settings.sampling_steps
@@ -67,6 +73,28 @@ class Pipeline:
         frames = self.model.generate([request.prompt], [seed], steps, on_step)[0]
         video = encode_mp4(frames, self.model.config.frame_rate)
         return Result(video=video, metadata=self._metadata(request.prompt, seed, steps, self.clock() - started))
+
+    def _stored(self, category: str, variation: int | None) -> Result:
+        """A video of the bundle, at once."""
+        started = self.clock()
+        found = self.templates.find(category, variation, self.new_seed() if variation is None else 0)
+        template = found.template
+        metadata = Metadata(
+            release=self.settings.release,
+            model=self.manifest.model,
+            bundle_digest=self.settings.bundle_digest,
+            prompt=template.prompt,
+            seed=template.seed,
+            steps=template.steps,
+            frames=template.frames,
+            frame_rate=template.frame_rate,
+            resolution=template.resolution,
+            seconds=round(self.clock() - started, 3),
+            template=AnsweredTemplate(
+                category=template.category, urgency=template.urgency, variation=template.variation, caption=template.caption
+            ),
+        )
+        return Result(video=found.video, metadata=metadata)
 
     def _stop_if_late(self, seconds: float, done: int, total: int) -> None:
         if seconds > self.settings.timeout_seconds:

@@ -50,11 +50,25 @@ class GenerationCancelledError(RequestError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One video. Without a seed the server draws one and tells it; without steps it takes the release's."""
+    """One video. Without a seed the server draws one and tells it; without steps it takes the release's.
 
-    prompt: str
+    With a template, a category of emergencies, the answer is a video of the bundle's: the `variation` of it, 1 or more, or any.
+    """
+
+    prompt: str = ""
     seed: int | None = None
     steps: int | None = None
+    template: str | None = None
+    variation: int | None = None
+
+
+class AnsweredTemplate(Observation):
+    """Which template a video is."""
+
+    category: str
+    urgency: str
+    variation: int
+    caption: str
 
 
 class Metadata(Observation):
@@ -70,6 +84,7 @@ class Metadata(Observation):
     frame_rate: int
     resolution: Resolution
     seconds: float
+    template: AnsweredTemplate | None = None  # a stored video; prompt, seed and steps are those that drew its picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +96,21 @@ class Result:
 
 
 def check_request(request: Request) -> None:
-    """Raise InvalidRequestError if the prompt, the seed or the number of steps is out of bounds."""
+    """Raise InvalidRequestError if the prompt, the seed or the number of steps is out of bounds, or something does not go together."""
+    if request.template is not None:
+        _check_template(request)
+        return
+    if request.variation is not None:
+        raise InvalidRequestError("VARIATION says which video of a TEMPLATE is wanted; send it with TEMPLATE, or leave it out")
     _check_prompt(request.prompt)
     _check_bounds("SEED", request.seed, 0, SEED_LIMIT)
     _check_bounds("STEPS", request.steps, 1, STEPS_LIMIT)
+
+
+def _check_template(request: Request) -> None:
+    given = {"PROMPT": request.prompt or None, "SEED": request.seed, "STEPS": request.steps}
+    if surplus := [name for name, value in given.items() if value is not None]:
+        raise InvalidRequestError(f"{', '.join(surplus)} came with TEMPLATE, which is answered by a stored video; send one or the other")
 
 
 def _check_prompt(prompt: str) -> None:

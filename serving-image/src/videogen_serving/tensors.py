@@ -11,31 +11,41 @@ import numpy.typing as npt
 from videogen_serving.request import InvalidRequestError, Request, Result
 
 PROMPT, SEED, STEPS = "PROMPT", "SEED", "STEPS"
+TEMPLATE, VARIATION = "TEMPLATE", "VARIATION"
 VIDEO, METADATA = "VIDEO", "METADATA"
 
 Tensor = npt.NDArray[Any]
 
 
 def read_request(inputs: Mapping[str, Tensor]) -> Request:
-    """The request in PROMPT (BYTES, one element), SEED (INT64, optional) and STEPS (INT32, optional).
+    """The request in PROMPT (BYTES, one element), SEED (INT64, optional) and STEPS (INT32, optional); or in TEMPLATE (BYTES) and
+    VARIATION (INT32, optional).
 
-    Raises InvalidRequestError if the prompt is absent or not UTF-8, or if a tensor has not exactly one element.
+    Raises InvalidRequestError if both are absent, a text is not UTF-8, or a tensor has not exactly one element.
     """
-    if PROMPT not in inputs:
-        raise InvalidRequestError(f"the input {PROMPT} is missing; send one BYTES element with the text")
-    return Request(prompt=_text(inputs[PROMPT]), seed=_number(inputs, SEED), steps=_number(inputs, STEPS))
+    if PROMPT not in inputs and TEMPLATE not in inputs:
+        raise InvalidRequestError(f"the input {PROMPT} is missing; send one BYTES element with the text, or {TEMPLATE} with a category")
+    return Request(
+        prompt=_text(inputs, PROMPT) or "",
+        seed=_number(inputs, SEED),
+        steps=_number(inputs, STEPS),
+        template=_text(inputs, TEMPLATE),
+        variation=_number(inputs, VARIATION),
+    )
 
 
 def write_result(result: Result) -> dict[str, Tensor]:
     """The tensors VIDEO (BYTES: an mp4 file) and METADATA (BYTES: JSON), one element each."""
-    return {VIDEO: _bytes(result.video), METADATA: _bytes(result.metadata.model_dump_json(by_alias=True).encode())}
+    return {VIDEO: _bytes(result.video), METADATA: _bytes(result.metadata.model_dump_json(by_alias=True, exclude_none=True).encode())}
 
 
-def _text(tensor: Tensor) -> str:
+def _text(inputs: Mapping[str, Tensor], name: str) -> str | None:
+    if name not in inputs:
+        return None
     try:
-        return bytes(_only_element(PROMPT, tensor)).decode("utf-8")
+        return bytes(_only_element(name, inputs[name])).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"PROMPT is not UTF-8: {error.reason} at byte {error.start}; send it as UTF-8") from None
+        raise InvalidRequestError(f"{name} is not UTF-8: {error.reason} at byte {error.start}; send it as UTF-8") from None
 
 
 def _number(inputs: Mapping[str, Tensor], name: str) -> int | None:

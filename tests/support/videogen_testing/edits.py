@@ -4,13 +4,25 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from videogen_testing.runs import DIGEST, EVALUATE, OPTIMIZE, RELEASE, TRAIN, a_run
+from videogen_testing.runs import DIGEST, EVALUATE, OPTIMIZE, RELEASE, TRAIN, TUNE, a_run
 
 ABSENT = object()
 CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "version": "1", "sources": [{"path": "raw"}]}}
 GATE = {"metric": "FVD", "operator": "LessThan", "threshold": "200"}
 INIT = {"release": "pib-videogen-videofusion-v0.9.0-base"}
-BY_TASK = {"C": CURATE, "T": TRAIN, "E": EVALUATE, "R": RELEASE, "O": OPTIMIZE}
+HELD_OUT = [{"dataset": "clips", "version": "1", "split": "HeldOut"}]
+TEMPLATES = {"name": "templates", "task": "BuildTemplates", "data": HELD_OUT}
+SCENARIOS = {"name": "scenarios", "task": "TestScenarios", "data": HELD_OUT}
+TASKS = {
+    "T": "Train",
+    "F": "FineTune",
+    "A": "Adapt",
+    "X": "AlignCrossModal",
+    "I": "TrainInterpolation",
+    "D": "FineTuneDecoder",
+}  # that train
+BY_TASK = {"C": CURATE, "E": EVALUATE, "R": RELEASE, "U": TUNE, "B": TEMPLATES, "S": SCENARIOS, "O": OPTIMIZE}
+BY_TASK |= {letter: TRAIN | {"task": task} for letter, task in TASKS.items()}
 
 
 def run_of(*edits: tuple[str, Any]) -> dict[str, Any]:

@@ -246,4 +246,6 @@ REPORTS = {
     Task.CURATE: Report(datasets=[ResolvedDataset(dataset="clips", version="1", digest=DIGEST, clips=512)]),
     Task.TRAIN: trained(),
     Task.EVALUATE: Report(results=[MetricResult(metric=Metric.FVD, value="120.5", samples=128, extractor="default")]),
+    Task.BUILD_TEMPLATES: trained(),
+    Task.TEST_SCENARIOS: Report(results=[MetricResult(metric=Metric.SCENARIO_PASS_RATIO, value="0.98", samples=100)]),
 }

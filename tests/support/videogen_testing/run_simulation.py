@@ -19,7 +19,7 @@ from videogen_operator.kinds.training_run import TRAINING_RUN
 from videogen_operator.plan import Failure, Inputs, Key, Plan
 from videogen_operator.settings import Settings
 from videogen_operator.world import ObjectWorld
-from videogen_testing.runs import DIGEST, a_claim, a_run, ended, optimized, pods_of, running, trained
+from videogen_testing.runs import DIGEST, a_claim, a_run, ended, optimized, pods_of, running, trained, tuned
 
 KEY = Key("TrainingRun", "models", "run")
 NODE = {
@@ -39,7 +39,7 @@ class Simulation:
         self.log: list[str] = []
         self.made: dict[str, list[dict[str, Any]]] = {}  # pods of each job, by its name
         self.files: dict[str, Job] = {}  # job files, by their ConfigMap's name
-        self.progress: dict[str, dict[str, Any]] = {}  # what each pod told of its work, by the pod's name
+        self.progress: dict[str, dict[str, Any]] = {}  # what each pod told of its work, by the pod's UID
         self.refuse_next = 0
         self.saved_step = 0
         self.put(NODE)
@@ -189,6 +189,9 @@ class RandomLife:
             Task.CURATE: Report(datasets=[ResolvedDataset(dataset="clips", version="1", digest=DIGEST, clips=9)]),
             Task.TRAIN: trained(),
             Task.EVALUATE: Report(results=results),
+            Task.TUNE: tuned(),
+            Task.BUILD_TEMPLATES: trained(),
+            Task.TEST_SCENARIOS: Report(results=[MetricResult(metric=Metric.SCENARIO_PASS_RATIO, value="1", samples=100)]),
             Task.OPTIMIZE: optimized(),
         }
         return ended(0, made[self._job().task].model_dump_json(by_alias=True, exclude_none=True))

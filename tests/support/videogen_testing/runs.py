@@ -7,6 +7,7 @@ from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, Report
 from videogen_api.meta import API_VERSION
 from videogen_api.optimization import MetricLoss, Optimization
+from videogen_api.tuning import Trial
 from videogen_testing.control_plane import Api
 
 RUNS = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns"
@@ -19,6 +20,12 @@ EVALUATE: dict[str, Any] = {
     "task": "Evaluate",
     "data": [{"dataset": "clips", "version": "1", "split": "HeldOut"}],
     "gates": [{"metric": "FVD", "operator": "LessThan", "threshold": "200"}],
+}
+TUNE: dict[str, Any] = {
+    "name": "tune",
+    "task": "Tune",
+    "data": [{"dataset": "clips", "version": "1", "split": split} for split in ("Train", "HeldOut")],
+    "tune": {"parameter": "BaseNoiseShare", "values": ["0.65", "0.70", "0.75"], "steps": 10, "objective": "FVD"},
 }
 OPTIMIZE: dict[str, Any] = {
     "name": "optimize",
@@ -55,6 +62,12 @@ def trained(last_step: int = 100, digest: str = DIGEST) -> Report:
     """The report of a successful Train phase."""
     path = f"bundles/pib-videogen-videofusion-v1.0.0-base/{digest.removeprefix('sha256:')}"
     return Report(last_step=last_step, artifact=ArtifactReference(path=path, digest=digest))
+
+
+def tuned(chosen: str = "0.65") -> Report:
+    """The report of a successful Tune phase with three trials."""
+    trials = [Trial(value=value, metric=Metric.FVD, result="100", chosen=value == chosen) for value in ("0.65", "0.70", "0.75")]
+    return Report(message=f"chosen is baseNoiseShare {chosen}", last_step=30, trials=trials)
 
 
 def optimized(loss: str = "1.5", digest: str = "sha256:" + "b" * 64) -> Report:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from videogen_api.job import JOB_PATH, STORAGE_PATH, TERMINATION_MESSAGE_PATH, Job, Report
-from videogen_api.training_run import Reason, Task
+from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_trainer import report, tasks
 from videogen_trainer.failure import Failure
 from videogen_trainer.goodput import Meter
@@ -21,6 +21,7 @@ from videogen_trainer.progress import ProgressReporter, endpoint_of
 from videogen_trainer.stopping import StopRequest, on_termination
 
 _BEGUN = time.monotonic()  # before torch is imported, which takes seconds
+_GOES_ON = (*TRAINING, Task.TUNE, Task.OPTIMIZE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)  # where an attempt ended, once asked to stop
 ENV_TERMINATION_MESSAGE_PATH = "VIDEOGEN_TERMINATION_MESSAGE_PATH"
 
 
@@ -70,7 +71,7 @@ def _process(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
-    on_termination(stop.ask if job.task in {Task.TRAIN, Task.OPTIMIZE} else _interrupt)  # which end at a place to go on from
+    on_termination(stop.ask if job.task in _GOES_ON else _interrupt)
     # One thread unless told otherwise: small networks only lose by more, and resuming is bit-identical for one number only.
     import torch
 

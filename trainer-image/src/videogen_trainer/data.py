@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from videogen_api.job import Job
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import Reason, ResolvedDataset
+from videogen_api.training_run import Reason, ResolvedDataset, Task
+from videogen_models.known_frames import SPACING
 from videogen_trainer.dataset import Dataset, open_dataset
 from videogen_trainer.failure import Failure
 
@@ -43,10 +44,18 @@ class Mixture:
 
     def clip(self, number: int) -> tuple[npt.NDArray[np.uint8], str]:
         """Frames, uint8 [frames, height, width, 3], and caption."""
+        dataset, index = self._place(number)
+        return dataset.frames(index), dataset.records[index].caption
+
+    def name(self, number: int) -> str:
+        """What identifies the clip's content: 16 digits of its dataset's digest, and its number in it."""
+        dataset, index = self._place(number)
+        return f"{dataset.resolved.digest.removeprefix('sha256:')[:16]}-{index:08}"
+
+    def _place(self, number: int) -> tuple[Dataset, int]:
         for part in self.parts:
             if number < len(part.numbers):
-                index = part.numbers[number]
-                return part.dataset.frames(index), part.dataset.records[index].caption
+                return part.dataset, part.numbers[number]
             number -= len(part.numbers)
         raise IndexError(number)
 
@@ -61,7 +70,7 @@ def open_mixture(storage: Path, job: Job, *, verified: bool) -> Mixture:
     parts = []
     for index, data in enumerate(job.data):
         dataset = open_dataset(storage, data.reference, data.digest, verified=verified)
-        _check_shape(dataset, job.recipe, f"data[{index}]")
+        _check_shape(dataset, job, f"data[{index}]")
         available = dataset.part(data.reference.split)
         parts.append(Part(dataset=dataset, numbers=choose(available, data.reference.samples, job.recipe.seed, dataset.resolved.digest)))
     mixture = Mixture(tuple(parts))
@@ -75,15 +84,27 @@ def open_mixture(storage: Path, job: Job, *, verified: bool) -> Mixture:
     return mixture
 
 
-def _check_shape(dataset: Dataset, recipe: Recipe, field: str) -> None:
-    manifest = dataset.manifest
-    if (manifest.frames, manifest.resolution) != (recipe.frames, recipe.resolution):
+def clip_frames(job: Job) -> int:
+    """How many frames the clips of a job's datasets must have: the recipe's; to learn one interpolation 5, to learn two 17."""
+    if job.task is not Task.TRAIN_INTERPOLATION:
+        return job.recipe.frames
+    latents = job.recipe.align_your_latents
+    return 1 + SPACING ** ((latents and latents.interpolations) or 1)
+
+
+def _check_shape(dataset: Dataset, job: Job, field: str) -> None:
+    manifest, resolution, frames = dataset.manifest, job.recipe.resolution, clip_frames(job)
+    closer = _CLOSER if job.task is Task.TRAIN_INTERPOLATION else ""
+    if (manifest.frames, manifest.resolution) != (frames, resolution):
         raise Failure(
             Reason.INVALID_JOB,
             f"{field}: dataset {dataset.resolved.dataset} {dataset.resolved.version} has {manifest.frames} frames of"
-            f" {manifest.resolution.height} x {manifest.resolution.width}, the recipe {recipe.frames} of"
-            f" {recipe.resolution.height} x {recipe.resolution.width}; curate a version for this recipe",
+            f" {manifest.resolution.height} x {manifest.resolution.width}, the recipe {frames} of"
+            f" {resolution.height} x {resolution.width}; curate a version for this recipe{closer}",
         )
+
+
+_CLOSER = " and task TrainInterpolation: of 5 frames with a quarter of the frameStride, or of 17 with a sixteenth for interpolations: 2"
 
 
 def choose(available: Sequence[int], samples: int | None, seed: int, digest: str) -> tuple[int, ...]:
@@ -130,6 +151,7 @@ class Batch:
     frames: Tensor  # uint8 [batch, frames, height, width, 3]
     captions: list[str]
     positions: range
+    names: list[str] = field(default_factory=list)  # of the clips' content
 
     def pieces(self, clips: int) -> list[Batch]:
         """The batch in pieces of at most so many clips, which together are the batch."""
@@ -139,7 +161,12 @@ class Batch:
         return [self._between(start, start + clips) for start in starts]
 
     def _between(self, start: int, end: int) -> Batch:
-        return Batch(frames=self.frames[start:end], captions=self.captions[start:end], positions=self.positions[start:end])
+        return Batch(
+            frames=self.frames[start:end],
+            captions=self.captions[start:end],
+            positions=self.positions[start:end],
+            names=self.names[start:end],
+        )
 
 
 class Batches:
@@ -176,6 +203,8 @@ class Batches:
             rank=self._rank,
             processes=self._processes,
         )
-        clips = [self._mixture.clip(self._sampler.clip(position)) for position in where]
+        numbers = [self._sampler.clip(position) for position in where]
+        clips = [self._mixture.clip(number) for number in numbers]
         frames = torch.from_numpy(np.stack([frames for frames, _ in clips]))
-        return Batch(frames=frames, captions=[caption for _, caption in clips], positions=where)
+        names = [self._mixture.name(number) for number in numbers]
+        return Batch(frames=frames, captions=[caption for _, caption in clips], positions=where, names=names)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from videogen_api.bundle import MANIFEST
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
 from videogen_trainer.checkpoint_writer import CheckpointWriter
@@ -30,6 +31,7 @@ from videogen_trainer.report import Milestones
 from videogen_trainer.samples import sample_while_training
 from videogen_trainer.start import resume
 from videogen_trainer.state import autocast, new_state
+from videogen_trainer.tracking import Tracking, step_values
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,9 +42,11 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
     Raises Failure: what `open_mixture` and `learner_of` raise, InvalidJob, ArtifactInvalid, Diverged, Preempted.
     """
     writer = CheckpointWriter(storage / job.work_path / "checkpoints", job.recipe.checkpoints.keep_last)
+    tracking = Tracking(job, storage, world)
     try:
-        with writer:
-            return _train(job, storage, world, progress, stop, milestones, writer)
+        with tracking, writer:
+            report = _train(job, storage, world, progress, stop, milestones, writer, tracking)
+        return tracking.noted(report)
     finally:
         milestones.last_step = max(milestones.last_step, writer.published)
 
@@ -55,6 +59,7 @@ def _train(
     stop: Callable[[], bool],
     milestones: Milestones,
     writer: CheckpointWriter,
+    tracking: Tracking,
 ) -> Report:
     recipe, meter = job.recipe, milestones.meter
     mixture = open_mixture(storage, job, verified=world.leads)
@@ -68,6 +73,7 @@ def _train(
     curve = Curve(storage / job.work_path / "curve.jsonl", resumed, time.monotonic) if world.leads else None
     reached = world.from_leader(curve.reached if curve else None)  # by the attempt before; steps until there are done again
     assert isinstance(reached, int)
+    tracking.begin(resumed)
     clip_norm = float(recipe.optimizer.gradient_clip_norm) or math.inf
 
     def save(*, at_once: bool) -> None:
@@ -75,6 +81,7 @@ def _train(
         if world.leads:
             assert curve
             curve.flush()
+            tracking.flush()
             writer.save(state.step, state.tensors(), state.values() | {"recipe": recipe.wire()})
         if at_once:
             writer.wait()
@@ -112,12 +119,14 @@ def _train(
         if curve:
             named = dict(zip(learner.terms, terms, strict=True))
             curve.add(step=state.step, loss=loss, **named, gradient=gradient, rate=rates[1])
+            tracking.step(state.step, step_values(named, gradient, rates, seconds, meter))
         last = state.step == recipe.steps
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
             with meter.saving():
                 save(at_once=bool(stopping) or last)
         if recipe.samples and world.leads and not stopping and state.step % recipe.samples.every_steps == 0:
-            sample_while_training(state, learner.model, recipe.samples, storage / job.work_path / "samples", stop)
+            shown = sample_while_training(state, learner.model, recipe.samples, storage / job.work_path / "samples", stop)
+            tracking.picture(state.step, shown)
         metrics = {
             "step": state.step,
             "steps": recipe.steps,
@@ -127,6 +136,7 @@ def _train(
             "clipsInAPass": micro_batches.clips,
             "checkpointStep": milestones.last_step,
             **meter.metrics(),
+            **tracking.metrics(),
         }
         if world.leads:
             progress.report(state.step, recipe.steps, metrics, final=bool(stopping) or last)
@@ -138,6 +148,9 @@ def _train(
 
     batches.close()
     artifact = export(job, storage, learner, state, mixture.resolved, world)
+    if world.leads:
+        learner.finished()
+    tracking.file(storage / artifact.path / MANIFEST)
     message = f"{recipe.steps} steps on {len(mixture)} clips"
     return Report(
         message=message,

@@ -29,8 +29,9 @@ class Draw:
 
     timestep: Tensor  # int64 [batch]
     frames: Tensor  # int64 [batch, k], numbers of the other frames that take part
-    base: Tensor  # [batch, 3, h, w], standard normal
-    residual: Tensor  # [batch, k, 3, h, w], standard normal
+    base: Tensor  # [batch, c, h, w], standard normal
+    residual: Tensor  # [batch, k, c, h, w], standard normal
+    chance: Tensor  # [batch], uniform in 0..1: which samples learn without their caption
 
     def to(self, device: torch.device) -> Draw:
         """The same numbers on a device."""
@@ -39,26 +40,28 @@ class Draw:
             frames=self.frames.to(device),
             base=self.base.to(device),
             residual=self.residual.to(device),
+            chance=self.chance.to(device),
         )
 
 
 def draw(seed: int, positions: Sequence[int], frame_shape: Sequence[int], count: int | None) -> Draw:
-    """Random numbers for the samples at `positions` (numbers that never repeat in a run), frame_shape = (frames, 3, h, w).
+    """Random numbers for the samples at `positions` (numbers that never repeat in a run), frame_shape = (frames, c, h, w).
 
     Each sample has a generator of its own: its numbers depend neither on the batch nor on the number of processes.
     """
     samples = [_draw_one(sample_generator(seed, position), frame_shape, count) for position in positions]
-    timestep, frames, base, residual = (torch.stack(values) for values in zip(*samples, strict=True))
-    return Draw(timestep=timestep, frames=frames, base=base, residual=residual)
+    timestep, frames, base, residual, chance = (torch.stack(values) for values in zip(*samples, strict=True))
+    return Draw(timestep=timestep, frames=frames, base=base, residual=residual, chance=chance)
 
 
-def _draw_one(generator: torch.Generator, frame_shape: Sequence[int], count: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _draw_one(generator: torch.Generator, frame_shape: Sequence[int], count: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     total = frame_shape[0]
     others = torch.tensor([frame for frame in range(total) if frame != middle(total)])
     chosen = others[torch.randperm(total - 1, generator=generator)[: count or total - 1]].sort().values
     timestep = torch.randint(0, TIMESTEPS, (), generator=generator)
     base = torch.randn(*frame_shape[1:], generator=generator)
-    return timestep, chosen, base, torch.randn(len(chosen), *frame_shape[1:], generator=generator)
+    residual = torch.randn(len(chosen), *frame_shape[1:], generator=generator)
+    return timestep, chosen, base, residual, torch.rand((), generator=generator)  # last: so the others are as they always were
 
 
 class Objective(nn.Module):
@@ -69,7 +72,7 @@ class Objective(nn.Module):
         self.model = model
 
     def forward(self, clean: Tensor, tokens: Tensor, drawn: Draw) -> Tensor:
-        """clean [batch, frames, 3, h, w] in [-1, 1], tokens int64 [batch, length] -> [2]: loss of base and of other frames."""
+        """clean [batch, frames, c, h, w], pixels in [-1, 1] or latents, tokens int64 [batch, length] -> [2]: of base, of others."""
         model = self.model
         signal, text = model.signal[drawn.timestep], model.text(tokens)
         noisy_middle = add_noise(clean[:, middle(clean.shape[1])], drawn.base, signal)

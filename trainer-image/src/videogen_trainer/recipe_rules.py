@@ -1,4 +1,4 @@
-"""What a recipe must fulfil for its model's family: the CRD's rules once more, for jobs that came past the API server."""
+"""What a recipe must fulfil for its model's family and its task: the CRD's rules once more, for jobs that came past the API server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
-from videogen_api.recipe import VideoFusion
-from videogen_api.training_run import Reason
+from videogen_api.noise_shares import OUTSIDE, in_range, share_problems
+from videogen_api.recipe import Space, VideoFusion
+from videogen_api.training_run import Reason, Split, Task
 from videogen_trainer.failure import Failure
 
 
@@ -19,17 +20,64 @@ def check_recipe(job: Job) -> None:
 
 def _problems(job: Job) -> Iterator[str]:
     recipe, family = job.recipe, job.model.type
-    if recipe.steps < 1 and family is not ModelType.TEXT2VIDEO_ZERO:
+    if recipe.steps < 1 and job.task is not Task.ADAPT and (family is not ModelType.TEXT2VIDEO_ZERO or job.task is Task.FINE_TUNE):
         yield f"recipe.steps is 0; a model of type {family} needs at least 1, of type {ModelType.TEXT2VIDEO_ZERO} alone it may be 0"
+    yield from _out_of_place(job)
     yield from _foreign_blocks(job)
-    if (
-        recipe.backbone and family is ModelType.VIDEOFUSION
-    ):  # beside initFrom it may be: a second Train phase begins with the first's bundle
-        yield f"recipe.backbone is set; it is for {_IMAGE_BASED}: leave it out"
+    fusion = recipe.video_fusion
+    yield from share_problems(fusion.content_profile, fusion.base_noise_share, fusion.base_noise_shares, recipe.frames)
+    if recipe.backbone and family is ModelType.VIDEOFUSION and fusion.space is Space.PIXEL:
+        # beside initFrom it may be: a second Train phase begins with the first's bundle
+        yield f"recipe.backbone is set; it is for {_IMAGE_BASED}, and for videoFusion.space Latent: leave it out"
+    if fusion.space is Space.LATENT and job.task in (Task.TRAIN, Task.TUNE) and not (recipe.backbone or job.init_from):
+        yield "recipe.videoFusion.space is Latent; it needs an autoencoder: that of recipe.backbone, or of a bundle in initFrom"
+    given = recipe.backbone or job.init_from
+    if recipe.cache_latents and not (family is ModelType.ALIGN_YOUR_LATENTS or (family is ModelType.TEXT2VIDEO_ZERO and given)):
+        yield (
+            f"recipe.cacheLatents is true; it needs encoders that do not learn, those of type {ModelType.ALIGN_YOUR_LATENTS}, or of"
+            f" {ModelType.TEXT2VIDEO_ZERO} with recipe.backbone or initFrom: leave it out"
+        )
     if (latents := recipe.align_your_latents) and not latents.context_frames and float(latents.context_guidance) != 1:
         yield f"recipe.alignYourLatents.contextGuidance is {latents.context_guidance}; it needs contextFrames: 1, else leave it at 1"
     if (zero := recipe.text2_video_zero) and zero.warp_at > zero.resume_at:
         yield f"recipe.text2VideoZero.warpAt is {zero.warp_at}; it may not be greater than resumeAt, {zero.resume_at}"
+
+
+def _out_of_place(job: Job) -> Iterator[str]:
+    """What a task of training needs beside data."""
+    task, family = job.task, job.model.type
+    accepted = _FAMILIES.get(task, tuple(ModelType))
+    if family not in accepted:
+        yield f"task is {task}; it is for models of type {' and '.join(accepted)}, the run's is {family}"
+    if task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION} and job.init_from is None:
+        yield f"initFrom is missing; a job with task {task} goes on from the weights of a bundle"
+    if task in {Task.ADAPT, Task.FINE_TUNE_DECODER} and job.init_from is None and job.recipe.backbone is None:
+        yield f"initFrom and recipe.backbone are missing; a job with task {task} goes on from the image model of one of them"
+
+
+_FAMILIES = {
+    Task.ADAPT: (ModelType.TEXT2VIDEO_ZERO, ModelType.ALIGN_YOUR_LATENTS),
+    **dict.fromkeys((Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION, Task.FINE_TUNE_DECODER), (ModelType.ALIGN_YOUR_LATENTS,)),
+}
+
+
+def check_tuning(job: Job) -> None:
+    """What a Tune job must fulfil. Raises Failure(InvalidJob) with the first rule that is broken."""
+    for problem in _tuning_problems(job):
+        raise Failure(Reason.INVALID_JOB, problem)
+
+
+def _tuning_problems(job: Job) -> Iterator[str]:
+    fusion = job.recipe.video_fusion
+    if job.model.type is not ModelType.VIDEOFUSION:
+        yield f"task: Tune searches baseNoiseShare, which models of type {ModelType.VIDEOFUSION} alone have; the run's is {job.model.type}"
+    if fusion.base_noise_shares:
+        yield "recipe.videoFusion.baseNoiseShares is set; Tune searches one share for all frames: leave it out"
+    if missing := [split for split in Split if all(entry.reference.split is not split for entry in job.data)]:
+        yield f"data has no split {missing[0]}; a Tune phase learns from {Split.TRAIN} and is judged by {Split.HELD_OUT}"
+    for value in job.tune.values if job.tune else ():
+        if not in_range(fusion.content_profile, value):
+            yield f"tune.values has {value}; each {OUTSIDE}"
 
 
 _IMAGE_BASED = f"models of type {ModelType.ALIGN_YOUR_LATENTS} and {ModelType.TEXT2VIDEO_ZERO}"

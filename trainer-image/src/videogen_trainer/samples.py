@@ -30,10 +30,11 @@ def write_samples(folder: Path, clips: Sequence[Clips], captions: Sequence[str],
     write_durably(folder / "contact-sheet.png", contact_sheet(list(clips), shown))
 
 
-def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples, folder: Path, stop: Callable[[], bool]) -> None:
-    """Write the prompts' videos by the averaged weights into `folder`/step-<n>, always from the same noise; the state stays to the bit.
+def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples, folder: Path, stop: Callable[[], bool]) -> Path | None:
+    """Write the prompts' videos by the averaged weights into `folder`/step-<n>, always from the same noise -> that folder; the state
+    stays to the bit.
 
-    One after the other, so that they need no more memory than training; none is written once `stop` says so.
+    One after the other, so that they need no more memory than training; none is written, and None returned, once `stop` says so.
     Raises OSError if the storage does not take them.
     """
 
@@ -48,9 +49,11 @@ def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples,
     try:
         clips = [model.generate([prompt], [number], wanted.sampling_steps, asked)[0] for number, prompt in enumerate(wanted.prompts)]
     except _Stopped:
-        return
+        return None
     finally:
         state.ema.restore(parameters)
         for module, mode in modes.items():
             module.training = mode
-    write_samples(folder / f"step-{state.step:09}", clips, wanted.prompts, model.config.frame_rate)
+    written = folder / f"step-{state.step:09}"
+    write_samples(written, clips, wanted.prompts, model.config.frame_rate)
+    return written

@@ -7,20 +7,24 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from videogen_api.job import CONTRACT, Job, Report
-from videogen_api.training_run import Reason, Task
+from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_trainer import report
 from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.recipe_rules import check_recipe
+from videogen_trainer.recipe_rules import check_recipe, check_tuning
 from videogen_trainer.report import Milestones
 
+if TYPE_CHECKING:
+    from videogen_trainer.distributed import World
+
 _LOG = logging.getLogger(__name__)
-SPREAD = (Task.TRAIN, Task.EVALUATE)  # over several processes and pods
+SPREAD = (*TRAINING, Task.TUNE, Task.EVALUATE, Task.TEST_SCENARIOS)  # over several processes and pods
 
 
 def read_job(path: Path) -> Job:
@@ -55,7 +59,7 @@ def check(job: Job) -> None:
     check_recipe(job)
     recipe, processes = job.recipe, job.workers * job.processes_per_worker
     shares = processes * recipe.gradient_accumulation_steps
-    if job.task is Task.TRAIN and recipe.global_batch_size % shares:
+    if job.task in (*TRAINING, Task.TUNE) and recipe.global_batch_size % shares:
         raise Failure(
             Reason.INVALID_JOB,
             f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers x processesPerWorker x"
@@ -63,16 +67,20 @@ def check(job: Job) -> None:
         )
     if job.task not in SPREAD and job.workers > 1:
         raise Failure(Reason.INVALID_JOB, f"resources.workers is {job.workers}; {job.task.value} runs in one pod, set it to 1")
-    missing = {
+    missing = dict.fromkeys(TRAINING, ("data", job.data)) | {
         Task.CURATE: ("curate", job.curate),
-        Task.TRAIN: ("data", job.data),
         Task.EVALUATE: ("artifact", job.artifact),
         Task.RELEASE: ("a trainer's task", None),
+        Task.TUNE: ("tune", job.tune),
+        Task.BUILD_TEMPLATES: ("artifact", job.artifact),
+        Task.TEST_SCENARIOS: ("artifact", job.artifact),
         Task.OPTIMIZE: ("optimize, artifact and data", job.optimize and job.artifact and job.data),
     }
     field, value = missing[job.task]
     if not value:
         raise Failure(Reason.INVALID_JOB, f"{field} is missing; a job with task {job.task.value} needs it")
+    if job.task is Task.TUNE:
+        check_tuning(job)
 
 
 def processes_of(job: Job) -> int:
@@ -112,42 +120,57 @@ def _run(
 ) -> Report:
     if not storage.is_dir():
         raise Failure(Reason.STORAGE_FAILED, f"{storage} is no folder; mount the run's persistent volume claim there")
+    if job.task is Task.CURATE:
+        module = importlib.import_module("videogen_trainer.curate")
+        result: Report = module.run(job, storage, progress)
+        return result
+    from videogen_trainer.distributed import join, leave
+
+    # Else alone, whatever training-operator says: it counts processesPerWorker, of which only one is started.
+    world = join(environment if job.task in SPREAD else {})
+    work = _trained if job.task in TRAINING else _worked
+    done = work(job, storage, world, progress, stop, milestones)
+    leave()
+    return done
+
+
+def _trained(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool], milestones: Milestones) -> Report:
+    from videogen_trainer.loop import train
+    from videogen_trainer.start import distrust
+
+    try:
+        return train(job, storage, world, progress, stop, milestones)
+    except Failure as failure:
+        if failure.reason is Reason.DIVERGED:  # in all processes, in the same step
+            if world.leads:
+                distrust(job, storage, milestones)
+            world.from_leader(None)  # once one has ended the others have 30 s, and checkpoints may be large
+        raise
+
+
+def _worked(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool], milestones: Milestones) -> Report:
     match job.task:
-        case Task.TRAIN:
-            from videogen_trainer.distributed import join, leave
-            from videogen_trainer.loop import train
-            from videogen_trainer.start import distrust
-
-            world = join(environment)
-            try:
-                done = train(job, storage, world, progress, stop, milestones)
-            except Failure as failure:
-                if failure.reason is Reason.DIVERGED:  # in all processes, in the same step
-                    if world.leads:
-                        distrust(job, storage, milestones)
-                    world.from_leader(None)  # once one has ended the others have 30 s, and checkpoints may be large
-                raise
-            leave()
-            return done
         case Task.EVALUATE:
-            from videogen_trainer.distributed import join, leave
-            from videogen_trainer.evaluate import run
+            from videogen_trainer import evaluate
 
-            done = run(job, storage, join(environment), progress, stop)
-            leave()
-            return done
-        case Task.CURATE:
-            module = importlib.import_module("videogen_trainer.curate")
-            result: Report = module.run(job, storage, progress)
-            return result
-        case Task.RELEASE:
-            raise Failure(Reason.INVALID_JOB, "task: Release is the operator's own, the trainer has Curate, Train, Evaluate and Optimize")
+            return evaluate.run(job, storage, world, progress, stop)
+        case Task.TUNE:
+            from videogen_trainer import tune
+
+            return tune.run(job, storage, world, progress, stop, milestones)
         case Task.OPTIMIZE:
             from videogen_trainer import optimize
-            from videogen_trainer.distributed import join
 
-            # Alone, whatever training-operator says: it counts processesPerWorker, of which only one is started.
-            return optimize.run(job, storage, join({}), progress, stop)
+            return optimize.run(job, storage, world, progress, stop)
+        case Task.BUILD_TEMPLATES:
+            from videogen_trainer.emergency import build_templates
+
+            return build_templates.run(job, storage, world, progress, stop)
+        case Task.TEST_SCENARIOS:
+            from videogen_trainer.emergency import try_scenarios
+
+            return try_scenarios.run(job, storage, world, progress, stop)
+    raise Failure(Reason.INVALID_JOB, f"task: {job.task} is the operator's own, the trainer has all others")
 
 
 def _explained(error: Exception) -> Failure:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from videogen_api.model_release import Reason
-from videogen_operator.kinds.model_release.eligibility import obstacle
+from videogen_operator.kinds.model_release.eligibility import evidence, obstacle
 from videogen_operator.kinds.model_release.observed import Release
 from videogen_operator.kinds.model_release.quarantine import Entry
 from videogen_operator.kinds.model_release.states import Event
@@ -92,10 +92,17 @@ def test_obstacle(
 
 
 def test_the_results_of_another_bundle_are_not_copied(one: Callable[..., Release]) -> None:
-    from videogen_operator.kinds.model_release.eligibility import evidence
-
     run = a_run(digest=digest_of("other"), results=[a_result()])
     assert evidence(one(a_release(**GATED), run)) == ()
+
+
+def test_the_gates_of_a_release_are_not_judged_by_what_scenarios_measured(one: Callable[..., Release]) -> None:
+    run = a_run(digest=MINE, results=[a_result()])
+    run["status"]["phases"].append({"name": "scenarios", "results": [a_result("ScenarioPassRatio", "0.98"), a_result(value="999")]})
+    run["spec"] = {"phases": [{"name": "validation", "task": "Evaluate"}, {"name": "scenarios", "task": "TestScenarios"}]}
+    release = one(a_release(**GATED), run)
+    assert obstacle(release, []) is None
+    assert [(result.metric, result.value) for result in evidence(release)] == [("FVD", "150")]
 
 
 def test_a_world_without_the_service_ends_the_loop() -> None:

@@ -66,6 +66,17 @@ def test_how_long_the_next_attempt_waits(actions: tuple[Action, ...], seconds: i
     assert after(*actions).retry_time == timestamp(at(seconds))
 
 
+def test_an_attempt_that_saved_a_further_step_is_followed_as_if_it_were_the_first() -> None:
+    status = after(*(Action.RETRY_FREE,) * 5)
+    delays = []
+    for saved in (0, 40, 40, 80):  # by its reports of progress: the attempt is killed and leaves none
+        status = attempts.started(status, "job", NOW).model_copy(update={"checkpoint_step": saved})
+        status = attempts.ended(status, SPEC, end(Action.RETRY_FREE), NOW)
+        delays.append(status.retry_time)
+    assert delays == [timestamp(at(seconds)) for seconds in (300, 2, 20, 2)]
+    assert [record.last_step for record in status.attempts][-4:] == [0, 40, 40, 80]
+
+
 def test_suspended_time_is_no_part_of_the_deadline() -> None:
     status = attempts.started(FRESH, "job", at(0))
     status = attempts.suspended(status, at(100))

@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 
 from videogen_api.job import Job
+from videogen_api.training_run import PhaseStatus, Progress
 from videogen_operator.kinds.training_run import objects
 from videogen_operator.kinds.training_run.observed import Observed, observe
+from videogen_operator.kinds.training_run.plan import progress_message
 from videogen_operator.plan import Key
 from videogen_operator.settings import Settings
 from videogen_testing.run_simulation import Simulation
@@ -105,3 +107,35 @@ def test_without_an_inbox_no_progress_is_sent() -> None:
     observed, job, _ = made()
     manifest = objects.pytorch_job(observed, observed.spec.phases[0], job, Settings().for_plans())
     assert not [entry for entry in pod_of(manifest)["containers"][0]["env"] if entry["name"].startswith("KUBEFLOW")]
+
+
+def tracked(**mlflow: str) -> tuple[Job, list[dict[str, Any]]]:
+    sim = Simulation(phases=[TRAIN], tracking={"mlflow": {"uri": "http://mlflow:5000"} | mlflow})
+    observed = observe(sim.world, Key("TrainingRun", "models", "run"))
+    assert isinstance(observed, Observed)
+    phase = observed.spec.phases[0]
+    job = objects.job_of(observed, phase, observed.phase_status("train"), 1)
+    return job, pod_of(objects.pytorch_job(observed, phase, job, SETTINGS))["containers"][0]["env"]
+
+
+def test_credentials_of_a_tracking_server_are_taken_from_a_secret_key_by_key_and_may_be_missing() -> None:
+    job, env = tracked(secretName="mlflow-credentials")
+    assert job.tracking
+    assert job.tracking.mlflow.uri == "http://mlflow:5000"
+    taken = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in env if "valueFrom" in entry}
+    assert taken == {
+        key: {"name": "mlflow-credentials", "optional": True, "key": key}
+        for key in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+    }
+
+
+def test_a_tracking_server_without_a_secret_gets_no_credentials() -> None:
+    job, env = tracked()
+    assert job.tracking
+    assert all("valueFrom" not in entry for entry in env)
+
+
+def test_what_a_tracking_server_does_not_take_is_in_the_runs_message() -> None:
+    metrics = [{"name": "step", "value": "20"}, {"name": "loss", "value": "0.1"}, {"name": "mlflow", "value": "ConnectionRefusedError"}]
+    status = PhaseStatus(name="train", progress=Progress.model_validate({"metrics": metrics}))
+    assert progress_message(status) == "step 20, loss 0.1; MLflow gets nothing: ConnectionRefusedError"

@@ -1,8 +1,8 @@
 """Task Evaluate: generate clips for the captions of a dataset part, compare them with its clips, report the metrics.
 
 Generated clip i takes the caption of real clip i (modulo their count) and a seed made of the recipe's seed and i, so the
-clips are the same whatever the batch size. Each process generates and embeds its share of the batches; the batches, and
-with them all numbers but the times, do not depend on how many processes there are.
+clips are the same whatever the batch size, which memory decides (`pieces`). Each process generates and embeds its share of
+the batches; the batches, and with them all numbers but the times, do not depend on how many processes there are.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ from videogen_trainer.evaluate.clip_score import similarities
 from videogen_trainer.evaluate.coherence import motion, steadiness
 from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, VideoClassifier, VideoFeatures, load
 from videogen_trainer.evaluate.measure import Network
+from videogen_trainer.evaluate.pieces import Pieces
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import require_results
 from videogen_trainer.samples import write_samples
+from videogen_trainer.tracking import Tracking
 
 BATCH = 8
 SHOWN = 8  # generated clips that are kept as files
@@ -73,7 +75,8 @@ def batches(start: int, end: int) -> list[range]:
 def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
     """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path. The same Report in all processes.
 
-    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, ResultsTooLarge, Preempted.
+    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, OutOfMemory, ResultsTooLarge,
+    Preempted.
     """
     assert job.artifact is not None, "an Evaluate job without an artifact"
     evaluation = job.evaluate or Evaluation()
@@ -81,21 +84,31 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     references = open_references(job.data, storage, verified=world.leads)
     model = open_model(job.artifact, storage, world.device)
     real = world.concatenate(embed_references(references, extractors, world))
-    rows, shown = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
+    rows, shown, at_once = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
     made = world.concatenate(rows)
-    report = None
+    told = None
     if world.leads:
-        write_samples(storage / job.work_path / "samples", shown, references.captions, job.recipe.frame_rate)
-        how = f"in batches of {BATCH}, {evaluation.sampling_steps} steps on {device_name(world)}"
+        write_samples(storage / job.work_path / "samples", shown, references.captions, model.config.frame_rate)
+        how = f"in batches of {at_once}, {evaluation.sampling_steps} steps on {device_name(world)}"
         report = Report(
             message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones",
             artifact=job.artifact,
             datasets=references.resolved,
             results=results(real, made, references.captions, extractors, job.recipe.seed, how),
-        ).wire()
-    done = Report.model_validate(world.from_leader(report))
+        )
+        told = tracked(job, storage, world, report).wire()
+    done = Report.model_validate(world.from_leader(told))
     require_results(done)
     return done
+
+
+def tracked(job: Job, storage: Path, world: World, report: Report) -> Report:
+    """Tell the results -> the report, with what could not be told."""
+    with Tracking(job, storage, world) as tracking:
+        tracking.begin(-1)
+        tracking.results(report.results)
+        tracking.picture(0, storage / job.work_path / "samples")
+    return tracking.noted(report)
 
 
 def device_name(world: World) -> str:
@@ -139,13 +152,26 @@ def open_references(data: list[PinnedData], storage: Path, *, verified: bool = T
 def embed_references(references: References, extractors: Extractors, world: World) -> dict[str, Array]:
     """Features and motions of the real clips of this process' share, and the artefact measures [frames, 3] of their frames."""
     rows: Rows = defaultdict(list)
+    pieces = Pieces(BATCH)
     for places in world.share(references.batches()):
-        clips = references.frames(places)
-        rows["motion"].append(motion(clips))
-        rows["artefacts"].append(measures(clips).reshape(-1, len(FLOORS)))  # datasets differ in frames a clip
-        for network in extractors.features:
-            rows[f"features of {network.name}"].append(network.features(clips))
+        for part in pieces.run(places, lambda piece: _embedded(references.frames(piece), extractors)):
+            _add(rows, part)
     return joined(rows)
+
+
+def _embedded(clips: Clips, extractors: Extractors) -> Rows:
+    """Rows of real clips [n, F, H, W, 3]."""
+    rows: Rows = defaultdict(list)
+    rows["motion"].append(motion(clips))
+    rows["artefacts"].append(measures(clips).reshape(-1, len(FLOORS)))  # datasets differ in frames a clip
+    for network in extractors.features:
+        rows[f"features of {network.name}"].append(network.features(clips))
+    return rows
+
+
+def _add(rows: Rows, more: Rows) -> None:
+    for name, parts in more.items():
+        rows[name] += parts
 
 
 def generate(
@@ -157,27 +183,39 @@ def generate(
     world: World,
     progress: ProgressReporter,
     stop: Callable[[], bool],
-) -> tuple[dict[str, Array], list[Clips]]:
-    """Arrays over the generated clips of this process' share, and the first of the clips. Raises Failure(Preempted)."""
+) -> tuple[dict[str, Array], list[Clips], int]:
+    """Arrays over the generated clips of this process' share, the first of the clips, and how many were generated at once.
+
+    Raises Failure: Preempted, OutOfMemory.
+    """
     rows: Rows = defaultdict(list)
     shown: list[Clips] = []
-    captions = [references.captions[number % len(references.captions)] for number in range(evaluation.samples)]
-    model.generate(captions[:1], [0], 1)  # the first call also allocates and compiles; it is not timed
     embedded = {encoder.name: encoder.caption_embeddings(references.captions) for encoder in extractors.encoders}
-    for places in world.share(batches(0, evaluation.samples)):
+
+    def asked(_done: int, _steps: int) -> None:
         if stop():
             raise Failure(Reason.PREEMPTED, "asked to stop; the next attempt begins this phase again")
-        begun = time.perf_counter()
-        wanted = [captions[number] for number in places]
-        clips = model.generate(wanted, [clip_seed(seed, number) for number in places], evaluation.sampling_steps)
-        rows["seconds"].append(np.array([[(time.perf_counter() - begun) / len(wanted), len(wanted)]]))
-        drawn = np.array(places) % len(references.captions)
-        embed_generated(rows, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
-        shown += list(clips[: SHOWN - len(shown)])
+
+    def generated(places: range, steps: int = evaluation.sampling_steps) -> tuple[Rows, Clips]:
+        """The clips of these places and what is measured of them."""
+        part: Rows = defaultdict(list)
+        begun, drawn = time.perf_counter(), np.array(places) % len(references.captions)
+        wanted = [references.captions[number] for number in drawn]
+        clips = model.generate(wanted, [clip_seed(seed, number) for number in places], steps, asked)
+        part["seconds"].append(np.array([[(time.perf_counter() - begun) / len(wanted), len(wanted)]]))
+        embed_generated(part, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
+        return part, clips[: SHOWN - len(shown)]
+
+    pieces = Pieces(min(BATCH, evaluation.samples))
+    pieces.agree(world, lambda places: generated(places, 1))  # the first call also allocates and compiles; it is not timed
+    for places in world.share(batches(0, evaluation.samples)):
+        for part, first in pieces.run(places, generated):
+            _add(rows, part)
+            shown += list(first[: SHOWN - len(shown)])
         if world.leads:
             done = min(places.stop * world.size, evaluation.samples)  # the others' shares are no larger
             progress.report(done, evaluation.samples, {"clips": done}, final=done == evaluation.samples)
-    return joined(rows), shown
+    return joined(rows), shown, pieces.clips
 
 
 def embed_generated(rows: Rows, clips: Clips, extractors: Extractors, captions: Mapping[str, Array]) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
+from videogen_api.training_run import Task
 from videogen_trainer.distributed import World
-from videogen_trainer.families.align_your_latents import AlignYourLatentsLearner
+from videogen_trainer.families.align_your_latents import AlignYourLatentsLearner, ImageModelLearner
+from videogen_trainer.families.interpolation import InterpolationLearner
 from videogen_trainer.families.learner import Learner
+from videogen_trainer.families.temporal_decoder import DecoderLearner
 from videogen_trainer.families.text2video_zero import Text2VideoZeroLearner
 from videogen_trainer.families.videofusion import VideoFusionLearner
 
@@ -21,6 +24,15 @@ _LEARNERS: dict[ModelType, type[Learner]] = {
 }
 
 
+# What the tasks of training learn that do not learn what the family's Train does.
+_OF_TASKS: dict[tuple[ModelType, Task], type[Learner]] = {
+    (ModelType.ALIGN_YOUR_LATENTS, Task.ADAPT): ImageModelLearner,
+    (ModelType.ALIGN_YOUR_LATENTS, Task.TRAIN_INTERPOLATION): InterpolationLearner,
+    (ModelType.ALIGN_YOUR_LATENTS, Task.FINE_TUNE_DECODER): DecoderLearner,
+}
+
+
 def learner_of(job: Job, storage: Path, world: World) -> Learner:
     """The job's model before step 0, on its device. Raises Failure: ArtifactInvalid, InvalidJob."""
-    return _LEARNERS[job.model.type](job, storage, world)
+    learner = _OF_TASKS.get((job.model.type, job.task), _LEARNERS[job.model.type])
+    return learner(job, storage, world)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from torch.nn.functional import mse_loss
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.recipe import AlignYourLatents
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Reason, Task
 from videogen_models.align_your_latents import VideoUNet, consistency_term, target
 from videogen_models.bundle import read_family
+from videogen_models.image_backbone import ImageBackbone
 from videogen_models.known_frames import LARGEST_CONTEXT, condition, draw_context, first_frames
 from videogen_models.latent_video import AlignYourLatentsConfig, AlignYourLatentsModel, align_your_latents_config
 from videogen_models.sampling import from_pixels
@@ -33,7 +35,7 @@ from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.origin import image_model
-from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, captions_for
+from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, ImageLearner, captions_for, encoded_captions, encoder_cache_of
 from videogen_trainer.randomness import sample_generator
 
 _ENCODED_AT_ONCE = 16  # frames, to save memory
@@ -61,8 +63,16 @@ def draw(seed: int, positions: Sequence[int], shape: Sequence[int]) -> Draw:
     )
 
 
+def encoded(backbone: ImageBackbone, frames: Tensor) -> Tensor:
+    """Frames [batch, frames, 3, height, width] in [-1, 1] -> latents [batch, frames, c, h, w]."""
+    parts = frames.flatten(0, 1).split(_ENCODED_AT_ONCE)
+    return torch.cat([to_latents(backbone.vae, part) for part in parts]).unflatten(0, frames.shape[:2])
+
+
 class AlignYourLatentsLearner(Learner):
-    """The temporal layers learn; those for interpolation rates, which no clip here has, do not."""
+    """The temporal layers learn, or in AlignCrossModal only how they attend to the text; those for interpolation rates, which no clip
+    here has, do not.
+    """
 
     model: AlignYourLatentsModel
     terms = ("denoising", "consistency")
@@ -70,22 +80,44 @@ class AlignYourLatentsLearner(Learner):
     def __init__(self, job: Job, storage: Path, world: World) -> None:
         self._seed, self._device = job.recipe.seed, world.device
         self.model = initial_model(job, storage, world).to(world.device)
-        video = self.model.video
-        video.trained()
+        video = self.model.requires_grad_(False).video
+        video.trained("Text" if job.task is Task.ALIGN_CROSS_MODAL else "Temporal")
         video.temporal.rate.requires_grad_(False)
         weight = float((job.recipe.align_your_latents or AlignYourLatents()).consistency_weight)
         self.objective = VideoObjective(video, self.model.backbone.scheduler(1), weight)
+        self.cache = encoder_cache_of(job, storage, self.model.backbone)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """Latents, encoded text, what is known of the clips, timesteps and noise."""
         backbone, count = self.model.backbone, batch.frames.shape[1]
         drawn = draw(self._seed, batch.positions, (count, *backbone.latent_shape))
-        images = from_pixels(batch.frames.to(self._device)).flatten(0, 1)
-        latents = torch.cat([to_latents(backbone.vae, part) for part in images.split(_ENCODED_AT_ONCE)]).unflatten(0, (-1, count))
-        text = backbone.encode(captions_for(batch, drawn.without_text))
+        captions = captions_for(batch, drawn.without_text)
+        if kept := self.cache:
+            clips = zip(batch.names, batch.frames, strict=True)
+            latents = torch.stack([kept.get(name, partial(self._latents, frames)) for name, frames in clips]).to(self._device)
+            text = encoded_captions(backbone, captions, kept).to(self._device)
+        else:
+            latents = encoded(backbone, from_pixels(batch.frames.to(self._device)))
+            text = backbone.encode(captions)
         known = condition(latents, first_frames(drawn.context, count))
         return latents, text, known, drawn.timestep.to(self._device), drawn.noise.to(self._device)
+
+    def _latents(self, frames: Tensor) -> Tensor:
+        """Frames uint8 [n, height, width, 3] -> [n, c, h, w]."""
+        return encoded(self.model.backbone, from_pixels(frames.to(self._device)).unsqueeze(0))[0]
+
+
+class ImageModelLearner(ImageLearner):
+    """Adapt: the U-Net of the image model learns from single frames, as the paper's Stable Diffusion does before it is frozen; the
+    temporal layers stay as they are, and are new unless `initFrom` has some.
+    """
+
+    model: AlignYourLatentsModel
+
+    def begin(self, job: Job, storage: Path, world: World) -> tuple[AlignYourLatentsModel, bool]:
+        """The image model of `initFrom` or of `recipe.backbone`, with its temporal layers or new ones."""
+        return initial_model(job, storage, world), False
 
 
 class VideoObjective(nn.Module):
@@ -95,10 +127,12 @@ class VideoObjective(nn.Module):
         super().__init__()
         self.video, self.scheduler, self.consistency = video, scheduler, consistency
 
-    def forward(self, clean: Tensor, text: Tensor, known: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
-        """clean and noise [batch, frames, c, h, w], text [batch, length, width], known = c_S, timestep int64 [batch] -> [2]."""
+    def forward(self, clean: Tensor, text: Tensor, known: Tensor, timestep: Tensor, noise: Tensor, rate: Tensor | None = None) -> Tensor:
+        """clean and noise [batch, frames, c, h, w], text [batch, length, width], known = c_S, timestep int64 [batch], for interpolation
+        rate int64 [batch] -> [2].
+        """
         noisy = self.scheduler.add_noise(clean, noise, timestep)
-        predicted = self.video(noisy, timestep, text, known).float()
+        predicted = self.video(noisy, timestep, text, known, rate).float()
         denoising = mse_loss(predicted, target(self.scheduler, clean, noise, timestep))
         if self.consistency == 0:
             return torch.stack([denoising, torch.zeros_like(denoising)])
@@ -112,12 +146,18 @@ def initial_model(job: Job, storage: Path, world: World) -> AlignYourLatentsMode
     """
     origin = image_model(job, storage, world, ModelType.ALIGN_YOUR_LATENTS, ModelType.TEXT2VIDEO_ZERO)
     config = align_your_latents_config(job.recipe)
-    torch.manual_seed(job.recipe.seed)  # the same temporal layers, whatever the image model took
     try:
-        model = AlignYourLatentsModel(origin.backbone, config)
-        if origin.bundle and read_family(origin.bundle) is ModelType.ALIGN_YOUR_LATENTS:
-            _check_size(config, origin.bundle)
+        earlier = _earlier(origin.bundle)
+        torch.manual_seed(job.recipe.seed)  # the same temporal layers, whatever the image model took
+        model = AlignYourLatentsModel(origin.backbone, _with_parts(config, earlier, job) if earlier else config)
+        if earlier and origin.bundle:
             model.load_temporal(origin.bundle)
+        elif job.task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION}:
+            raise Failure(
+                Reason.INVALID_JOB,
+                f"initFrom is a model of type {ModelType.TEXT2VIDEO_ZERO}: it has no temporal layers, with which a {job.task} phase goes"
+                " on; put a Train phase before it",
+            )
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
     except ValueError as error:
@@ -125,11 +165,27 @@ def initial_model(job: Job, storage: Path, world: World) -> AlignYourLatentsMode
     return model
 
 
-def _check_size(config: AlignYourLatentsConfig, folder: Path) -> None:
-    theirs = read_config(folder, AlignYourLatentsConfig).temporal
-    if theirs != config.temporal:
+def _earlier(bundle: Path | None) -> AlignYourLatentsConfig | None:
+    """What the bundle says of its temporal layers, if it has some. Raises CorruptError."""
+    if bundle is None or read_family(bundle) is not ModelType.ALIGN_YOUR_LATENTS:
+        return None
+    return read_config(bundle, AlignYourLatentsConfig)
+
+
+def _with_parts(config: AlignYourLatentsConfig, theirs: AlignYourLatentsConfig, job: Job) -> AlignYourLatentsConfig:
+    """The recipe's model with the parts that an earlier one has. Raises Failure(InvalidJob) if their sizes differ."""
+    if theirs.temporal != config.temporal:
         raise Failure(
             Reason.INVALID_JOB,
-            f"initFrom: {folder.name} has temporal layers of size {theirs.wire()}, the recipe {config.temporal.wire()};"
+            f"initFrom has temporal layers of size {theirs.temporal.wire()}, the recipe {config.temporal.wire()};"
             " architecture must be the same",
         )
+    wanted = (job.recipe.align_your_latents or AlignYourLatents()).interpolations
+    if wanted and job.task is not Task.TRAIN_INTERPOLATION and wanted > (theirs.interpolations or 0):
+        raise Failure(
+            Reason.INVALID_JOB,
+            f"recipe.alignYourLatents.interpolations is {wanted}; initFrom has layers for {theirs.interpolations or 'none'},"
+            " put a TrainInterpolation phase before it, or leave it out",
+        )
+    config = config.model_copy(update={"decoder": theirs.decoder})
+    return config.interpolated(wanted or theirs.interpolations) if theirs.interpolations else config  # TrainInterpolation may raise it

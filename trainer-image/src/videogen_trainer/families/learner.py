@@ -14,6 +14,7 @@ from videogen_api.job import Job
 from videogen_models.video_model import VideoModel
 from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
+from videogen_trainer.encoder_cache import EncoderCache
 
 
 class Learner(ABC):
@@ -22,6 +23,7 @@ class Learner(ABC):
     model: VideoModel
     objective: nn.Module  # of what `prepare` returns -> the losses [len(terms)]; their sum is minimised
     terms: tuple[str, ...]  # names of the losses
+    cache: EncoderCache | None = None  # of what does not learn
     slow: str | None = None  # prefix of the names of parameters that learn at videoFusion.baseLearningRateScale
 
     @abstractmethod
@@ -32,8 +34,13 @@ class Learner(ABC):
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """What the objective takes, on the model's device. Random numbers are those of `randomness.sample_generator`."""
 
+    def finished(self) -> None:
+        """The training has ended, and all processes are past its last step: what was kept for the steps goes."""
+        if self.cache:
+            self.cache.remove()
+
     def learned(self) -> dict[str, nn.Parameter]:
-        """All that learns, by its name in the model."""
+        """All that learns, by its name in the model, or a name of its own if it is beside the model."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     @torch.no_grad()

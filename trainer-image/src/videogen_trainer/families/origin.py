@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.recipe import Backbone
 from videogen_api.training_run import Reason
+from videogen_models.autoencoder import load_autoencoder
 from videogen_models.backbone_folder import folder_sha256, load_backbone
 from videogen_models.bundle import read_family, verify_bundle
 from videogen_models.image_backbone import PRESETS, ImageBackbone, build_backbone
@@ -68,6 +70,28 @@ def image_model(job: Job, storage: Path, world: World, *accepted: ModelType) -> 
         return Origin(build_backbone(PRESETS[recipe.architecture], recipe.resolution), None, is_new=True)
     except ValueError as error:
         raise Failure(Reason.INVALID_JOB, f"recipe.resolution: {error}") from error
+
+
+def autoencoder(job: Job, storage: Path, world: World, bundle: Path | None) -> AutoencoderKL:
+    """The frozen autoencoder of `bundle`, which is verified, else of `recipe.backbone`.
+
+    Raises Failure: ArtifactInvalid if what is there is damaged or another one, or has no autoencoder.
+    """
+    if bundle:
+        return _autoencoder(bundle, "initFrom")
+    backbone = job.recipe.backbone
+    assert backbone is not None, "a recipe in space Latent without an autoencoder was let through"
+    if world.leads:
+        _verify(storage / backbone.path, backbone)
+    world.from_leader(None)
+    return _autoencoder(storage / backbone.path, "recipe.backbone")
+
+
+def _autoencoder(folder: Path, field: str) -> AutoencoderKL:
+    try:
+        return load_autoencoder(folder)
+    except CorruptError as error:
+        raise Failure(Reason.ARTIFACT_INVALID, f"{field}: {error}") from error
 
 
 def _loaded(folder: Path, field: str) -> ImageBackbone:

@@ -9,8 +9,10 @@ import torch
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
+from videogen_api.recipe import Space
 from videogen_api.training_run import Reason
-from videogen_models.bundle import load_weights, read_config
+from videogen_models.autoencoder import latent_size
+from videogen_models.bundle import load_weights, read_config, read_family
 from videogen_models.networks import model_config
 from videogen_models.sampling import from_pixels
 from videogen_models.sealed import CorruptError
@@ -20,12 +22,13 @@ from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
-from videogen_trainer.families.origin import initial_bundle
+from videogen_trainer.families.origin import autoencoder, initial_bundle
+from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, captions_for
 from videogen_trainer.objective import Objective, draw
 
 
 class VideoFusionLearner(Learner):
-    """All networks learn, the base generator more slowly."""
+    """All networks learn but the autoencoder, the base generator more slowly."""
 
     model: VideoFusionModel
     terms = ("base", "residual")
@@ -34,30 +37,54 @@ class VideoFusionLearner(Learner):
     def __init__(self, job: Job, storage: Path, world: World) -> None:
         self._seed, self._device = job.recipe.seed, world.device
         self.model = initial_model(job, storage, world).to(world.device).train().requires_grad_(True)
+        if self.model.vae is not None:
+            self.model.vae.eval().requires_grad_(False)
         self.objective = Objective(self.model)
 
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
-        """Frames in [-1, 1], tokens, random numbers."""
+        """Frames as the generators see them, tokens, random numbers."""
         networks = self.model.config.networks
         drawn = draw(self._seed, batch.positions, self.model.frame_shape, networks.residual_frames).to(self._device)
-        return from_pixels(batch.frames.to(self._device)), tokenize(batch.captions, networks.text).to(self._device), drawn
+        guided = self.model.config.text_guidance is not None
+        captions = captions_for(batch, (drawn.chance < WITHOUT_TEXT).tolist()) if guided else batch.captions
+        clean = self.model.to_space(from_pixels(batch.frames.to(self._device)))
+        return clean, tokenize(captions, networks.text).to(self._device), drawn
 
 
 def initial_model(job: Job, storage: Path, world: World) -> VideoFusionModel:
     """The model before step 0: weights drawn from the recipe's seed, or those of `initFrom`.
 
+    In space Latent `initFrom` may also be an image-based model, of which it takes the autoencoder alone.
+
     Raises Failure: ArtifactInvalid if that bundle is damaged, InvalidJob if it is of another size or family.
     """
-    torch.manual_seed(job.recipe.seed)
-    model = VideoFusionModel(model_config(job.recipe))
-    if (folder := initial_bundle(job, storage, world, ModelType.VIDEOFUSION)) is None:
-        return model
+    latent = job.recipe.video_fusion.space is Space.LATENT
+    accepted = (ModelType.VIDEOFUSION, ModelType.TEXT2VIDEO_ZERO, ModelType.ALIGN_YOUR_LATENTS) if latent else (ModelType.VIDEOFUSION,)
+    folder = initial_bundle(job, storage, world, *accepted)
     try:
-        _check_size(model, folder)
-        load_weights(model, folder)
+        weights = folder if folder and read_family(folder) is ModelType.VIDEOFUSION else None
+        if weights:
+            _check_space(weights, latent=latent)
+        vae = autoencoder(job, storage, world, folder) if latent else None
+        torch.manual_seed(job.recipe.seed)
+        model = VideoFusionModel(model_config(job.recipe, latent_size(vae, job.recipe.resolution) if vae is not None else None), vae)
+        if weights:
+            _check_size(model, weights)
+            load_weights(model, weights)
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
+    except ValueError as error:
+        raise Failure(Reason.INVALID_JOB, f"recipe: {error}") from error
     return model
+
+
+def _check_space(folder: Path, *, latent: bool) -> None:
+    if (read_config(folder).latent is not None) != latent:
+        mine, theirs = (Space.LATENT, Space.PIXEL) if latent else (Space.PIXEL, Space.LATENT)
+        raise Failure(
+            Reason.INVALID_JOB,
+            f"initFrom: {folder.name} works in space {theirs}, the recipe says recipe.videoFusion.space {mine}; they must be the same",
+        )
 
 
 def _check_size(model: VideoFusionModel, folder: Path) -> None:

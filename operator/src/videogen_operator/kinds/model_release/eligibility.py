@@ -8,6 +8,7 @@ from typing import Any
 
 from videogen_api.evaluation import MetricResult, Verdict
 from videogen_api.model_release import Reason
+from videogen_api.training_run import Task
 from videogen_operator.gates import judge_all
 from videogen_operator.kinds.model_release.observed import Release
 from videogen_operator.kinds.model_release.quarantine import Entry, holding
@@ -37,10 +38,13 @@ class Case:
 def evidence(release: Release) -> tuple[MetricResult, ...]:
     """Results of the run's last evaluated phase; without them the ones that an earlier pass has kept.
 
-    Those of an optimisation that failed are about a bundle that the run did not take.
+    Those of scenarios are judged by the gates of their own phase; those of an optimisation that failed are about a bundle that the run
+    did not take.
     """
-    phases = ((release.run or {}).get("status") or {}).get("phases") or []
-    measured = [phase["results"] for phase in phases if phase.get("results") and not _rejected(phase)]
+    run = release.run or {}
+    phases = (run.get("status") or {}).get("phases") or []
+    tried = {phase["name"] for phase in (run.get("spec") or {}).get("phases") or [] if phase.get("task") == Task.TEST_SCENARIOS}
+    measured = [phase["results"] for phase in phases if phase.get("results") and phase.get("name") not in tried and not _rejected(phase)]
     if measured and not _foreign(release):
         return tuple(MetricResult.model_validate(result) for result in measured[-1])
     return tuple(release.status.evaluation)

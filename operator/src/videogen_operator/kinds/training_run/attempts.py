@@ -109,7 +109,7 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         start_time=phase.attempt_start_time,
         end_time=timestamp(now),
         resumed_from_step=report.resumed_from_step if report else 0,
-        last_step=report.last_step if report else 0,
+        last_step=max(report.last_step if report else 0, phase.checkpoint_step),
     )
     kept = [old for old in phase.attempts if old.number != phase.attempt]
     changes: dict[str, object] = {
@@ -123,19 +123,25 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         changes["checkpoint_step"] = max(phase.checkpoint_step, report.last_step)
         changes["datasets"] = report.datasets or phase.datasets
         changes["results"] = report.results or phase.results
+        changes["trials"] = report.trials or phase.trials
         changes["optimization"] = report.optimization or phase.optimization
         changes["goodput"] = report.goodput.share if report.goodput else phase.goodput
     return phase.model_copy(update=changes)
 
 
 def delay_after(phase: PhaseStatus) -> int:
-    """Seconds before the next attempt: short after a first preemption, else doubling with the ends in a row."""
+    """Seconds before the next attempt: short after a first preemption, else doubling with the ends in a row.
+
+    An attempt that saved a further step ends the row: what came before it says nothing of the next one.
+    """
     last = phase.attempts[-1]
     row = 0
-    for record in reversed(phase.attempts):
+    for record, before in zip(reversed(phase.attempts), [*reversed(phase.attempts[:-1]), None], strict=True):
         if record.counted != last.counted:
             break
         row += 1
+        if before and record.last_step > before.last_step:
+            break
     if not last.counted and row == 1:
         return PREEMPTED_DELAY
     return int(min(FIRST_DELAY * 2 ** (row - 1), LONGEST_DELAY))
@@ -185,6 +191,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         counted_attempts=0,
         interruptions=0,
         results=[],
+        trials=[],
         optimization=None,
     )
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pydantic import ValidationError
 
 from videogen_api.job import ExitCode, Report
-from videogen_api.training_run import Reason, Task
+from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_operator.plan import Manifest
 
 CONTAINER = "pytorch"  # the name that training-operator demands
@@ -65,6 +65,8 @@ NEXT_STEP: dict[Reason, str] = {
     Reason.VIDEO_UNREADABLE: "convert or remove the file",
     Reason.VIDEO_MISSING: "copy the videos into the storage, or correct curate.sources",
     Reason.CAPTION_MISSING: "write a .txt file beside the video, or a caption into the table",
+    Reason.TEMPLATES_REJECTED: "look at the page, then lower templates.quality, raise attemptsPerTemplate, or train longer",
+    Reason.FONT_MISSING: "put the font there, or correct path and sha256 in templates.captionFont",
     Reason.RESULTS_TOO_LARGE: "use fewer networks in evaluate.extractors, the others in a second Evaluate phase",
     Reason.OUT_OF_MEMORY: "raise memoryPerWorker, or lower globalBatchSize, frames or resolution",
     Reason.DIVERGED: "lower optimizer.learningRate or gradientClipNorm, or use FP32",
@@ -208,12 +210,15 @@ def is_complete(report: Report | None, task: Task) -> bool:
     """Whether a report says what the task must have produced."""
     if report is None or report.reason != Reason.COMPLETED:
         return False
-    produced = {
-        Task.TRAIN: report.artifact,
+    produced: dict[Task, object] = {
         Task.EVALUATE: report.results,
         Task.CURATE: report.datasets,
+        Task.TUNE: any(trial.chosen for trial in report.trials),
+        Task.BUILD_TEMPLATES: report.artifact,
+        Task.TEST_SCENARIOS: report.results,
         Task.OPTIMIZE: report.artifact and report.results and report.optimization,
     }
+    produced |= dict.fromkeys(TRAINING, report.artifact)
     return bool(produced[task])
 
 

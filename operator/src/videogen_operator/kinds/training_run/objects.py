@@ -23,7 +23,9 @@ from videogen_api.job import (
     work_path,
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
-from videogen_api.training_run import DataReference, Phase, PhaseStatus, ResolvedDataset, Resources, Task
+from videogen_api.tracking import CREDENTIALS, Tracking
+from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, ResolvedDataset, Resources, Task
+from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
 from videogen_operator.kinds.training_run.observed import KIND, LABEL_RUN_UID, Observed
@@ -33,6 +35,8 @@ from videogen_operator.quantities import GPU, quantity
 TOKEN_FOLDER = "/var/run/secrets/videogen"
 TOKEN_SECONDS = 3600
 LOST_NODE, LOST_NODE_SECONDS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"), 60
+USES_ARTIFACT = (Task.EVALUATE, Task.OPTIMIZE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)
+MAKES_ARTIFACT = (*TRAINING, Task.OPTIMIZE, Task.BUILD_TEMPLATES)  # which is the run's from then on
 JOB_FOLDER, JOB_FILE = JOB_PATH.rsplit("/", 1)
 
 
@@ -51,17 +55,21 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         attempt=attempt,
         task=phase.task,
         model=observed.spec.model,
-        recipe=observed.spec.recipe,
+        recipe=applied(phase.recipe_of(observed.spec.recipe), observed.status.tuned),
         work_path=work_path(observed.name, observed.uid, phase.name),
         data=[pinned(observed, status, data) for data in phase.data],
         curate=phase.curate,
         evaluate=phase.evaluate,
-        init_from=source if phase.task == Task.TRAIN else None,
-        artifact=source if phase.task in {Task.EVALUATE, Task.OPTIMIZE} else None,
+        init_from=source if phase.task in {*TRAINING, Task.TUNE} else None,
+        artifact=source if phase.task in USES_ARTIFACT else None,
         learning_rate_scale=learning_rate_scale(status),
         workers=phase.resources.workers,
         processes_per_worker=processes(phase.resources),
+        tune=phase.tune,
+        tracking=observed.spec.tracking,
         optimize=phase.optimize,
+        templates=phase.templates,
+        scenarios=phase.scenarios,
     )
 
 
@@ -146,21 +154,21 @@ def pod_template(observed: Observed, phase: Phase, job: Job, settings: Mapping[s
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [container(phase, settings)],
+            "containers": [container(phase, settings, observed.spec.tracking)],
             "tolerations": [toleration(taint) for taint in LOST_NODE],
             "volumes": volumes(observed, job),
         },
     }
 
 
-def container(phase: Phase, settings: Mapping[str, str]) -> dict[str, Any]:
+def container(phase: Phase, settings: Mapping[str, str], tracking: Tracking | None) -> dict[str, Any]:
     """The trainer."""
     return {
         "name": CONTAINER,
         "image": settings["trainer_image"],
         "imagePullPolicy": settings["image_pull_policy"],
         "command": ["python3", "-m", "videogen_trainer"],
-        "env": environment(phase.resources, settings),
+        "env": [*environment(phase.resources, settings), *credentials(tracking)],
         "resources": resources(phase.resources),
         "terminationMessagePath": TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -191,6 +199,17 @@ def environment(asked: Resources, settings: Mapping[str, str]) -> list[dict[str,
     if settings["progress_url"]:
         env |= {ENV_SERVER_URL: settings["progress_url"].rstrip("/") + "/v1/progress", ENV_SERVER_TOKEN: f"{TOKEN_FOLDER}/token"}
     return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def credentials(tracking: Tracking | None) -> list[dict[str, Any]]:
+    """MLflow's, of a Secret; none of them must be there, for a tracking server that refuses the run does not stop it.
+
+    By name, never the Secret whole: whoever may create runs gets nothing else of it into a pod, or to a server of their choice.
+    """
+    if tracking is None or tracking.mlflow.secret_name is None:
+        return []
+    source = {"name": tracking.mlflow.secret_name, "optional": True}
+    return [{"name": name, "valueFrom": {"secretKeyRef": source | {"key": name}}} for name in CREDENTIALS]
 
 
 def resources(asked: Resources) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _init_from(world: World, namespace: str, init: InitFrom, claim: str) -> Arti
         return Missing(f"spec.initFrom names {kind} {name}, which does not exist in namespace {namespace}; create it, or start without it")
     artifact = value_at(source, *(("spec", "artifact") if kind == "ModelRelease" else ("status", "artifact")))
     if not artifact:
-        return Missing(f"spec.initFrom names {kind} {name}, which has not produced a bundle yet; waiting for its last Train phase")
+        return Missing(f"spec.initFrom names {kind} {name}, which has not produced a bundle yet; waiting for its last training phase")
     try:
         found = ArtifactReference(path=value_at(artifact, "path"), digest=value_at(artifact, "digest"))
     except ValidationError as error:

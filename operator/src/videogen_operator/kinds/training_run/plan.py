@@ -13,7 +13,7 @@ from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from videogen_api.recipe import Share
+from videogen_api.noise_shares import Share
 from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
 from videogen_operator.kinds.training_run import attempts, leftovers, objects, release, verdicts
 from videogen_operator.kinds.training_run.attempts import State, state_of
@@ -28,7 +28,6 @@ ARRIVAL_SECONDS = 2.0
 REFUSED_SECONDS = 15.0  # after a refused write: nobody tells when it would be accepted
 HEALING_SECONDS = 300.0  # what a run waits for wakes it by an event; this only renews words, such as the size of the largest node
 STOPPING_SECONDS = 5.0
-MAKERS = (Task.TRAIN, Task.OPTIMIZE)  # their bundle is the run's from then on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +151,7 @@ def _succeeded(situation: Situation, end: Ending) -> Step:
     judged = verdicts.judged(situation.phase, recorded)
     if judged.reason is not None:
         return Step(status=attempts.failed(judged.status, judged.reason, judged.words, situation.now), said=said)
-    made = end.report.artifact if situation.phase.task in MAKERS else None
+    made = end.report.artifact if situation.phase.task in objects.MAKES_ARTIFACT else None
     artifact = RunArtifact(path=made.path, digest=made.digest) if made else None
     words = [judged.words] if judged.words else []
     if made or not words:
@@ -265,7 +264,7 @@ def _situation(observed: Observed, phase: Phase, inputs: Inputs) -> Situation:
 
 
 def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
-    reports = [inputs.progress[pod["metadata"]["name"]] for pod in situation.pods if pod["metadata"]["name"] in inputs.progress]
+    reports = [inputs.progress[pod["metadata"]["uid"]] for pod in situation.pods if pod["metadata"]["uid"] in inputs.progress]
     if not reports:
         return situation.status
     newest = Progress.model_validate(max(reports, key=lambda report: report.get("lastUpdatedTime", "")))
@@ -341,7 +340,8 @@ def progress_message(status: PhaseStatus) -> str:
         else []
     )
     words += [f"loss {metrics['loss']}"] if "loss" in metrics else []
-    return ", ".join(words) or f"attempt {status.attempt} is running"
+    said = ", ".join(words) or f"attempt {status.attempt} is running"
+    return f"{said}; MLflow gets nothing: {metrics['mlflow']}" if "mlflow" in metrics else said
 
 
 def thousands(number: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from videogen_api.training_run import (
     TrainingRunSpec,
     TrainingRunStatus,
 )
+from videogen_api.tuning import TunedParameter
 from videogen_operator.conditions import Wanted, merged
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.observed import SAME_VERSION, Observed, Unreadable
@@ -30,6 +31,14 @@ DOING = {
     Task.TRAIN: Reason.TRAINING,
     Task.EVALUATE: Reason.EVALUATING,
     Task.RELEASE: Reason.RELEASING,
+    Task.FINE_TUNE: Reason.FINE_TUNING,
+    Task.ADAPT: Reason.ADAPTING,
+    Task.ALIGN_CROSS_MODAL: Reason.ALIGNING,
+    Task.TUNE: Reason.TUNING,
+    Task.TRAIN_INTERPOLATION: Reason.TRAINING_INTERPOLATION,
+    Task.FINE_TUNE_DECODER: Reason.FINE_TUNING_DECODER,
+    Task.BUILD_TEMPLATES: Reason.BUILDING_TEMPLATES,
+    Task.TEST_SCENARIOS: Reason.TESTING_SCENARIOS,
     Task.OPTIMIZE: Reason.OPTIMIZING,
 }
 
@@ -51,6 +60,7 @@ def assembled(observed: Observed, phase: PhaseStatus | None, said: Wait, artifac
             "phases": [known[spec.name] for spec in observed.spec.phases if spec.name in known],
             "artifact": artifact,
             "release": _release(observed, list(known.values())),
+            "tuned": tuned(observed.spec, list(known.values())),
         }
     )
     wanted = conditions(observed.spec, status, phase, said)
@@ -124,6 +134,19 @@ def duration(seconds: int) -> str:
     units = (("d", seconds // 86400), ("h", seconds // 3600 % 24), ("m", seconds // 60 % 60), ("s", seconds % 60))
     first = next((index for index, (_, value) in enumerate(units) if value), 3)
     return "".join(f"{value}{unit}" for unit, value in units[first : first + 2])
+
+
+def tuned(spec: TrainingRunSpec, phases: Sequence[PhaseStatus]) -> list[TunedParameter]:
+    """What the completed Tune phases have chosen; of two that search one parameter, the later one counts."""
+    known = {phase.name: phase for phase in phases if phase.outcome == Reason.COMPLETED}
+    chosen = {
+        phase.tune.parameter: trial.value
+        for phase in spec.phases
+        if phase.tune and phase.name in known
+        for trial in known[phase.name].trials
+        if trial.chosen
+    }
+    return [TunedParameter(parameter=parameter, value=value) for parameter, value in chosen.items()]
 
 
 def _release(observed: Observed, phases: list[PhaseStatus]) -> str:

@@ -1,0 +1,160 @@
+"""Task Tune: which values of a parameter to try, how to judge them, and what was found.
+
+Each trial trains from the same weights with the same seed, batches and steps, and generates the same clips; only the
+parameter differs. What is chosen becomes the recipe of the run's later phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+
+from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Metric
+from videogen_api.meta import Decimal, Model, Observation, k8s
+from videogen_api.noise_shares import OUTSIDE, Rules, Share, residual_of, within
+from videogen_api.recipe import Recipe
+
+
+class TuningParameter(StrEnum):
+    """What can be searched. BaseNoiseShare: λ of VideoFusion, recipe.videoFusion.baseNoiseShare; the residual's is the rest."""
+
+    BASE_NOISE_SHARE = "BaseNoiseShare"
+
+
+class Objective(StrEnum):
+    """The metric that tells which trial is best; of FVD and ArtefactRate the lowest value is, of the others the highest."""
+
+    FVD = "FVD"
+    INCEPTION_SCORE = "InceptionScore"
+    CLIP_SCORE = "CLIPScore"
+    TEMPORAL_COHERENCE = "TemporalCoherence"
+    ARTEFACT_RATE = "ArtefactRate"
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of this name."""
+        return Metric(self.value)
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the lowest value is the best."""
+        return self in {Objective.FVD, Objective.ARTEFACT_RATE}
+
+
+_JUDGED_BY = {"FVD": "I3D", "InceptionScore": "C3D", "CLIPScore": "CLIP", "TemporalCoherence": "CLIP"}
+_EXTRACTOR_RULES: Rules = [
+    (
+        f"!has(self.extractor) || (self.objective in {_JUDGED_BY} && {_JUDGED_BY}[self.objective] == self.extractor.architecture)",
+        "FVD needs an extractor of architecture I3D, InceptionScore C3D, CLIPScore and TemporalCoherence CLIP, ArtefactRate none",
+    ),
+    (
+        f"!has(self.extractor) || !(self.extractor.name in {list(DEFAULT_EXTRACTORS)})",
+        f"{' and '.join(DEFAULT_EXTRACTORS)} are the trainer's own networks; give yours another name",
+    ),
+]
+
+
+class Tuning(Model):
+    """A search over the values of one parameter."""
+
+    model_config = ConfigDict(json_schema_extra=k8s(rules=_EXTRACTOR_RULES))
+
+    parameter: TuningParameter = Field(description="What is searched: BaseNoiseShare, the λ of recipe.videoFusion.")
+    values: list[Share] = Field(
+        min_length=2,
+        max_length=16,
+        description="Values to try, in this order; they lie in the range of recipe.videoFusion.contentProfile, if there is one.",
+        json_schema_extra=k8s(**{"x-kubernetes-list-type": "set"}),
+    )
+    steps: int = Field(
+        ge=1, le=10_000_000, description="Optimiser steps of each trial; warm-up and decay of the recipe are shortened in proportion."
+    )
+    objective: Objective = Field(
+        description="Metric that judges: FVD or ArtefactRate, the lower the better; InceptionScore, CLIPScore or TemporalCoherence."
+    )
+    samples: int = Field(default=256, ge=2, le=1_000_000, description="Clips to generate in each trial.")
+    sampling_steps: int = Field(default=50, ge=1, le=1000, description="Denoising steps (DDIM) of one generation.")
+    extractor: Extractor | None = Field(
+        default=None, description="Feature network of the user's own that the objective is measured by; absent: the trainer's own."
+    )
+
+
+class Trial(Observation):
+    """One value that was tried."""
+
+    value: Share = Field(description="The value of the parameter.")
+    metric: Metric = Field(description="The objective.")
+    result: Decimal | None = Field(default=None, description="What was measured; absent: the training diverged.")
+    low: Decimal | None = Field(default=None, description="Lower end of the bootstrap 95 % interval.")
+    high: Decimal | None = Field(default=None, description="Upper end of the bootstrap 95 % interval.")
+    chosen: bool = Field(default=False, description="Whether the later phases train with it.")
+
+
+class TunedParameter(Observation):
+    """A parameter of the recipe that a Tune phase has chosen."""
+
+    parameter: TuningParameter = Field(description="Which one.")
+    value: Share = Field(description="The value that the phases after it train with, instead of the recipe's.")
+
+
+# Of spec.phases.
+PHASE_RULES: Rules = [
+    ("self.all(p, (p.task == 'Tune') == has(p.tune))", "a Tune phase, and no other, has a tune block"),
+    (
+        "self.all(p, p.task != 'Tune' || (has(p.data) && p.data.exists(d, d.split == 'Train') && p.data.exists(d, d.split == 'HeldOut')))",
+        "a Tune phase needs data of both splits: Train to learn from, HeldOut to be judged by",
+    ),
+    (
+        "!self.exists(p, p.task == 'Tune') ||"
+        " self.map(p, p.task == 'Tune').lastIndexOf(true) < self.map(p, p.task == 'Train').lastIndexOf(true)",
+        "a Tune phase needs a Train phase after it, which trains with the value that it has found",
+    ),
+    (
+        "!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task == 'Tune') ||"
+        " self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task == 'Tune').indexOf(true)",
+        "Curate phases must come before the first Tune phase",
+    ),
+]
+_OF_GPUS = "(p.resources.gpusPerWorker > 0 ? p.resources.gpusPerWorker : 1)"
+_PROCESSES = f"(has(p.resources.processesPerWorker) ? p.resources.processesPerWorker : {_OF_GPUS})"
+# Of a TrainingRun: rule, message, field.
+RUN_RULES = (
+    (
+        "self.spec.model.type == 'videofusion' || !self.spec.phases.exists(p, p.task == 'Tune')",
+        "a Tune phase searches baseNoiseShare, which models of type videofusion alone have",
+        ".spec.phases",
+    ),
+    (
+        "!has(self.spec.recipe.videoFusion.baseNoiseShares) || !self.spec.phases.exists(p, p.task == 'Tune')",
+        "a Tune phase searches one share for all frames; leave baseNoiseShares out",
+        ".spec.recipe.videoFusion.baseNoiseShares",
+    ),
+    (
+        "!has(self.spec.recipe.videoFusion.contentProfile) || self.spec.phases.all(p, !has(p.tune)"
+        f" || p.tune.values.all(v, {within('self.spec.recipe.videoFusion.contentProfile', 'v')}))",
+        f"each of tune.values {OUTSIDE}",
+        ".spec.phases",
+    ),
+    (
+        "self.spec.recipe.gradientAccumulationSteps < 1 || self.spec.phases.all(p, p.task != 'Tune' || p.resources.workers < 1"
+        f" || {_PROCESSES} < 1 || self.spec.recipe.globalBatchSize % (p.resources.workers * {_PROCESSES}"
+        " * self.spec.recipe.gradientAccumulationSteps) == 0)",
+        "recipe.globalBatchSize must be divisible by workers * processes per worker * gradientAccumulationSteps of every Tune phase, too",
+        ".spec.recipe.globalBatchSize",
+    ),
+)
+
+
+def applied(recipe: Recipe, tuned: Sequence[TunedParameter]) -> Recipe:
+    """The recipe with the values that were chosen."""
+    for one in tuned:
+        recipe = with_base_noise_share(recipe, one.value)
+    return recipe
+
+
+def with_base_noise_share(recipe: Recipe, share: str) -> Recipe:
+    """The recipe with another λ and the residual share that goes with it."""
+    changed = recipe.video_fusion.model_copy(update={"base_noise_share": share, "residual_noise_share": residual_of(share)})
+    return recipe.model_copy(update={"video_fusion": changed})

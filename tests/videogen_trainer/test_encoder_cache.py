@@ -1,0 +1,221 @@
+"""What frozen encoders make is computed once, and training with it is training without."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from videogen_api.job import ArtifactReference, ExitCode, Job, Report
+from videogen_api.training_run import Reason
+from videogen_trainer import encoder_cache, tasks
+from videogen_trainer.encoder_cache import EncoderCache, weights_digest
+from videogen_trainer.failure import Failure
+from videogen_trainer.progress import ProgressReporter
+
+WORK = "runs/next/train"
+FOLDER = f"{WORK}/encodings"
+FAMILIES = ["align-your-latents", "text2video-zero"]
+CLIPS = 12
+
+
+class StopAfter:
+    """Asks to stop at the n-th question."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.fixture
+def train(storage: Path, silent: ProgressReporter) -> Callable[..., Report]:
+    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
+        report = tasks.attempt(job, storage, {}, silent, stop)
+        assert report.reason in {Reason.COMPLETED, Reason.PREEMPTED}, report.message
+        return report
+
+    return run
+
+
+@pytest.fixture
+def image_model(train: Callable[..., Report], make_job: Callable[..., Job]) -> ArtifactReference:
+    made = train(make_job({"videoFusion": {}, "steps": 0}, model={"type": "text2video-zero", "version": "1.0.0"})).artifact
+    assert made
+    return made
+
+
+@pytest.fixture
+def cached(make_job: Callable[..., Job], image_model: ArtifactReference) -> Callable[..., Job]:
+    """`cached(family, recipe)`: training of an image model's family, with the cache."""
+
+    def make(family: str, recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
+        own = {"videoFusion": {}, "steps": 9, "cacheLatents": True, "checkpoints": {"everySteps": 3}} | (recipe or {})
+        return make_job(own, model={"type": family, "version": "1.0.0"}, initFrom=image_model.wire(), workPath=WORK, **fields)
+
+    return make
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many frames each call of an autoencoder's encoder has had."""
+    seen: list[int] = []
+    encode = AutoencoderKL.encode
+
+    def counted(self: AutoencoderKL, images: torch.Tensor, *rest: Any) -> Any:
+        seen.append(len(images))
+        return encode(self, images, *rest)
+
+    monkeypatch.setattr(AutoencoderKL, "encode", counted)
+    return seen
+
+
+def losses(storage: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
+
+
+def entries(storage: Path) -> list[Path]:
+    return sorted((storage / FOLDER).rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_with_the_cache_is_training_without(
+    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, family: str
+) -> None:
+    train(cached(family))
+    with_cache = losses(storage)
+    assert not (storage / FOLDER).exists()  # training has ended well
+    shutil.rmtree(storage / WORK)
+    train(cached(family, {"cacheLatents": False}))
+    assert with_cache == pytest.approx(losses(storage), rel=1e-4)
+    assert len(set(with_cache)) == 9
+
+
+def test_each_clip_is_encoded_once_however_often_it_is_seen(
+    train: Callable[..., Report], cached: Callable[..., Job], encoded: list[int]
+) -> None:
+    train(cached("align-your-latents"))  # three epochs
+    assert encoded == [4] * CLIPS
+
+
+def test_each_frame_is_encoded_once_however_often_it_is_seen(
+    train: Callable[..., Report], cached: Callable[..., Job], encoded: list[int]
+) -> None:
+    train(cached("text2video-zero", {"steps": 30}))  # ten frames of each clip, which has four
+    assert set(encoded) == {1}
+    assert CLIPS < len(encoded) <= 4 * CLIPS
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
+    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, family: str
+) -> None:
+    train(cached(family), StopAfter(5))
+    resumed, curve = train(cached(family, {}, attempt=2)), losses(storage)
+    assert resumed.resumed_from_step == 5
+    shutil.rmtree(storage / WORK)
+    assert train(cached(family)).artifact == resumed.artifact
+    assert losses(storage) == curve
+
+
+def test_the_next_attempt_encodes_nothing_again(train: Callable[..., Report], cached: Callable[..., Job], encoded: list[int]) -> None:
+    train(cached("align-your-latents"), StopAfter(4))  # one epoch and a step
+    encoded.clear()
+    train(cached("align-your-latents"))
+    assert encoded == []
+
+
+HARMS: dict[str, Callable[[Path], Any]] = {
+    "a flipped byte": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
+    "a file that was cut": lambda path: path.write_bytes(path.read_bytes()[:40]),
+    "an empty file": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_is_damaged_is_made_again(
+    train: Callable[..., Report],
+    cached: Callable[..., Job],
+    storage: Path,
+    encoded: list[int],
+    caplog: pytest.LogCaptureFixture,
+    harm: str,
+) -> None:
+    train(cached("align-your-latents"), StopAfter(4))
+    for path in entries(storage):
+        HARMS[harm](path)
+    encoded.clear()
+    train(cached("align-your-latents"))
+    assert encoded == [4] * CLIPS
+    assert "made again" in caplog.text
+
+
+def test_what_does_not_fit_into_memory_is_read_again(
+    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_cache, "MEMORY_BYTES", 5000)  # two encodings or so
+    train(cached("align-your-latents"))
+    curve = losses(storage)
+    assert encoded == [4] * CLIPS
+    shutil.rmtree(storage / WORK)
+    monkeypatch.undo()
+    train(cached("align-your-latents"))
+    assert losses(storage) == curve
+
+
+def test_other_encoders_and_other_clips_have_other_entries(tmp_path: Path) -> None:
+    networks = [nn.Linear(2, 2) for _ in range(2)]
+    one, other = (EncoderCache(tmp_path, weights_digest(network)) for network in networks)
+    one.get("clip", lambda: torch.ones(2))
+    assert other.get("clip", lambda: torch.zeros(2)).tolist() == [0, 0]
+    again = EncoderCache(tmp_path, weights_digest(networks[0]))
+    assert again.get("clip", lambda: torch.zeros(2)).tolist() == [1, 1]
+    assert again.text("a caption", lambda: torch.zeros(2)).tolist() == [0, 0]
+    assert again.text("another", lambda: torch.ones(2)).tolist() == [1, 1]
+
+
+def test_a_storage_that_takes_no_encodings_is_said_once_and_training_goes_on(
+    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (storage / WORK).mkdir(parents=True)
+    (storage / FOLDER).touch()
+    with caplog.at_level(logging.WARNING):
+        train(cached("align-your-latents"))
+    assert caplog.text.count("no encodings are kept") == 1
+
+
+REFUSED = {
+    "VideoFusion, which has no encoders that stay": ({}, "videofusion"),
+    "a new image model, whose encoders learn": ({"videoFusion": {}}, "text2video-zero"),
+}
+
+
+@pytest.mark.parametrize("recipe, family", REFUSED.values(), ids=REFUSED)
+def test_without_frozen_encoders_it_is_refused(make_job: Callable[..., Job], recipe: dict[str, Any], family: str) -> None:
+    with pytest.raises(Failure, match=r"recipe\.cacheLatents is true; it needs encoders that do not learn") as caught:
+        tasks.check(make_job(recipe | {"cacheLatents": True}, model={"type": family, "version": "1.0.0"}))
+    assert caught.value.reason is Reason.INVALID_JOB
+
+
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_learn_what_one_does(
+    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, start_trainer: Callable[..., Any], family: str
+) -> None:
+    trainer = start_trainer(cached(family, processesPerWorker=2))
+    code, _ = trainer.wait()
+    assert code == ExitCode.SUCCEEDED, trainer.log.read_text()
+    together = losses(storage)
+    shutil.rmtree(storage / WORK)
+    train(cached(family))
+    assert together == pytest.approx(losses(storage), rel=1e-3)

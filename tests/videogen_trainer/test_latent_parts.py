@@ -1,0 +1,274 @@
+"""TrainInterpolation and FineTuneDecoder: what each adds to a bundle, what it leaves alone, and that its losses fall."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from videogen_api.evaluation import Metric
+from videogen_api.job import ArtifactReference, ExitCode, Job, Report
+from videogen_api.training_run import Reason
+from videogen_models.bundle import load_model, verify_bundle
+from videogen_models.latent_video import DECODER, INTERPOLATION, TEMPORAL
+from videogen_models.video_model import CONFIG
+from videogen_trainer import checkpoint, tasks
+from videogen_trainer.data import Batches, open_mixture
+from videogen_trainer.distributed import World
+from videogen_trainer.families import learner_of
+from videogen_trainer.families.interpolation import draw
+from videogen_trainer.progress import ProgressReporter
+
+Train = Callable[..., Report]
+MakeJob = Callable[..., Job]
+SIDE = 16
+FAST = {1: 5, 2: 17}  # frames of a clip that teaches so many interpolations
+
+
+@pytest.fixture
+def storage(begun: Any, tmp_path: Path) -> Path:
+    """Datasets `squares` and `fast`, whose version v<n> teaches n interpolations, and the bundle `trained`."""
+    return Path(shutil.copytree(begun.folder, tmp_path / "storage"))
+
+
+@pytest.fixture
+def trained(begun: Any) -> ArtifactReference:
+    reference: ArtifactReference = begun.trained
+    return reference
+
+
+@pytest.fixture
+def part_job(make_job: MakeJob) -> MakeJob:
+    def make(task: str, after: ArtifactReference | None = None, recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
+        model = {"type": "align-your-latents", "version": "1.0.0"}
+        begin = {"initFrom": after} if after else {}
+        values = {"videoFusion": {}, "steps": 3} | (recipe or {})
+        return make_job(values, task=task, model=model, **({"workPath": f"runs/a/{task}"} | begin | fields))
+
+    return make
+
+
+@pytest.fixture
+def train(storage: Path, silent: ProgressReporter) -> Train:
+    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
+        tasks.check(job)
+        return tasks.attempt(job, storage, {}, silent, stop)
+
+    return run
+
+
+def artifact(report: Report) -> ArtifactReference:
+    assert report.artifact, report.message
+    return report.artifact
+
+
+def of_fast(times: int) -> dict[str, Any]:
+    return {"data": [{"reference": {"dataset": "fast", "version": f"v{times}"}}]}
+
+
+def interpolations(times: int, **recipe: Any) -> dict[str, Any]:
+    return {"alignYourLatents": {"interpolations": times}} | recipe
+
+
+def changed(storage: Path, one: ArtifactReference, other: ArtifactReference) -> set[str]:
+    files = {entry.path: entry.sha256 for entry in verify_bundle(storage / one.path).files}
+    others = {entry.path: entry.sha256 for entry in verify_bundle(storage / other.path).files}
+    return {path for path in files.keys() | others.keys() if files.get(path) != others.get(path)}
+
+
+def curve(storage: Path, work: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (storage / work / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("times, frames, frame_rate", [(1, 13, 32), (2, 49, 128)])
+def test_interpolation_is_learned_beside_the_other_layers_and_used_from_then_on(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference, times: int, frames: int, frame_rate: int
+) -> None:
+    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(times), **of_fast(times))))
+    assert changed(storage, trained, taught) == {INTERPOLATION, CONFIG}
+    tuned = artifact(train(part_job("FineTune", taught)))
+    assert changed(storage, taught, tuned) == {TEMPORAL}
+    model, before = load_model(storage / tuned.path), load_model(storage / trained.path)
+    assert (model.config.frames, model.config.frame_rate) == (frames, frame_rate)
+    assert model.generate(["x"], [1], 1).shape == (1, frames, SIDE, SIDE, 3)
+    assert before.generate(["x"], [1], 1).shape == (1, 4, SIDE, SIDE, 3)
+
+
+def test_an_interpolated_clip_is_evaluated_against_clips_of_the_recipe(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+) -> None:
+    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(1), **of_fast(1))))
+    data = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"}}]
+    report = train(part_job("Evaluate", artifact=taught, data=data, evaluate={"samples": 2, "samplingSteps": 1}))
+    assert (report.reason, {result.metric for result in report.results}) == (Reason.COMPLETED, set(Metric)), report.message
+
+
+def test_the_slow_rate_sees_every_fourth_frame_and_the_fast_one_five_in_a_row() -> None:
+    drawn = draw(0, range(400), 17, (4, 2, 2))
+    assert set(drawn.rate.tolist()) == {0, 1}
+    slow, quick = drawn.frames[drawn.rate == 0], drawn.frames[drawn.rate == 1]
+    assert torch.equal(slow, torch.tensor([0, 4, 8, 12, 16]).expand(len(slow), -1))
+    assert (quick.diff(dim=1) == 1).all()
+    assert set(quick[:, 0].tolist()) == set(range(13))
+
+
+def test_with_one_interpolation_there_is_one_rate_and_all_five_frames_are_seen() -> None:
+    drawn = draw(0, range(20), 5, (4, 2, 2))
+    assert not drawn.rate.any()
+    assert torch.equal(drawn.frames, torch.arange(5).expand(20, -1))
+    assert torch.equal(drawn.noise[5:], draw(0, range(5, 20), 5, (4, 2, 2)).noise)  # whatever its batch
+
+
+def test_only_the_frames_between_are_unknown(part_job: MakeJob, storage: Path, trained: ArtifactReference) -> None:
+    job = part_job("TrainInterpolation", trained, interpolations(2), **of_fast(2))
+    learner = learner_of(job, storage, World())
+    batches = Batches(open_mixture(storage, job, verified=True), job.recipe, 0, 1)
+    latents, _, known, _, _, rate = learner.prepare(batches.get(0, 0))
+    batches.close()
+    assert known[0, :, -1, 0, 0].tolist() == [1, 0, 0, 0, 1]
+    assert torch.equal(known[:, [0, 4], :-1], latents[:, [0, 4]])
+    assert rate.shape == (4,)
+
+
+@pytest.mark.parametrize("task", ["TrainInterpolation", "FineTuneDecoder"])
+def test_every_parameter_that_learns_takes_part_in_a_step(part_job: MakeJob, storage: Path, trained: ArtifactReference, task: str) -> None:
+    more = of_fast(2) if task == "TrainInterpolation" else {}
+    job = part_job(task, trained, interpolations(2) if more else {}, **more)
+    learner = learner_of(job, storage, World())
+    batches = Batches(open_mixture(storage, job, verified=True), job.recipe, 0, 1)
+    learner.objective(*learner.prepare(batches.get(0, 0))).sum().backward()
+    batches.close()
+    assert [name for name, parameter in learner.learned().items() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("frames, times", [(4, None), (4, 1), (17, 1), (5, 2)])
+def test_clips_of_another_length_are_refused_with_the_length_that_is_wanted(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference, frames: int, times: int | None
+) -> None:
+    data = {4: {}, 5: of_fast(1), 17: of_fast(2)}[frames]
+    report = train(part_job("TrainInterpolation", trained, interpolations(times) if times else {}, **data))
+    assert report.reason is Reason.INVALID_JOB
+    assert f"has {frames} frames of 16 x 16, the recipe {FAST[times or 1]} of" in report.message
+    assert "TrainInterpolation: of 5 frames with a quarter of the frameStride" in report.message
+
+
+def test_more_interpolations_than_were_learned_are_refused(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+) -> None:
+    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(1), **of_fast(1))))
+    for begun, found in ((taught, "1"), (trained, "none")):
+        report = train(part_job("FineTune", begun, interpolations(2)))
+        assert report.reason is Reason.INVALID_JOB
+        assert f"interpolations is 2; initFrom has layers for {found}, put a TrainInterpolation phase before it" in report.message
+
+
+def test_interpolation_may_be_learned_on_at_both_rates(train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference) -> None:
+    once = artifact(train(part_job("TrainInterpolation", trained, interpolations(1), **of_fast(1))))
+    twice = artifact(train(part_job("TrainInterpolation", once, interpolations(2), workPath="runs/b", **of_fast(2))))
+    assert changed(storage, once, twice) == {INTERPOLATION, CONFIG}
+    assert load_model(storage / twice.path).config.frames == 49
+    learner = learner_of(part_job("TrainInterpolation", once, interpolations(2), **of_fast(2)), storage, World())
+    begun, earlier = learner.model.state_dict(), load_model(storage / once.path).state_dict()
+    assert [name for name in earlier if not torch.equal(begun[name], earlier[name])] == []
+
+
+def test_a_decoder_is_learned_beside_the_image_models_which_keeps_its_bytes_and_used_from_then_on(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+) -> None:
+    decoding = artifact(train(part_job("FineTuneDecoder", trained)))
+    assert changed(storage, trained, decoding) == {DECODER, CONFIG}
+    tuned = artifact(train(part_job("FineTune", decoding)))
+    assert changed(storage, decoding, tuned) == {TEMPORAL}
+    on = artifact(train(part_job("FineTuneDecoder", tuned, workPath="runs/b")))
+    assert changed(storage, tuned, on) == {DECODER}
+    clips = [load_model(storage / bundle.path).generate(["x"], [1], 2) for bundle in (trained, decoding)]
+    assert (clips[0] != clips[1]).any()
+
+
+LEARNED = {
+    "Train": {"video.temporal"},
+    "FineTune": {"video.temporal"},
+    "AlignCrossModal": {"video.temporal"},
+    "Adapt": {"backbone.unet"},
+    "TrainInterpolation": {"between.temporal"},
+    "FineTuneDecoder": {"decoder.temporal", "discriminator.layers"},
+}
+
+
+def test_of_a_model_that_has_all_parts_each_task_learns_its_own_alone(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+) -> None:
+    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(1, steps=1), **of_fast(1))))
+    whole = artifact(train(part_job("FineTuneDecoder", taught, {"steps": 1})))
+    found = {}
+    for task in LEARNED:
+        learner = learner_of(part_job(task, whole), storage, World())
+        found[task] = {".".join(name.split(".")[:2]) for name in learner.learned()}
+        inside = {name for name, parameter in learner.objective.named_parameters() if parameter.requires_grad}
+        assert len(inside) == len(learner.learned()), task  # nothing else would wait for its gradient
+    assert found == LEARNED
+
+
+def test_the_discriminator_is_in_checkpoints_and_in_no_bundle(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+) -> None:
+    decoding = artifact(train(part_job("FineTuneDecoder", trained)))
+    tensors, _ = checkpoint.load(storage / "runs/a/FineTuneDecoder/checkpoints", 3)
+    assert {name.split(".")[0] for name in tensors["model"]} == {"decoder", "discriminator"}
+    assert not [path for path in (storage / decoding.path).rglob("*") if "discriminator" in path.name]
+
+
+def test_the_reconstruction_gets_better(train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference) -> None:
+    recipe = {"steps": 20, "optimizer": {"learningRate": "3e-3"}, "checkpoints": {"everySteps": 20}}
+    train(part_job("FineTuneDecoder", trained, recipe))
+    lines = curve(storage, "runs/a/FineTuneDecoder")
+    assert lines[0].keys() == {"step", "loss", "gradient", "rate", "reconstruction", "adversarial", "discriminator"}
+    assert sum(line["reconstruction"] for line in lines[-4:]) < 0.9 * sum(line["reconstruction"] for line in lines[:4])
+
+
+def test_the_error_of_the_frames_between_falls(train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference) -> None:
+    recipe = interpolations(1, steps=24, optimizer={"learningRate": "5e-3"}, checkpoints={"everySteps": 24})
+    train(part_job("TrainInterpolation", trained, recipe, **of_fast(1)))
+    lines = curve(storage, "runs/a/TrainInterpolation")
+    assert sum(line["loss"] for line in lines[-6:]) < 0.8 * sum(line["loss"] for line in lines[:6])
+
+
+@pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers
+def test_two_processes_learn_what_one_learns_of_a_decoder(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference, start_trainer: Callable[..., Any]
+) -> None:
+    """Only nearly the same: each process weighs its own clips' adversarial loss by their gradients."""
+    job = part_job("FineTuneDecoder", trained, {"steps": 4})
+    code, report = start_trainer(job.model_copy(update={"processes_per_worker": 2})).wait()
+    assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 4), report.message
+    train(job.model_copy(update={"work_path": "runs/alone"}))
+    together, alone = ([line["reconstruction"] for line in curve(storage, work)] for work in (job.work_path, "runs/alone"))
+    assert together[0] == pytest.approx(alone[0], rel=1e-5)
+    assert together == pytest.approx(alone, rel=0.02)
+
+
+class StopAfter:
+    """Asks to stop at the n-th question."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("task", ["TrainInterpolation", "FineTuneDecoder"])
+def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference, task: str
+) -> None:
+    more = of_fast(1) if task == "TrainInterpolation" else {}
+    job = part_job(task, trained, interpolations(1) if more else {}, **more)
+    assert (stopped := train(job, StopAfter(2))).reason is Reason.PREEMPTED, stopped.message
+    whole = train(job.model_copy(update={"work_path": "runs/whole"}))
+    assert artifact(train(job)).digest == artifact(whole).digest

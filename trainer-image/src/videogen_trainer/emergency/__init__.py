@@ -1,0 +1,1 @@
+"""Templates and scenarios for emergencies: the tasks BuildTemplates and TestScenarios."""
