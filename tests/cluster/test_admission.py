@@ -574,6 +574,14 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[4].optimize.maximumLoss[1]",
         "Duplicate value",
     ),
+    "a bound of a metric that optimisation does not measure": (
+        [
+            ("spec.phases.4", OPTIMIZE),
+            ("spec.phases.4.optimize", {"maximumLoss": [{"metric": "ScenarioPassRatio", "maximum": "0.1"}]}),
+        ],
+        "spec.phases[4].optimize.maximumLoss[0].metric",
+        "an Optimize phase measures FVD, InceptionScore, CLIPScore, TemporalCoherence, ArtefactRate, GenerationSeconds; choose one of them",
+    ),
     "a loss that may not even be as good": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"maximumLoss": [{"metric": "FVD", "maximum": "-1"}]})],
         "spec.phases[4].optimize.maximumLoss[0].maximum",

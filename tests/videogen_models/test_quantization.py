@@ -16,6 +16,7 @@ from videogen_api.bundle import Manifest
 from videogen_api.meta import ModelIdentity, ModelType
 from videogen_api.optimization import Quantization
 from videogen_api.recipe import Architecture, Recipe, Resolution
+from videogen_models.autoencoder import latent_size
 from videogen_models.bundle import load_model, read_model, seal_bundle
 from videogen_models.image_backbone import PRESETS, build_backbone
 from videogen_models.latent_video import AlignYourLatentsModel, align_your_latents_config
@@ -141,6 +142,42 @@ def _check_close(model: VideoModel, loaded: VideoModel, how: Quantization) -> No
         step = weight.abs().flatten(1).amax(1) / 127 / 2 if how is Quantization.INT8_WEIGHTS else weight.abs().flatten(1).amax(1) * 2**-11
         error = (found[name] - weight).abs().flatten(1).amax(1)
         assert (error <= step * (1 + 1e-4)).all(), name
+
+
+def latent_videofusion() -> VideoModel:
+    torch.manual_seed(0)
+    size = PRESETS[Architecture.TINY].model_copy(update={"autoencoder": [8, 8]})
+    vae = build_backbone(size, RECIPE.resolution).vae
+    config = model_config(RECIPE).model_copy(update={"latent": latent_size(vae, RECIPE.resolution)})
+    return VideoFusionModel(config, vae).eval()
+
+
+def whole_align_your_latents() -> VideoModel:
+    model = model_of(ModelType.ALIGN_YOUR_LATENTS)
+    assert isinstance(model, AlignYourLatentsModel)
+    model.interpolate_by(model.video.temporal, 1)
+    model.decode_by_time(model.config.temporal)
+    return model.eval()
+
+
+@pytest.mark.parametrize("make", [latent_videofusion, whole_align_your_latents])
+def test_every_part_that_a_model_may_have_is_in_its_quantized_bundle(tmp_path: Path, make: Callable[[], VideoModel]) -> None:
+    model = make()
+    save_quantized(model, tmp_path, Quantization.INT8_WEIGHTS)
+    loaded = read_model(tmp_path).eval()
+    assert loaded.config == model.config
+    _check_close(model, loaded, Quantization.INT8_WEIGHTS)
+    clip, other = (one.generate(["a square"], [1], 2)[0] for one in (model, loaded))
+    assert clip.shape == other.shape == (model.config.frames, 16, 24, 3)
+    assert not list(tmp_path.rglob("diffusion_pytorch_model.safetensors"))
+
+
+def test_a_model_with_weights_that_are_in_no_file_is_not_written_without_them(tmp_path: Path) -> None:
+    model = model_of(ModelType.TEXT2VIDEO_ZERO)
+    model.more = nn.Linear(2, 2)
+    with pytest.raises(AssertionError, match=r"has no file for more\.weight"):
+        save_quantized(model, tmp_path, Quantization.INT8_WEIGHTS)
+    assert list(tmp_path.rglob("*.safetensors")), "what was there is left"
 
 
 @pytest.mark.parametrize("family", ModelType)

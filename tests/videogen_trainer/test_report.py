@@ -13,7 +13,7 @@ import pytest
 from videogen_api.evaluation import Metric, MetricResult, Normalization
 from videogen_api.job import ArtifactReference, ExitCode, Report
 from videogen_api.model_release import ModelReleaseStatus
-from videogen_api.optimization import ExportFormat, MetricLoss, NetworkExport, Optimization
+from videogen_api.optimization import LOSSES, ExportFormat, MetricLoss, NetworkExport, Optimization
 from videogen_api.training_run import Evaluation, PhaseStatus, Reason, ResolvedDataset
 from videogen_trainer import report
 from videogen_trainer.evaluate import task
@@ -103,7 +103,7 @@ def test_the_longest_report_of_an_optimisation_fits() -> None:
     number = decimal(-999_999_999.0)
     losses = [
         MetricLoss(metric=metric, unoptimized=number, loss=number, low=number, high=number, normalization=Normalization.CLIP_SCORE_25)
-        for metric in Metric
+        for metric in LOSSES
     ]
     exports = [
         NetworkExport(network="residual-generator", format=format_, maximum_difference="1.23457e-10")

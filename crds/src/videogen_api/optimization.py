@@ -26,10 +26,26 @@ class ExportFormat(StrEnum):
     TENSORRT = "TensorRT"
 
 
+# What an Optimize phase measures.
+LOSSES = (
+    Metric.FVD,
+    Metric.INCEPTION_SCORE,
+    Metric.CLIP_SCORE,
+    Metric.TEMPORAL_COHERENCE,
+    Metric.ARTEFACT_RATE,
+    Metric.GENERATION_SECONDS,
+)
+
+
 class MaximumLoss(Model):
     """How much worse one metric may become."""
 
-    metric: Metric = Field(description="Metric, by the trainer's default network; CLIPScore on the scale ClipScore25.")
+    metric: Metric = Field(
+        description="Metric, by the trainer's default network; CLIPScore on the scale ClipScore25.",
+        json_schema_extra=k8s(
+            rules=[(f"self in {[str(metric) for metric in LOSSES]}", f"an Optimize phase measures {', '.join(LOSSES)}; choose one of them")]
+        ),
+    )
     maximum: PositiveDecimal = Field(
         description="By how much the metric may become worse, in its own units: higher for FVD, ArtefactRate and GenerationSeconds, lower"
         " for the others."

@@ -106,7 +106,15 @@ def save_quantized(model: VideoModel, folder: Path, how: Quantization) -> None:
     model.save(folder)
     if how is Quantization.NONE:
         return
+    _check_complete(model)
     for plain in [*folder.rglob("*.safetensors"), *folder.rglob("*.safetensors.index.json")]:
         plain.unlink()
     for file, network in model.weight_files().items():
         save_file(compressed(network, how), folder / file, metadata={"format": "pt"})
+
+
+def _check_complete(model: VideoModel) -> None:
+    """What is in no file would be lost without a word."""
+    kept = {id(parameter) for network in model.weight_files().values() for parameter in network.parameters()}
+    lost = [name for name, parameter in model.named_parameters() if id(parameter) not in kept]
+    assert not lost, f"weight_files of {type(model).__name__} has no file for {lost[0]}"

@@ -23,6 +23,7 @@ from videogen_api.recipe import Architecture
 from videogen_models.temporal_layers import Call, Mix, TemporalConvolution, TemporalSize
 
 _WINDOW, _MARGIN = 16, 4  # frames
+SEEN_AT_ONCE = _WINDOW + 2 * _MARGIN  # frames of a clip, at most
 _LARGEST_WEIGHT = 1e4  # of the adversarial loss; latent diffusion's own bound
 
 
@@ -59,7 +60,7 @@ class TemporalDecoder(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """As `forward`, long clips in windows, to save memory: 16 frames at a time, which also see the 4 before and after them."""
         count = latents.shape[1]
-        if count <= _WINDOW + 2 * _MARGIN:
+        if count <= SEEN_AT_ONCE:
             return self(latents)
         parts = []
         for start in range(0, count, _WINDOW):

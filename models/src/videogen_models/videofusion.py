@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from videogen_api.bundle import canonical_json
 from videogen_models import sampling
 from videogen_models.autoencoder import decode, encode, latent_size, save_autoencoder
+from videogen_models.backbone_folder import QUANTIZED
 from videogen_models.networks import Generator, ModelConfig, Scales
 from videogen_models.noise import frame_shares, middle, mix, remove_base
 from videogen_models.schedule import signal_levels
@@ -69,8 +70,9 @@ class VideoFusionModel(VideoModel):
             save_autoencoder(self.vae, folder)
 
     def weight_files(self) -> dict[str, nn.Module]:
-        """One file for each network, named as those of plain weights."""
-        return {f"{part}.safetensors": self.get_submodule(part) for part in PARTS}
+        """One file for each network, named as those of plain weights, and the autoencoder's if there is one."""
+        files: dict[str, nn.Module] = {f"{part}.safetensors": self.get_submodule(part) for part in PARTS}
+        return files | ({f"vae/{QUANTIZED}": self.vae} if self.vae is not None else {})
 
     @property
     def frame_shape(self) -> tuple[int, int, int, int]:

@@ -15,6 +15,7 @@ from videogen_api.optimization import ExportFormat
 from videogen_api.recipe import Recipe, Resolution
 from videogen_api.training_run import Reason
 from videogen_models.align_your_latents import PRESETS as TEMPORAL
+from videogen_models.autoencoder import latent_size
 from videogen_models.image_backbone import BackboneSize, build_backbone
 from videogen_models.latent_video import AlignYourLatentsModel, align_your_latents_config
 from videogen_models.networks import GeneratorSize, ModelConfig, Preset
@@ -67,17 +68,46 @@ def text2video_zero() -> VideoModel:
     return Text2VideoZeroModel(build_backbone(backbone_size(8, 16), SIDE), text2video_zero_config(recipe_of()))
 
 
+def latent_videofusion() -> VideoModel:
+    model = videofusion()
+    assert isinstance(model, VideoFusionModel)
+    vae = build_backbone(backbone_size(8), SIDE).vae
+    return VideoFusionModel(model.config.model_copy(update={"latent": latent_size(vae, SIDE)}), vae)
+
+
+def whole_align_your_latents() -> VideoModel:
+    model = align_your_latents()
+    assert isinstance(model, AlignYourLatentsModel)
+    model.interpolate_by(model.video.temporal, 1)
+    model.decode_by_time(model.config.temporal)
+    for parameter in (*model.between.parameters(), *model.decoder.temporal.parameters()):  # type: ignore[union-attr]
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    return model
+
+
 FAMILIES = {"videofusion": videofusion, "align-your-latents": align_your_latents, "text2video-zero": text2video_zero}
+FAMILIES |= {"videofusion in latents": latent_videofusion, "align-your-latents, interpolating": whole_align_your_latents}
 NAMES = {
     "videofusion": ["text-encoder", "base-generator", "residual-generator"],
     "align-your-latents": ["text-encoder", "image-unet", "video-unet", "decoder"],
     "text2video-zero": ["text-encoder", "image-unet", "video-unet", "decoder"],
+    "videofusion in latents": ["text-encoder", "base-generator", "residual-generator", "decoder"],
+    "align-your-latents, interpolating": ["text-encoder", "image-unet", "video-unet", "interpolation-unet", "decoder"],
 }
 # The image model's networks are the same in both of its families.
-CASES = [(family, name) for family, names in NAMES.items() for name in names if (family, name) not in {
-    ("align-your-latents", "text-encoder"), ("align-your-latents", "decoder"), ("text2video-zero", "image-unet"),
-}]  # fmt: skip
-pytestmark = pytest.mark.timeout(170)  # an export takes seconds on a core of its own
+CASES = [
+    ("videofusion", "text-encoder"),
+    ("videofusion", "base-generator"),
+    ("videofusion", "residual-generator"),
+    ("align-your-latents", "video-unet"),
+    ("align-your-latents, interpolating", "interpolation-unet"),
+    ("align-your-latents, interpolating", "decoder"),
+    ("align-your-latents", "image-unet"),
+    ("text2video-zero", "text-encoder"),
+    ("text2video-zero", "video-unet"),
+    ("text2video-zero", "decoder"),
+]
+pytestmark = pytest.mark.timeout(300)  # an export takes seconds on a core of its own
 
 
 @pytest.fixture(autouse=True)

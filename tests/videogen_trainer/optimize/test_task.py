@@ -35,7 +35,7 @@ RECIPE = Recipe.model_validate(
     {"architecture": "Tiny", "frames": 4, "resolution": {"height": 16, "width": 16}, "globalBatchSize": 1, "steps": 1, "seed": 7}
 )
 WORK = "runs/demo-12345678/optimize"
-pytestmark = pytest.mark.timeout(170)  # some export networks, which takes seconds on a core of its own
+pytestmark = pytest.mark.timeout(300)  # some export networks, which takes seconds on a core of its own
 
 
 def bundle(storage: Path, *, family: ModelType = ModelType.VIDEOFUSION) -> ArtifactReference:

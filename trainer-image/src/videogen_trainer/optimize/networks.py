@@ -10,12 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from videogen_models.align_your_latents import RATES
 from videogen_models.image_backbone import ImageBackbone
+from videogen_models.known_frames import SPACING, condition, first_frames, key_frames
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.networks import Generator, Scales
 from videogen_models.schedule import TIMESTEPS
+from videogen_models.temporal_decoder import SEEN_AT_ONCE, TemporalDecoder, from_latents
 from videogen_models.text2video_zero import Text2VideoZeroModel
 from videogen_models.video_model import VideoModel
 from videogen_models.videofusion import VideoFusionModel
@@ -69,13 +73,13 @@ class CaptionEncoder(nn.Module):
 class FrameDecoder(nn.Module):
     """The autoencoder's decoder with the scaling of latents."""
 
-    def __init__(self, backbone: ImageBackbone) -> None:
+    def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
-        self.vae = backbone.vae
+        self.vae = vae
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents [n, c, h, w] -> frames [n, 3, H, W], about [-1, 1]."""
-        return self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        return self.vae.decode(from_latents(self.vae, latents), return_dict=False)[0]
 
 
 class CrossFrameUNet(nn.Module):
@@ -112,8 +116,7 @@ def networks_of(model: VideoModel) -> list[Network]:
         case VideoFusionModel():
             return _videofusion(model)
         case AlignYourLatentsModel():
-            first = [_image_unet(model.backbone)] if model.config.context_frames else []
-            return [_text_encoder(model.backbone), *first, _video_unet(model), _decoder(model.backbone)]
+            return _align_your_latents(model)
         case Text2VideoZeroModel():
             frames = model.config.frames
             clips = Network(
@@ -122,7 +125,8 @@ def networks_of(model: VideoModel) -> list[Network]:
                 draw=lambda n: _noisy(model.backbone, n, frames),
                 output="predicted",
             )
-            return [_text_encoder(model.backbone), _image_unet(model.backbone), clips, _decoder(model.backbone)]
+            decoder = _decoder(model.backbone.vae, model.backbone.latent_shape)
+            return [_text_encoder(model.backbone), _image_unet(model.backbone), clips, decoder]
         case _:
             raise AssertionError(f"no family of ours: {type(model).__name__}")
 
@@ -145,7 +149,24 @@ def _videofusion(model: VideoFusionModel) -> list[Network]:
         Network(name="text-encoder", module=model.text, draw=lambda n: _tokens(n, text.vocabulary, text.length), output="hidden"),
         Network(name="base-generator", module=Denoiser(model.base), draw=noisy, output="predicted"),
         Network(name="residual-generator", module=Denoiser(model.residual), draw=of_frames, output="predicted"),
+        *([_decoder(model.vae, shape)] if model.vae is not None else []),
     ]
+
+
+def _align_your_latents(model: AlignYourLatentsModel) -> list[Network]:
+    """Key frames are drawn by `video-unet`, those between two of them by `interpolation-unet`, which sees five frames."""
+    config, backbone = model.config, model.backbone
+    networks = [_text_encoder(backbone), *([_image_unet(backbone)] if config.context_frames else [])]
+    known = first_frames([config.context_frames], config.key_frames)[0]
+    networks.append(Network(name="video-unet", module=model.video, draw=lambda n: _conditioned(backbone, n, known), output="predicted"))
+    if model.between is not None:
+        keys = key_frames(1, SPACING + 1)[0]
+
+        def draw(clips: int) -> Inputs:
+            return _conditioned(backbone, clips, keys) | {"rate": torch.randint(RATES, (clips,))}
+
+        networks.append(Network(name="interpolation-unet", module=model.between, draw=draw, output="predicted"))
+    return [*networks, _decoder(backbone.vae, backbone.latent_shape) if model.decoder is None else _clip_decoder(model.decoder, model)]
 
 
 def _text_encoder(backbone: ImageBackbone) -> Network:
@@ -158,20 +179,20 @@ def _image_unet(backbone: ImageBackbone) -> Network:
     return Network(name="image-unet", module=ImageUNet(backbone), draw=lambda n: _noisy(backbone, n), output="predicted")
 
 
-def _video_unet(model: AlignYourLatentsModel) -> Network:
-    def draw(clips: int) -> Inputs:
-        inputs = _noisy(model.backbone, clips, model.config.frames)
-        known = (torch.arange(model.config.frames) < model.config.context_frames).to(torch.float32)
-        mask = known[:, None, None, None].expand_as(inputs["noisy"][:, :, :1])
-        return inputs | {"condition": torch.cat([torch.randn_like(inputs["noisy"]) * mask, mask], dim=2)}
-
-    return Network(name="video-unet", module=model.video, draw=draw, output="predicted")
+def _conditioned(backbone: ImageBackbone, clips: int, known: Tensor) -> Inputs:
+    """Inputs of a video U-Net on clips of which these frames, bool [frames], are known."""
+    inputs = _noisy(backbone, clips, len(known))
+    return inputs | {"condition": condition(torch.randn_like(inputs["noisy"]), known.expand(clips, -1))}
 
 
-def _decoder(backbone: ImageBackbone) -> Network:
-    return Network(
-        name="decoder", module=FrameDecoder(backbone), draw=lambda n: {"latents": torch.randn(n, *backbone.latent_shape)}, output="frames"
-    )
+def _decoder(vae: AutoencoderKL, latent: Sequence[int]) -> Network:
+    return Network(name="decoder", module=FrameDecoder(vae), draw=lambda n: {"latents": torch.randn(n, *latent)}, output="frames")
+
+
+def _clip_decoder(decoder: TemporalDecoder, model: AlignYourLatentsModel) -> Network:
+    """Of whole clips, or of as many frames as the model's own decoding sees at once."""
+    shape = (min(model.config.frames, SEEN_AT_ONCE), *model.backbone.latent_shape)
+    return Network(name="decoder", module=decoder, draw=lambda n: {"latents": torch.randn(n, *shape)}, output="frames")
 
 
 def _tokens(clips: int, vocabulary: int, length: int) -> Inputs:
