@@ -39,6 +39,7 @@ from videogen_trainer.state import TrainState, new_state
 WORK = "runs/demo-01234567/train"
 FAMILIES = ["videofusion", "align-your-latents", "text2video-zero"]
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.timeout(170)  # processes import torch, and DTensors are slow on a busy core
 
 
 @pytest.fixture
@@ -109,8 +110,9 @@ def test_a_checkpoint_is_whole_and_goes_on_with_or_without_shards(
     checkpoint.save(storage / "saved", 1, state.tensors(), state.values(), 1)
     again, other = state_of(job, storage, sharded=resumed_sharded)
     again.restore(*checkpoint.load(storage / "saved", 1))
+    found = again.tensors()
     for file, tensors in state.tensors().items():
-        assert [name for name, tensor in tensors.items() if not torch.equal(tensor, again.tensors()[file][name])] == []
+        assert [name for name, tensor in tensors.items() if not torch.equal(tensor, found[file][name])] == []
     (losses, norm), (expected, its) = learn(again, other), learn(state, learner)
     assert (losses, norm) == (pytest.approx(expected, rel=1e-5), pytest.approx(its, rel=1e-5))
     if saved_sharded and resumed_sharded:
@@ -163,7 +165,6 @@ def curve(storage: Path) -> list[float]:
     return [line["loss"] for line in lines]
 
 
-@pytest.mark.timeout(170)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_processes_with_shards_learn_what_one_learns(
     storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter, family: str
@@ -198,26 +199,23 @@ def kill_in_the_middle(trainer: Any, storage: Path, step: int) -> None:
     assert code != ExitCode.SUCCEEDED
 
 
-@pytest.mark.timeout(170)
-def test_killed_with_shards_and_run_again_gives_the_same_bundle_to_the_bit(
+def test_from_an_earlier_checkpoint_shards_learn_the_same_to_the_bit(
     storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any]
 ) -> None:
-    recipe = {"steps": 14, "sharding": "Full", "checkpoints": {"everySteps": 3, "keepLast": 2}}
+    recipe = {"steps": 6, "sharding": "Full", "checkpoints": {"everySteps": 2, "keepLast": 3}}
     job = family_job("align-your-latents", recipe, **PROCESSES)
-    kill_in_the_middle(start_trainer(job), storage, 3)
-    assert not (storage / "bundles").exists()
-    code, resumed = start_trainer(job).wait()
-    assert (code, resumed.reason) == (ExitCode.SUCCEEDED, Reason.COMPLETED), resumed.message
-    assert resumed.resumed_from_step >= 3
-    losses = curve(storage)
-    shutil.rmtree(storage / "runs")
     code, never_killed = start_trainer(job).wait()
     assert (code, never_killed.resumed_from_step) == (ExitCode.SUCCEEDED, 0), never_killed.message
+    losses = curve(storage)
+    for step in (4, 6):  # as if all had been killed in step 3
+        shutil.rmtree(checkpoint.folder_of(storage / WORK / "checkpoints", step))
+    shutil.rmtree(storage / "bundles")
+    code, resumed = start_trainer(job).wait()
+    assert (code, resumed.resumed_from_step) == (ExitCode.SUCCEEDED, 2), resumed.message
     assert never_killed.artifact == resumed.artifact
     assert curve(storage) == losses
 
 
-@pytest.mark.timeout(170)
 def test_a_phase_goes_on_in_one_process_without_shards(
     storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
 ) -> None:
@@ -255,7 +253,6 @@ leave()
 """
 
 
-@pytest.mark.timeout(120)
 def test_each_of_two_processes_has_half_of_the_state(family_job: Callable[..., Job], free_port: int) -> None:
     job = family_job("text2video-zero", {"sharding": Sharding.FULL}).model_dump_json(by_alias=True, exclude_none=True)
     environment = {
