@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from videogen_api.training_run import Reason
 from videogen_models.sealed import write_durably
 from videogen_models.video_model import VideoModel
 from videogen_trainer.evaluate.extractors import Extractors
-from videogen_trainer.evaluate.task import SHOWN, Clips, References, Rows, batches, clip_seed, embed_generated, joined
+from videogen_trainer.evaluate.pieces import Pieces
+from videogen_trainer.evaluate.task import BATCH, SHOWN, Clips, References, Rows, batches, clip_seed, embed_generated, joined
 from videogen_trainer.failure import Failure
 from videogen_trainer.samples import write_samples
 
@@ -40,11 +41,12 @@ class Pair:
     job: Job
     folder: Path  # of the phase
     stop: Callable[[], bool]
+    pieces: Pieces = field(default_factory=lambda: Pieces(BATCH))  # how many clips a model generates at once
 
     def measure(self, kept: Path, advance: Callable[[], None]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Arrays over all clips of the bundle before and of the one after. `advance` is called after each batch, new or kept.
 
-        The first clips of both go into `samples` of the phase. Raises Failure(Preempted).
+        The first clips of both go into `samples` of the phase. Raises Failure: Preempted, OutOfMemory.
         """
         assert self.job.optimize is not None
         embedded = {encoder.name: encoder.caption_embeddings(self.references.captions) for encoder in self.extractors.encoders}
@@ -57,7 +59,7 @@ class Pair:
                 if not warm:
                     self._warm_up()
                     warm = True
-                batch = self._measured(number, places, embedded)
+                batch = _together(self.pieces.run(places, lambda piece, number=number: self._measured(number, piece, embedded)))  # type: ignore[misc]
                 write_durably(path, save(_flat(batch)))
             for name, arrays in batch.items():
                 for key, array in arrays.items():
@@ -71,7 +73,7 @@ class Pair:
             model.generate(self.references.captions[:1], [0], 1, self._asked)
 
     def _measured(self, number: int, places: range, embedded: Mapping[str, Array]) -> Batch:
-        """One batch by both models, the first one in turn, so that neither finds the machine warmer."""
+        """Clips of one batch by both models, the first one in turn, so that neither finds the machine warmer."""
         assert self.job.optimize is not None
         drawn = np.array(places) % len(self.references.captions)
         captions = [self.references.captions[place] for place in drawn]
@@ -86,7 +88,7 @@ class Pair:
             embed_generated(rows, clips[name], self.extractors, {encoder: texts[drawn] for encoder, texts in embedded.items()})
             found[name] = joined(rows)
         found[AFTER]["pixels"] = np.abs(clips[AFTER].astype(np.float64) - clips[BEFORE]).mean(axis=(1, 2, 3, 4))
-        if number == 0:
+        if places.start == 0:
             self._show(clips, captions)
         return found
 
@@ -103,6 +105,11 @@ class Pair:
 def identity(*parts: object) -> str:
     """A name for what was measured with exactly these parts, which must be JSON."""
     return hashlib.sha256(canonical_json(list(parts))).hexdigest()[:16]
+
+
+def _together(parts: list[Batch]) -> Batch:
+    """Consecutive parts of a batch as one."""
+    return {name: {key: np.concatenate([part[name][key] for part in parts]) for key in arrays} for name, arrays in parts[0].items()}
 
 
 def _flat(batch: Batch) -> dict[str, Array]:

@@ -110,7 +110,7 @@ class Optimizer:
         self.exports.append(NetworkExport(network=name, format=ExportFormat.TENSORRT))
 
     def compare(self, before: VideoModel, made: ArtifactReference, references: References, world: World) -> Report:
-        """Measure both bundles on the same clips. Raises Failure: ArtifactInvalid, Preempted."""
+        """Measure both bundles on the same clips. Raises Failure: ArtifactInvalid, OutOfMemory, Preempted."""
         extractors, seed = load([], self.storage, world.device), self.job.recipe.seed
         models = {BEFORE: before.to(world.device), AFTER: open_model(made, self.storage, world.device)}
         pair = Pair(models=models, references=references, extractors=extractors, job=self.job, folder=self.folder, stop=self.parts.stop)
@@ -118,7 +118,7 @@ class Optimizer:
         what = identity(self.source.digest, made.digest, self.wanted.samples, self.wanted.sampling_steps, seed, data, BATCH)
         real = embed_references(references, extractors, world)
         rows_before, rows_after = pair.measure(self.folder / KEPT / what, self.parts.advance)
-        how = f"in batches of {BATCH}, {self.wanted.sampling_steps} steps on {device_name(world)}"
+        how = f"in batches of {pair.pieces.clips}, {self.wanted.sampling_steps} steps on {device_name(world)}"
         drawn = np.arange(self.wanted.samples) % len(references.captions)
         optimization = Optimization(
             unoptimized_bytes=weights_bytes(self.storage, self.source),
@@ -144,8 +144,8 @@ class Optimizer:
 def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
     """Make a smaller bundle of `job.artifact` and measure both on `job.data`; clips of both go into `samples/` of the work path.
 
-    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExportFailed, InvalidJob, Preempted,
-    TensorRTUnavailable.
+    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExportFailed, InvalidJob, OutOfMemory,
+    Preempted, TensorRTUnavailable.
     """
     assert job.optimize is not None and job.artifact is not None, "an Optimize job without a block or an artifact"
     if ExportFormat.TENSORRT in job.optimize.formats:
