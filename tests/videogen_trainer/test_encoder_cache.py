@@ -108,6 +108,30 @@ def test_each_clip_is_encoded_once_however_often_it_is_seen(
     assert encoded == [4] * CLIPS
 
 
+LATER = {"TrainInterpolation": ("fast", "v2", 6, {16, 1}, 17), "FineTuneDecoder": ("squares", "v1", CLIPS, {4}, 4)}
+
+
+@pytest.mark.parametrize("task", LATER)
+def test_later_phases_encode_each_clip_once_too_and_learn_what_they_learn_without(
+    train: Callable[..., Report], make_job: Callable[..., Job], begun: Any, storage: Path, encoded: list[int], task: str
+) -> None:
+    dataset, version, clips, at_once, frames = LATER[task]
+    shutil.copytree(begun.folder, storage, dirs_exist_ok=True)
+    data = [{"reference": {"dataset": dataset, "version": version}}]
+    model = {"type": "align-your-latents", "version": "1.0.0"}
+    curves = {}
+    for cache in (True, False):
+        encoded.clear()
+        blocks = {"videoFusion": {}, "alignYourLatents": {"interpolations": 2}} if dataset == "fast" else {"videoFusion": {}}
+        recipe = blocks | {"steps": 6, "cacheLatents": cache}
+        train(make_job(recipe, task=task, model=model, data=data, initFrom=begun.trained.wire(), workPath=WORK))
+        curves[cache] = losses(storage)
+        if cache:
+            assert (set(encoded), sum(encoded)) == (at_once, frames * clips)
+        shutil.rmtree(storage / WORK)
+    assert curves[True] == pytest.approx(curves[False], rel=1e-4)
+
+
 def test_each_frame_is_encoded_once_however_often_it_is_seen(
     train: Callable[..., Report], cached: Callable[..., Job], encoded: list[int]
 ) -> None:

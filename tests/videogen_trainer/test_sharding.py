@@ -42,12 +42,20 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.timeout(170)  # processes import torch, and DTensors are slow on a busy core
 
 
-@pytest.fixture
-def alone() -> Iterator[None]:
+@contextlib.contextmanager
+def group_of_one() -> Iterator[None]:
     """A group of one process: all that shards do, but the sending."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    with group_of_one():
+        yield
 
 
 @pytest.fixture
@@ -97,6 +105,18 @@ def test_shards_learn_what_whole_weights_learn(family_job: Callable[..., Job], s
         assert ours[file].keys() == tensors.keys()
         assert [name for name in tensors if not torch.allclose(ours[file][name], tensors[name], rtol=1e-2, atol=1e-4)] == []
     assert not any(is_shard(tensor) for part in ours.values() for tensor in part.values())
+
+
+def test_an_autoencoder_that_makes_the_latents_stays_whole(family_job: Callable[..., Job], storage: Path, silent: ProgressReporter) -> None:
+    image = tasks.attempt(family_job("text2video-zero", {"steps": 0, "schedule": {}}), storage, {}, silent, lambda: False).artifact
+    job = family_job("videofusion", {"videoFusion": {"space": "Latent"}}, initFrom=image)
+    expected = learn(*state_of(job, storage, sharded=False))
+    with group_of_one():
+        state, learner = state_of(job, storage, sharded=True)
+        losses, norm = learn(state, learner)
+    assert (losses, norm) == (pytest.approx(expected[0], rel=1e-5), pytest.approx(expected[1], rel=1e-5))
+    assert state.is_sharded
+    assert not any(is_shard(parameter) for name, parameter in learner.model.named_parameters() if name.startswith("vae."))
 
 
 @pytest.mark.parametrize("saved_sharded, resumed_sharded", [(True, True), (True, False), (False, True)])

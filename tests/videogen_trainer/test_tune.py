@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from videogen_api.evaluation import Metric
 from videogen_api.job import Job, Report
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason, Split
+from videogen_testing.mlflow_server import mlflow_server
 from videogen_trainer import tasks, tune
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.failure import Failure
@@ -122,8 +124,32 @@ def test_every_value_is_tried_and_one_is_chosen(searched: Searched) -> None:
 
 def test_what_is_of_use_of_a_trial_stays_and_its_weights_go(searched: Searched) -> None:
     kept = sorted(path.name for path in (searched.storage / WORK / "trials/0.75").iterdir())
-    assert kept == ["curve.jsonl", "curve.reached", "result.json", "samples"]
+    assert kept == ["curve.jsonl", "curve.reached", "evaluation", "result.json", "tensorboard"]
+    assert (searched.storage / WORK / "trials/0.75/evaluation/samples/contact-sheet.png").is_file()
     assert not list((searched.storage / "bundles").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_event_files_have_every_step_of_a_trial_and_beside_them_its_results(searched: Searched, value: str) -> None:
+    folder = searched.storage / WORK / "trials" / value
+    training, judging = (EventAccumulator(str(one / "tensorboard")).Reload() for one in (folder, folder / "evaluation"))
+    assert [event.step for event in training.Scalars("loss/total")] == [1, 2, 3]
+    (told,) = judging.Scalars("FVD/video-classifier")
+    result = next(trial.result for trial in searched.report.trials if trial.value == value)
+    assert told.value == pytest.approx(float(str(result)), rel=1e-6)
+
+
+def test_each_trial_has_runs_of_mlflow_of_its_own(tuning: Make, storage: Path, tmp_path: Path) -> None:
+    with mlflow_server(tmp_path / "server") as server:
+        report = attempt(tuning(tracking={"mlflow": {"uri": server.uri}}), storage)
+        assert report.reason is Reason.COMPLETED, report.message
+        found = {run.info.run_name: run for run in server.runs()}
+        trials = [f"demo-01234567/tune/trials/{value}" for value in VALUES]
+        assert found.keys() == {name for trial in trials for name in (trial, f"{trial}/evaluation")}
+        for trial, value in zip(trials, VALUES, strict=True):
+            assert found[trial].data.params["videoFusion.baseNoiseShare"] == value
+            assert [step for step, _ in server.history(found[trial], "loss/total")] == [1, 2, 3]
+            assert len(server.history(found[f"{trial}/evaluation"], "FVD/video-classifier")) == 1
 
 
 def test_progress_rises_over_all_trials_and_counts_their_steps_together(searched: Searched) -> None:

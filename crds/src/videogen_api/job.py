@@ -16,7 +16,7 @@ Storage layout below `STORAGE_PATH`:
   runs/<run>-<uid8>/<phase>/optimizing/     what an unfinished Optimize phase has exported and measured
   runs/<run>-<uid8>/<phase>/samples/        videos to look at; of training in step-<n>/ folders
   runs/<run>-<uid8>/<phase>/encodings/      latents and encoded captions, while a Train phase with cacheLatents lasts
-  runs/<run>-<uid8>/<phase>/tensorboard/    event files of all attempts; of Train and Evaluate phases
+  runs/<run>-<uid8>/<phase>/tensorboard/    event files of all attempts; of training and Evaluate phases
   runs/<run>-<uid8>/<phase>/templates/      finished templates of a BuildTemplates phase
   runs/<run>-<uid8>/<phase>/scenarios/      outcomes, videos and page of a TestScenarios phase
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`

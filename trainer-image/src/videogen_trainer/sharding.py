@@ -7,6 +7,7 @@ DTensors; checkpoints and bundles hold whole tensors, so that any number of proc
 from __future__ import annotations
 
 import torch
+from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
@@ -23,15 +24,22 @@ LAYERS = (ResnetBlock2D, Transformer2DModel, TemporalConvolution, TemporalAttent
 def shard(module: nn.Module, device: torch.device, processes: int) -> nn.Module:
     """The module, whose parameters become shards. Every process must call it, with the same weights.
 
-    Single numbers, such as the temporal layers' alpha, stay whole: their gradients are `World.average_gradients`' affair.
+    Single numbers, such as the temporal layers' alpha, stay whole: their gradients are `World.average_gradients`' affair. So do
+    autoencoders that do not learn, which make a batch's latents outside of the module's pass.
     """
     mesh = init_device_mesh(device.type, (processes,))
-    single = {parameter for parameter in module.parameters() if parameter.dim() == 0}
-    layers = [layer for layer in module.modules() if isinstance(layer, LAYERS)]
+    frozen = {part for autoencoder in module.modules() if _is_frozen(autoencoder) for part in autoencoder.modules()}
+    kept = {parameter for part in frozen for parameter in part.parameters()}
+    kept |= {parameter for parameter in module.parameters() if parameter.dim() == 0}
+    layers = [layer for layer in module.modules() if isinstance(layer, LAYERS) and layer not in frozen]
     for layer in (*layers, module):
-        unit = fully_shard(layer, mesh=mesh, ignored_params=single)
+        unit = fully_shard(layer, mesh=mesh, ignored_params=kept)
         unit.set_force_sum_reduction_for_comms(device.type == "cpu")  # gloo has no mean
     return module
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    return isinstance(module, AutoencoderKL) and not any(parameter.requires_grad for parameter in module.parameters())
 
 
 def is_sharded(module: nn.Module) -> bool:

@@ -34,6 +34,7 @@ from videogen_trainer.trials import choose
 
 _LOG = logging.getLogger(__name__)
 RESULT = "result.json"
+JUDGED = "evaluation"  # folder of a trial
 
 
 class Record(Observation):
@@ -126,7 +127,7 @@ class Search:
         own = [tuning.extractor] if tuning.extractor else []
         wanted = Evaluation(samples=tuning.samples, sampling_steps=tuning.sampling_steps, extractors=own)
         data = [entry for entry in self.job.data if entry.reference.split is Split.HELD_OUT]
-        asked = job.model_copy(update={"task": Task.EVALUATE, "artifact": artifact, "evaluate": wanted, "data": data})
+        asked = job.model_copy(update={"task": Task.EVALUATE, "artifact": artifact, "evaluate": wanted, "data": data} | _within(job))
         return evaluate.run(asked, self.storage, self.world, TrialProgress(self.progress, tuning, number, judging=True), self.stop)
 
     def _clean_up(self, job: Job, record: Record) -> None:
@@ -136,13 +137,21 @@ class Search:
         shutil.rmtree(self.storage / job.work_path / "checkpoints", ignore_errors=True)
 
 
+def _within(job: Job) -> dict[str, str]:
+    """A folder and names for judging, so that event files and MLflow tell it from the training, whose steps it would make void."""
+    return {field: f"{getattr(job, field)}/{JUDGED}" for field in ("run", "phase", "work_path")}
+
+
 def training_job(job: Job, tuning: Tuning, value: str) -> Job:
-    """The Train job of a value. Its bundle names the trial as its run, so that it is nobody else's and can be deleted."""
+    """The Train job of a value. Its bundle names the trial as its run, so that it is nobody else's and can be deleted; its phase is
+    another than that of other trials, so that it has curves of its own.
+    """
     slower = "" if job.learning_rate_scale == "1" else f"-rate-{job.learning_rate_scale}"  # after all trials have diverged
-    path = f"{job.work_path}/trials/{value}{slower}"
+    path, phase = f"{job.work_path}/trials/{value}{slower}", f"{job.phase}/{value}{slower}"
     data = [entry for entry in job.data if entry.reference.split is Split.TRAIN]
     recipe = trial_recipe(job.recipe, tuning, value)
-    return job.model_copy(update={"task": Task.TRAIN, "run": path, "work_path": path, "recipe": recipe, "data": data, "tune": None})
+    changes = {"task": Task.TRAIN, "run": path, "phase": phase, "work_path": path, "recipe": recipe, "data": data, "tune": None}
+    return job.model_copy(update=changes)
 
 
 def trial_recipe(recipe: Recipe, tuning: Tuning, value: str) -> Recipe:

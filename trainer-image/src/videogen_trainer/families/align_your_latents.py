@@ -32,6 +32,7 @@ from videogen_models.video_model import read_config
 from videogen_trainer.data import Batch
 from videogen_trainer.diffusion_loss import denoising_loss, with_offset
 from videogen_trainer.distributed import World
+from videogen_trainer.encoder_cache import EncoderCache
 from videogen_trainer.failure import Failure
 from videogen_trainer.families.learner import Learner
 from videogen_trainer.families.origin import image_model
@@ -69,6 +70,16 @@ def encoded(backbone: ImageBackbone, frames: Tensor) -> Tensor:
     return torch.cat([to_latents(backbone.vae, part) for part in parts]).unflatten(0, frames.shape[:2])
 
 
+@torch.no_grad()
+def encoded_clips(backbone: ImageBackbone, batch: Batch, kept: EncoderCache) -> Tensor:
+    """Latents [batch, frames, c, h, w] of whole clips on the CPU, each clip encoded once."""
+
+    def latents(frames: Tensor) -> Tensor:
+        return encoded(backbone, from_pixels(frames.to(backbone.unet.device)).unsqueeze(0))[0]
+
+    return torch.stack([kept.get(name, partial(latents, frames)) for name, frames in zip(batch.names, batch.frames, strict=True)])
+
+
 class AlignYourLatentsLearner(Learner):
     """The temporal layers learn, or in AlignCrossModal only how they attend to the text; those for interpolation rates, which no clip
     here has, do not.
@@ -95,18 +106,13 @@ class AlignYourLatentsLearner(Learner):
         drawn = draw(self._seed, batch.positions, (count, *backbone.latent_shape), self._offset)
         captions = captions_for(batch, drawn.without_text)
         if kept := self.cache:
-            clips = zip(batch.names, batch.frames, strict=True)
-            latents = torch.stack([kept.get(name, partial(self._latents, frames)) for name, frames in clips]).to(self._device)
+            latents = encoded_clips(backbone, batch, kept).to(self._device)
             text = encoded_captions(backbone, captions, kept).to(self._device)
         else:
             latents = encoded(backbone, from_pixels(batch.frames.to(self._device)))
             text = backbone.encode(captions)
         known = condition(latents, first_frames(drawn.context, count))
         return latents, text, known, drawn.timestep.to(self._device), drawn.noise.to(self._device)
-
-    def _latents(self, frames: Tensor) -> Tensor:
-        """Frames uint8 [n, height, width, 3] -> [n, c, h, w]."""
-        return encoded(self.model.backbone, from_pixels(frames.to(self._device)).unsqueeze(0))[0]
 
 
 class ImageModelLearner(ImageLearner):

@@ -24,9 +24,9 @@ from videogen_models.schedule import TIMESTEPS
 from videogen_trainer.data import Batch
 from videogen_trainer.diffusion_loss import with_offset
 from videogen_trainer.distributed import World
-from videogen_trainer.families.align_your_latents import VideoObjective, encoded, initial_model
+from videogen_trainer.families.align_your_latents import VideoObjective, encoded, encoded_clips, initial_model
 from videogen_trainer.families.learner import Learner
-from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, captions_for
+from videogen_trainer.families.text2video_zero import WITHOUT_TEXT, captions_for, encoded_captions, encoder_cache_of
 from videogen_trainer.randomness import sample_generator
 
 _SEEN = SPACING + 1  # frames
@@ -82,14 +82,19 @@ class InterpolationLearner(Learner):
         scheduler = self.model.backbone.scheduler(1)
         gamma = float(loss.snr_gamma) if loss.snr_gamma else None
         self.objective = VideoObjective(self.model.between, scheduler, float(wanted.consistency_weight), gamma)
+        self.cache = encoder_cache_of(job, storage, self.model.backbone)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """Latents, encoded text, what is known of the clips, timesteps, noise and rates."""
         backbone = self.model.backbone
         drawn = draw(self._seed, batch.positions, batch.frames.shape[1], backbone.latent_shape, self._offset)
-        rows = torch.arange(len(batch.frames)).unsqueeze(1)
-        latents = encoded(backbone, from_pixels(batch.frames[rows, drawn.frames].to(self._device)))
-        text = backbone.encode(captions_for(batch, drawn.without_text))
+        rows, captions = torch.arange(len(batch.frames)).unsqueeze(1), captions_for(batch, drawn.without_text)
+        if kept := self.cache:
+            latents = encoded_clips(backbone, batch, kept)[rows, drawn.frames].to(self._device)
+            text = encoded_captions(backbone, captions, kept).to(self._device)
+        else:
+            latents = encoded(backbone, from_pixels(batch.frames[rows, drawn.frames].to(self._device)))
+            text = backbone.encode(captions)
         known = condition(latents, key_frames(len(latents), _SEEN))
         return latents, text, known, *(tensor.to(self._device) for tensor in (drawn.timestep, drawn.noise, drawn.rate))

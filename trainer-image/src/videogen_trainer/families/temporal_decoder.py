@@ -18,8 +18,9 @@ from videogen_models.sampling import from_pixels
 from videogen_models.temporal_decoder import DISCRIMINATORS, TemporalDecoder, VideoDiscriminator, decoder_losses
 from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
-from videogen_trainer.families.align_your_latents import encoded, initial_model
+from videogen_trainer.families.align_your_latents import encoded, encoded_clips, initial_model
 from videogen_trainer.families.learner import Learner
+from videogen_trainer.families.text2video_zero import encoder_cache_of
 
 
 class DecoderLearner(Learner):
@@ -39,11 +40,14 @@ class DecoderLearner(Learner):
         assert self.model.decoder is not None
         self.model.decoder.trained()
         self.objective = DecoderObjective(self.model.decoder, self._discriminator)
+        self.cache = encoder_cache_of(job, storage, self.model.backbone)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Any, ...]:
         """Latents and frames in [-1, 1]."""
         frames = from_pixels(batch.frames.to(self._device))
+        if kept := self.cache:
+            return encoded_clips(self.model.backbone, batch, kept).to(self._device), frames
         return encoded(self.model.backbone, frames), frames
 
     def learned(self) -> dict[str, nn.Parameter]:

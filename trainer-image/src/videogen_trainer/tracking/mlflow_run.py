@@ -163,7 +163,7 @@ class MlflowRun:
             self._known = int(had.get(STEP, -1)) if had.get(SCALE) == job.learning_rate_scale else -1
             client.update_run(self._run, status="RUNNING")
         else:
-            self._run = client.create_run(number, tags=tags, run_name=f"{job.run}/{job.phase}").info.run_id
+            self._run = client.create_run(number, tags=tags, run_name=_name(job)).info.run_id
         _describe(client, self._run, job)
         self._client = client
         return client
@@ -200,6 +200,11 @@ def _metrics(told: Told) -> Iterator[Any]:
 
     for name, value in told.values.items():
         yield Metric(name, value, told.milliseconds, told.step)
+
+
+def _name(job: Job) -> str:
+    """<run>/<phase>; of a Tune phase's trial, whose run is its folder, that folder."""
+    return job.run.removeprefix("runs/") if "/" in job.run else f"{job.run}/{job.phase}"
 
 
 def _tags(job: Job) -> dict[str, str]:
