@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 Rules = list[tuple[str, str]]
+IN_ONE_POD = ["Curate", "Optimize", "BuildTemplates"]
 
 
 def blocks(training: list[str]) -> Rules:
@@ -41,8 +42,8 @@ def blocks(training: list[str]) -> Rules:
             "an Optimize phase needs at least one entry in data, to measure what optimisation costs",
         ),
         (
-            "self.all(p, p.task != 'Optimize' || p.resources.workers <= 1)",
-            "an Optimize phase runs in one pod; leave resources.workers at 1",
+            f"self.all(p, !(p.task in {IN_ONE_POD}) || p.resources.workers <= 1)",
+            "a Curate, Optimize or BuildTemplates phase runs in one pod; leave resources.workers at 1",
         ),
     ]
 
