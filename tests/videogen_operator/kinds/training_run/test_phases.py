@@ -10,7 +10,7 @@ from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_operator.kinds.training_run.failure_policy import is_complete
 from videogen_operator.kinds.training_run.status import DOING
 from videogen_testing.run_simulation import Simulation
-from videogen_testing.runs import DIGEST, TRAIN, ended, running, trained
+from videogen_testing.runs import DIGEST, TRAIN, a_run, ended, running, trained
 
 DATA = {"data": [{"dataset": "clips", "version": "1"}]}
 SCHEDULE: list[dict[str, Any]] = [
@@ -31,9 +31,9 @@ def success(job: Job, number: int) -> Report:
     return measured if job.task is Task.EVALUATE else trained(job.recipe.steps, digest_of(number))
 
 
-def lived(phases: list[dict[str, Any]]) -> tuple[list[Job], list[tuple[str, str]], Simulation]:
-    """The jobs of a run in which all goes well, in order, and what it says while each of them runs."""
-    sim, said = Simulation(phases=phases, model=MODEL), []
+def lived(phases: list[dict[str, Any]], **changes: Any) -> tuple[list[Job], list[tuple[str, str]], Simulation]:
+    """The jobs of a run in which all goes well, in order, and what it says while each of them runs; `changes` of its recipe."""
+    sim, said = Simulation(phases=phases, model=MODEL, recipe=a_run()["spec"]["recipe"] | changes), []
     for number, _ in enumerate(phases):
         sim.settle()
         sim.set_pods(running())
@@ -60,6 +60,21 @@ def test_each_job_has_the_recipe_of_its_phase() -> None:
     assert [job.recipe.steps for job in jobs] == [100, 30, 5, 100]
     assert [job.recipe.schedule.warmup_steps for job in jobs] == [0, 0, 2, 0]
     assert [job.recipe.optimizer.learning_rate for job in jobs] == ["1e-5", "1e-5", "1e-6", "1e-5"]
+
+
+def test_clips_are_interpolated_only_from_the_phase_on_that_learns_it() -> None:
+    slow, again = {"name": "slow", "task": "FineTune"} | DATA, {"name": "again", "task": "FineTune"} | DATA
+    interpolate, decode = {"name": "closer", "task": "TrainInterpolation"} | DATA, {"name": "decode", "task": "FineTuneDecoder"} | DATA
+    jobs, _, _ = lived([TRAIN, slow, interpolate, decode, again], alignYourLatents={"interpolations": 1, "textGuidance": "2"})
+    found = [job.recipe.align_your_latents for job in jobs]
+    assert [latents and latents.interpolations for latents in found] == [None, None, 1, 1, 1]
+    assert {latents.text_guidance for latents in found if latents} == {"2"}
+
+
+def test_without_a_phase_that_learns_it_clips_are_interpolated_as_the_recipe_says() -> None:
+    jobs, _, _ = lived([TRAIN], alignYourLatents={"interpolations": 1})
+    assert jobs[0].recipe.align_your_latents
+    assert jobs[0].recipe.align_your_latents.interpolations == 1
 
 
 def test_the_run_says_what_it_is_doing() -> None:
