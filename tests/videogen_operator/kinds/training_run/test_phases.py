@@ -1,14 +1,17 @@
 """Runs of several training phases: what each job is told, and what the next phase begins with."""
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_operator.kinds.training_run.failure_policy import is_complete
 from videogen_operator.kinds.training_run.status import DOING
+from videogen_testing.control_plane import ROOT
 from videogen_testing.run_simulation import Simulation
 from videogen_testing.runs import DIGEST, TRAIN, a_run, ended, running, trained
 
@@ -86,6 +89,13 @@ def test_the_run_says_what_it_is_doing() -> None:
 def test_every_task_has_a_reason_of_its_own() -> None:
     assert DOING.keys() == set(Task)
     assert len(set(DOING.values())) == len(Task)
+
+
+def test_an_alert_tells_of_every_training_task_that_stands_still() -> None:
+    groups = yaml.safe_load((ROOT / "charts/videogen/files/rules.yaml").read_text())["groups"]
+    (rule,) = (rule["expr"] for group in groups for rule in group["rules"] if rule["alert"] == "VideogenTrainingStalled")
+    (reasons,) = re.findall(r'reason=~"([^"]+)"', rule)
+    assert set(reasons.split("|")) == {DOING[task] for task in TRAINING}
 
 
 @pytest.mark.parametrize("task", TRAINING)
