@@ -433,6 +433,16 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases",
         "gates of a TestScenarios phase are about ScenarioPassRatio or GenerationSeconds",
     ),
+    "a gate of an Optimize phase on a network that it does not measure by": (
+        [("spec.phases.4", OPTIMIZE | {"gates": [GATE | {"extractor": "i3d"}]})],
+        "spec.phases",
+        "an Optimize phase measures by video-classifier and text-video-encoder",
+    ),
+    "a gate of a TestScenarios phase on a network": (
+        [("spec.phases.3", SCENARIOS | {"gates": [GATE | {"metric": "GenerationSeconds", "extractor": "video-classifier"}]})],
+        "spec.phases",
+        "a TestScenarios phase by none",
+    ),
     "a gate on scenarios in an Evaluate phase": (
         [("spec.phases.2.gates.0.metric", "ScenarioPassRatio")],
         "spec.phases",

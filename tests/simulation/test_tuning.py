@@ -54,8 +54,9 @@ def test_while_it_searches_the_message_says_which_trial_it_is_at() -> None:
     sim.set_pods(running())
     told = {"step": "14", "steps": "30", "loss": "0.08", "trial": "2 of 3, baseNoiseShare 0.70", "checkpointStep": "10"}
     metrics = [{"name": name, "value": value} for name, value in told.items()]
-    report = {"progressPercentage": 40, "metrics": metrics, "lastUpdatedTime": "2026-11-01T00:00:00Z"}
-    sim.progress = {sim.pods()[0]["metadata"]["uid"]: report}
+    sim.progress = {
+        sim.pods()[0]["metadata"]["uid"]: {"progressPercentage": 40, "metrics": metrics, "lastUpdatedTime": "2026-11-01T00:00:00Z"}
+    }
     sim.settle()
     (condition,) = (one for one in sim.status().conditions if one.type == "Succeeded")
     assert condition.message == "tune: trial 2 of 3, baseNoiseShare 0.70, step 14 of 30, loss 0.08"

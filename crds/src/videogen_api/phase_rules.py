@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from videogen_api.evaluation import DEFAULT_EXTRACTORS
+
 Rules = list[tuple[str, str]]
 IN_ONE_POD = ["Curate", "Optimize", "BuildTemplates"]
 
@@ -35,6 +37,12 @@ def blocks(training: list[str]) -> Rules:
             "self.all(p, !has(p.gates) || p.gates.all(g, p.task == 'TestScenarios' ? g.metric in ['ScenarioPassRatio', 'GenerationSeconds']"
             " : g.metric != 'ScenarioPassRatio'))",
             "gates of a TestScenarios phase are about ScenarioPassRatio or GenerationSeconds; ScenarioPassRatio is measured there alone",
+        ),
+        (
+            "self.all(p, p.task == 'Evaluate' || !has(p.gates) || p.gates.all(g, !has(g.extractor)"
+            f" || (p.task == 'Optimize' && g.extractor in {list(DEFAULT_EXTRACTORS)})))",
+            f"an Optimize phase measures by {' and '.join(DEFAULT_EXTRACTORS)}, a TestScenarios phase by none; leave extractor out of"
+            " their gates",
         ),
         ("self.all(p, (p.task == 'Optimize') == has(p.optimize))", "an Optimize phase, and no other, has an optimize block"),
         (
