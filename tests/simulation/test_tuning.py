@@ -76,6 +76,14 @@ def test_a_search_begins_with_the_bundle_of_an_earlier_train_phase() -> None:
     assert (shares(sim, "run-train-1"), shares(sim, "run-again-1")) == (("0.70", "0.30"), ("0.75", "0.25"))
 
 
+def test_fine_tuning_learns_with_what_a_tune_phase_chose() -> None:
+    sim = Simulation(phases=[TRAIN, TUNE, {**TRAIN, "name": "tender", "task": "FineTune"}])
+    sim.settle()
+    succeed(sim, trained())
+    succeed(sim, tuned("0.75"))
+    assert shares(sim, "run-tender-1") == ("0.75", "0.25")
+
+
 def test_of_two_searches_the_later_one_counts_and_begins_with_the_values_of_the_first() -> None:
     sim = Simulation(phases=[TUNE, {**TUNE, "name": "finer"}, TRAIN])
     sim.settle()
