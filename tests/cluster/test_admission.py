@@ -153,7 +153,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a search whose workers cannot share the batch": (
         [tuned_by({"resources": {"workers": 3}})],
         "spec.recipe.globalBatchSize",
-        "of every Tune phase, too",
+        "of every training or Tune phase",
     ),
     "a Train phase with a tune block": ([("spec.phases.1.tune", TUNE["tune"])], "spec.phases", "a Tune phase, and no other"),
     "a global batch that two workers cannot share": (
@@ -433,6 +433,16 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases",
         "gates of a TestScenarios phase are about ScenarioPassRatio or GenerationSeconds",
     ),
+    "a gate of an Optimize phase on a network that it does not measure by": (
+        [("spec.phases.4", OPTIMIZE | {"gates": [GATE | {"extractor": "i3d"}]})],
+        "spec.phases",
+        "an Optimize phase measures by video-classifier and text-video-encoder",
+    ),
+    "a gate of a TestScenarios phase on a network": (
+        [("spec.phases.3", SCENARIOS | {"gates": [GATE | {"metric": "GenerationSeconds", "extractor": "video-classifier"}]})],
+        "spec.phases",
+        "a TestScenarios phase by none",
+    ),
     "a gate on scenarios in an Evaluate phase": (
         [("spec.phases.2.gates.0.metric", "ScenarioPassRatio")],
         "spec.phases",
@@ -539,7 +549,13 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "an Optimize phase in two pods": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.resources", {"workers": 2})],
         "spec.phases",
-        "an Optimize phase runs in one pod",
+        "a Curate, Optimize or BuildTemplates phase runs in one pod",
+    ),
+    "a Curate phase in two pods": ([("spec.phases.0.resources", {"workers": 2})], "spec.phases", "phase runs in one pod"),
+    "a BuildTemplates phase in two pods": (
+        [("spec.phases.3", TEMPLATES | {"resources": {"workers": 2}})],
+        "spec.phases",
+        "a Curate, Optimize or BuildTemplates phase runs in one pod",
     ),
     "an Optimize phase with an evaluate block": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.evaluate", {})],
@@ -628,10 +644,10 @@ BAD_ORDERS = {
     "CTCE": "Curate phases must come before the first training or Evaluate phase",
     "TCE": "Curate phases must come before the first training or Evaluate phase",
     "TECR": "Curate phases must come before the first training or Evaluate phase",
-    "U": "a Tune phase needs a Train phase after it",
-    "TU": "a Tune phase needs a Train phase after it",
-    "TUE": "a Tune phase needs a Train phase after it",
-    "UTUE": "a Tune phase needs a Train phase after it",
+    "U": "a Tune phase needs a Train or FineTune phase after it",
+    "TU": "a Tune phase needs a Train or FineTune phase after it",
+    "TUE": "a Tune phase needs a Train or FineTune phase after it",
+    "UTUE": "a Tune phase needs a Train or FineTune phase after it",
     "UCTE": "Curate phases must come before the first Tune phase",
     "TEBT": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
     "TEST": "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are",
@@ -689,6 +705,8 @@ FROM_SCRATCH, FROM_WEIGHTS = False, True
 BAD_SCHEDULES: dict[tuple[str, str, bool], str] = {
     ("videofusion", "F", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
     ("videofusion", "FTE", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("videofusion", "UFE", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("videofusion", "FUE", FROM_WEIGHTS): "a Tune phase needs a Train or FineTune phase after it",
     ("videofusion", "A", FROM_WEIGHTS): "an Adapt phase is for models of type text2video-zero and align-your-latents",
     ("videofusion", "TX", FROM_SCRATCH): "phases are for models of type align-your-latents",
     ("videofusion", "TI", FROM_SCRATCH): "phases are for models of type align-your-latents",
@@ -711,6 +729,8 @@ BAD_SCHEDULES: dict[tuple[str, str, bool], str] = {
 GOOD_SCHEDULES = [
     ("videofusion", "CTFER", FROM_SCRATCH),
     ("videofusion", "FE", FROM_WEIGHTS),
+    ("videofusion", "UFE", FROM_WEIGHTS),
+    ("videofusion", "TUFE", FROM_SCRATCH),
     ("text2video-zero", "TAFE", FROM_SCRATCH),
     ("text2video-zero", "AER", FROM_WEIGHTS),
     ("align-your-latents", "TXFER", FROM_SCRATCH),
@@ -784,6 +804,11 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.rollback", {"windowSeconds": -1})],
         "spec.rollback.windowSeconds",
         "greater than or equal to 0",
+    ),
+    "a gate on scenarios": (
+        [("spec.gates", [GATE | {"metric": "ScenarioPassRatio"}])],
+        "spec.gates",
+        "ScenarioPassRatio is judged by the gates of a TestScenarios phase",
     ),
     "17 GPUs for a pod": ([("spec.serving", {"gpus": 17})], "spec.serving.gpus", "less than or equal to 16"),
     "an artifact without a claim": ([("spec.artifact.claimName", ABSENT)], "spec.artifact.claimName", "Required value"),

@@ -54,7 +54,9 @@ def test_while_it_searches_the_message_says_which_trial_it_is_at() -> None:
     sim.set_pods(running())
     told = {"step": "14", "steps": "30", "loss": "0.08", "trial": "2 of 3, baseNoiseShare 0.70", "checkpointStep": "10"}
     metrics = [{"name": name, "value": value} for name, value in told.items()]
-    sim.progress = {"run-tune-1-master-0": {"progressPercentage": 40, "metrics": metrics, "lastUpdatedTime": "2026-11-01T00:00:00Z"}}
+    sim.progress = {
+        sim.pods()[0]["metadata"]["uid"]: {"progressPercentage": 40, "metrics": metrics, "lastUpdatedTime": "2026-11-01T00:00:00Z"}
+    }
     sim.settle()
     (condition,) = (one for one in sim.status().conditions if one.type == "Succeeded")
     assert condition.message == "tune: trial 2 of 3, baseNoiseShare 0.70, step 14 of 30, loss 0.08"
@@ -72,6 +74,14 @@ def test_a_search_begins_with_the_bundle_of_an_earlier_train_phase() -> None:
     succeed(sim, tuned("0.75"))
     assert sim.files["run-again-1"].init_from == made.artifact
     assert (shares(sim, "run-train-1"), shares(sim, "run-again-1")) == (("0.70", "0.30"), ("0.75", "0.25"))
+
+
+def test_fine_tuning_learns_with_what_a_tune_phase_chose() -> None:
+    sim = Simulation(phases=[TRAIN, TUNE, {**TRAIN, "name": "tender", "task": "FineTune"}])
+    sim.settle()
+    succeed(sim, trained())
+    succeed(sim, tuned("0.75"))
+    assert shares(sim, "run-tender-1") == ("0.75", "0.25")
 
 
 def test_of_two_searches_the_later_one_counts_and_begins_with_the_values_of_the_first() -> None:

@@ -1,5 +1,6 @@
 """The generator: what Kubernetes needs of a structural schema. That an API server accepts it is shown in tests/cluster."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 import yaml
 
 from videogen_api import crd
+from videogen_api.recipe import VideoFusion
+from videogen_api.run_rules import RUN_RULES
 from videogen_api.training_run import TrainingRunSpec
 
 DEFINITIONS = {resource.kind: crd.definition(resource) for resource in crd.RESOURCES}
@@ -63,6 +66,12 @@ def test_status_fields_have_no_defaults_because_they_would_look_like_foreign_cha
     for kind in DEFINITIONS:
         status = root(kind)["properties"]["status"]
         assert [path for path, node in nodes(status) if path and "default" in node] == []
+
+
+def test_a_foreign_videofusion_block_is_known_by_each_of_its_fields() -> None:
+    """The API server puts the block's defaults into every recipe, so the rule compares field by field."""
+    (rule,) = (rule for rule, message, _ in RUN_RULES if message.startswith("recipe.videoFusion is for models of type videofusion"))
+    assert set(re.findall(r"videoFusion\.(\w+)", rule)) == set(crd.structural(VideoFusion)["properties"])
 
 
 def test_an_optional_field_is_left_out_and_never_null() -> None:

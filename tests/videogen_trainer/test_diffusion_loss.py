@@ -222,7 +222,10 @@ def test_a_new_image_model_predicts_what_the_recipe_says_and_a_given_one_what_it
     assert '"prediction_type":"v_prediction"' in (storage / new.path / "scheduler/scheduler_config.json").read_text()
     for loss in ({}, {"predictionType": "VPrediction"}):
         given = learner_of(family_job(family, loss, initFrom=new, workPath="runs/a/b"), storage, World())
-        assert given.objective.scheduler.config.prediction_type == "v_prediction"  # type: ignore[union-attr]
+        schedulers = [
+            found for module in given.objective.modules() if isinstance(found := getattr(module, "scheduler", None), DDIMScheduler)
+        ]
+        assert [scheduler.config.prediction_type for scheduler in schedulers] == ["v_prediction"]
     report = train(family_job(family, {"predictionType": "Epsilon"}, initFrom=new, workPath="runs/a/b"))
     assert report.reason is Reason.INVALID_JOB
     assert "the image model of initFrom was trained with prediction_type v_prediction, which decides" in report.message

@@ -13,10 +13,14 @@ import torch
 from safetensors import SafetensorError
 
 from videogen_api.job import Job
-from videogen_api.training_run import Reason
+from videogen_api.meta import ModelType
+from videogen_api.phase_rules import IN_ONE_POD
+from videogen_api.training_run import TRAINING, Reason, Task
+from videogen_api.tuning import TRAINS_WITH_IT
 from videogen_trainer import tasks
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.recipe_rules import FAMILIES
 
 
 def content(job: Job) -> dict[str, Any]:
@@ -62,6 +66,14 @@ def test_a_bad_job_file_is_refused(
     with pytest.raises(Failure, match=message) as caught:
         tasks.read_job(tmp_path / "job.json")
     assert caught.value.reason is reason
+
+
+def test_the_api_refuses_several_pods_for_just_the_tasks_that_run_in_one() -> None:
+    assert set(IN_ONE_POD) == set(Task) - set(tasks.SPREAD) - {Task.RELEASE}
+
+
+def test_a_tuned_value_is_for_every_task_that_trains_its_family() -> None:
+    assert [task for task in TRAINING if ModelType.VIDEOFUSION in FAMILIES.get(task, tuple(ModelType))] == TRAINS_WITH_IT
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])

@@ -181,3 +181,11 @@ def test_weights_of_the_other_space_are_refused(train: Train, latent_job: Make, 
     report = train(make_job(block, initFrom=made, workPath="runs/next/train"))
     assert report.reason is Reason.INVALID_JOB
     assert f"works in space {first}, the recipe says recipe.videoFusion.space {then}" in report.message
+
+
+def test_an_image_model_alone_is_nothing_to_fine_tune(train: Train, latent_job: Make) -> None:
+    report = train(latent_job(task="FineTune"))
+    assert report.reason is Reason.INVALID_JOB
+    assert "it has an autoencoder and no generators, with which a FineTune phase goes on" in report.message
+    trained = artifact(train(latent_job()))
+    assert artifact(train(latent_job(task="FineTune", initFrom=trained, workPath="runs/next/fine-tune")))

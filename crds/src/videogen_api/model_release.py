@@ -184,7 +184,15 @@ class ModelReleaseSpec(Model):
         default=[],
         max_length=16,
         description="Offline gates, judged by the evaluation of lineage.run before any traffic.",
-        json_schema_extra=k8s(atomic=True),
+        json_schema_extra=k8s(
+            atomic=True,
+            rules=[
+                (
+                    "self.all(g, g.metric != 'ScenarioPassRatio')",
+                    "ScenarioPassRatio is judged by the gates of a TestScenarios phase, before the release; leave it out",
+                )
+            ],
+        ),
     )
     rollout: Rollout = Field(default=Rollout(), description="How it takes over the traffic.")
     rollback: Rollback = Field(default=Rollback(), description="When traffic is taken back.")

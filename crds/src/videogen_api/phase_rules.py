@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from videogen_api.evaluation import DEFAULT_EXTRACTORS
+
 Rules = list[tuple[str, str]]
+IN_ONE_POD = ["Curate", "Optimize", "BuildTemplates"]
 
 
 def blocks(training: list[str]) -> Rules:
@@ -35,14 +38,20 @@ def blocks(training: list[str]) -> Rules:
             " : g.metric != 'ScenarioPassRatio'))",
             "gates of a TestScenarios phase are about ScenarioPassRatio or GenerationSeconds; ScenarioPassRatio is measured there alone",
         ),
+        (
+            "self.all(p, p.task == 'Evaluate' || !has(p.gates) || p.gates.all(g, !has(g.extractor)"
+            f" || (p.task == 'Optimize' && g.extractor in {list(DEFAULT_EXTRACTORS)})))",
+            f"an Optimize phase measures by {' and '.join(DEFAULT_EXTRACTORS)}, a TestScenarios phase by none; leave extractor out of"
+            " their gates",
+        ),
         ("self.all(p, (p.task == 'Optimize') == has(p.optimize))", "an Optimize phase, and no other, has an optimize block"),
         (
             "self.all(p, p.task != 'Optimize' || (has(p.data) && size(p.data) > 0))",
             "an Optimize phase needs at least one entry in data, to measure what optimisation costs",
         ),
         (
-            "self.all(p, p.task != 'Optimize' || p.resources.workers <= 1)",
-            "an Optimize phase runs in one pod; leave resources.workers at 1",
+            f"self.all(p, !(p.task in {IN_ONE_POD}) || p.resources.workers <= 1)",
+            "a Curate, Optimize or BuildTemplates phase runs in one pod; leave resources.workers at 1",
         ),
     ]
 

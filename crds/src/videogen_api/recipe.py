@@ -308,6 +308,6 @@ class Recipe(Model):
     )
     sharding: Sharding = Field(
         default=Sharding.NONE,
-        description="Full: each process of a Train phase keeps its share of weights, gradients and optimiser states, and a pass has only"
-        " a few layers whole; None: everything.",
+        description="Full: each process of a training or Tune phase keeps its share of weights, gradients and optimiser states, and a pass"
+        " has only a few layers whole; None: everything.",
     )

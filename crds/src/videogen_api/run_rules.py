@@ -87,14 +87,14 @@ RUN_RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "self.spec.recipe.gradientAccumulationSteps < 1"
-        f" || self.spec.phases.all(p, !(p.task in {_TRAINING}) || p.resources.workers < 1"
+        f" || self.spec.phases.all(p, !(p.task in {[*_TRAINING, 'Tune']}) || p.resources.workers < 1"
         " || (has(p.resources.processesPerWorker) && p.resources.processesPerWorker < 1)"
         " || self.spec.recipe.globalBatchSize % (p.resources.workers *"
         " (has(p.resources.processesPerWorker) ? p.resources.processesPerWorker :"
         " (p.resources.gpusPerWorker > 0 ? p.resources.gpusPerWorker : 1))"
         " * self.spec.recipe.gradientAccumulationSteps) == 0)",
         "recipe.globalBatchSize must be divisible by workers * processes per worker * gradientAccumulationSteps of"
-        " every training phase; processes per worker is processesPerWorker, else gpusPerWorker, else 1",
+        " every training or Tune phase; processes per worker is processesPerWorker, else gpusPerWorker, else 1",
         ".spec.recipe.globalBatchSize",
     ),
     (

@@ -99,6 +99,7 @@ class TunedParameter(Observation):
     value: Share = Field(description="The value that the phases after it train with, instead of the recipe's.")
 
 
+TRAINS_WITH_IT = ["Train", "FineTune"]  # the training tasks that models of type videofusion have
 # Of spec.phases.
 PHASE_RULES: Rules = [
     ("self.all(p, (p.task == 'Tune') == has(p.tune))", "a Tune phase, and no other, has a tune block"),
@@ -108,8 +109,8 @@ PHASE_RULES: Rules = [
     ),
     (
         "!self.exists(p, p.task == 'Tune') ||"
-        " self.map(p, p.task == 'Tune').lastIndexOf(true) < self.map(p, p.task == 'Train').lastIndexOf(true)",
-        "a Tune phase needs a Train phase after it, which trains with the value that it has found",
+        f" self.map(p, p.task == 'Tune').lastIndexOf(true) < self.map(p, p.task in {TRAINS_WITH_IT}).lastIndexOf(true)",
+        "a Tune phase needs a Train or FineTune phase after it, which trains with the value that it has found",
     ),
     (
         "!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task == 'Tune') ||"
@@ -117,8 +118,6 @@ PHASE_RULES: Rules = [
         "Curate phases must come before the first Tune phase",
     ),
 ]
-_OF_GPUS = "(p.resources.gpusPerWorker > 0 ? p.resources.gpusPerWorker : 1)"
-_PROCESSES = f"(has(p.resources.processesPerWorker) ? p.resources.processesPerWorker : {_OF_GPUS})"
 # Of a TrainingRun: rule, message, field.
 RUN_RULES = (
     (
@@ -136,13 +135,6 @@ RUN_RULES = (
         f" || p.tune.values.all(v, {within('self.spec.recipe.videoFusion.contentProfile', 'v')}))",
         f"each of tune.values {OUTSIDE}",
         ".spec.phases",
-    ),
-    (
-        "self.spec.recipe.gradientAccumulationSteps < 1 || self.spec.phases.all(p, p.task != 'Tune' || p.resources.workers < 1"
-        f" || {_PROCESSES} < 1 || self.spec.recipe.globalBatchSize % (p.resources.workers * {_PROCESSES}"
-        " * self.spec.recipe.gradientAccumulationSteps) == 0)",
-        "recipe.globalBatchSize must be divisible by workers * processes per worker * gradientAccumulationSteps of every Tune phase, too",
-        ".spec.recipe.globalBatchSize",
     ),
 )
 

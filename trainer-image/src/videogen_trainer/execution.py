@@ -53,10 +53,10 @@ def compile_networks(objective: nn.Module) -> None:
 
 
 def outermost(module: nn.Module) -> list[nn.Module]:
-    """The networks in a module that are compiled, each as a whole."""
+    """The networks in a module that are compiled, each as a whole and once, however many parts of the module hold it."""
     if isinstance(module, _COMPILED):
         return [module]
-    return [network for child in module.children() for network in outermost(child)]
+    return list(dict.fromkeys(network for child in module.children() for network in outermost(child)))
 
 
 def check_compiler(device: torch.device) -> None:

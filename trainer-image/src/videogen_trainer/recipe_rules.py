@@ -47,7 +47,7 @@ def _problems(job: Job) -> Iterator[str]:
 def _out_of_place(job: Job) -> Iterator[str]:
     """What a task of training needs beside data."""
     task, family = job.task, job.model.type
-    accepted = _FAMILIES.get(task, tuple(ModelType))
+    accepted = FAMILIES.get(task, tuple(ModelType))
     if family not in accepted:
         yield f"task is {task}; it is for models of type {' and '.join(accepted)}, the run's is {family}"
     if task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION} and job.init_from is None:
@@ -56,7 +56,7 @@ def _out_of_place(job: Job) -> Iterator[str]:
         yield f"initFrom and recipe.backbone are missing; a job with task {task} goes on from the image model of one of them"
 
 
-_FAMILIES = {
+FAMILIES = {
     Task.ADAPT: (ModelType.TEXT2VIDEO_ZERO, ModelType.ALIGN_YOUR_LATENTS),
     **dict.fromkeys((Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION, Task.FINE_TUNE_DECODER), (ModelType.ALIGN_YOUR_LATENTS,)),
 }

@@ -140,6 +140,11 @@ def test_every_exit_code_has_an_action_and_every_final_reason_a_next_step() -> N
     assert not [reason for reason, action in CODES.values() if action == Action.FAIL and reason not in NEXT_STEP]
 
 
+def test_next_steps_blame_nobody_and_no_block_that_the_phase_may_not_have() -> None:
+    assert "in a new run" in NEXT_STEP[Reason.INVALID_JOB], "most such jobs are what the spec asks for"
+    assert "evaluate" not in NEXT_STEP[Reason.EXTRACTOR_MISSING], "Curate, Tune, BuildTemplates and TestScenarios have extractors, too"
+
+
 def test_a_report_of_a_newer_trainer_is_still_read() -> None:
     message = text(trained()).replace("{", '{"invented":{"later":1},', 1)
     end = ending(pods(ended(0, message)), Task.TRAIN, NOW)

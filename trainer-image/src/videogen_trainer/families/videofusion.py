@@ -10,7 +10,7 @@ import torch
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.recipe import Space
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Reason, Task
 from videogen_models.autoencoder import latent_size
 from videogen_models.bundle import load_weights, read_config, read_family
 from videogen_models.networks import model_config
@@ -66,6 +66,12 @@ def initial_model(job: Job, storage: Path, world: World) -> VideoFusionModel:
         weights = folder if folder and read_family(folder) is ModelType.VIDEOFUSION else None
         if weights:
             _check_space(weights, latent=latent)
+        elif folder and job.task is Task.FINE_TUNE:
+            raise Failure(
+                Reason.INVALID_JOB,
+                f"initFrom is a model of type {read_family(folder)}: it has an autoencoder and no generators, with which a {job.task} phase"
+                " goes on; put a Train phase before it",
+            )
         vae = autoencoder(job, storage, world, folder) if latent else None
         torch.manual_seed(job.recipe.seed)
         model = VideoFusionModel(model_config(job.recipe, latent_size(vae, job.recipe.resolution) if vae is not None else None), vae)

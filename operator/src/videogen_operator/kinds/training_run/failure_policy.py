@@ -53,10 +53,10 @@ OOM_KILLED = "OOMKilled"
 BY_TAINT = "DeletionByTaintManager"
 NODE_REASONS = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity", "UnexpectedAdmissionError", "OutOfcpu"})
 NEXT_STEP: dict[Reason, str] = {
-    Reason.INVALID_JOB: "report it: the operator wrote a job that the trainer refuses",
+    Reason.INVALID_JOB: "correct it in a new run; if the spec does not say this, use operator and trainer images of one version",
     Reason.CONTRACT_UNSUPPORTED: "use operator and trainer images of one version",
     Reason.ARTIFACT_INVALID: "train again, or restore the bundle's files",
-    Reason.EXTRACTOR_MISSING: "put the file there, or correct path and sha256 in evaluate.extractors",
+    Reason.EXTRACTOR_MISSING: "put the file there, or correct path and sha256 of the extractor",
     Reason.DATASET_CORRUPT: "curate the dataset again",
     Reason.DATASET_NOT_FOUND: "curate it first, or correct dataset and version",
     Reason.DATASET_TOO_SMALL: "add videos, or lower minimumClips or globalBatchSize",

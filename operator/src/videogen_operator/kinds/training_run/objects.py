@@ -23,8 +23,9 @@ from videogen_api.job import (
     work_path,
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
+from videogen_api.recipe import Recipe
 from videogen_api.tracking import CREDENTIALS, Tracking
-from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, ResolvedDataset, Resources, Task
+from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, ResolvedDataset, Resources, Task, TrainingRunSpec
 from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
@@ -55,7 +56,7 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         attempt=attempt,
         task=phase.task,
         model=observed.spec.model,
-        recipe=applied(phase.recipe_of(observed.spec.recipe), observed.status.tuned),
+        recipe=applied(recipe_of(observed.spec, phase), observed.status.tuned),
         work_path=work_path(observed.name, observed.uid, phase.name),
         data=[pinned(observed, status, data) for data in phase.data],
         curate=phase.curate,
@@ -71,6 +72,15 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         templates=phase.templates,
         scenarios=phase.scenarios,
     )
+
+
+def recipe_of(spec: TrainingRunSpec, phase: Phase) -> Recipe:
+    """The recipe of one phase. Before the run's first TrainInterpolation phase it interpolates as initFrom does: no bundle has more yet."""
+    recipe, tasks = phase.recipe_of(spec.recipe), [one.task for one in spec.phases]
+    latents = recipe.align_your_latents
+    if latents is None or Task.TRAIN_INTERPOLATION not in tasks or spec.phases.index(phase) >= tasks.index(Task.TRAIN_INTERPOLATION):
+        return recipe
+    return recipe.model_copy(update={"align_your_latents": latents.model_copy(update={"interpolations": None})})
 
 
 def pinned(observed: Observed, status: PhaseStatus, wanted: DataReference) -> PinnedData:
