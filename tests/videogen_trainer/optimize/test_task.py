@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -197,6 +198,29 @@ def test_an_interrupted_optimisation_goes_on_after_what_was_measured(storage: Pa
     assert report.optimization is not None
     assert whole.optimization is not None
     assert report.optimization.losses[:-1] == whole.optimization.losses[:-1]
+
+
+def test_batches_too_large_for_memory_are_halved_for_both_bundles_and_change_nothing_measured(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(bundle(storage))
+    whole = optimized(wanted, storage).optimization
+    rmtree(storage / WORK)
+    generate, made = VideoFusionModel.generate, list[int]()
+
+    def limited(self: VideoFusionModel, captions: Sequence[str], *more: Any) -> Any:
+        made.append(len(captions))
+        if len(captions) > 2:
+            torch.empty(2**60, dtype=torch.uint8)  # the error that PyTorch's allocator really raises
+        return generate(self, captions, *more)
+
+    monkeypatch.setattr(VideoFusionModel, "generate", limited)
+    halved = optimized(wanted, storage).optimization
+    assert whole is not None and halved is not None
+    for before, after in zip(whole.losses, halved.losses, strict=True):
+        if before.metric is not Metric.GENERATION_SECONDS:
+            assert (before.metric, float(before.unoptimized)) == (after.metric, pytest.approx(float(after.unoptimized), rel=1e-4))
+    assert max(made) > 2 and made[-10:] == [2] * 10, "ten clips by each bundle"
 
 
 def test_a_kept_batch_that_is_damaged_is_measured_again(storage: Path) -> None:
