@@ -11,6 +11,9 @@ export OMP_NUM_THREADS ?= 1
 # Beyond Helm and Debian's programs: the API server that tests and benchmarks start for themselves.
 CONTROL_PLANE := kubernetes etcd training-operator
 
+# A module's tests stay together, so that what they share is made once.
+UNIT := $(BIN)/python -m pytest -q tests --ignore=tests/cluster --ignore=tests/e2e --numprocesses 2 --dist loadscope
+
 .PHONY: help tools control-plane setup generate check unit test soak demo cluster install down
 .PHONY: bench-rollback bench-operator bench-metrics bench-trainer bench-goodput reproduce
 
@@ -46,11 +49,12 @@ check: setup tools ## lint, strict types, import contracts, generated files, cha
 	$(BIN)/python -m videogen_api.crd --check crds charts/videogen/files/crds
 	$(BIN)/python -m pytest -q tests/fences tests/charts
 
-unit: setup tools ## tests that need no cluster
-	$(BIN)/python -m pytest -q tests --ignore=tests/cluster --ignore=tests/e2e
+unit: setup tools ## tests that need no cluster, on two cores
+	$(UNIT)
 
-test: setup install control-plane ## every test: unit, simulation, real API server, end to end
-	$(BIN)/python -m pytest tests
+test: setup install control-plane ## every test: unit, simulation, then, with the machine to themselves, real API server and end to end
+	$(UNIT)
+	$(BIN)/python -m pytest tests/cluster tests/e2e
 
 soak: setup control-plane ## the long fault campaigns: every write of the operator, every way it can be lost
 	$(BIN)/python -m pytest tests/cluster/soak/crash_campaign.py
