@@ -13,7 +13,7 @@ GUIDES = ("README.md", "docs/kubernetes.md")
 
 
 def test_the_claim_is_applied_and_filled_before_the_run_that_reads_it() -> None:
-    for guide in GUIDES:
+    for guide in (*GUIDES, "charts/videogen/templates/NOTES.txt"):
         applied = re.findall(r"kubectl apply -f (examples/first-release/\S*)", (ROOT / guide).read_text())
         assert applied == ["examples/first-release/claim.yaml", "examples/first-release/training-run.yaml"], guide
 

@@ -34,7 +34,7 @@ class Settings:
     gateway_section: str = ""  # listener of the Gateway; "": all
     sticky_users: str = "true"  # a user (header x-user-id) stays with one release; "": for gateways other than Envoy's
     domain: str = "videogen.local"  # hostname of a service is <service>.<namespace>.<domain>
-    prometheus_url: str = ""  # "": no measurements, so live checks stay Inconclusive
+    prometheus_url: str = ""  # "": no measurements, so live checks end with Error
 
     inbox_host: str = "0.0.0.0"  # noqa: S104 - a pod's port is reached from other pods
     inbox_port: int = 8080

@@ -45,6 +45,13 @@ def test_several_pods_are_elastic_workers_that_are_left_alone() -> None:
     assert manifest["spec"]["nprocPerNode"] == "2"
 
 
+@pytest.mark.parametrize("gpus", [0, 8])
+def test_only_pods_that_ask_for_gpus_go_to_nodes_that_are_kept_for_them(gpus: int) -> None:
+    _, _, manifest = made(gpusPerWorker=gpus)
+    kept_for_gpus = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert (kept_for_gpus in pod_of(manifest)["tolerations"]) == bool(gpus)
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_nothing_is_restarted_or_timed_out_by_others(workers: int) -> None:
     _, _, manifest = made(workers=workers)

@@ -165,7 +165,7 @@ def pod_template(observed: Observed, phase: Phase, job: Job, settings: Mapping[s
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container(phase, settings, observed.spec.tracking)],
-            "tolerations": [toleration(taint) for taint in LOST_NODE],
+            "tolerations": tolerations(phase.resources),
             "volumes": volumes(observed, job),
         },
     }
@@ -197,9 +197,10 @@ def container(phase: Phase, settings: Mapping[str, str], tracking: Tracking | No
     }
 
 
-def toleration(taint: str) -> dict[str, Any]:
-    """Leave a lost node sooner than after Kubernetes' five minutes: all other workers wait meanwhile."""
-    return {"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS}
+def tolerations(asked: Resources) -> list[dict[str, Any]]:
+    """Leave a lost node sooner than after five minutes, since all other workers wait; go where GPUs are kept for those who ask."""
+    lost = [{"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS} for taint in LOST_NODE]
+    return [*lost, {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if asked.gpus_per_worker else lost
 
 
 def environment(asked: Resources, settings: Mapping[str, str]) -> list[dict[str, str]]:
