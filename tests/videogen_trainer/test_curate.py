@@ -287,7 +287,7 @@ def too_few(storage: Path) -> None:
         pytest.param(garbage, Reason.VIDEO_UNREADABLE, ["raw/a.mp4", "Invalid data"], id="random bytes"),
         pytest.param(cut_off, Reason.VIDEO_UNREADABLE, ["raw/a.mp4", "Invalid data"], id="cut off before its index"),
         pytest.param(cut_off_with_index_in_front, Reason.VIDEO_UNREADABLE, ["raw/a.mp4"], id="cut off after its index"),
-        pytest.param(cut_off_webm, Reason.VIDEO_UNREADABLE, ["raw/a.webm", "of 60 frames"], id="a webm cut off"),
+        pytest.param(cut_off_webm, Reason.VIDEO_UNREADABLE, ["raw/a.webm", "of 7.50 seconds"], id="a webm cut off"),
         pytest.param(overwritten_in_the_middle, Reason.VIDEO_UNREADABLE, ["raw/a.mp4"], id="overwritten in the middle"),
         pytest.param(only_sound, Reason.VIDEO_UNREADABLE, ["raw/a.mp4", "no video stream, only audio"], id="sound only"),
         pytest.param(
