@@ -123,15 +123,12 @@ def _jsonl_rows(table: Path) -> _Numbered:
 
 def _csv_rows(table: Path) -> _Numbered:
     csv.field_size_limit(_CELL_CHARACTERS)
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # so that only rows with bad bytes are bad
         reader = csv.DictReader(file, strict=True)
         try:
             _check_header(table, reader.fieldnames or [])
             for content in reader:
                 yield reader.line_num, _cells(content)
-        except UnicodeDecodeError as error:
-            said = f"{table} is not UTF-8 after line {reader.line_num} ({error.reason}); save the table as UTF-8"
-            raise Failure(Reason.TABLE_INVALID, said) from error
         except csv.Error as error:
             raise Failure(
                 Reason.TABLE_INVALID, f"{table} is no CSV after line {reader.line_num}: {error}; quote cells that have commas or quotes"
@@ -140,15 +137,24 @@ def _csv_rows(table: Path) -> _Numbered:
 
 def _check_header(table: Path, header: list[str] | Any) -> None:
     known = list(Row.model_fields)
+    if found := _bad_byte("".join(header)):
+        raise Failure(Reason.TABLE_INVALID, f"{table}:1 is not UTF-8 ({found}); save the table as UTF-8")
     if unknown := [name for name in header if name not in known]:
         raise Failure(Reason.TABLE_INVALID, f"{table}:1 has the column {unknown[0]!r}; known are {', '.join(known)}")
     if missing := [name for name in _REQUIRED if name not in header]:
         raise Failure(Reason.TABLE_INVALID, f"{table}:1 has no column {missing[0]!r}; the first line must name the columns")
 
 
+def _bad_byte(text: str) -> str:
+    """The first byte that was no UTF-8, in words; nothing if there is none. Source: PEP 383."""
+    return next((f"byte {ord(letter) - 0xDC00:#x}" for letter in text if 0xDC80 <= ord(letter) <= 0xDCFF), "")
+
+
 def _cells(content: dict[Any, Any]) -> dict[str, Any] | ValueError:
     if None in content:
         return ValueError("the row has more cells than the header; quote cells that have commas")
+    if found := _bad_byte("".join(text for text in content.values() if text)):
+        return ValueError(f"the row is not UTF-8 ({found}); save it as UTF-8")
     cells = {name: text for name, text in content.items() if text is not None and (text.strip() or name in _REQUIRED)}
     if "transcript" in cells:
         try:
