@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
 from fractions import Fraction
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,9 @@ from videogen_api.curation import (
     MotionFilter,
     ResolutionFilter,
     SceneCuts,
+    Source,
 )
+from videogen_api.job import Job
 from videogen_api.training_run import DataReference, Reason, Split
 from videogen_models.video import encode_mp4
 from videogen_testing.curation import curated, job, silent, write_video
@@ -204,6 +209,59 @@ def test_a_rejected_version_gives_way_to_its_parent_and_says_so(tmp_path: Path) 
     assert "its parent v1 is used" in report.message
     with pytest.raises(Failure, match="has no version 'v2'; the storage has v1"):
         open_dataset(tmp_path, DataReference(dataset="shapes", version="v2"))
+
+
+def no_folder(storage: Path) -> None:
+    shutil.rmtree(storage / "raw")
+
+
+def no_videos(storage: Path) -> None:
+    for path in (storage / "raw").glob("*.mp4"):
+        path.unlink()
+
+
+def no_header(storage: Path) -> None:
+    (storage / "raw/videos.csv").write_text("file,text\n00.mp4,a thing\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "source", "reason", "words"),
+    [
+        (no_folder, Source(path="raw"), Reason.VIDEO_MISSING, "there is no folder"),
+        (no_videos, Source(path="raw"), Reason.VIDEO_MISSING, "raw has no .mp4 or .webm file"),
+        (no_videos, Source(path="raw", table="videos.csv"), Reason.VIDEO_MISSING, "there is no table"),
+        (no_videos, Source(path="raw", shards="*.tar"), Reason.VIDEO_MISSING, r"raw has no file \*.tar"),
+        (no_header, Source(path="raw", table="videos.csv"), Reason.TABLE_INVALID, "videos.csv:1 has the column 'file'"),
+    ],
+)
+def test_a_version_with_a_source_that_cannot_be_read_gives_way_to_its_parent_and_says_why(
+    tmp_path: Path, harm: Callable[[Path], None], source: Source, reason: Reason, words: str
+) -> None:
+    many(tmp_path, 3, 0)
+    parent = run(job(version="v1"), tmp_path, silent()).datasets[0]
+    harm(tmp_path)
+    wanted = {parent_name: from_source(job(version="v2", parent=parent_name), source) for parent_name in ("v1", None)}
+    report = run(wanted["v1"], tmp_path, silent())
+    assert report.datasets == [parent.model_copy(update={"in_place_of": "v2", "rejected": 0})]
+    assert re.search(rf"version v2 was rejected \({reason}: .*{words}.*; its parent v1 is used", report.message)
+    page = (tmp_path / "datasets/shapes/reports/v2.html").read_text()
+    assert re.search(words, unescape(page)) and str(tmp_path) not in page
+    with pytest.raises(Failure, match=words) as caught:
+        run(wanted[None], tmp_path, silent())
+    assert caught.value.reason is reason
+
+
+def from_source(wanted: Job, source: Source) -> Job:
+    assert wanted.curate
+    return wanted.model_copy(update={"curate": wanted.curate.model_copy(update={"sources": [source]})})
+
+
+def test_a_job_that_cannot_be_followed_has_no_parent_to_fall_back_to(tmp_path: Path) -> None:
+    many(tmp_path, 3, 0)
+    run(job(version="v1"), tmp_path, silent())
+    with pytest.raises(Failure, match="lead out of raw") as caught:
+        run(from_source(job(version="v2", parent="v1"), Source(path="raw", shards="a/../../b.tar")), tmp_path, silent())
+    assert caught.value.reason is Reason.INVALID_JOB
 
 
 def test_a_parent_of_another_shape_does_not_stand_in(tmp_path: Path) -> None:
