@@ -86,8 +86,11 @@ def open_bytes(video: Footage) -> io.BufferedReader:
 
 
 def digest_of(video: Footage) -> str:
-    """SHA-256 of the video's bytes, in hex: the same for a file and for its copy in a tar file."""
-    with open_bytes(video) as file:
+    """SHA-256 of the video's bytes, in hex: the same for a file and for its copy in a tar file.
+
+    Raises FileNotFoundError, PermissionError, and for other errors of the volume Failure(VideoUnreadable).
+    """
+    with _named(video), open_bytes(video) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -144,8 +147,19 @@ def seconds_of(path: Footage) -> float:
 
 
 @contextmanager
+def _named(video: Footage) -> Iterator[None]:
+    """Errors of the volume name no file, as a bad sector does. That it is gone or closed to us says who looks for it."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        raise unreadable(video, error.strerror or str(error)) from error
+
+
+@contextmanager
 def _opened(path: Footage) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    with open_bytes(path) as file:
+    with _named(path), open_bytes(path) as file:
         if file.seek(0, io.SEEK_END) == 0:
             raise unreadable(path, "it is empty")
         file.seek(0)

@@ -16,7 +16,7 @@ from videogen_api.curation import Source
 from videogen_api.training_run import Reason
 from videogen_trainer.curation.rejection import Cause, Reject, Rejected, Rejection
 from videogen_trainer.curation.shards import of_shards
-from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, row_of, video_of
+from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, plain_file, row_of, video_of
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import shorten
 
@@ -72,16 +72,17 @@ def _caption_beside(video: Path, name: str) -> str:
     except PermissionError as error:
         said = f"the caption of {name} may not be read by the trainer's user; give the text file read permission for all"
         raise Rejected(Cause.CAPTION_MISSING, said) from error
+    except OSError as error:  # of the volume, or a folder of that name
+        said = f"the caption of {name} cannot be read: {error.strerror or error}; upload its text file again"
+        raise Rejected(Cause.CAPTION_MISSING, said) from error
 
 
 def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
     assert source.table is not None
     table = folder / source.table
-    if not table.is_file():
-        raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no table {table}; upload it or correct the source's table")
     lines: dict[Path, int] = {}
     line = 0
-    for line, content in _csv_rows(table) if table.suffix == ".csv" else _jsonl_rows(table):
+    for line, content in _rows(table):
         place = f"{name_of(table, storage)}:{line}"
         try:
             row = row_of(content)
@@ -112,6 +113,20 @@ def _below(folder: Path, name: str) -> Path:
     if not exists:
         raise Rejected(Cause.VIDEO_MISSING, f"there is no video {name!r}; upload it or correct the path")
     return path
+
+
+def _rows(table: Path) -> _Numbered:
+    """The rows by their lines. Raises Failure: VideoMissing, TableInvalid."""
+    try:
+        yield from _csv_rows(plain_file(table)) if table.suffix == ".csv" else _jsonl_rows(plain_file(table))
+    except FileNotFoundError as error:
+        said = f"curate.sources: there is no table {table}; upload it or correct the source's table"
+        raise Failure(Reason.VIDEO_MISSING, said) from error
+    except PermissionError as error:
+        said = f"{table} may not be read by the trainer's user; give it read permission for all"
+        raise Failure(Reason.TABLE_INVALID, said) from error
+    except OSError as error:  # of the volume
+        raise Failure(Reason.TABLE_INVALID, f"{table} cannot be read: {error.strerror or error}; upload it again") from error
 
 
 def _jsonl_rows(table: Path) -> _Numbered:
