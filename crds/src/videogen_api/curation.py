@@ -121,7 +121,11 @@ class DuplicateFilter(Model):
     """Rejects clips that look like an earlier one, by a difference hash of 576 bits over three frames."""
 
     maximum_difference_percent: int = Field(
-        default=12, ge=0, le=50, description="Share of the bits set in either of two hashes that may differ for the clips to be the same."
+        default=12,
+        ge=0,
+        le=50,
+        description="Share of the bits set in either of two hashes that may differ for the clips to be the same; where fewer than 10 are"
+        " set, also share of 72 mean colours that may differ by more than 8 of 255.",
     )
 
 

@@ -22,7 +22,7 @@ from videogen_api.job import Job, Report
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset
 from videogen_models.sealed import write_durably
-from videogen_trainer.curation.duplicates import Duplicates, hash_of
+from videogen_trainer.curation.duplicates import Duplicates, look_of
 from videogen_trainer.curation.examine import Examined, Wanted, examine
 from videogen_trainer.curation.parts import remove, tidy
 from videogen_trainer.curation.rejection import Cause, Rejected, Rejection
@@ -197,9 +197,9 @@ class Curation:
     def _check_new(self, clip: Clip) -> None:
         if self._duplicates is None:
             return
-        own = hash_of(clip.frames)
+        own = look_of(clip.frames)
         if found := self._duplicates.like(own):
-            raise Rejected(Cause.DUPLICATE, f"{clip.source} looks like {found[0]}: their hashes differ by {found[1]:.1f} %")
+            raise Rejected(Cause.DUPLICATE, f"{clip.source} looks like {found[0]}: they differ by {found[1]:.1f} %")
         self._duplicates.keep(own, clip.source)
 
 
