@@ -25,7 +25,7 @@ from videogen_trainer.dataset import Dataset, open_dataset
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.synthetic import synthetic_clip, write_folder
-from videogen_trainer.video_reading import fit, read_frames
+from videogen_trainer.video_reading import digest_of, fit, read_frames
 
 
 def sides(dataset: Dataset) -> dict[bytes, Split]:
@@ -111,6 +111,21 @@ def test_a_frame_is_on_one_side_whatever_the_length_and_stride_of_the_clips(tmp_
                 lengths[cut.split].add(span)
         assert not found[Split.TRAIN] & found[Split.HELD_OUT]
     assert min(max(spans) for spans in lengths.values()) >= 113
+
+
+def test_a_video_whose_sides_change_too_often_for_a_clip_is_rejected_for_that(tmp_path: Path) -> None:
+    def write(path: Path, sides: int) -> None:
+        for seed in range(30):
+            write_video(path, 120, seed=seed)
+            if len({split_of(digest_of(path), block, 50) for block in (0, 1)}) == sides:
+                return
+
+    write(tmp_path / "raw/a.mp4", sides=1)
+    write(tmp_path / "raw/b.mp4", sides=2)
+    report = run(job(frames=113, held_out_percent=50, maximum_rejected_percent=50), tmp_path, silent())
+    assert report.datasets[0].clips == 1
+    said = "raw/b.mp4 is shorter than one clip of 113 frames at stride 1, or each of its parts that are held out or not is"
+    assert f"1 TooShort ({said})" in report.message
 
 
 def test_blocks_grow_with_the_video_until_the_longest_clip_fits() -> None:

@@ -24,7 +24,8 @@ from videogen_api.training_run import Split
 from videogen_trainer.curation.text_overlay import glance
 from videogen_trainer.video_reading import Footage, Picture, fit, read_timed_frames
 
-_SHORTEST, _LONGEST = 6, LONGEST_CLIP.bit_length() - 1  # of a block, as powers of two
+SHORTEST_BLOCK = 64  # frames
+_SHORTEST, _LONGEST = SHORTEST_BLOCK.bit_length() - 1, LONGEST_CLIP.bit_length() - 1  # as powers of two
 _REDUCED = (32, 18)  # width and height of the pictures in which cuts are sought
 
 
