@@ -352,6 +352,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[0].curate.sources[0].table",
         "should match",
     ),
+    "clips that span more of a video than is held out in one piece": (
+        [("spec.recipe.frames", 128), ("spec.phases.0.curate.frameStride", 9)],
+        "spec.phases",
+        "may span 1024 frames of a video",
+    ),
     "a dataset version that is its own parent": (
         [("spec.phases.0.curate.parent", "1")],
         "spec.phases[0].curate",
@@ -947,6 +952,16 @@ def test_how_a_recipe_is_computed_has_defaults_and_may_be_said(api: Api) -> None
     assert made["spec"]["recipe"]["loss"] == said
     sharded = [("spec.recipe.sharding", "Full"), ("spec.recipe.gradientCheckpointing", False), ("spec.recipe.precision", "BF16")]
     assert api.create(RUNS.format("default") + STRICT, run_of(*sharded))["spec"]["recipe"]["gradientCheckpointing"] is False
+
+
+def test_clips_span_as_much_as_is_held_out_in_one_piece_and_more_where_nothing_is(api: Api) -> None:
+    stride = "spec.phases.0.curate.frameStride"
+    for edits in (
+        [("spec.recipe.frames", 128), (stride, 8)],
+        [("spec.recipe.frames", 32), (stride, 33)],  # 1024 frames
+        [("spec.recipe.frames", 128), (stride, 60), ("spec.phases.0.curate.heldOutPercent", 0)],
+    ):
+        api.create(RUNS.format("default") + STRICT, run_of(*edits))
 
 
 def test_filters_are_named_and_take_their_defaults(api: Api) -> None:

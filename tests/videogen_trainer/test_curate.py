@@ -20,12 +20,12 @@ from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, Split
 from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
-from videogen_trainer.curation.cutting import split_of
+from videogen_trainer.curation.cutting import block_of, cuts_of, split_of
 from videogen_trainer.dataset import Dataset, open_dataset
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.synthetic import synthetic_clip, write_folder
-from videogen_trainer.video_reading import fit, read_frames
+from videogen_trainer.video_reading import digest_of, fit, read_frames
 
 
 def sides(dataset: Dataset) -> dict[bytes, Split]:
@@ -87,10 +87,51 @@ def test_no_clip_reaches_over_a_change_of_sides(tmp_path: Path) -> None:
     blocks: dict[int, set[Split]] = {}
     for source, split in digest_of.items():
         start = int(source.split(":")[1])
-        for block in {start // 64, (start + 11) // 64}:
+        for block in {block_of(start), block_of(start + 11)}:
             blocks.setdefault(block, set()).add(split)
     assert all(len(split) == 1 for split in blocks.values())
     assert {split for found in blocks.values() for split in found} == {Split.TRAIN, Split.HELD_OUT}
+
+
+def test_a_frame_is_on_one_side_whatever_the_length_and_stride_of_the_clips(tmp_path: Path) -> None:
+    """Random videos, 5 versions of each; those of 113 frames, of 17, and of 8 frames at stride 16 are read together in training."""
+    write_video(tmp_path / "long.mp4", 500, height=16, width=16)
+    random = np.random.default_rng(5)
+    lengths: dict[Split, set[int]] = {Split.TRAIN: set(), Split.HELD_OUT: set()}
+    for percent in (20, 35, 50, 65):
+        digest = random.bytes(32).hex()
+        found: dict[Split, set[int]] = {Split.TRAIN: set(), Split.HELD_OUT: set()}
+        shapes = [(113, 1), (17, 1), (8, 16)] + [(int(random.integers(2, 40)), int(random.integers(1, 9))) for _ in range(2)]
+        for frames, stride in shapes:
+            wanted = job(frames=frames, side=16, frame_stride=stride, held_out_percent=percent, maximum_clips_per_video=1000)
+            assert wanted.curate
+            for cut in cuts_of(tmp_path / "long.mp4", digest, wanted.curate, wanted.recipe):
+                span = (frames - 1) * stride + 1
+                found[cut.split].update(range(cut.start, cut.start + span))
+                lengths[cut.split].add(span)
+        assert not found[Split.TRAIN] & found[Split.HELD_OUT]
+    assert min(max(spans) for spans in lengths.values()) >= 113
+
+
+def test_a_video_whose_sides_change_too_often_for_a_clip_is_rejected_for_that(tmp_path: Path) -> None:
+    def write(path: Path, sides: int) -> None:
+        for seed in range(30):
+            write_video(path, 120, seed=seed)
+            if len({split_of(digest_of(path), block, 50) for block in (0, 1)}) == sides:
+                return
+
+    write(tmp_path / "raw/a.mp4", sides=1)
+    write(tmp_path / "raw/b.mp4", sides=2)
+    report = run(job(frames=113, held_out_percent=50, maximum_rejected_percent=50), tmp_path, silent())
+    assert report.datasets[0].clips == 1
+    said = "raw/b.mp4 is shorter than one clip of 113 frames at stride 1, or each of its parts that are held out or not is"
+    assert f"1 TooShort ({said})" in report.message
+
+
+def test_blocks_grow_with_the_video_until_the_longest_clip_fits() -> None:
+    first = [frame for frame in range(8000) if frame == 0 or block_of(frame) != block_of(frame - 1)]
+    assert first == [0, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, *range(2048, 8000, 1024)]
+    assert [block_of(frame) for frame in first] == sorted({block_of(frame) for frame in range(8000)})
 
 
 @pytest.mark.parametrize(("percent", "low", "high"), [(0, 0.0, 0.0), (20, 0.17, 0.23), (90, 0.87, 0.93)])
@@ -261,7 +302,7 @@ def too_few(storage: Path) -> None:
         pytest.param(garbage, Reason.VIDEO_UNREADABLE, ["raw/a.mp4", "Invalid data"], id="random bytes"),
         pytest.param(cut_off, Reason.VIDEO_UNREADABLE, ["raw/a.mp4", "Invalid data"], id="cut off before its index"),
         pytest.param(cut_off_with_index_in_front, Reason.VIDEO_UNREADABLE, ["raw/a.mp4"], id="cut off after its index"),
-        pytest.param(cut_off_webm, Reason.VIDEO_UNREADABLE, ["raw/a.webm", "of 60 frames"], id="a webm cut off"),
+        pytest.param(cut_off_webm, Reason.VIDEO_UNREADABLE, ["raw/a.webm", "of 7.50 seconds"], id="a webm cut off"),
         pytest.param(overwritten_in_the_middle, Reason.VIDEO_UNREADABLE, ["raw/a.mp4"], id="overwritten in the middle"),
         pytest.param(only_sound, Reason.VIDEO_UNREADABLE, ["raw/a.mp4", "no video stream, only audio"], id="sound only"),
         pytest.param(

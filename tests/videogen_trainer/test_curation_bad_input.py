@@ -27,7 +27,8 @@ from videogen_api.job import ExitCode, Job, Report
 from videogen_api.training_run import DataReference, Reason
 from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
-from videogen_trainer.curation.rejection import Rejection
+from videogen_trainer.curation import shards
+from videogen_trainer.curation.rejection import Cause, Rejection
 from videogen_trainer.curation.sources import find_videos
 from videogen_trainer.dataset import open_dataset
 from videogen_trainer.failure import Failure
@@ -181,6 +182,82 @@ def test_a_shard_that_may_not_be_read_is_named(open_storage: Path) -> None:
     with as_nobody():
         assert find_videos([Source(path="raw", shards="a.tar")], open_storage, rejected.append) == []
     assert [rejection.why for rejection in rejected] == ["raw/a.tar may not be read by the trainer's user; give it read permission for all"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_table_that_may_not_be_read_is_named(open_storage: Path, name: str) -> None:
+    (open_storage / "raw").mkdir()
+    (open_storage / "raw" / name).write_text("path,caption\na.mp4,x\n")
+    (open_storage / "raw" / name).chmod(0)
+    with as_nobody(), pytest.raises(Failure, match=f"{name} may not be read by the trainer's user; give it read permission") as caught:
+        find_videos([Source(path="raw", table=name)], open_storage, lambda rejection: None)
+    assert caught.value.reason is Reason.TABLE_INVALID
+
+
+def bad_sectors(path: Path) -> None:
+    """A file that is there and whose bytes end in EIO: the memory of a process, from address 0 on."""
+    path.unlink(missing_ok=True)
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error"):
+        path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "words"),
+    [
+        ("bad.mp4", "VideoUnreadable", "raw/bad.mp4 cannot be read as video: Input/output error"),
+        ("bad.txt", "CaptionMissing", "the caption of raw/bad.mp4 cannot be read: Input/output error"),
+    ],
+)
+def test_a_file_with_a_bad_sector_is_rejected_by_name(tmp_path: Path, name: str, cause: str, words: str) -> None:
+    for number, stem in enumerate(("a", "b", "bad", "c", "d", "e")):
+        write_video(tmp_path / f"raw/{stem}.mp4", 8, seed=number)
+    bad_sectors(tmp_path / "raw" / name)
+    report = run(job(), tmp_path, silent())
+    assert (report.datasets[0].clips, report.datasets[0].rejected) == (5, 1)
+    assert f"rejected 1 {cause} ({words}" in report.message
+
+
+def test_a_caption_that_is_a_folder_is_rejected_by_name(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/a.mp4", 8, caption=None)
+    (tmp_path / "raw/a.txt").mkdir()
+    rejected: list[Rejection] = []
+    assert find_videos([Source(path="raw")], tmp_path, rejected.append) == []
+    assert [rejection.why for rejection in rejected] == [
+        "the caption of raw/a.mp4 cannot be read: Is a directory; upload its text file again"
+    ]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_table_with_a_bad_sector_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "raw").mkdir()
+    bad_sectors(tmp_path / "raw" / name)
+    with pytest.raises(Failure, match=f"raw/{name} cannot be read: Input/output error; upload it again") as caught:
+        find_videos([Source(path="raw", table=name)], tmp_path, lambda rejection: None)
+    assert caught.value.reason is Reason.TABLE_INVALID
+
+
+def test_a_shard_with_a_bad_sector_is_rejected_by_name(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    bad_sectors(tmp_path / "raw/a.tar")
+    rejected: list[Rejection] = []
+    assert find_videos([Source(path="raw", shards="a.tar")], tmp_path, rejected.append) == []
+    assert [rejection.why for rejection in rejected] == ["raw/a.tar cannot be read after 0 samples: Input/output error; upload it again"]
+
+
+def test_a_shard_that_goes_between_the_check_and_the_opening_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Going(shards._Headers):
+        def __init__(self, path: Path) -> None:
+            path.unlink()
+            super().__init__(path)
+
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.tar").write_bytes(bytes(1024))
+    monkeypatch.setattr(shards, "_Headers", Going)
+    rejected: list[Rejection] = []
+    assert find_videos([Source(path="raw", shards="*.tar")], tmp_path, rejected.append) == []
+    assert [rejection.cause for rejection in rejected] == [Cause.VIDEO_MISSING]
+    assert "there is no shard raw/a.tar; upload it" in rejected[0].why
 
 
 _MEASURE = """

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
 from fractions import Fraction
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,14 @@ from videogen_api.curation import (
     MotionFilter,
     ResolutionFilter,
     SceneCuts,
+    Source,
 )
+from videogen_api.job import Job
 from videogen_api.training_run import DataReference, Reason, Split
 from videogen_models.video import encode_mp4
 from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
-from videogen_trainer.curation.duplicates import BITS, Duplicates, bits_of, difference_percent, hash_of
+from videogen_trainer.curation.duplicates import BITS, Duplicates, Look, bits_of, difference_percent, look_of
 from videogen_trainer.curation.filters import brightness_of, motion_of
 from videogen_trainer.dataset import open_dataset
 from videogen_trainer.failure import Failure
@@ -89,11 +94,11 @@ def test_motion_and_brightness_are_mean_values_of_255() -> None:
 
 def test_the_hash_forgives_scaling_noise_and_light_but_not_another_motion_or_place() -> None:
     clip = synthetic_clip(RED, seed=9, frames=8, height=64, width=64).frames
-    own = hash_of(clip)
+    own = look_of(clip).hash
     noise = np.random.default_rng(0).normal(0, 2, clip.shape)
 
     def difference(other: Frames) -> float:
-        return float(difference_percent(hash_of(other)[None], own)[0])
+        return float(difference_percent(look_of(other).hash[None], own)[0])
 
     assert own.size * 64 == BITS
     assert difference(np.clip(clip + noise, 0, 255).astype(np.uint8)) <= 12
@@ -103,19 +108,67 @@ def test_the_hash_forgives_scaling_noise_and_light_but_not_another_motion_or_pla
     assert difference(clip[::-1]) > 24
 
 
+def grey(own: NDArray[np.uint64]) -> Look:
+    return Look(own, np.full(72, 128, np.uint8))
+
+
+def plain(kind: str, seed: int = 0, larger: int = 1) -> Frames:
+    """Eight frames without upright edges, with the grain of a camera."""
+    below = np.linspace(0, 1, 48)[:, None, None]
+    red, green, blue = np.array([[220, 60, 60]]), np.array([[60, 200, 60]]), np.array([[70, 110, 190]])
+    colours = {
+        "fog": np.array([[200, 200, 205]]),
+        "darker fog": np.array([[185, 185, 190]]),
+        "sky": np.array([[110, 170, 235]]) * (1 - 0.2 * below),
+        "sky upside down": np.array([[110, 170, 235]]) * (0.8 + 0.2 * below),
+        "sea": np.where(below < 0.4, np.array([[150, 190, 230]]), np.array([[20, 70, 100]])),
+        "sea from above": np.array([[20, 70, 100]]),
+        "night": np.array([[2, 2, 6]]),
+        "red": red,
+        "green": green,
+        "blue": blue,
+    }
+    picture = np.broadcast_to(colours[kind], (48, 48, 3)).repeat(larger, axis=0).repeat(larger, axis=1)
+    dusk = np.linspace(1, 0.6, 8)[:, None, None, None] if kind == "blue" else 1.0
+    grain = np.random.default_rng(seed).normal(0, 3, (8, *picture.shape))
+    return np.clip(picture * dusk + grain, 0, 255).astype(np.uint8)
+
+
+PLAIN = ("fog", "darker fog", "sky", "sky upside down", "sea", "sea from above", "night", "red", "green", "blue")
+
+
+def test_different_clips_without_edges_are_kept_and_equal_ones_are_duplicates(tmp_path: Path) -> None:
+    """Each kind at once, then each again: with other grain, larger and encoded once more."""
+    for kind in PLAIN:
+        put(tmp_path / f"raw/a {kind}.mp4", plain(kind))
+        put(tmp_path / f"raw/b {kind}.mp4", plain(kind, seed=1, larger=2))
+    wanted = job(filters=Filters(duplicates=DuplicateFilter()), maximum_rejected_percent=50, held_out_percent=0)
+    report = run(wanted, tmp_path, silent())
+    kept = {record.source for record in open_dataset(tmp_path, DataReference(dataset="shapes", version="v1")).records}
+    assert kept == {f"raw/a {kind}.mp4:0" for kind in PLAIN}
+    assert report.datasets[0].rejected == len(PLAIN)
+
+
+def test_a_clip_without_edges_that_darkens_is_not_one_that_does_not() -> None:
+    kept = Duplicates(12)
+    kept.keep(look_of(plain("blue")), "darkens")
+    assert kept.like(look_of(plain("blue")[::-1].copy())) is None
+    assert kept.like(look_of(plain("blue", seed=2))) == ("darkens", 0.0)
+
+
 def test_the_nearest_kept_clip_is_found_among_many() -> None:
     random = np.random.default_rng(0)
     hashes = random.integers(0, 1 << 63, (3000, BITS // 64), dtype=np.uint64)
     kept = Duplicates(10)
     for number, own in enumerate(hashes):
-        kept.keep(own, str(number))
+        kept.keep(grey(own), str(number))
     near = hashes[2500].copy()
     near[:3] ^= np.uint64(0b101)
-    found = kept.like(near)
+    found = kept.like(grey(near))
     assert found is not None
     assert found[0] == "2500"
     assert found[1] == pytest.approx(100 * 6 / np.unpackbits((near | hashes[2500]).view(np.uint8)).sum())
-    assert kept.like(random.integers(0, 1 << 63, BITS // 64, dtype=np.uint64)) is None
+    assert kept.like(grey(random.integers(0, 1 << 63, BITS // 64, dtype=np.uint64))) is None
 
 
 def test_bits_are_counted_right() -> None:
@@ -132,9 +185,9 @@ def test_leaving_out_hashes_of_other_sizes_changes_no_answer() -> None:
     hashes = np.packbits(bits, axis=1).view(np.uint64)
     kept = Duplicates(12)
     for number, own in enumerate(hashes[:200]):
-        kept.keep(own, str(number))
+        kept.keep(grey(own), str(number))
     expected = [difference_percent(hashes[:200], own) for own in hashes[200:]]
-    answers = [kept.like(own) for own in hashes[200:]]
+    answers = [kept.like(grey(own)) for own in hashes[200:]]
     assert answers == [(str(percents.argmin()), percents.min()) if percents.min() <= 12 else None for percents in expected]
     assert 20 < sum(answer is None for answer in answers) < 180
 
@@ -204,6 +257,59 @@ def test_a_rejected_version_gives_way_to_its_parent_and_says_so(tmp_path: Path) 
     assert "its parent v1 is used" in report.message
     with pytest.raises(Failure, match="has no version 'v2'; the storage has v1"):
         open_dataset(tmp_path, DataReference(dataset="shapes", version="v2"))
+
+
+def no_folder(storage: Path) -> None:
+    shutil.rmtree(storage / "raw")
+
+
+def no_videos(storage: Path) -> None:
+    for path in (storage / "raw").glob("*.mp4"):
+        path.unlink()
+
+
+def no_header(storage: Path) -> None:
+    (storage / "raw/videos.csv").write_text("file,text\n00.mp4,a thing\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "source", "reason", "words"),
+    [
+        (no_folder, Source(path="raw"), Reason.VIDEO_MISSING, "there is no folder"),
+        (no_videos, Source(path="raw"), Reason.VIDEO_MISSING, "raw has no .mp4 or .webm file"),
+        (no_videos, Source(path="raw", table="videos.csv"), Reason.VIDEO_MISSING, "there is no table"),
+        (no_videos, Source(path="raw", shards="*.tar"), Reason.VIDEO_MISSING, r"raw has no file \*.tar"),
+        (no_header, Source(path="raw", table="videos.csv"), Reason.TABLE_INVALID, "videos.csv:1 has the column 'file'"),
+    ],
+)
+def test_a_version_with_a_source_that_cannot_be_read_gives_way_to_its_parent_and_says_why(
+    tmp_path: Path, harm: Callable[[Path], None], source: Source, reason: Reason, words: str
+) -> None:
+    many(tmp_path, 3, 0)
+    parent = run(job(version="v1"), tmp_path, silent()).datasets[0]
+    harm(tmp_path)
+    wanted = {parent_name: from_source(job(version="v2", parent=parent_name), source) for parent_name in ("v1", None)}
+    report = run(wanted["v1"], tmp_path, silent())
+    assert report.datasets == [parent.model_copy(update={"in_place_of": "v2", "rejected": 0})]
+    assert re.search(rf"version v2 was rejected \({reason}: .*{words}.*; its parent v1 is used", report.message)
+    page = (tmp_path / "datasets/shapes/reports/v2.html").read_text()
+    assert re.search(words, unescape(page)) and str(tmp_path) not in page
+    with pytest.raises(Failure, match=words) as caught:
+        run(wanted[None], tmp_path, silent())
+    assert caught.value.reason is reason
+
+
+def from_source(wanted: Job, source: Source) -> Job:
+    assert wanted.curate
+    return wanted.model_copy(update={"curate": wanted.curate.model_copy(update={"sources": [source]})})
+
+
+def test_a_job_that_cannot_be_followed_has_no_parent_to_fall_back_to(tmp_path: Path) -> None:
+    many(tmp_path, 3, 0)
+    run(job(version="v1"), tmp_path, silent())
+    with pytest.raises(Failure, match="lead out of raw") as caught:
+        run(from_source(job(version="v2", parent="v1"), Source(path="raw", shards="a/../../b.tar")), tmp_path, silent())
+    assert caught.value.reason is Reason.INVALID_JOB
 
 
 def test_a_parent_of_another_shape_does_not_stand_in(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def test_a_bad_row_is_rejected_with_file_and_line_and_the_others_go_on(tmp_path:
         ("t.csv", b"path,text\na.mp4,x\n", r"t.csv:1 has the column 'text'; known are path, caption, transcript"),
         ("t.csv", b"path\na.mp4\n", r"t.csv:1 has no column 'caption'"),
         ("t.csv", b"", r"t.csv:1 has no column 'path'"),
-        ("t.csv", b"path,caption\na.mp4,Fu\xdfball\n", r"t.csv is not UTF-8 after line"),
+        ("t.csv", b"path,caption,Fu\xdfball\na.mp4,x,y\n", r"t.csv:1 is not UTF-8 \(byte 0xdf\)"),
+        ("t.csv", "path,caption\na.mp4,x\n".encode("utf-16"), r"t.csv:1 is not UTF-8 \(byte 0xff\)"),
         ("t.csv", b'path,caption\na.mp4,"x" y\n', r"t.csv is no CSV after line 1"),
         ("t.csv", b"path,caption\n", r"t.csv has no rows"),
         ("t.jsonl", b"\n\n", r"t.jsonl has no rows"),
@@ -129,6 +130,19 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, name: str, content
     with pytest.raises(Failure, match=words) as caught:
         found_in(tmp_path, name)
     assert caught.value.reason is Reason.TABLE_INVALID
+
+
+def test_a_row_of_a_csv_with_bad_bytes_is_rejected_with_its_line_and_the_others_go_on(tmp_path: Path) -> None:
+    for name in "abcd":
+        write_video(tmp_path / f"raw/{name}.mp4", 2, caption=None)
+    rows = [b"a.mp4,one", b"b.mp4,Fu\xdfball", b'c.mp4,"\xe2\x82\n"', b"d\xff.mp4,x", "d.mp4,\N{DEVANAGARI LETTER KA}".encode()]
+    (tmp_path / "raw/t.csv").write_bytes(b"\n".join([b"path,caption", *rows]))
+    videos, rejected = found_in(tmp_path, "t.csv")
+    assert [(video.name, video.caption) for video in videos] == [("raw/a.mp4", "one"), ("raw/d.mp4", "\N{DEVANAGARI LETTER KA}")]
+    assert {rejection.cause for rejection in rejected} == {Cause.TABLE_INVALID}
+    assert sorted(rejection.why for rejection in rejected) == [
+        f"raw/t.csv:{line}: the row is not UTF-8 (byte {byte}); save it as UTF-8" for line, byte in ((3, "0xdf"), (5, "0xe2"), (6, "0xff"))
+    ]
 
 
 def test_a_row_of_a_csv_with_too_many_cells_is_rejected(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ TablePath = Annotated[
 ]
 ShardPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?{][A-Za-z0-9._*?{},/-]*\.tar$", max_length=256)]
 CaptionKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_ .-]*[A-Za-z0-9_])?$", max_length=64)]
+LONGEST_CLIP = 1024  # frames of a video that a clip may span if some are held out: the longest block of the split
 LicenceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .+()-]*$", max_length=64)]
 
 
@@ -120,7 +121,11 @@ class DuplicateFilter(Model):
     """Rejects clips that look like an earlier one, by a difference hash of 576 bits over three frames."""
 
     maximum_difference_percent: int = Field(
-        default=12, ge=0, le=50, description="Share of the bits set in either of two hashes that may differ for the clips to be the same."
+        default=12,
+        ge=0,
+        le=50,
+        description="Share of the bits set in either of two hashes that may differ for the clips to be the same; where fewer than 10 are"
+        " set, also share of 72 mean colours that may differ by more than 8 of 255.",
     )
 
 
@@ -188,11 +193,19 @@ class Curate(Model):
         description="Version that this one follows: recorded in the manifest, and used in its place if the new one is rejected.",
     )
     sources: list[Source] = Field(min_length=1, max_length=16, description="Folders of videos.", json_schema_extra=k8s(atomic=True))
-    frame_stride: int = Field(default=1, ge=1, le=60, description="Take every n-th frame of a video.")
+    frame_stride: int = Field(
+        default=1,
+        ge=1,
+        le=60,
+        description="Take every n-th frame of a video. Unless heldOutPercent is 0, a clip spans at most 1024 frames of it.",
+    )
     scene_cuts: SceneCuts | None = Field(default=None, description="No clip reaches over a cut between scenes; absent: none are sought.")
     filters: Filters = Field(default=Filters(), description="What is kept out.")
     held_out_percent: int = Field(
-        default=20, ge=0, le=90, description="Share of clips kept for evaluation; which ones depends on their content alone."
+        default=20,
+        ge=0,
+        le=90,
+        description="Share of clips kept for evaluation. Which frames these are depends on the video file and this share alone.",
     )
     minimum_clips: int = Field(default=1, ge=1, le=100_000_000, description="With fewer clips the version is rejected.")
     maximum_rejected_percent: int = Field(

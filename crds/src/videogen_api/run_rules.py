@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from videogen_api import noise_shares, tuning
+from videogen_api.curation import LONGEST_CLIP
 from videogen_api.phase_training import PHASE_RULES
 from videogen_api.training_run import TRAINING
 
@@ -78,6 +79,16 @@ _SHARDING_RULES = (
     ),
 )
 
+_CURATION_RULES = (
+    (
+        "self.spec.phases.all(p, !has(p.curate) || p.curate.heldOutPercent == 0"
+        f" || (self.spec.recipe.frames - 1) * p.curate.frameStride < {LONGEST_CLIP})",
+        f"a clip of a Curate phase, (recipe.frames - 1) * frameStride + 1, may span {LONGEST_CLIP} frames of a video, since longer ones"
+        " would hardly ever be held out; lower frameStride or frames, or set heldOutPercent to 0",
+        ".spec.phases",
+    ),
+)
+
 RUN_RULES: tuple[tuple[str, str, str], ...] = (
     (
         "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -130,4 +141,5 @@ RUN_RULES: tuple[tuple[str, str, str], ...] = (
         "without initFrom, a run that has an Optimize phase needs a training phase before it",
         ".spec.phases",
     ),
+    *_CURATION_RULES,
 )

@@ -1,8 +1,9 @@
 """Task Curate: videos with captions become an immutable dataset version of clips, and a report that people can look at.
 
 A video that cannot be used and a clip that a filter keeps out are rejected, counted and shown; the work goes on. At the
-end the version as a whole is judged: with too few clips, or too large a rejected share, it is not published. Then the
-parent version takes its place if one is named (R-DAT-5); else the attempt fails.
+end the version as a whole is judged: with too few clips, or too large a rejected share, it is not published, nor is it if a
+source is missing or its table cannot be read. Then the parent version takes its place if one is named (R-DAT-5); else the attempt
+fails.
 
 Videos are looked at one by one, in `processesPerWorker` processes (`curation/examine.py`); what was found in each is sealed in
 the run's work path, so that an attempt after a killed one decodes only the others. Here it is put together, in order.
@@ -21,7 +22,7 @@ from videogen_api.job import Job, Report
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset
 from videogen_models.sealed import write_durably
-from videogen_trainer.curation.duplicates import Duplicates, hash_of
+from videogen_trainer.curation.duplicates import Duplicates, look_of
 from videogen_trainer.curation.examine import Examined, Wanted, examine
 from videogen_trainer.curation.parts import remove, tidy
 from videogen_trainer.curation.rejection import Cause, Rejected, Rejection
@@ -41,6 +42,9 @@ _LOG = logging.getLogger(__name__)
 RETRIED = {Reason.STORAGE_FAILED, Reason.OUT_OF_MEMORY, Reason.PREEMPTED}  # an attempt after these goes on where they ended
 
 
+SOURCE_REJECTED = {Reason.VIDEO_MISSING, Reason.TABLE_INVALID}  # of a source as a whole: a check that the version fails
+
+
 class VersionRejected(Failure):
     """The version as a whole is not good enough."""
 
@@ -48,10 +52,10 @@ class VersionRejected(Failure):
 def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
     """Make the dataset version of `job.curate`. A repeated attempt makes the same content and succeeds.
 
-    Raises Failure: VideoMissing, TableInvalid, DatasetNotFound if there is no such parent, ExtractorMissing, StorageFailed,
-    OutOfMemory, InvalidJob if the version exists with other content; and if the version is rejected and has no parent:
-    DatasetTooSmall, DatasetRejected or, if everything was rejected for one of them, VideoUnreadable, VideoMissing,
-    CaptionMissing or TableInvalid.
+    Raises Failure: DatasetNotFound if there is no such parent, ExtractorMissing, StorageFailed, OutOfMemory, InvalidJob if the
+    version exists with other content; and if the version is rejected and has no parent: VideoMissing or TableInvalid if a source
+    is missing or cannot be read, DatasetTooSmall, DatasetRejected or, if everything was rejected for one of them, VideoUnreadable,
+    VideoMissing, CaptionMissing or TableInvalid.
     """
     assert job.curate is not None, "a Curate job without a curate block; the CRD refuses it"
     parts = storage / job.work_path / "parts"
@@ -71,9 +75,8 @@ def _run(job: Job, curate: Curate, wanted: Wanted, progress: ProgressReporter) -
     parent = resolve(storage, DataReference(dataset=curate.dataset, version=curate.parent)) if curate.parent else None
     if curate.filters.relevance:
         encoder_of(curate.filters.relevance.extractor, storage)  # a missing one is told before any work
-    videos = find_videos(curate.sources, storage, tally.reject)
-    tally.videos = len(videos) + tally.rejected.total()
     try:
+        videos = _videos(curate, storage, tally)
         made = write_dataset(
             storage,
             curate.dataset,
@@ -84,12 +87,23 @@ def _run(job: Job, curate: Curate, wanted: Wanted, progress: ProgressReporter) -
             parent=parent,
         )
     except VersionRejected as rejected:
-        _write_page(storage, curate, f"Rejected. {rejected.message}", tally)
+        _write_page(storage, curate, f"Rejected. {rejected.message.replace(f'{storage}/', '')}", tally)
         return _with_parent(storage, curate, job.recipe, rejected, tally)
     message = f"{tally.clips:,} clips of {tally.videos:,} videos: {tally.train:,} Train, {tally.held_out:,} HeldOut"
     where = _write_page(storage, curate, f"Accepted: {message}.", tally)
     message += f"; rejected {tally.in_words()}" if tally.rejected else ""
     return Report(message=f"{message[:900]}; see {where}", datasets=[made.model_copy(update={"rejected": tally.rejected.total()})])
+
+
+def _videos(curate: Curate, storage: Path, tally: Tally) -> list[Video]:
+    try:
+        videos = find_videos(curate.sources, storage, tally.reject)
+    except Failure as failure:
+        if failure.reason not in SOURCE_REJECTED:
+            raise
+        raise VersionRejected(failure.reason, failure.message) from failure
+    tally.videos = len(videos) + tally.rejected.total()
+    return videos
 
 
 def page_path(curate: Curate) -> str:
@@ -183,9 +197,9 @@ class Curation:
     def _check_new(self, clip: Clip) -> None:
         if self._duplicates is None:
             return
-        own = hash_of(clip.frames)
+        own = look_of(clip.frames)
         if found := self._duplicates.like(own):
-            raise Rejected(Cause.DUPLICATE, f"{clip.source} looks like {found[0]}: their hashes differ by {found[1]:.1f} %")
+            raise Rejected(Cause.DUPLICATE, f"{clip.source} looks like {found[0]}: they differ by {found[1]:.1f} %")
         self._duplicates.keep(own, clip.source)
 
 

@@ -29,7 +29,7 @@ Picture = NDArray[np.uint8]
 PIXELS = 8192 * 4320  # of one frame: 8K and no more
 # What is named like a video may be a playlist that names other files or hosts, and ffmpeg would read them.
 _OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
-TRUNCATED = 0.9  # a file that announces frames and has less than this share of them has lost its end
+TRUNCATED = 0.9  # a file that has less than this share of the frames or the seconds that it announces has lost its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,11 @@ def open_bytes(video: Footage) -> io.BufferedReader:
 
 
 def digest_of(video: Footage) -> str:
-    """SHA-256 of the video's bytes, in hex: the same for a file and for its copy in a tar file."""
-    with open_bytes(video) as file:
+    """SHA-256 of the video's bytes, in hex: the same for a file and for its copy in a tar file.
+
+    Raises FileNotFoundError, PermissionError, and for other errors of the volume Failure(VideoUnreadable).
+    """
+    with _named(video), open_bytes(video) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -102,17 +105,21 @@ def read_timed_frames(path: Footage) -> Iterator[tuple[float | None, Picture]]:
     Raises Failure(VideoUnreadable) naming the file if it is empty, corrupt, truncated or has no video.
     """
     with _opened(path) as (container, stream):
-        count = 0
-        for frame in container.decode(stream):
-            if frame.is_corrupt:
-                raise unreadable(path, f"frame {count} is damaged")
-            _check_size(path, frame.width, frame.height)
-            yield frame.time, _upright(frame)
-            count += 1
+        count, seconds = 0, 0.0
+        for packet in container.demux():
+            seconds = max(seconds, _end_of(packet))
+            for frame in stream.decode(packet) if packet.stream is stream else ():
+                if frame.is_corrupt:
+                    raise unreadable(path, f"frame {count} is damaged")
+                _check_size(path, frame.width, frame.height)
+                yield frame.time, _upright(frame)
+                count += 1
         if count == 0:
             raise unreadable(path, "it has no frames")
-        if count < TRUNCATED * (announced := _announced(container)):
-            raise unreadable(path, f"it ends after {count} of {announced:.0f} frames")
+        if count < TRUNCATED * stream.frames:
+            raise unreadable(path, f"it ends after {count} of {stream.frames} frames")
+        if not stream.frames and seconds < TRUNCATED * (announced := (container.duration or 0) / av.time_base):
+            raise unreadable(path, f"it ends after {seconds:.2f} of {announced:.2f} seconds")
 
 
 def size_of(path: Footage) -> tuple[int, int]:
@@ -140,8 +147,19 @@ def seconds_of(path: Footage) -> float:
 
 
 @contextmanager
+def _named(video: Footage) -> Iterator[None]:
+    """Errors of the volume name no file, as a bad sector does. That it is gone or closed to us says who looks for it."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        raise unreadable(video, error.strerror or str(error)) from error
+
+
+@contextmanager
 def _opened(path: Footage) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    with open_bytes(path) as file:
+    with _named(path), open_bytes(path) as file:
         if file.seek(0, io.SEEK_END) == 0:
             raise unreadable(path, "it is empty")
         file.seek(0)
@@ -186,12 +204,12 @@ def _upright(frame: av.VideoFrame) -> Picture:
     return np.ascontiguousarray(np.rot90(picture, k=round(frame.rotation / 90)))  # phones store the turn beside the picture
 
 
-def _announced(container: av.container.InputContainer) -> float:
-    """Frames that the file says it has; webm files say only how long they are, and sound may be longer than pictures."""
-    stream = container.streams.video[0]
-    if stream.frames or len(container.streams) > 1 or not container.duration or not stream.average_rate:
-        return stream.frames
-    return float(container.duration / av.time_base * stream.average_rate)
+def _end_of(packet: av.Packet[av.stream.Stream]) -> float:
+    """When a packet of pictures, sound or anything ends, in seconds.
+
+    A webm says only how long all of it is, so all of it is looked at: sound may be longer than pictures.
+    """
+    return float((packet.pts + (packet.duration or 0)) * packet.time_base) if packet.pts is not None and packet.time_base else 0.0
 
 
 def _kinds(container: av.container.InputContainer) -> str:

@@ -1,10 +1,11 @@
 """Cutting a video into clips: back to back within a scene and within one side of the split.
 
-HeldOut or Train. Clips of one video are alike, so neighbours must not be on both sides, yet a few long videos must
-still fill both. So a video is cut in time into blocks of 64 frames (or of one clip, if that is longer), and a block is
-HeldOut by the hash of the video file's bytes and the block's number: not of its name, its place in the folder, the version or other
-videos, so what was held out once stays held out in every version made from that file, at any resolution (and, for clips
-of at most 64 frames, at any stride). No clip reaches over a border between the two sides.
+HeldOut or Train. Clips of one video are alike, so neighbours must not be on both sides, yet a few videos must still
+fill both, and long clips must fit. So a video is cut in time into blocks: of 64 frames at first, of 128 after 256 frames, of
+256 after 512, and so on up to `LONGEST_CLIP`. A block is HeldOut by the hash of the video file's bytes and the block's place:
+not of its name, its place in the folder, the version, the clips or other videos, so a frame that was held out once stays held out
+in every version made from that file with that share, at any resolution, length of clips and stride. A clip lies in one block, or
+in neighbours of one side.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from videogen_api.curation import Curate
+from videogen_api.curation import LONGEST_CLIP, Curate
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import Split
 from videogen_trainer.curation.text_overlay import glance
 from videogen_trainer.video_reading import Footage, Picture, fit, read_timed_frames
 
-BLOCK_FRAMES = 64
+SHORTEST_BLOCK = 64  # frames
+_SHORTEST, _LONGEST = SHORTEST_BLOCK.bit_length() - 1, LONGEST_CLIP.bit_length() - 1  # as powers of two
 _REDUCED = (32, 18)  # width and height of the pictures in which cuts are sought
 
 
@@ -64,18 +66,23 @@ def split_of(digest: str, block: int, held_out_percent: int) -> Split:
     return Split.HELD_OUT if place < held_out_percent else Split.TRAIN
 
 
+def block_of(frame: int) -> int:
+    """The block that holds this frame, by its first frame / 64: a block is about half as long as what lies before it."""
+    length = 1 << min(max(frame.bit_length() - 2, _SHORTEST), _LONGEST)
+    return frame // length * length >> _SHORTEST
+
+
 def cuts_of(path: Footage, digest: str, curate: Curate, recipe: Recipe) -> Iterator[Cut]:
     """Clips of one video, back to back, at most `maximum_clips_per_video`; after the last one the file is read no further.
 
     A clip spans (frames - 1) x stride + 1 frames of the video; what is left before a change of sides, a cut between
     scenes or the end is dropped. Raises Failure(VideoUnreadable).
     """
-    block_frames = max(BLOCK_FRAMES, (recipe.frames - 1) * curate.frame_stride + 1)
     scenes = Scenes(curate.scene_cuts.threshold if curate.scene_cuts else None)
     taken: list[_Taken] = []
     start, side, made = 0, None, 0
     for number, (time, picture) in enumerate(read_timed_frames(path)):
-        now = split_of(digest, number // block_frames, curate.held_out_percent)
+        now = split_of(digest, block_of(number), curate.held_out_percent)
         if scenes.ends_before(picture) or now is not side or not taken:
             start, side, taken = number, now, []
         if (number - start) % curate.frame_stride:

@@ -19,7 +19,7 @@ from videogen_api.bundle import canonical_json
 from videogen_api.curation import Curate
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import Reason
-from videogen_trainer.curation.cutting import Cut, cuts_of
+from videogen_trainer.curation.cutting import SHORTEST_BLOCK, Cut, cuts_of
 from videogen_trainer.curation.filters import brightness_of, check_clip, check_times, check_video, motion_of
 from videogen_trainer.curation.parts import Part, PartWriter
 from videogen_trainer.curation.rejection import Cause, Rejected, Rejection
@@ -31,7 +31,7 @@ from videogen_trainer.dataset import Clip, Segment
 from videogen_trainer.failure import Failure
 from videogen_trainer.video_reading import digest_of, seconds_of
 
-FORMAT = 1  # of what `examine` finds; a part of another one is made anew
+FORMAT = 2  # of what `examine` finds; a part of another one is made anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +130,17 @@ def _clips(video: Video, wanted: Wanted, digest: str) -> Iterator[Clip | Rejecti
             picture = thumbnail(clip.frames[len(clip.frames) // 2]) if shown[rejected.cause] <= EXAMPLES else None
             yield replace(_of_video(video, rejected.cause, rejected.why), source=clip.source, picture=picture)
     if none:
-        said = f"{video.name} is shorter than one clip of {wanted.recipe.frames} frames at stride {wanted.curate.frame_stride}"
-        yield _of_video(video, Cause.TOO_SHORT, said + (", or each of its scenes is" if wanted.curate.scene_cuts else ""))
+        yield _of_video(video, Cause.TOO_SHORT, f"{video.name} is shorter than {_least(wanted)}")
+
+
+def _least(wanted: Wanted) -> str:
+    """What a video must be as long as to give a clip, in words."""
+    curate, frames = wanted.curate, wanted.recipe.frames
+    parts = ["scenes"] if curate.scene_cuts else []
+    if curate.held_out_percent and (frames - 1) * curate.frame_stride >= SHORTEST_BLOCK:
+        parts.append("parts that are held out or not")
+    said = f"one clip of {frames} frames at stride {curate.frame_stride}"
+    return f"{said}, or each of its {' and '.join(parts)} is" if parts else said
 
 
 def clip_of(video: Video, cut: Cut) -> Clip:

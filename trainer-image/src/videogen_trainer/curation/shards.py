@@ -20,7 +20,7 @@ from typing import Any
 from videogen_api.curation import Source
 from videogen_api.training_run import Reason
 from videogen_trainer.curation.rejection import Cause, Rejected, Rejection
-from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, row_of, video_of
+from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, plain_file, row_of, video_of
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import shorten
 from videogen_trainer.video_reading import Member
@@ -100,11 +100,12 @@ def _choices(inside: str) -> Iterator[str]:
 
 
 def _of_shard(shard: Path, name: str, source: Source) -> Found:
-    if not shard.is_file():
+    try:
+        contents = _contents(shard, name)
+    except FileNotFoundError:
         said = f"there is no shard {name}; upload it or correct the source's shards"
         yield shard, Rejection(cause=Cause.VIDEO_MISSING, source=name, why=said)
         return
-    contents = _contents(shard, name)
     for number, problem in enumerate(contents.problems):
         yield shard / f"\0{number}", Rejection(cause=Cause.SHARD_INVALID, source=name, why=problem)
     for key, sample in contents.samples.items():
@@ -152,16 +153,21 @@ class _Headers(io.FileIO):
 
 
 def _contents(shard: Path, name: str) -> _Contents:
-    """Everything but the videos themselves, which are left where they are."""
+    """Everything but the videos themselves, which are left where they are. Raises FileNotFoundError, also if it goes meanwhile."""
     contents = _Contents()
     try:
-        with _Headers(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with _Headers(plain_file(shard)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             while member := archive.next():
                 archive.members = []  # type: ignore[attr-defined]  # they would grow with the shard
                 _take(contents, archive, member, shard, name)
             _check_end(file, archive)
+    except FileNotFoundError:
+        raise
     except PermissionError:
         contents.problems.append(f"{name} may not be read by the trainer's user; give it read permission for all")
+    except OSError as error:  # of the volume
+        said = f"{name} cannot be read after {len(contents.samples):,} samples: {error.strerror or error}; upload it again"
+        contents.problems.append(said)
     except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
         where = f"after {len(contents.samples):,} samples" if contents.samples else "at its start"
         said = f"{name} is no whole tar file: {shorten(str(error), 120)} {where}; pack and upload it again, without compression"

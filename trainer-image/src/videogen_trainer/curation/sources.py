@@ -16,7 +16,7 @@ from videogen_api.curation import Source
 from videogen_api.training_run import Reason
 from videogen_trainer.curation.rejection import Cause, Reject, Rejected, Rejection
 from videogen_trainer.curation.shards import of_shards
-from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, row_of, video_of
+from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, plain_file, row_of, video_of
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import shorten
 
@@ -72,16 +72,17 @@ def _caption_beside(video: Path, name: str) -> str:
     except PermissionError as error:
         said = f"the caption of {name} may not be read by the trainer's user; give the text file read permission for all"
         raise Rejected(Cause.CAPTION_MISSING, said) from error
+    except OSError as error:  # of the volume, or a folder of that name
+        said = f"the caption of {name} cannot be read: {error.strerror or error}; upload its text file again"
+        raise Rejected(Cause.CAPTION_MISSING, said) from error
 
 
 def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
     assert source.table is not None
     table = folder / source.table
-    if not table.is_file():
-        raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no table {table}; upload it or correct the source's table")
     lines: dict[Path, int] = {}
     line = 0
-    for line, content in _csv_rows(table) if table.suffix == ".csv" else _jsonl_rows(table):
+    for line, content in _rows(table):
         place = f"{name_of(table, storage)}:{line}"
         try:
             row = row_of(content)
@@ -114,6 +115,20 @@ def _below(folder: Path, name: str) -> Path:
     return path
 
 
+def _rows(table: Path) -> _Numbered:
+    """The rows by their lines. Raises Failure: VideoMissing, TableInvalid."""
+    try:
+        yield from _csv_rows(plain_file(table)) if table.suffix == ".csv" else _jsonl_rows(plain_file(table))
+    except FileNotFoundError as error:
+        said = f"curate.sources: there is no table {table}; upload it or correct the source's table"
+        raise Failure(Reason.VIDEO_MISSING, said) from error
+    except PermissionError as error:
+        said = f"{table} may not be read by the trainer's user; give it read permission for all"
+        raise Failure(Reason.TABLE_INVALID, said) from error
+    except OSError as error:  # of the volume
+        raise Failure(Reason.TABLE_INVALID, f"{table} cannot be read: {error.strerror or error}; upload it again") from error
+
+
 def _jsonl_rows(table: Path) -> _Numbered:
     with table.open("rb") as file:
         for line, data in enumerate(file, 1):
@@ -123,15 +138,12 @@ def _jsonl_rows(table: Path) -> _Numbered:
 
 def _csv_rows(table: Path) -> _Numbered:
     csv.field_size_limit(_CELL_CHARACTERS)
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # so that only rows with bad bytes are bad
         reader = csv.DictReader(file, strict=True)
         try:
             _check_header(table, reader.fieldnames or [])
             for content in reader:
                 yield reader.line_num, _cells(content)
-        except UnicodeDecodeError as error:
-            said = f"{table} is not UTF-8 after line {reader.line_num} ({error.reason}); save the table as UTF-8"
-            raise Failure(Reason.TABLE_INVALID, said) from error
         except csv.Error as error:
             raise Failure(
                 Reason.TABLE_INVALID, f"{table} is no CSV after line {reader.line_num}: {error}; quote cells that have commas or quotes"
@@ -140,15 +152,24 @@ def _csv_rows(table: Path) -> _Numbered:
 
 def _check_header(table: Path, header: list[str] | Any) -> None:
     known = list(Row.model_fields)
+    if found := _bad_byte("".join(header)):
+        raise Failure(Reason.TABLE_INVALID, f"{table}:1 is not UTF-8 ({found}); save the table as UTF-8")
     if unknown := [name for name in header if name not in known]:
         raise Failure(Reason.TABLE_INVALID, f"{table}:1 has the column {unknown[0]!r}; known are {', '.join(known)}")
     if missing := [name for name in _REQUIRED if name not in header]:
         raise Failure(Reason.TABLE_INVALID, f"{table}:1 has no column {missing[0]!r}; the first line must name the columns")
 
 
+def _bad_byte(text: str) -> str:
+    """The first byte that was no UTF-8, in words; nothing if there is none. Source: PEP 383."""
+    return next((f"byte {ord(letter) - 0xDC00:#x}" for letter in text if 0xDC80 <= ord(letter) <= 0xDCFF), "")
+
+
 def _cells(content: dict[Any, Any]) -> dict[str, Any] | ValueError:
     if None in content:
         return ValueError("the row has more cells than the header; quote cells that have commas")
+    if found := _bad_byte("".join(text for text in content.values() if text)):
+        return ValueError(f"the row is not UTF-8 ({found}); save it as UTF-8")
     cells = {name: text for name, text in content.items() if text is not None and (text.strip() or name in _REQUIRED)}
     if "transcript" in cells:
         try:

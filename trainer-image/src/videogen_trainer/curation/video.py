@@ -101,3 +101,10 @@ def checked(caption: str, what: str) -> str:
 def name_of(path: Path, storage: Path) -> str:
     """The path below the storage; bytes that are no UTF-8 are replaced, so that every text can hold it."""
     return os.fsencode(path.relative_to(storage).as_posix()).decode("utf-8", "replace")
+
+
+def plain_file(path: Path) -> Path:
+    """The path, or FileNotFoundError if there is no plain file: opening a pipe would wait for ever."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path
