@@ -11,6 +11,7 @@ from videogen_api import phase_rules
 from videogen_api.curation import Curate, VersionName
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Gate, MetricResult
+from videogen_api.goodput import TimeSpent
 from videogen_api.meta import (
     Condition,
     Digest,
@@ -332,7 +333,9 @@ class PhaseStatus(Observation):
     progress: Progress | None = Field(default=None, description="Live progress of the current attempt.")
     checkpoint_step: int = Field(default=0, ge=0, le=10**9, description="Step of the newest checkpoint.")
     goodput: Share | None = Field(
-        default=None, description="Share of the current or last attempt's time that went into training steps not done before."
+        default=None,
+        description="Share of the phase's time, over all its attempts and what lay between them, that went into training steps not done"
+        " before: productiveSeconds of wallSeconds in timeSpent.",
     )
     datasets: list[ResolvedDataset] = Field(
         default=[], max_length=16, description="Data that was read or written.", json_schema_extra=k8s(atomic=True)
@@ -357,6 +360,9 @@ class PhaseStatus(Observation):
         default=[], max_length=16, description="What a Tune phase has tried.", json_schema_extra=k8s(list_map="value")
     )
     optimization: Optimization | None = Field(default=None, description="What an Optimize phase has made, and what it cost.")
+    time_spent: TimeSpent | None = Field(
+        default=None, description="Where the time of a training or Tune phase went, over all its attempts; what goodput is made of."
+    )
 
 
 class RunSummary(Observation):
