@@ -168,7 +168,11 @@ def test_the_emergency_runs_make_ten_types_of_five_variations_and_two_pods(spec:
     assert len(templates.types or TYPES) * templates.variations == 50, "R-T2V-3"
     release = spec.phases[-1].release
     assert release
-    assert release.serving.replicas >= 2, "R-T2V-5"
+    serving = release.serving
+    assert serving.replicas >= 2, "R-T2V-5"
+    assert {toleration.value for toleration in serving.tolerations} == set((serving.node_selector or {}).values()), "dedicated GPUs"
+    given = yaml.safe_load((EXAMPLES / "emergency/priority-class.yaml").read_text())
+    assert serving.priority_class_name == given["metadata"]["name"]
 
 
 def test_what_is_released_meets_the_targets_of_r_met() -> None:
