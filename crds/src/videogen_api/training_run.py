@@ -332,11 +332,7 @@ class PhaseStatus(Observation):
     message: Text = Field(default="", description="The outcome in words.")
     progress: Progress | None = Field(default=None, description="Live progress of the current attempt.")
     checkpoint_step: int = Field(default=0, ge=0, le=10**9, description="Step of the newest checkpoint.")
-    goodput: Share | None = Field(
-        default=None,
-        description="Share of the phase's time, over all its attempts and what lay between them, that went into training steps not done"
-        " before: productiveSeconds of wallSeconds in timeSpent.",
-    )
+    goodput: Share | None = Field(default=None, description="Share of its time spent on new steps: productive of all seconds of timeSpent.")
     datasets: list[ResolvedDataset] = Field(
         default=[], max_length=16, description="Data that was read or written.", json_schema_extra=k8s(atomic=True)
     )
@@ -360,9 +356,7 @@ class PhaseStatus(Observation):
         default=[], max_length=16, description="What a Tune phase has tried.", json_schema_extra=k8s(list_map="value")
     )
     optimization: Optimization | None = Field(default=None, description="What an Optimize phase has made, and what it cost.")
-    time_spent: TimeSpent | None = Field(
-        default=None, description="Where the time of a training or Tune phase went, over all its attempts; what goodput is made of."
-    )
+    time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
 
 
 class RunSummary(Observation):
