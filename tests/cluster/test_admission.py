@@ -463,6 +463,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[3].templates.types[0].caption",
         "should match",
     ),
+    "more templates of a type than are drawn": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"variations": 2, "minimumVariations": 3}})],
+        "spec.phases[3].templates",
+        "minimumVariations may not be greater than variations",
+    ),
     "a coherence above 1": (
         [("spec.phases.3", TEMPLATES | {"templates": {"quality": {"minimumCoherence": "1.5"}}})],
         "spec.phases[3].templates.quality.minimumCoherence",

@@ -166,6 +166,7 @@ def test_the_emergency_runs_make_ten_types_of_five_variations_and_two_pods(spec:
     templates = next(phase.templates for phase in spec.phases if phase.task is Task.BUILD_TEMPLATES)
     assert templates
     assert len(templates.types or TYPES) * templates.variations == 50, "R-T2V-3"
+    assert templates.least == 5, "R-T2V-3: all of them"
     release = spec.phases[-1].release
     assert release
     serving = release.serving

@@ -131,7 +131,7 @@ class Reason(StrEnum):
     FINE_TUNING_DECODER = "FineTuningDecoder"  # a FineTuneDecoder phase is running
     BUILDING_TEMPLATES = "BuildingTemplates"  # a BuildTemplates phase is running
     TESTING_SCENARIOS = "TestingScenarios"  # a TestScenarios phase is running
-    TEMPLATES_REJECTED = "TemplatesRejected"  # no video of an emergency type is good enough to become a template
+    TEMPLATES_REJECTED = "TemplatesRejected"  # too few videos of an emergency type are good enough to become templates
     FONT_MISSING = "FontMissing"  # the captions' font is missing, has another digest, or lacks a letter
     OPTIMIZING = "Optimizing"  # an Optimize phase is running
     EXPORT_FAILED = "ExportFailed"  # a network cannot be exported, or its export differs from it by more than onnxTolerance
