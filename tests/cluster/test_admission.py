@@ -540,6 +540,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases",
         "a training phase may not read the HeldOut split",
     ),
+    "a gate of an Optimize phase on a metric that needs a CLIP network": (
+        [("spec.phases.4", OPTIMIZE | {"gates": [GATE | {"metric": "LanguageScore"}]})],
+        "spec.phases",
+        "LanguageScore is measured by an Evaluate phase alone",
+    ),
     "an Optimize phase without its block": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", ABSENT)],
         "spec.phases",
