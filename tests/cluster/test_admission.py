@@ -468,6 +468,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[3].templates.types[0].caption",
         "should match",
     ),
+    "more templates of a type than are drawn": (
+        [("spec.phases.3", TEMPLATES | {"templates": {"variations": 2, "minimumVariations": 3}})],
+        "spec.phases[3].templates",
+        "minimumVariations may not be greater than variations",
+    ),
     "a coherence above 1": (
         [("spec.phases.3", TEMPLATES | {"templates": {"quality": {"minimumCoherence": "1.5"}}})],
         "spec.phases[3].templates.quality.minimumCoherence",
@@ -539,6 +544,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.phases.1.task", "FineTune"), ("spec.phases.1.data.0.split", "HeldOut"), ("spec.initFrom", INIT)],
         "spec.phases",
         "a training phase may not read the HeldOut split",
+    ),
+    "a gate of an Optimize phase on a metric that needs a CLIP network": (
+        [("spec.phases.4", OPTIMIZE | {"gates": [GATE | {"metric": "LanguageScore"}]})],
+        "spec.phases",
+        "LanguageScore is measured by an Evaluate phase alone",
     ),
     "an Optimize phase without its block": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", ABSENT)],
@@ -759,6 +769,37 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a service's name with an underscore": ([("spec.service", "a_b")], "spec.service", "should match"),
     "an unknown field": ([("spec.canary", True)], "spec.canary", "unknown field"),
     "a raw pod template": ([("spec.serving.podTemplate", {})], "spec.serving.podTemplate", "unknown field"),
+    "a priority class of Kubernetes' own": (
+        [("spec.serving", {"priorityClassName": "system-node-critical"})],
+        "spec.serving.priorityClassName",
+        "priority classes that begin with system- are Kubernetes' own",
+    ),
+    "a toleration of the control plane's taint": (
+        [("spec.serving", {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]})],
+        "spec.serving.tolerations[0]",
+        "taint the release's nodes with a key of yours",
+    ),
+    "a toleration of any value that names one": (
+        [("spec.serving", {"tolerations": [{"key": "pool", "operator": "Exists", "value": "emergency"}]})],
+        "spec.serving.tolerations[0]",
+        "a toleration with operator Exists has no value",
+    ),
+    "a toleration of every taint": (
+        [("spec.serving", {"tolerations": [{"operator": "Exists"}]})],
+        "spec.serving.tolerations[0].key",
+        "Required value",
+    ),
+    "a toleration of another effect": (
+        [("spec.serving", {"tolerations": [{"key": "pool", "effect": "NoRun"}]})],
+        "spec.serving.tolerations[0].effect",
+        "NoSchedule",
+    ),
+    "nodes with nine labels": (
+        [("spec.serving", {"nodeSelector": {f"label-{number}": "x" for number in range(9)}})],
+        "spec.serving.nodeSelector",
+        "at most 8",
+    ),
+    "a node's label with a blank": ([("spec.serving", {"nodeSelector": {"pool": "a b"}})], "spec.serving.nodeSelector", "should match"),
     "steps that fall": (
         [("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 10}])],
         "spec.rollout.steps",
@@ -987,6 +1028,21 @@ def test_templates_and_scenarios_take_their_defaults(api: Api) -> None:
 def test_with_weights_to_start_from_an_evaluation_needs_no_training(api: Api) -> None:
     for tasks in ("E", "ER", "CE", "CER", "B", "BS", "EBSR", "O", "CO", "OER"):
         api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=in_order(tasks), initFrom=INIT))
+
+
+def test_a_release_may_have_nodes_of_its_own_and_go_before_others(api: Api) -> None:
+    pool = {"videogen.pib.gov.in/pool": "emergency", "zone": ""}
+    tolerations = [{"key": "videogen.pib.gov.in/pool", "value": "emergency", "effect": "NoSchedule"}, {"key": "spot", "operator": "Exists"}]
+    serving = {"priorityClassName": "videogen-emergency", "nodeSelector": pool, "tolerations": tolerations}
+    made = api.create(RELEASES.format("default") + STRICT, release_of(("spec.serving", serving)))["spec"]["serving"]
+    assert (made["priorityClassName"], made["nodeSelector"]) == ("videogen-emergency", pool)
+    assert made["tolerations"] == [{"operator": "Equal"} | tolerations[0], tolerations[1]]
+    plain = api.create(RELEASES.format("default") + STRICT, release_of())["spec"]["serving"]
+    assert not plain.keys() & {"priorityClassName", "nodeSelector"}
+    assert plain["tolerations"] == []
+    phases = [*in_order("TE"), {**RELEASE, "release": {"service": "emergency", "serving": serving}}]
+    run = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
+    assert run["spec"]["phases"][2]["release"]["serving"]["tolerations"] == made["tolerations"]
 
 
 @pytest.fixture(scope="module")

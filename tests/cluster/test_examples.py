@@ -17,6 +17,7 @@ COLLECTIONS = {
     "ModelRelease": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Service": "/api/v1/namespaces/{}/services",
+    "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
 }
 
 

@@ -33,8 +33,9 @@ def nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
     for name, inner in schema.get("properties", {}).items():
         if (path, name) != ("", "metadata"):
             yield from nodes(inner, f"{path}.{name}")
-    if "items" in schema:
-        yield from nodes(schema["items"], f"{path}[]")
+    for values in ("items", "additionalProperties"):
+        if values in schema:
+            yield from nodes(schema[values], f"{path}[]")
 
 
 KINDS = tuple(resource.kind for resource in RESOURCES)

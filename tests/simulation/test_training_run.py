@@ -51,30 +51,35 @@ def test_a_preempted_run_reads_like_this() -> None:
     assert sim.top() == ("True", Reason.COMPLETED)
 
 
-def telling(goodput: str, seconds: int) -> dict[str, Any]:
-    metrics = [{"name": "checkpointStep", "value": "20"}, {"name": "goodput", "value": goodput}]
+def telling(productive: str, seconds: int) -> dict[str, Any]:
+    told = {"productiveSeconds": productive, "dataWaitSeconds": "3", "checkpointPauseSeconds": "2", "repeatedSteps": "0"}
+    metrics = [{"name": name, "value": value} for name, value in {"checkpointStep": "20", **told}.items()]
     return {"metrics": metrics, "lastUpdatedTime": f"2026-11-01T00:{seconds // 60:02}:{seconds % 60:02}Z"}
 
 
-def test_the_goodput_of_an_attempt_stands_at_its_phase_while_it_runs_and_when_it_has_ended() -> None:
+def test_the_goodput_of_a_phase_stands_at_it_while_it_runs_and_when_an_attempt_has_ended() -> None:
     sim = Simulation()
     sim.settle()
     sim.set_pods(running())
     seen = []
-    for seconds, told in ((0, "0.61"), (60, "0.97"), (120, "7 of 8"), (180, "1.5")):
+    for seconds, told in ((50, "30.5"), (100, "97"), (150, "7 of 8"), (200, "-1")):
+        sim.step(50)
         sim.progress = {sim.pods()[0]["metadata"]["uid"]: telling(told, seconds)}
         sim.settle()
         seen.append(sim.status().phases[0].goodput)
-    assert seen == ["0.61", "0.97", "0.97", "0.97"], "only what the API server accepts"
+    assert seen == ["0.61", "0.97", "0.00", "0.00"], "of what is no number nothing counts"
     spent = Goodput(wall_seconds="200", productive_seconds="180.5", data_wait_seconds="1", checkpoint_pause_seconds="2")
     sim.set_pods(ended(ExitCode.PREEMPTED, text(Report(reason=Reason.PREEMPTED, last_step=40, goodput=spent))))
     sim.settle()
     assert sim.status().phases[0].goodput == "0.90"
-    sim.step(3)
+    sim.step(100)
     sim.settle()
     sim.set_pods(ended(0, text(trained())))  # of an image that does not measure it
     sim.settle()
-    assert (sim.status().phases[0].outcome, sim.status().phases[0].goodput) == (Reason.COMPLETED, "0.90")
+    phase = sim.status().phases[0]
+    assert (phase.outcome, phase.goodput, phase.progress) == (Reason.COMPLETED, "0.60", None)
+    assert phase.time_spent
+    assert (phase.time_spent.data_wait_seconds, phase.time_spent.checkpoint_pause_seconds) == ("1.000", "2.000")
 
 
 def test_what_a_pod_told_is_not_told_by_its_namesake_in_a_run_that_was_made_anew() -> None:

@@ -19,8 +19,9 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
     yield path, schema
     for name, value in schema.get("properties", {}).items():
         yield from nodes(value, f"{path}.{name}")
-    if "items" in schema:
-        yield from nodes(schema["items"], f"{path}[]")
+    for values in ("items", "additionalProperties"):
+        if values in schema:
+            yield from nodes(schema[values], f"{path}[]")
 
 
 def root(kind: str) -> dict[str, Any]:
@@ -31,7 +32,8 @@ def root(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", DEFINITIONS)
 def test_no_node_has_a_keyword_that_a_structural_schema_forbids(kind: str) -> None:
     for path, node in nodes(root(kind)):
-        assert not node.keys() & {"$ref", "$defs", "anyOf", "allOf", "oneOf", "const", "title", "additionalProperties"}, path
+        assert not node.keys() & {"$ref", "$defs", "anyOf", "allOf", "oneOf", "const", "title"}, path
+        assert "additionalProperties" not in node or (isinstance(node["additionalProperties"], dict) and "properties" not in node), path
         assert "type" in node or "enum" in node, path
 
 
@@ -47,6 +49,7 @@ def test_every_list_string_and_number_is_bounded(kind: str) -> None:
         if path.startswith((".apiVersion", ".kind", ".metadata")):
             continue
         bounds = {"array": ["maxItems"], "string": ["maxLength"], "integer": ["minimum", "maximum"]}.get(node.get("type", ""), [])
+        bounds = ["maxProperties"] if "additionalProperties" in node else bounds
         if "enum" in node or node.get("format") == "date-time":
             continue
         assert all(bound in node for bound in bounds), f"{kind}{path} has no {bounds}"

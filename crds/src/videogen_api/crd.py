@@ -202,6 +202,8 @@ def _rewrite(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
         result["properties"] = {name: _property(value, definitions) for name, value in result["properties"].items()}
     if "items" in result:
         result["items"] = _rewrite(result["items"], definitions)
+    if isinstance(values := merged.get("additionalProperties"), dict):  # of a map
+        result["additionalProperties"] = _rewrite(values, definitions)
     if result.get("type") == "integer":
         result["format"] = "int64"
     return result

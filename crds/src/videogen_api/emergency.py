@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from videogen_api.curation import RelevanceFilter, TablePath
 from videogen_api.evaluation import Sha256
@@ -54,8 +54,16 @@ class CaptionFont(Model):
     sha256: Sha256 = Field(description="SHA-256 of the file, in hex.")
 
 
+_WITHIN = (
+    "!has(self.minimumVariations) || self.minimumVariations <= self.variations",
+    "minimumVariations may not be greater than variations",
+)
+
+
 class Templates(Model):
     """What a BuildTemplates phase makes: a bundle with the same weights, and judged videos in its folder templates/."""
+
+    model_config = ConfigDict(json_schema_extra=k8s(rules=[_WITHIN]))
 
     types: list[EmergencyType] = Field(
         default=[],
@@ -67,11 +75,23 @@ class Templates(Model):
     attempts_per_template: int = Field(
         default=3, ge=1, le=20, description="Videos that are drawn for one template until one is good enough; then it is left out."
     )
+    minimum_variations: int | None = Field(
+        default=None,
+        ge=1,
+        le=20,
+        description="Templates that each type must have; a type with fewer fails the phase, and the message names what is lacking. Absent:"
+        " all variations.",
+    )
     sampling_steps: int = Field(default=50, ge=1, le=1000, description="Denoising steps of a video.")
     quality: ClipQuality = Field(default=ClipQuality(), description="What a video must fulfil to become a template.")
     caption_font: CaptionFont | None = Field(
         default=None, description="Font of the captions; absent: the trainer's own, which has English letters only."
     )
+
+    @property
+    def least(self) -> int:
+        """Templates that each type must have."""
+        return self.minimum_variations or self.variations
 
 
 class Scenarios(Model):

@@ -22,6 +22,7 @@ class Metric(StrEnum):
     ARTEFACT_RATE = "ArtefactRate"
     GENERATION_SECONDS = "GenerationSeconds"
     SCENARIO_PASS_RATIO = "ScenarioPassRatio"
+    LANGUAGE_SCORE = "LanguageScore"
 
 
 class Normalization(StrEnum):
@@ -72,7 +73,8 @@ class Gate(Model):
 
     metric: Metric = Field(
         description="FVD, InceptionScore, CLIPScore, TemporalCoherence, ArtefactRate (share of frames), GenerationSeconds"
-        " (95 % of the clips take at most so long) or, of TestScenarios alone, ScenarioPassRatio (share that passed)."
+        " (95 % of the clips take at most so long) or, of TestScenarios alone, ScenarioPassRatio (share that passed); LanguageScore:"
+        " CLIPScore of the captions in the script that fares worst, by an extractor of yours, where captions are in two scripts or more."
     )
     operator: Operator = Field(description="LessThan or GreaterThan.")
     threshold: Decimal = Field(description="The bound, as a decimal string.")

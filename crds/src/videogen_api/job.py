@@ -32,6 +32,7 @@ from pydantic import Field, StringConstraints
 from videogen_api.curation import Curate
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import MetricResult
+from videogen_api.goodput import share_of
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.optimization import Optimization, Optimize
 from videogen_api.recipe import Recipe
@@ -120,13 +121,12 @@ class Goodput(Observation):
     productive_seconds: PositiveDecimal  # in steps that no attempt had done before, without waiting for data
     data_wait_seconds: PositiveDecimal
     checkpoint_pause_seconds: PositiveDecimal
-    repeated_steps: int = 0  # that an earlier attempt had done after its last checkpoint
+    repeated_steps: int = Field(default=0, ge=0, le=10**9)  # that an earlier attempt had done after its last checkpoint
 
     @property
     def share(self) -> str:
         """Productive of all seconds, 0.00 to 1.00, rounded down."""
-        wall = float(self.wall_seconds)
-        return f"{int(100 * min(1.0, float(self.productive_seconds) / wall)) / 100 if wall else 0.0:.2f}"
+        return share_of(self.productive_seconds, self.wall_seconds)
 
 
 class Report(Observation):

@@ -24,6 +24,7 @@ from videogen_api.meta import (
     Timestamp,
     k8s,
 )
+from videogen_api.placement import NOT_THE_SYSTEMS, LabelValue, PriorityClassName, Toleration
 
 
 class ConditionType(StrEnum):
@@ -91,6 +92,21 @@ class Serving(Model):
     memory: Quantity = Field(default="2Gi", description="Memory request and limit of each pod.")
     start_deadline_seconds: int = Field(
         default=600, ge=10, le=7200, description="Pods that are not ready after this end the rollout with StartFailed."
+    )
+    priority_class_name: PriorityClassName | None = Field(
+        default=None,
+        description="PriorityClass of the pods, not one of Kubernetes' own (system-...); absent: the cluster's default. Pods of a lower"
+        " class give way to them.",
+        json_schema_extra=k8s(rules=[NOT_THE_SYSTEMS]),
+    )
+    node_selector: dict[str, LabelValue] | None = Field(
+        default=None, max_length=8, description="Labels that a node must have to run the pods; absent: any node."
+    )
+    tolerations: list[Toleration] = Field(
+        default=[],
+        max_length=8,
+        description="Taints that the pods tolerate, beside that of GPUs, which pods with GPUs tolerate anyway.",
+        json_schema_extra=k8s(atomic=True),
     )
 
 

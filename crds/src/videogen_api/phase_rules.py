@@ -44,6 +44,10 @@ def blocks(training: list[str]) -> Rules:
             f"an Optimize phase measures by {' and '.join(DEFAULT_EXTRACTORS)}, a TestScenarios phase by none; leave extractor out of"
             " their gates",
         ),
+        (
+            "self.all(p, p.task == 'Evaluate' || !has(p.gates) || p.gates.all(g, g.metric != 'LanguageScore'))",
+            "LanguageScore is measured by an Evaluate phase alone, which can have a CLIP network of yours; leave it out of other gates",
+        ),
         ("self.all(p, (p.task == 'Optimize') == has(p.optimize))", "an Optimize phase, and no other, has an optimize block"),
         (
             "self.all(p, p.task != 'Optimize' || (has(p.data) && size(p.data) > 0))",

@@ -11,6 +11,7 @@ from videogen_api import phase_rules
 from videogen_api.curation import Curate, VersionName
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Gate, MetricResult
+from videogen_api.goodput import TimeSpent
 from videogen_api.meta import (
     Condition,
     Digest,
@@ -130,7 +131,7 @@ class Reason(StrEnum):
     FINE_TUNING_DECODER = "FineTuningDecoder"  # a FineTuneDecoder phase is running
     BUILDING_TEMPLATES = "BuildingTemplates"  # a BuildTemplates phase is running
     TESTING_SCENARIOS = "TestingScenarios"  # a TestScenarios phase is running
-    TEMPLATES_REJECTED = "TemplatesRejected"  # no video of an emergency type is good enough to become a template
+    TEMPLATES_REJECTED = "TemplatesRejected"  # too few videos of an emergency type are good enough to become templates
     FONT_MISSING = "FontMissing"  # the captions' font is missing, has another digest, or lacks a letter
     OPTIMIZING = "Optimizing"  # an Optimize phase is running
     EXPORT_FAILED = "ExportFailed"  # a network cannot be exported, or its export differs from it by more than onnxTolerance
@@ -331,9 +332,7 @@ class PhaseStatus(Observation):
     message: Text = Field(default="", description="The outcome in words.")
     progress: Progress | None = Field(default=None, description="Live progress of the current attempt.")
     checkpoint_step: int = Field(default=0, ge=0, le=10**9, description="Step of the newest checkpoint.")
-    goodput: Share | None = Field(
-        default=None, description="Share of the current or last attempt's time that went into training steps not done before."
-    )
+    goodput: Share | None = Field(default=None, description="Share of its time spent on new steps: productive of all seconds of timeSpent.")
     datasets: list[ResolvedDataset] = Field(
         default=[], max_length=16, description="Data that was read or written.", json_schema_extra=k8s(atomic=True)
     )
@@ -357,6 +356,7 @@ class PhaseStatus(Observation):
         default=[], max_length=16, description="What a Tune phase has tried.", json_schema_extra=k8s(list_map="value")
     )
     optimization: Optimization | None = Field(default=None, description="What an Optimize phase has made, and what it cost.")
+    time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
 
 
 class RunSummary(Observation):

@@ -10,7 +10,7 @@ OURS = "{}={}".format(*MANAGED_BY)  # label selector: children that the operator
 
 TRAINING_RUNS = Resource(GROUP, VERSION, "trainingruns", "TrainingRun")
 MODEL_RELEASES = Resource(GROUP, VERSION, "modelreleases", "ModelRelease")
-PODS = Resource("", "v1", "pods", "Pod", selector=OURS, keep=("spec.nodeName", "spec.containers", "status"))
+PODS = Resource("", "v1", "pods", "Pod", selector=OURS, keep=("spec.nodeName", "spec.containers", "spec.priorityClassName", "status"))
 NODES = Resource(
     "", "v1", "nodes", "Node", namespaced=False, keep=("spec.unschedulable", "spec.taints", "status.allocatable", "status.conditions")
 )

@@ -16,14 +16,17 @@ import pytest
 from PIL import Image
 
 from videogen_api.bundle import Manifest
-from videogen_api.emergency import Template, TemplateIndex
+from videogen_api.emergency import EmergencyType, Template, TemplateIndex
 from videogen_api.job import ArtifactReference, ExitCode, Job, Report
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.video import decode_mp4, encode_mp4
 from videogen_trainer import report as reports
 from videogen_trainer import tasks
+from videogen_trainer.emergency.build_templates import Wanted, in_words
 from videogen_trainer.emergency.captions import captioned
+from videogen_trainer.emergency.catalogue import TYPES
+from videogen_trainer.emergency.shelf import Made
 from videogen_trainer.progress import ProgressReporter
 
 WORK = "runs/demo-01234567/work"
@@ -121,7 +124,7 @@ def test_what_is_finished_is_trusted_only_if_it_is_whole_and_of_the_same_job(sto
 
 def test_a_video_that_is_not_good_enough_is_drawn_again_and_then_left_out(storage: Path, attempt: Attempt) -> None:
     """The bound lies between what one try of each variation has reached."""
-    one_try = {"types": [FLOOD], "variations": 6, "attemptsPerTemplate": 1}
+    one_try = {"types": [FLOOD], "variations": 6, "attemptsPerTemplate": 1, "minimumVariations": 1}
     free = made(storage, attempt(one_try))
     found = sorted(float(template.similarity or 0) for template in free)
     bound = f"{(found[2] + found[3]) / 2:.6f}"
@@ -130,13 +133,39 @@ def test_a_video_that_is_not_good_enough_is_drawn_again_and_then_left_out(storag
     kept = made(storage, report)
     assert [template.variation for template in kept] == [one.variation for one in free if float(one.similarity or 0) >= float(bound)]
     assert len(kept) == 3
-    left_out = next(one.variation for one in free if one not in kept)
-    assert report.message.startswith("3 of 6 templates of 1 types; left out flood-")
-    assert f"flood-{left_out}" in report.message
+    lacking = ", ".join(str(one.variation) for one in free if one not in kept)
+    assert report.message.startswith(f"3 of 6 templates of 1 types; lacking are flood {lacking}; flood-{lacking[0]}: similarity is ")
+    refused = attempt(strict | {"minimumVariations": 4})
+    assert (refused.reason, refused.artifact) == (Reason.TEMPLATES_REJECTED, None)
+    assert refused.message.startswith(
+        f"flood: fewer than 4 videos of a type are good enough; lacking are flood {lacking}; flood: similarity"
+    )
     again = made(storage, attempt(strict | {"attemptsPerTemplate": 8}))
     assert len(again) > 3
     assert all(float(template.similarity or 0) >= float(bound) for template in again)
     assert {one.seed for one in again} > {one.seed for one in kept}
+
+
+def test_all_variations_must_be_there_unless_fewer_are_allowed(storage: Path, attempt: Attempt) -> None:
+    """R-T2V-3: fifty checked videos; ten of them were a success."""
+    one_try = {"types": [FLOOD], "variations": 6, "attemptsPerTemplate": 1}
+    found = sorted(float(template.similarity or 0) for template in made(storage, attempt(one_try)))
+    strict = one_try | {"quality": ANY | {"relevance": {"minimumSimilarity": f"{(found[0] + found[1]) / 2:.6f}"}}}
+    refused = attempt(strict)
+    assert (refused.reason, refused.artifact) == (Reason.TEMPLATES_REJECTED, None)
+    assert refused.message.startswith("flood: fewer than 6 videos of a type are good enough; lacking are flood ")
+    assert "raise attemptsPerTemplate, or allow fewer by minimumVariations" in refused.message
+    assert len(made(storage, attempt(strict | {"minimumVariations": 5}))) == 5
+
+
+def test_a_bundle_says_of_every_template_that_it_lacks_which_one_it_is() -> None:
+    kinds = [EmergencyType(category=kind.category, prompt="p", caption="c") for kind in TYPES]
+    wanted = [Wanted(kind=kind, variation=number) for kind in kinds for number in range(1, 6)]
+    there = Template.model_construct(category="flood")
+    made = {one.name: Made(why="still") if one.variation > 1 else Made(template=there, video=b"") for one in wanted}
+    said = in_words(wanted, made)
+    assert all(f"{kind.category} 2, 3, 4, 5" in said for kind in TYPES)
+    assert len(said) <= 1024
 
 
 def test_a_type_without_any_template_ends_the_phase_with_its_reason(storage: Path, attempt: Attempt) -> None:
@@ -144,7 +173,8 @@ def test_a_type_without_any_template_ends_the_phase_with_its_reason(storage: Pat
     report = attempt({"quality": quality, "attemptsPerTemplate": 2})
     assert report.reason is Reason.TEMPLATES_REJECTED
     assert reports.exit_code(report) is ExitCode.DATA_REJECTED
-    assert report.message.startswith("flood, forest-fire: none of 2 videos of a type is good enough; flood: similarity is ")
+    lacking = "lacking are flood 1, 2; forest-fire 1, 2; flood: similarity is "
+    assert report.message.startswith(f"flood, forest-fire: fewer than 2 videos of a type are good enough; {lacking}")
     assert "quality.relevance.minimumSimilarity is 1 (the last of 2 tries)" in report.message
     assert report.artifact is None
     page = (storage / WORK / "samples/templates.html").read_text()

@@ -26,6 +26,24 @@ def a_pod(
 TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
 OTHER_TAINT = {"key": "maintenance", "effect": "NoExecute"}
 
+ABSENT = object()
+POOL = "videogen.pib.gov.in/pool"
+ANY_POOL = {"key": POOL, "operator": "Exists"}
+RESERVED = {
+    "nodeSelector": {POOL: "emergency"},
+    "tolerations": [{"key": POOL, "operator": "Equal", "value": "emergency", "effect": "NoSchedule"}],
+}
+
+
+def pooled(name: str, effect: str = "NoSchedule") -> dict[str, Any]:
+    """A node that a taint keeps for a pool, with the label that leads there."""
+    node = a_node(taints=[{"key": POOL, "value": name, "effect": effect}])
+    return node | {"metadata": node["metadata"] | {"labels": {POOL: name}}}
+
+
+def of_class(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    return pod | {"spec": pod["spec"] | {"priorityClassName": name}}
+
 
 @pytest.mark.parametrize(
     ("sentence", "serving", "nodes", "pods", "room"),
@@ -45,6 +63,25 @@ OTHER_TAINT = {"key": "maintenance", "effect": "NoExecute"}
         ("a tainted node has no room", {}, [a_node(taints=[OTHER_TAINT])], [], 0),
         ("the GPU taint is tolerated by pods with GPUs", {"gpus": 1}, [a_node(gpus=2, taints=[TAINT])], [], None),
         ("the GPU taint keeps pods without GPUs away", {}, [a_node(gpus=2, taints=[TAINT])], [], 0),
+        ("a taint of the release's own pool is tolerated", RESERVED, [pooled("emergency")], [], None),
+        ("a taint of another pool is not", RESERVED, [pooled("training")], [], 0),
+        ("nodes without the label are not meant", RESERVED, [a_node()], [], 0),
+        ("a toleration of any value", RESERVED | {"tolerations": [ANY_POOL], "nodeSelector": ABSENT}, [pooled("training")], [], None),
+        ("a taint of another effect is not tolerated", RESERVED, [pooled("emergency", "NoExecute")], [], 0),
+        (
+            "pods of other priority classes may give way",
+            {"gpus": 2, "priorityClassName": "emergency"},
+            [a_node(gpus=4)],
+            [a_pod("node-1", gpus=4)],
+            None,
+        ),
+        (
+            "pods of its own class may not",
+            {"gpus": 2, "priorityClassName": "emergency"},
+            [a_node(gpus=4)],
+            [of_class(a_pod("node-1", gpus=4), "emergency")],
+            0,
+        ),
     ],
 )
 def test_shortage(
@@ -55,7 +92,8 @@ def test_shortage(
     pods: list[dict[str, Any]],
     room: int | None,
 ) -> None:
-    said = shortage(one(a_release(serving=serving)), nodes, pods)
+    wanted = {name: value for name, value in serving.items() if value is not ABSENT}
+    said = shortage(one(a_release(serving=wanted)), nodes, pods)
     assert (said == "") if room is None else (f"there is room for {room};" in said), f"{sentence}: {said}"
 
 

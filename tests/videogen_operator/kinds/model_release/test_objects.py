@@ -12,6 +12,8 @@ from videogen_operator.kinds.model_release.quarantine import Entry, entries, ext
 from videogen_operator.plan import Failure
 from videogen_testing.releases import NAMESPACE, SERVICE, SETTINGS, START, a_gateway, a_release, digest_of, name_of
 
+OF_GPUS = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+
 
 def pod_of(release: Release) -> dict[str, Any]:
     spec: dict[str, Any] = objects.deployment(release, SETTINGS)["spec"]["template"]["spec"]
@@ -88,6 +90,33 @@ def test_updates_and_drains(
     assert ("tolerations" in pod_of(release)) == (gpus is not None)
     kinds = [child["kind"] for child in objects.children(release, SETTINGS)]
     assert ("PodDisruptionBudget" in kinds) == budget
+
+
+def test_a_release_may_have_nodes_of_its_own_and_go_before_others(one: Callable[..., Release]) -> None:
+    own = {"key": "videogen.pib.gov.in/pool", "operator": "Equal", "value": "emergency", "effect": "NoSchedule"}
+    serving = {"gpus": 1, "priorityClassName": "emergency", "nodeSelector": {"pool": "emergency"}, "tolerations": [own]}
+    pod = pod_of(one(a_release(serving=serving)))
+    assert (pod["priorityClassName"], pod["nodeSelector"]) == ("emergency", {"pool": "emergency"})
+    assert pod["tolerations"] == [OF_GPUS, own]
+    without = pod_of(one(a_release(serving=serving | {"gpus": 0, "tolerations": [own | {"operator": "Exists", "value": None}]})))
+    assert without["tolerations"] == [{"key": own["key"], "operator": "Exists", "effect": "NoSchedule"}]
+
+
+@pytest.mark.parametrize(("gpus", "more"), {0: {}, 1: {"tolerations": [OF_GPUS]}}.items())
+def test_pods_of_a_release_that_says_nothing_of_it_stay_as_they_were(one: Callable[..., Release], gpus: int, more: dict[str, Any]) -> None:
+    """Another field in the template would restart every release when the operator is upgraded."""
+    pod = pod_of(one(a_release(serving={"gpus": gpus})))
+    fields = {
+        "automountServiceAccountToken",
+        "enableServiceLinks",
+        "terminationGracePeriodSeconds",
+        "securityContext",
+        "topologySpreadConstraints",
+        "containers",
+        "volumes",
+    }
+    assert pod.keys() == fields | more.keys()
+    assert {name: pod[name] for name in more} == more
 
 
 def test_a_release_that_serves_keeps_its_image_when_the_operator_is_upgraded(snapshot: Callable[..., Observed]) -> None:

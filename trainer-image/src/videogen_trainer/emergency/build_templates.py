@@ -112,7 +112,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     """Make the templates of `job.templates` with the bundle `job.artifact`; the report names the new bundle.
 
     Raises Failure: ArtifactInvalid, FontMissing, ExtractorMissing, InvalidJob for a caption without room or a prompt that cannot
-    be judged, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, TemplatesRejected if a type has none, Preempted, StorageFailed.
+    be judged, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, TemplatesRejected if a type has too few, Preempted, StorageFailed.
     """
     assert job.artifact is not None, "a BuildTemplates job without an artifact"
     templates = job.templates or Templates()
@@ -127,9 +127,9 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     wanted = [Wanted(kind=kind, variation=number) for kind in kinds for number in range(1, templates.variations + 1)]
     made = make_all(wanted, studio, Shelf(folder / TEMPLATES, _key(job, judge)), progress)
     write_gallery(folder / "samples", job, [(one.name, one.kind, made[one.name]) for one in wanted])
-    check_complete(kinds, wanted, made)
+    check_complete(wanted, made, templates.least)
     artifact = seal(job, storage, list(made.values()))
-    return Report(message=_in_words(wanted, made), artifact=artifact, datasets=judge.datasets)
+    return Report(message=in_words(wanted, made), artifact=artifact, datasets=judge.datasets)
 
 
 def make_all(wanted: Sequence[Wanted], studio: Studio, shelf: Shelf, progress: ProgressReporter) -> dict[str, Made]:
@@ -163,17 +163,26 @@ def check_captions(kinds: Sequence[EmergencyType], size: Resolution, lettering: 
             raise Failure(Reason.INVALID_JOB, f"templates.types[{kind.category}]: {error}") from error
 
 
-def check_complete(kinds: Sequence[EmergencyType], wanted: Sequence[Wanted], made: dict[str, Made]) -> None:
-    """Raises Failure(TemplatesRejected) naming the types that have no template, and why."""
-    counts = Counter(template.category for one in made.values() if (template := one.template))
-    if missing := [kind.category for kind in kinds if not counts[kind.category]]:
-        first = next(made[one.name].why for one in wanted if one.kind.category == missing[0])
-        tries = len(wanted) // len(kinds)
+def check_complete(wanted: Sequence[Wanted], made: dict[str, Made], least: int) -> None:
+    """Raises Failure(TemplatesRejected) if a type has fewer than `least` templates, naming all that are lacking, and why."""
+    rejected = [one for one in wanted if made[one.name].template is None]
+    counts = Counter(one.kind.category for one in wanted) - Counter(one.kind.category for one in rejected)
+    if few := [category for category in dict.fromkeys(one.kind.category for one in rejected) if counts[category] < least]:
+        first = next(made[one.name].why for one in rejected if one.kind.category == few[0])
         raise Failure(
             Reason.TEMPLATES_REJECTED,
-            f"{', '.join(missing)}: none of {tries} videos of a type is good enough; {missing[0]}: {first};"
-            " look at samples/templates.html of the phase's folder",
+            f"{', '.join(few)}: fewer than {least} videos of a type are good enough; lacking are {named(rejected)}"[:600]
+            + f"; {few[0]}: {first}; look at samples/templates.html of the phase's folder, raise attemptsPerTemplate, or allow fewer by"
+            " minimumVariations",
         )
+
+
+def named(rejected: Sequence[Wanted]) -> str:
+    """All of them by type: flood 1, 3; cyclone 2."""
+    by_type: dict[str, list[str]] = {}
+    for one in rejected:
+        by_type.setdefault(one.kind.category, []).append(str(one.variation))
+    return "; ".join(f"{category} {', '.join(numbers)}" for category, numbers in by_type.items())
 
 
 def seal(job: Job, storage: Path, made: Sequence[Made]) -> ArtifactReference:
@@ -207,14 +216,15 @@ def seal(job: Job, storage: Path, made: Sequence[Made]) -> ArtifactReference:
 def _key(job: Job, judge: Judge) -> str:
     """Changes with all that decides how a template looks and whether it is good enough."""
     assert job.artifact is not None
-    templates = (job.templates or Templates()).model_copy(update={"types": [], "variations": 1})
+    templates = (job.templates or Templates()).model_copy(update={"types": [], "variations": 1, "minimum_variations": None})
     said = [job.artifact.digest, templates.wire(), job.recipe.seed, [data.wire() for data in judge.datasets], judge.encoder.digest]
     return hashlib.sha256(canonical_json(said)).hexdigest()
 
 
-def _in_words(wanted: Sequence[Wanted], made: dict[str, Made]) -> str:
+def in_words(wanted: Sequence[Wanted], made: dict[str, Made]) -> str:
+    """How many templates there are, and which are lacking and why; at most 900 characters."""
     found = [template for one in made.values() if (template := one.template)]
     said = f"{len(found)} of {len(wanted)} templates of {len({template.category for template in found})} types"
-    if rejected := [one.name for one in wanted if made[one.name].template is None]:
-        said += f"; left out {', '.join(rejected[:10])}{' and more' if len(rejected) > 10 else ''}: {made[rejected[0]].why}"
+    if rejected := [one for one in wanted if made[one.name].template is None]:
+        said += f"; lacking are {named(rejected)}"[:600] + f"; {rejected[0].name}: {made[rejected[0].name].why}"
     return f"{said[:800]}; see samples/templates.html of the phase's folder"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from videogen_api.evaluation import MetricResult
+from videogen_api.evaluation import DEFAULT_EXTRACTORS, MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
 from videogen_api.training_run import Evaluation, Reason, ResolvedDataset
 from videogen_models.bundle import load_model
@@ -32,6 +32,7 @@ from videogen_trainer.evaluate.artefacts import FLOORS, measures
 from videogen_trainer.evaluate.clip_score import similarities
 from videogen_trainer.evaluate.coherence import motion, steadiness
 from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, VideoClassifier, VideoFeatures, load
+from videogen_trainer.evaluate.language_score import language_score
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.evaluate.pieces import Pieces
 from videogen_trainer.failure import Failure
@@ -257,6 +258,10 @@ def results(
     for encoder in extractors.encoders:
         unknown = sum(encoder.unknown(captions[number]) for number in drawn)
         measured += measure.clip_scores(_network(encoder), made[f"similarity by {encoder.name}"], unknown, seed=seed)
+        if encoder.name not in DEFAULT_EXTRACTORS:  # which knows English words alone
+            asked, similar = [captions[number] for number in drawn], made[f"similarity by {encoder.name}"]
+            found = language_score(_network(encoder), similar, asked, seed=seed)
+            measured += [found] if found else []
         steady = made[f"steadiness by {encoder.name}"]
         measured.append(measure.temporal_coherence(_network(encoder), steady, made["motion"], real["motion"][drawn], seed=seed))
     measured.append(measure.artefact_rate(real["artefacts"], made["artefacts"], seed=seed))

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from videogen_api.meta import LABEL_RELEASE
 from videogen_operator.kinds.model_release.observed import Release
+from videogen_operator.kinds.model_release.placement import may_give_way, may_run_on
 from videogen_operator.plan import Manifest
 from videogen_operator.quantities import GPU, quantity
 
@@ -17,20 +18,19 @@ def shortage(release: Release, nodes: Sequence[Manifest], pods: Iterable[Manifes
         return ""
     serving = release.spec.serving
     asked = {"cpu": quantity(serving.cpu), "memory": quantity(serving.memory), GPU: Decimal(serving.gpus)}
-    others = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(LABEL_RELEASE) != release.name]
-    free = {node["metadata"]["name"]: _free(node, others) for node in nodes if _usable(node, serving.gpus > 0)}
+    own = {LABEL_RELEASE: release.name}.items()
+    others = [pod for pod in pods if not own <= (pod["metadata"].get("labels") or {}).items() and not may_give_way(serving, pod)]
+    free = {node["metadata"]["name"]: _free(node, others) for node in nodes if _ready(node) and may_run_on(serving, node)}
     fitting = sum(_fits(asked, room) for room in free.values())
     if fitting >= serving.replicas:
         return ""
     return f"{serving.replicas} pods of {_words(asked)} each are asked for, and there is room for {fitting}; {_free_words(asked, free)}"
 
 
-def _usable(node: Manifest, gpus: bool) -> bool:
-    spec = node.get("spec") or {}
+def _ready(node: Manifest) -> bool:
     conditions = (node.get("status") or {}).get("conditions") or []
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    blocking = [t for t in spec.get("taints") or [] if t.get("effect") != "PreferNoSchedule" and not (gpus and t.get("key") == GPU)]
-    return ready and not spec.get("unschedulable") and not blocking
+    return ready and not (node.get("spec") or {}).get("unschedulable")
 
 
 def _free(node: Manifest, pods: Sequence[Manifest]) -> dict[str, Decimal]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from videogen_api.meta import API_VERSION, LABEL_RELEASE, LABEL_SERVICE
 from videogen_operator.kinds.model_release.observed import KIND, Release
+from videogen_operator.kinds.model_release.placement import pod_fields
 from videogen_operator.kinds.model_release.states import SERVING, State
 from videogen_operator.names import MANAGED_BY, release_child_name
 from videogen_operator.quantities import GPU, quantity
@@ -78,9 +79,8 @@ def _pod_metadata(release: Release) -> dict[str, Any]:
 
 def _pod(release: Release, settings: Settings) -> dict[str, Any]:
     serving, user = release.spec.serving, int(settings.get("pod_user") or 65532)
-    tolerations = {"tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]} if serving.gpus else {}
     return {
-        **tolerations,
+        **pod_fields(serving),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": serving.timeout_seconds + 3 * DRAIN_SECONDS,

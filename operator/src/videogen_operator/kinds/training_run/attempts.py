@@ -20,6 +20,7 @@ from enum import StrEnum
 from videogen_api.training_run import AttemptRecord, Phase, PhaseStatus, Reason
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.training_run.failure_policy import NEXT_STEP, Action, Ending
+from videogen_operator.kinds.training_run.time_spent import spent, told_by
 
 MAXIMUM_INTERRUPTIONS = 100
 FIRST_DELAY, LONGEST_DELAY = 10, 300  # seconds before a repeated attempt
@@ -118,6 +119,7 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         "interruptions": phase.interruptions + int(end.action == Action.RETRY_FREE and end.reason != Reason.SUSPENDED),
         "divergences": phase.divergences + int(end.reason == Reason.DIVERGED),
         "progress": None,
+        **spent(phase, (report.goodput if report else None) or told_by(phase.progress), elapsed_seconds(phase, now)),
     }
     if report:
         changes["checkpoint_step"] = max(phase.checkpoint_step, report.last_step)
@@ -125,7 +127,6 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         changes["results"] = report.results or phase.results
         changes["trials"] = report.trials or phase.trials
         changes["optimization"] = report.optimization or phase.optimization
-        changes["goodput"] = report.goodput.share if report.goodput else phase.goodput
     return phase.model_copy(update=changes)
 
 
@@ -193,6 +194,8 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         results=[],
         trials=[],
         optimization=None,
+        time_spent=None,
+        goodput=None,
     )
 
 

@@ -11,15 +11,13 @@ import zlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pydantic import TypeAdapter, ValidationError
-
-from videogen_api.noise_shares import Share
 from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
 from videogen_operator.kinds.training_run import attempts, leftovers, objects, release, verdicts
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
 from videogen_operator.kinds.training_run.observed import SAME_VERSION, Missing, Observed, Seen, Unreadable
 from videogen_operator.kinds.training_run.status import DOING, assembled, position, unreadable, worth_writing
+from videogen_operator.kinds.training_run.time_spent import spent, told_by
 from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, unanswered_in
 from videogen_operator.names import job_name
 from videogen_operator.plan import Inputs, Manifest, Note, Plan, Ref, StatusWrite
@@ -276,17 +274,9 @@ def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
     changes = {
         "progress": newest,
         "checkpoint_step": max(step, situation.status.checkpoint_step),
-        "goodput": _share(told.get("goodput")) or situation.status.goodput,
+        **spent(situation.status, told_by(newest), attempts.elapsed_seconds(situation.status, situation.now)),
     }
     return situation.status.model_copy(update=changes)
-
-
-def _share(told: str | None) -> str | None:
-    """What a pod tells, if it is a share as the API server accepts it."""
-    try:
-        return TypeAdapter(Share).validate_python(told)
-    except ValidationError:
-        return None
 
 
 def _initial(observed: Observed) -> RunArtifact | None:

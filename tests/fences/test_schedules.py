@@ -1,0 +1,252 @@
+"""The schedules at full size say what the requirements' rows say; the ids are those of the rows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from videogen_api.emergency import Scenarios
+from videogen_api.evaluation import ExtractorArchitecture, Gate, Metric, Normalization, Operator
+from videogen_api.job import CONTRACT, ArtifactReference, Job, PinnedData
+from videogen_api.optimization import ExportFormat, Quantization
+from videogen_api.recipe import OptimizerName, Precision, Recipe, ScheduleType
+from videogen_api.training_run import TRAINING, Phase, Split, Task, TrainingRunSpec
+from videogen_trainer.emergency.catalogue import TYPES
+from videogen_trainer.tasks import check
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DAY = 86400
+NETWORK_OF = {
+    Metric.FVD: ExtractorArchitecture.I3D,
+    Metric.INCEPTION_SCORE: ExtractorArchitecture.C3D,
+    Metric.CLIP_SCORE: ExtractorArchitecture.CLIP,
+    Metric.TEMPORAL_COHERENCE: ExtractorArchitecture.CLIP,
+}
+
+
+def runs() -> dict[str, TrainingRunSpec]:
+    """All runs of the examples by file and name."""
+    found = {}
+    for path in sorted(EXAMPLES.rglob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            if document["kind"] == "TrainingRun":
+                spec = TrainingRunSpec.model_validate(document["spec"])
+                found[f"{path.relative_to(EXAMPLES)} {document['metadata']['name']}"] = spec
+    return found
+
+
+RUNS = runs()
+VIDEOFUSION = RUNS["schedules/videofusion.yaml videofusion-1-0"]
+ALIGN_YOUR_LATENTS = RUNS["schedules/align-your-latents.yaml align-your-latents-1-0"]
+TEXT2VIDEO_ZERO = RUNS["schedules/text2video-zero.yaml text2video-zero-1-0"]
+EMERGENCY = RUNS["emergency/training-run.yaml emergency-1-0"]
+ON_GPUS = {name: spec for name, spec in RUNS.items() if any(phase.resources.gpus_per_worker for phase in spec.phases)}
+
+
+def phase(spec: TrainingRunSpec, name: str) -> Phase:
+    return next(phase for phase in spec.phases if phase.name == name)
+
+
+def row(one: Phase) -> tuple[Task, dict[str, int | None], int, int | None]:
+    """A phase as a row of the requirements has it: task, samples by dataset, GPUs, days."""
+    samples = {f"{data.dataset} {data.split}": data.samples for data in one.data}
+    days = one.deadline_seconds // DAY if one.deadline_seconds else None
+    return one.task, samples, one.resources.workers * one.resources.gpus_per_worker, days
+
+
+def told(recipe: Recipe) -> dict[str, Any]:
+    """The numbers of a recipe that the rows R-*-P have."""
+    return {
+        "batch": recipe.global_batch_size,
+        "accumulation": recipe.gradient_accumulation_steps,
+        "steps": recipe.steps,
+        "precision": recipe.precision,
+        "optimizer": recipe.optimizer.name,
+        "rate": recipe.optimizer.learning_rate,
+        "decay": recipe.optimizer.weight_decay,
+        "clipping": recipe.optimizer.gradient_clip_norm,
+        "schedule": recipe.schedule.type,
+        "warm-up": recipe.schedule.warmup_steps,
+    }
+
+
+def gate(one: Phase, metric: Metric) -> Gate:
+    return next(gate for gate in one.gates if gate.metric is metric)
+
+
+def test_videofusion_trains_with_the_numbers_of_r_vf_p() -> None:
+    assert told(VIDEOFUSION.recipe) == {
+        "batch": 32,
+        "accumulation": 4,
+        "steps": 100_000,
+        "precision": Precision.FP16,
+        "optimizer": OptimizerName.ADAMW,
+        "rate": "1e-5",
+        "decay": "0.01",
+        "clipping": "1.0",
+        "schedule": ScheduleType.COSINE,
+        "warm-up": 5000,
+    }
+    fusion = VIDEOFUSION.recipe.video_fusion
+    assert (fusion.base_noise_share, fusion.residual_noise_share) == ("0.70", "0.30")
+
+
+def test_align_your_latents_trains_with_the_numbers_of_r_ayl_p() -> None:
+    numbers = told(ALIGN_YOUR_LATENTS.recipe)
+    wanted = {
+        "batch": 16,
+        "steps": 80_000,
+        "precision": Precision.BF16,
+        "optimizer": OptimizerName.ADAMW_8BIT,
+        "rate": "5e-6",
+        "clipping": "1.0",
+        "schedule": ScheduleType.LINEAR,
+        "warm-up": 2000,
+    }
+    assert {name: numbers[name] for name in wanted} == wanted
+    latents = ALIGN_YOUR_LATENTS.recipe.align_your_latents
+    assert latents
+    assert latents.consistency_weight == "0.5"
+
+
+def test_text2video_zero_is_adapted_with_the_numbers_of_r_t2v_p() -> None:
+    numbers = told(TEXT2VIDEO_ZERO.recipe)
+    wanted = {"batch": 8, "steps": 20_000, "optimizer": OptimizerName.ADAMW, "rate": "2e-5"}
+    assert {name: numbers[name] for name in wanted} == wanted
+    optimize = phase(TEXT2VIDEO_ZERO, "optimization").optimize
+    assert optimize
+    assert optimize.formats == [ExportFormat.ONNX, ExportFormat.TENSORRT]
+
+
+def test_the_phases_of_videofusion_are_the_rows_r_vf_1_to_r_vf_5() -> None:
+    assert row(phase(VIDEOFUSION, "initial-training")) == (Task.TRAIN, {"general-pairs Train": 100_000, "pib Train": 10_000}, 8, 28)
+    assert row(phase(VIDEOFUSION, "validation")) == (Task.EVALUATE, {"pib HeldOut": 1000}, 2, 7)
+    task, samples, gpus, days = row(phase(VIDEOFUSION, "hyperparameter-tuning"))
+    assert (task, samples["general-pairs Train"], gpus, days) == (Task.TUNE, 5000, 4, 7)
+    prepared = phase(VIDEOFUSION, "deployment-preparation")
+    assert (prepared.task, prepared.deadline_seconds) == (Task.OPTIMIZE, 7 * DAY)
+    assert prepared.optimize
+    assert prepared.optimize.quantization is Quantization.INT8_WEIGHTS
+    assert phase(VIDEOFUSION, "acceptance").resources.gpus_per_worker == 2
+    assert phase(VIDEOFUSION, "production-deployment").task is Task.RELEASE
+
+
+def test_the_phases_of_align_your_latents_are_the_rows_r_ayl_1_to_r_ayl_5() -> None:
+    assert [row(one) for one in ALIGN_YOUR_LATENTS.phases[:4]] == [
+        (Task.TRAIN, {"high-resolution Train": 50_000}, 8, 28),
+        (Task.ALIGN_CROSS_MODAL, {"general-pairs Train": 30_000}, 4, 14),
+        (Task.FINE_TUNE, {"pib Train": 5000}, 4, 7),
+        (Task.EVALUATE, {"pib HeldOut": 1000}, 2, 7),
+    ]
+    evaluation = phase(ALIGN_YOUR_LATENTS, "evaluation")
+    assert evaluation.evaluate
+    assert evaluation.evaluate.samples == 1000
+    assert {one.metric for one in evaluation.gates} == {Metric.TEMPORAL_COHERENCE, Metric.CLIP_SCORE}
+    assert ALIGN_YOUR_LATENTS.phases[-1].task is Task.RELEASE
+
+
+def test_the_phases_of_text2video_zero_are_the_rows_r_t2v_1_to_r_t2v_5() -> None:
+    assert row(phase(TEXT2VIDEO_ZERO, "adaptation")) == (Task.ADAPT, {"emergency Train": 10_000}, 4, 14)
+    optimization = phase(TEXT2VIDEO_ZERO, "optimization")
+    assert optimization.optimize
+    assert (optimization.optimize.samples, optimization.deadline_seconds) == (1000, 7 * DAY)
+    faster = gate(optimization, Metric.GENERATION_SECONDS)
+    assert (faster.operator, faster.threshold, faster.minimum_samples) == (Operator.LESS_THAN, "60", 1000)
+    assert row(phase(TEXT2VIDEO_ZERO, "template-creation")) == (Task.BUILD_TEMPLATES, {"emergency HeldOut": None}, 1, 7)
+    assert row(phase(TEXT2VIDEO_ZERO, "testing")) == (Task.TEST_SCENARIOS, {"emergency HeldOut": None}, 2, 7)
+    scenarios = phase(TEXT2VIDEO_ZERO, "testing").scenarios
+    assert scenarios
+    assert (scenarios.table, scenarios.samples) == (Scenarios().table, None), "the trainer's own hundred"
+    assert TEXT2VIDEO_ZERO.phases[-1].task is Task.RELEASE
+
+
+@pytest.mark.parametrize("spec", [TEXT2VIDEO_ZERO, EMERGENCY], ids=["schedule", "emergency"])
+def test_the_emergency_runs_make_ten_types_of_five_variations_and_two_pods(spec: TrainingRunSpec) -> None:
+    templates = next(phase.templates for phase in spec.phases if phase.task is Task.BUILD_TEMPLATES)
+    assert templates
+    assert len(templates.types or TYPES) * templates.variations == 50, "R-T2V-3"
+    assert templates.least == 5, "R-T2V-3: all of them"
+    release = spec.phases[-1].release
+    assert release
+    serving = release.serving
+    assert serving.replicas >= 2, "R-T2V-5"
+    assert {toleration.value for toleration in serving.tolerations} == set((serving.node_selector or {}).values()), "dedicated GPUs"
+    given = yaml.safe_load((EXAMPLES / "emergency/priority-class.yaml").read_text())
+    assert serving.priority_class_name == given["metadata"]["name"]
+
+
+def test_what_is_released_meets_the_targets_of_r_met() -> None:
+    acceptance = phase(VIDEOFUSION, "acceptance")
+    assert {one.metric: (one.operator, one.threshold) for one in acceptance.gates} == {
+        Metric.FVD: (Operator.LESS_THAN, "200"),
+        Metric.INCEPTION_SCORE: (Operator.GREATER_THAN, "70"),
+        Metric.TEMPORAL_COHERENCE: (Operator.GREATER_THAN, "0.9"),
+        Metric.CLIP_SCORE: (Operator.GREATER_THAN, "0.8"),
+        Metric.GENERATION_SECONDS: (Operator.LESS_THAN, "30"),
+    }
+    assert VIDEOFUSION.phases.index(acceptance) > VIDEOFUSION.phases.index(phase(VIDEOFUSION, "deployment-preparation"))
+    assert gate(phase(ALIGN_YOUR_LATENTS, "evaluation"), Metric.CLIP_SCORE).threshold == "0.8"
+
+
+@pytest.mark.parametrize("name", ON_GPUS)
+def test_gates_at_full_size_are_judged_by_networks_of_the_literature(name: str) -> None:
+    """The trainer's own networks know synthetic clips alone."""
+    for one in ON_GPUS[name].phases:
+        mounted = {extractor.name: extractor.architecture for extractor in one.evaluate.extractors} if one.evaluate else {}
+        for found in one.gates:
+            if found.metric in NETWORK_OF:
+                assert mounted.get(found.extractor or "") is NETWORK_OF[found.metric], f"{one.name}: {found.metric}"
+            if found.metric is Metric.CLIP_SCORE:
+                assert found.normalization is Normalization.CLIP_SCORE_25, "0.8 is beyond what a cosine reaches"
+        if one.tune:
+            assert one.tune.extractor, one.name
+
+
+@pytest.mark.parametrize("name", ON_GPUS)
+def test_what_chooses_lambda_does_not_judge_what_is_released(name: str) -> None:
+    choosing = held_out(ON_GPUS[name], Task.TUNE)
+    assert not choosing & held_out(ON_GPUS[name], Task.EVALUATE)
+
+
+def held_out(spec: TrainingRunSpec, task: Task) -> set[str]:
+    """Datasets whose held-out clips a task looks at."""
+    return {data.dataset for one in spec.phases if one.task is task for data in one.data if data.split is Split.HELD_OUT}
+
+
+def test_the_choice_and_the_judgement_of_lambda_are_both_in_the_schedule() -> None:
+    assert held_out(VIDEOFUSION, Task.TUNE)
+    assert held_out(VIDEOFUSION, Task.EVALUATE)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_trainer_takes_every_phase_of_an_example(name: str) -> None:
+    spec, bundle = RUNS[name], ArtifactReference(path="bundles/a", digest="sha256:" + "0" * 64)
+    made = bundle if spec.init_from else None
+    for one in spec.phases:
+        if one.task is Task.RELEASE:
+            continue
+        resources = one.resources
+        check(
+            Job(
+                contract=CONTRACT,
+                run="example",
+                run_uid="0",
+                namespace="default",
+                phase=one.name,
+                attempt=1,
+                task=one.task,
+                model=spec.model,
+                recipe=one.recipe_of(spec.recipe),
+                work_path="runs/example",
+                data=[PinnedData(reference=data) for data in one.data],
+                curate=one.curate,
+                init_from=made,
+                artifact=made,
+                tune=one.tune,
+                optimize=one.optimize,
+                workers=resources.workers,
+                processes_per_worker=resources.processes_per_worker or max(1, resources.gpus_per_worker),
+            )
+        )
+        made = bundle if one.task in TRAINING else made
