@@ -14,6 +14,7 @@ from videogen_api.evaluation import Metric, MetricResult, Normalization
 from videogen_api.job import ArtifactReference, ExitCode, Report
 from videogen_api.model_release import ModelReleaseStatus
 from videogen_api.optimization import LOSSES, ExportFormat, MetricLoss, NetworkExport, Optimization
+from videogen_api.recipe import Resolution
 from videogen_api.training_run import Evaluation, PhaseStatus, Reason, ResolvedDataset
 from videogen_trainer import report
 from videogen_trainer.evaluate import task
@@ -85,7 +86,9 @@ def measured(i3d: int, clip: int) -> Report:
     results = task.results(rows, made, ["a", "b", "c", "d"], extractors, 0, "on a CPU")
     artifact = ArtifactReference(path="b" * 256, digest=DIGEST)
     message = f"{10**6} generated clips against {10**9} real ones"
-    return Report(message=message, artifact=artifact, datasets=DATASETS, results=[longest(result) for result in results])
+    results = [longest(result) for result in results]
+    largest = Resolution(height=1024, width=1024)
+    return Report(message=message, artifact=artifact, datasets=DATASETS, results=results, frames=113, resolution=largest)
 
 
 def test_the_longest_evaluation_that_is_admitted_fits() -> None:
@@ -93,6 +96,7 @@ def test_the_longest_evaluation_that_is_admitted_fits() -> None:
     report.require_results(full)
     kept = Report.model_validate_json(report.to_bytes(full)).results
     assert kept == [result.model_copy(update={"message": ""}) for result in full.results]
+    assert {(result.frames, result.resolution) for result in kept} == {(113, Resolution(height=1024, width=1024))}, "told once"
     assert len(kept) == 7 + (NETWORKS - CLIPS) + 3 * CLIPS
     for status, field in ((PhaseStatus, "results"), (ModelReleaseStatus, "evaluation")):
         assert len(kept) <= status.model_json_schema()["properties"][field]["maxItems"]

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.meta import Decimal, DnsLabel, Model, Observation, ShortName, StoragePath, Text
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+from videogen_api.meta import Decimal, DnsLabel, Model, Observation, Sha256, ShortName, StoragePath, Text
+from videogen_api.recipe import Resolution
 
 
 class Metric(StrEnum):
@@ -100,3 +99,5 @@ class MetricResult(Observation):
     normalization: Normalization | None = Field(default=None, description="Scale, for CLIPScore.")
     verdict: Verdict | None = Field(default=None, description="What the run's gate on this metric said, if it has one.")
     message: Text = Field(default="", description="The verdict in words.")
+    frames: int | None = Field(default=None, ge=1, le=100_000, description="Frames of each generated clip.")
+    resolution: Resolution | None = Field(default=None, description="Size of the generated frames.")

@@ -104,6 +104,7 @@ def test_every_metric_is_reported_with_what_makes_it_comparable(tmp_path: Path) 
         assert float(result.low) <= float(result.value) <= float(result.high)
         assert result.samples == (6 if result.metric is Metric.FVD else 10)  # FVD rests on the smaller side
         assert result.verdict is None
+        assert (result.frames, result.resolution) == (4, RECIPE.resolution)
         assert result.extractor_digest.startswith("sha256:") is bool(result.extractor)
     assert report.artifact == artifact
     assert [(part.dataset, part.version, part.clips) for part in report.datasets] == [("shapes", "v1", 6)]
@@ -135,12 +136,26 @@ def test_samples_are_written_to_look_at(tmp_path: Path) -> None:
         assert sheet.height > 8 * 16
 
 
-def test_datasets_of_different_size_are_compared_together(tmp_path: Path) -> None:
+def test_several_datasets_are_compared_with_together(tmp_path: Path) -> None:
     dataset(tmp_path, "v1", 3)
-    dataset(tmp_path, "v2", 5, frames=6, side=32)
+    dataset(tmp_path, "v2", 5)
     report = run(job(bundle(tmp_path), versions=("v1", "v2"), samples=4), tmp_path, World(), silent(), never)
     assert [part.clips for part in report.datasets] == [3, 5]
     assert "4 generated against 8 real clips" in report.results[0].message
+    assert report.message == "4 generated clips against 8 real ones, all of 4 frames of 16 x 16"
+
+
+@pytest.mark.parametrize(("frames", "side"), [(6, 16), (4, 32)])
+def test_real_clips_of_another_length_or_size_are_refused(tmp_path: Path, frames: int, side: int) -> None:
+    dataset(tmp_path, "v1", 3)
+    dataset(tmp_path, "v2", 5, frames=frames, side=side)
+    with pytest.raises(Failure) as failure:
+        run(job(bundle(tmp_path), versions=("v1", "v2"), samples=4), tmp_path, World(), silent(), never)
+    assert failure.value.reason is Reason.INVALID_JOB
+    said = f"data: dataset shapes v2 has {frames} frames of {side} x {side}, the model generates 4 frames of 16 x 16"
+    assert failure.value.message.startswith(said)
+    assert "curate a version by a run with recipe.frames: 4" in failure.value.message
+    assert not (tmp_path / "runs").exists()
 
 
 def test_captions_that_the_default_encoder_does_not_know_are_counted(tmp_path: Path) -> None:

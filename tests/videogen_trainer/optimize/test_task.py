@@ -114,6 +114,7 @@ def test_a_smaller_bundle_is_sealed_that_loads_like_any_other(storage: Path) -> 
     assert told.optimized_bytes < 0.4 * told.unoptimized_bytes
     assert report.message.startswith(f"bundle {report.artifact.digest}: Int8Weights has ")
     assert [part.dataset for part in report.datasets] == ["shapes"]
+    assert {(result.frames, result.resolution) for result in report.results} == {(4, RECIPE.resolution)}
 
 
 def test_the_metrics_are_those_that_evaluate_measures_of_both_bundles(storage: Path) -> None:
@@ -269,6 +270,14 @@ def another_family(storage: Path, source: ArtifactReference) -> Job:
     return job(source, family=ModelType.TEXT2VIDEO_ZERO)
 
 
+def other_clips(storage: Path, source: ArtifactReference) -> Job:
+    made = [synthetic_clip(number, seed=3, frames=6, height=16, width=16) for number in range(3)]
+    clips = [Clip(frames=clip.frames, caption=clip.caption, split=Split.HELD_OUT) for clip in made]
+    write_dataset(storage, "shapes", "v2", clips, frames=6, resolution=RECIPE.resolution)
+    data = [PinnedData(reference=DataReference(dataset="shapes", version="v2", split=Split.HELD_OUT))]
+    return job(source).model_copy(update={"data": data})
+
+
 def broken_weights(storage: Path, source: ArtifactReference) -> Job:
     model = load_model(storage / source.path)
     next(model.parameters()).data.fill_(float("nan"))
@@ -284,6 +293,9 @@ def broken_weights(storage: Path, source: ArtifactReference) -> Job:
     [
         pytest.param(tampered, Reason.ARTIFACT_INVALID, "base.safetensors has SHA-256", id="a changed file"),
         pytest.param(another_family, Reason.INVALID_JOB, "spec.model.type is text2video-zero", id="a model of another family"),
+        pytest.param(
+            other_clips, Reason.INVALID_JOB, "shapes v2 has 6 frames of 16 x 16, the model generates 4", id="clips of another length"
+        ),
         pytest.param(broken_weights, Reason.ARTIFACT_INVALID, "a weight is not finite", id="weights that are no numbers"),
     ],
 )

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from videogen_api.evaluation import MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
+from videogen_api.recipe import Resolution
 from videogen_api.training_run import Evaluation, Reason, ResolvedDataset
 from videogen_models.bundle import load_model
 from videogen_models.sealed import CorruptError
@@ -75,14 +77,14 @@ def batches(start: int, end: int) -> list[range]:
 def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
     """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path. The same Report in all processes.
 
-    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, OutOfMemory, ResultsTooLarge,
-    Preempted.
+    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, InvalidJob for clips of another
+    length or size than the model's, OutOfMemory, ResultsTooLarge, Preempted.
     """
     assert job.artifact is not None, "an Evaluate job without an artifact"
     evaluation = job.evaluate or Evaluation()
     extractors = load(evaluation.extractors, storage, world.device)
-    references = open_references(job.data, storage, verified=world.leads)
     model = open_model(job.artifact, storage, world.device)
+    references = open_references(job.data, storage, like=model.config, verified=world.leads)
     real = world.concatenate(embed_references(references, extractors, world))
     rows, shown, at_once = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
     made = world.concatenate(rows)
@@ -91,10 +93,12 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
         write_samples(storage / job.work_path / "samples", shown, references.captions, model.config.frame_rate)
         how = f"in batches of {at_once}, {evaluation.sampling_steps} steps on {device_name(world)}"
         report = Report(
-            message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones",
+            message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones, all of {clip_size(model.config)}",
             artifact=job.artifact,
             datasets=references.resolved,
             results=results(real, made, references.captions, extractors, job.recipe.seed, how),
+            frames=model.config.frames,
+            resolution=model.config.resolution,
         )
         told = tracked(job, storage, world, report).wire()
     done = Report.model_validate(world.from_leader(told))
@@ -130,12 +134,32 @@ def open_model(artifact: ArtifactReference, storage: Path, device: torch.device)
         raise Failure(Reason.ARTIFACT_INVALID, f"{error}; train the model again or restore the bundle") from error
 
 
-def open_references(data: list[PinnedData], storage: Path, *, verified: bool = True) -> References:
-    """All clips that the job names, in order. Raises Failure, also if they are fewer than 2. `verified`: see `open_dataset`."""
+class ClipSize(Protocol):
+    """Length and size of clips: of a model's configuration, of a recipe or of a dataset's manifest."""
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def resolution(self) -> Resolution: ...
+
+
+def clip_size(clips: ClipSize) -> str:
+    """Their length and size in words."""
+    return f"{clips.frames} frames of {clips.resolution.height} x {clips.resolution.width}"
+
+
+def open_references(data: list[PinnedData], storage: Path, *, like: ClipSize | None = None, verified: bool = True) -> References:
+    """All clips that the job names, in order. `verified`: see `open_dataset`.
+
+    Raises Failure, also if they are fewer than 2 (DatasetTooSmall), or of another length or size than `like` (InvalidJob): a Fréchet
+    distance between clips of 4 frames and clips of 13, or of other pixels, is one of lengths and sizes, not of models.
+    """
     clips: list[tuple[Dataset, int]] = []
     resolved = []
     for entry in data:
         dataset = open_dataset(storage, entry.reference, entry.digest, verified=verified)
+        _check_size(dataset, like)
         numbers = dataset.part(entry.reference.split)[: entry.reference.samples]
         clips += [(dataset, number) for number in numbers]
         resolved.append(dataset.resolved.model_copy(update={"clips": len(numbers)}))
@@ -147,6 +171,18 @@ def open_references(data: list[PinnedData], storage: Path, *, verified: bool = T
         )
     captions = [dataset.records[number].caption for dataset, number in clips]
     return References(clips=clips, captions=captions, resolved=resolved)
+
+
+def _check_size(dataset: Dataset, like: ClipSize | None) -> None:
+    found = dataset.manifest
+    if like is None or (found.frames, found.resolution) == (like.frames, like.resolution):
+        return
+    name = f"{dataset.resolved.dataset} {dataset.resolved.version}"
+    raise Failure(
+        Reason.INVALID_JOB,
+        f"data: dataset {name} has {clip_size(found)}, the model generates {clip_size(like)}, and metrics compare clips of one length"
+        f" and size; curate a version by a run with recipe.frames: {like.frames} and this recipe.resolution",
+    )
 
 
 def embed_references(references: References, extractors: Extractors, world: World) -> dict[str, Array]:

@@ -132,6 +132,8 @@ class Optimizer:
             datasets=references.resolved,
             results=results(real, rows_after, references.captions, extractors, seed, how),
             optimization=optimization,
+            frames=before.config.frames,
+            resolution=before.config.resolution,
         )
 
     def _message(self, made: ArtifactReference, optimization: Optimization, pixels: float) -> str:
@@ -150,8 +152,8 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     assert job.optimize is not None and job.artifact is not None, "an Optimize job without a block or an artifact"
     if ExportFormat.TENSORRT in job.optimize.formats:
         tensorrt_plans.require()
-    references = open_references(job.data, storage)
     model, manifest = open_source(job, job.artifact, storage)
+    references = open_references(job.data, storage, like=model.config)
     networks = len(networks_of(model)) if ExportFormat.ONNX in job.optimize.formats else 0
     parts = Parts(progress, stop, total=networks + len(batches(0, job.optimize.samples)))
     optimizer = Optimizer(job=job, wanted=job.optimize, source=job.artifact, storage=storage, parts=parts)
