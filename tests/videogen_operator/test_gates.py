@@ -20,6 +20,13 @@ ROWS: list[tuple[str, Any, list[Any], Verdict, str]] = [
     ("too few samples", FVD, [GOOD | {"samples": 63}], Verdict.INCONCLUSIVE, "63 samples and the gate needs 64"),
     ("too few samples is not a failure either", FVD, [GOOD | {"samples": 63, "value": "999"}], Verdict.INCONCLUSIVE, ""),
     ("just enough samples", FVD, [GOOD | {"samples": 64}], Verdict.PASSED, ""),
+    (
+        "more clips than are timed",
+        {"metric": "GenerationSeconds", "operator": "LessThan", "threshold": "60", "minimumSamples": 1000},
+        [GOOD | {"metric": "GenerationSeconds", "value": "5", "samples": 64}],
+        Verdict.INCONCLUSIVE,
+        "rests on 64 samples and the gate needs 1000; Evaluate and Optimize time 64 clips one at a time",
+    ),
     ("another extractor", FVD | {"extractor": "i3d"}, [GOOD], Verdict.INCONCLUSIVE, "with extractor i3d; it was measured with default"),
     (
         "the right one of two extractors",

@@ -175,7 +175,7 @@ def test_a_trial_is_a_train_phase_of_its_share_judged_by_an_evaluate_phase(searc
     assert (trial.result, trial.low, trial.high) == (judged.value, judged.low, judged.high)
 
 
-@pytest.mark.parametrize("asked", [2, 5, 7])  # in training and in judging of the first trial, in training of the second one
+@pytest.mark.parametrize("asked", [2, 5, 14])  # in training and in judging of the first trial, in training of the second one
 def test_an_interrupted_search_goes_on_where_it_was_and_ends_the_same(
     searched: Searched, tuning: Make, storage: Path, monkeypatch: pytest.MonkeyPatch, asked: int
 ) -> None:

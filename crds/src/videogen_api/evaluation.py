@@ -57,6 +57,9 @@ class ExtractorArchitecture(StrEnum):
 DEFAULT_EXTRACTORS = ("video-classifier", "text-video-encoder")  # the networks that the trainer brings along
 
 
+TIMED_CLIPS = 64  # that Evaluate and Optimize generate one at a time, of all that they generate
+
+
 class Extractor(Model):
     """A feature network of the user's own, read from the run's storage and verified by its digest."""
 
@@ -71,7 +74,8 @@ class Gate(Model):
 
     metric: Metric = Field(
         description="FVD, InceptionScore, CLIPScore, TemporalCoherence, ArtefactRate (share of frames), GenerationSeconds"
-        " (95 % of the clips take at most so long) or, of TestScenarios alone, ScenarioPassRatio (share that passed)."
+        " (95 % of the clips take at most so long, each generated alone; Evaluate and Optimize time 64 of them)"
+        " or, of TestScenarios alone, ScenarioPassRatio (share that passed)."
     )
     operator: Operator = Field(description="LessThan or GreaterThan.")
     threshold: Decimal = Field(description="The bound, as a decimal string.")

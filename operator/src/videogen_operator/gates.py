@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from videogen_api.evaluation import Gate, Metric, MetricResult, Normalization, Operator, Verdict
+from videogen_api.evaluation import TIMED_CLIPS, Gate, Metric, MetricResult, Normalization, Operator, Verdict
 
 SIGNS = {Operator.LESS_THAN: "<", Operator.GREATER_THAN: ">"}
 SEVERITY = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.PASSED)  # worst first
@@ -18,10 +18,11 @@ def judge(gate: Gate, results: Iterable[MetricResult]) -> tuple[Verdict, str]:
     if result is None:
         return Verdict.INCONCLUSIVE, _not_measured(gate, of_metric)
     if result.samples < gate.minimum_samples:
-        return Verdict.INCONCLUSIVE, (
-            f"{gate.metric} rests on {result.samples} samples and the gate needs {gate.minimum_samples};"
-            " evaluate more clips (phase.data[].samples) or lower minimumSamples"
-        )
+        more = "evaluate more clips (evaluate.samples, and data[].samples for FVD)"
+        if gate.metric == Metric.GENERATION_SECONDS and result.samples == TIMED_CLIPS:
+            more = f"Evaluate and Optimize time {TIMED_CLIPS} clips one at a time, however many they generate"
+        said = f"{gate.metric} rests on {result.samples} samples and the gate needs {gate.minimum_samples}"
+        return Verdict.INCONCLUSIVE, f"{said}; {more}, or lower minimumSamples"
     value, threshold = Decimal(result.value), Decimal(gate.threshold)
     holds = value < threshold if gate.operator == Operator.LESS_THAN else value > threshold
     sentence = f"{gate.metric} is {result.value} and must be {SIGNS[gate.operator]} {gate.threshold}"

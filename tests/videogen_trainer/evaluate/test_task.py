@@ -25,7 +25,7 @@ from videogen_models.sealed import sha256_of
 from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.distributed import World
-from videogen_trainer.evaluate import extractors, measure, run, task
+from videogen_trainer.evaluate import extractors, measure, run, task, timing
 from videogen_trainer.evaluate.c3d import C3D
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.failure import Failure
@@ -112,6 +112,7 @@ def test_every_metric_is_reported_with_what_makes_it_comparable(tmp_path: Path) 
 
 def test_the_same_job_gives_the_same_values_whatever_the_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset(tmp_path, "v1", 6)
+    monkeypatch.setattr(timing, "ALONE", 1)
     wanted = job(bundle(tmp_path))
     first = run(wanted, tmp_path, World(), silent(), never).results
     monkeypatch.setattr(task, "BATCH", 3)

@@ -2,7 +2,8 @@
 
 Generated clip i takes the caption of real clip i (modulo their count) and a seed made of the recipe's seed and i, so the
 clips are the same whatever the batch size, which memory decides (`pieces`). Each process generates and embeds its share of
-the batches; the batches, and with them all numbers but the times, do not depend on how many processes there are.
+the batches; the batches, and with them all numbers but the times, do not depend on how many processes there are. Clips of some
+batches are generated one at a time (`timing`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from videogen_trainer.evaluate.coherence import motion, steadiness
 from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, VideoClassifier, VideoFeatures, load
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.evaluate.pieces import Pieces
+from videogen_trainer.evaluate.timing import Timing, generated_how
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import require_results
@@ -91,7 +93,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     told = None
     if world.leads:
         write_samples(storage / job.work_path / "samples", shown, references.captions, model.config.frame_rate)
-        how = f"in batches of {at_once}, {evaluation.sampling_steps} steps on {device_name(world)}"
+        how = generated_how(made["pace"], at_once, evaluation.sampling_steps, device_name(world))
         report = Report(
             message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones, all of {clip_size(model.config)}",
             artifact=job.artifact,
@@ -205,7 +207,7 @@ def _embedded(clips: Clips, extractors: Extractors) -> Rows:
     return rows
 
 
-def _add(rows: Rows, more: Rows) -> None:
+def _add(rows: Rows, more: Mapping[str, list[Array]]) -> None:
     for name, parts in more.items():
         rows[name] += parts
 
@@ -226,28 +228,36 @@ def generate(
     """
     rows: Rows = defaultdict(list)
     shown: list[Clips] = []
+    whole = batches(0, evaluation.samples)
+    timing = Timing(len(whole))
     embedded = {encoder.name: encoder.caption_embeddings(references.captions) for encoder in extractors.encoders}
 
     def asked(_done: int, _steps: int) -> None:
         if stop():
             raise Failure(Reason.PREEMPTED, "asked to stop; the next attempt begins this phase again")
 
-    def generated(places: range, steps: int = evaluation.sampling_steps) -> tuple[Rows, Clips]:
-        """The clips of these places and what is measured of them."""
+    def generated(places: range, number: int = 0, steps: int = evaluation.sampling_steps) -> tuple[Rows, Clips]:
+        """The clips of these places of a batch and what is measured of them."""
         part: Rows = defaultdict(list)
         begun, drawn = time.perf_counter(), np.array(places) % len(references.captions)
         wanted = [references.captions[number] for number in drawn]
         clips = model.generate(wanted, [clip_seed(seed, number) for number in places], steps, asked)
-        part["seconds"].append(np.array([[(time.perf_counter() - begun) / len(wanted), len(wanted)]]))
+        _add(part, {name: [row] for name, row in timing.rows(number, time.perf_counter() - begun, len(wanted)).items()})
         embed_generated(part, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
         return part, clips[: SHOWN - len(shown)]
 
+    def tried(places: range) -> None:
+        """The first calls with so many clips and with one also allocate and compile; they are not timed."""
+        generated(places, steps=1)
+        generated(places[:1], steps=1)
+
     pieces = Pieces(min(BATCH, evaluation.samples))
-    pieces.agree(world, lambda places: generated(places, 1))  # the first call also allocates and compiles; it is not timed
-    for places in world.share(batches(0, evaluation.samples)):
-        for part, first in pieces.run(places, generated):
-            _add(rows, part)
-            shown += list(first[: SHOWN - len(shown)])
+    pieces.agree(world, tried)
+    for number, places in world.share(list(enumerate(whole))):
+        for some in timing.pieces(number, places):
+            for part, first in pieces.run(some, lambda piece, number=number: generated(piece, number)):  # type: ignore[misc]
+                _add(rows, part)
+                shown += list(first[: SHOWN - len(shown)])
         if world.leads:
             done = min(places.stop * world.size, evaluation.samples)  # the others' shares are no larger
             progress.report(done, evaluation.samples, {"clips": done}, final=done == evaluation.samples)
