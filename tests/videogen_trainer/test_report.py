@@ -66,7 +66,9 @@ def longest(result: MetricResult) -> MetricResult:
     """The same result with numbers as long as they can be: CLIP's two metrics are small, the others may be anything."""
     bounded = result.metric in {Metric.CLIP_SCORE, Metric.TEMPORAL_COHERENCE}
     number = decimal(-1.23456e-10 if bounded else 999_999_999.0)
-    return result.model_copy(update={"value": number, "low": number, "high": number, "samples": 1_000_000, "message": "m" * 200})
+    most = "1000" if result.maximum else None
+    numbers = {"value": number, "low": number, "high": number, "maximum": most}
+    return result.model_copy(update=numbers | {"samples": 1_000_000, "message": "m" * 200})
 
 
 def measured(i3d: int, clip: int) -> Report:

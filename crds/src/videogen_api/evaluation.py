@@ -105,3 +105,6 @@ class MetricResult(Observation):
     message: Text = Field(default="", description="The verdict in words.")
     frames: int | None = Field(default=None, ge=1, le=100_000, description="Frames of each generated clip.")
     resolution: Resolution | None = Field(default=None, description="Size of the generated frames.")
+    maximum: Decimal | None = Field(
+        default=None, description="InceptionScore: what it cannot exceed with so many samples and this network's classes."
+    )

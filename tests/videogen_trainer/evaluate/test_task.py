@@ -244,6 +244,24 @@ def test_a_value_that_is_no_number_is_refused() -> None:
         measure.decimal(float("nan"))
 
 
+def test_fvd_of_few_clips_says_that_it_is_too_large() -> None:
+    random, network = np.random.default_rng(0), Network(name="n", digest="sha256:00")
+    few, many = (measure.fvd(network, *random.standard_normal((2, count, 4)), seed=0).message for count in (64, 2048))
+    assert few.endswith("; of 64 clips it is larger than of the customary 2048")
+    assert "customary" not in many
+
+
+@pytest.mark.parametrize(("samples", "most"), [(64, "64"), (100, "100"), (150, "100"), (1000, "100")])
+def test_the_inception_score_says_what_it_cannot_exceed(samples: int, most: str) -> None:
+    """Classes that are certain and as many as can be: the score is the maximum, but for the last split's remainder."""
+    with np.errstate(divide="ignore"):
+        rows = np.log(np.eye(100)[np.arange(samples) % 100])
+    found = measure.inception(Network(name="n", digest="sha256:00"), rows, seed=0)
+    assert found.maximum == most
+    assert float(found.value) <= float(most) + 1e-6
+    assert float(found.value) > 0.9 * float(most)
+
+
 @pytest.mark.parametrize("network", [Network(name="n", digest="sha256:00")])
 def test_a_small_sample_has_a_wide_interval(network: Network) -> None:
     random = np.random.default_rng(0)
