@@ -65,8 +65,11 @@ class Extractor(Model):
 
     name: ShortName = Field(description="Name that gates refer to, for example i3d-kinetics400.")
     architecture: ExtractorArchitecture = Field(description="I3D (for FVD), C3D (for InceptionScore) or CLIP (for CLIPScore).")
-    path: StoragePath = Field(description="Safetensors file in the storage; for CLIP a diffusers-style folder.")
-    sha256: Sha256 = Field(description="SHA-256 of the file (for CLIP of its model.safetensors), in hex.")
+    path: StoragePath = Field(description="Safetensors file in the storage; for CLIP a folder as Hugging Face saves it.")
+    sha256: Sha256 = Field(
+        description="SHA-256 of the file, in hex; for CLIP of what sha256sum prints for the folder's .json, .safetensors and .txt files,"
+        " sorted by name: ls | LC_ALL=C sort | grep -E '[.](json|safetensors|txt)$' | xargs sha256sum | sha256sum"
+    )
 
 
 class Gate(Model):
