@@ -10,6 +10,9 @@ CLIP = {"metric": "CLIPScore", "operator": "GreaterThan", "threshold": "0.8"}
 GOOD = {"metric": "FVD", "value": "163.2", "samples": 1000, "extractor": "default"}
 RAW = GOOD | {"metric": "CLIPScore", "value": "0.9", "normalization": "Raw"}
 
+IS70 = {"metric": "InceptionScore", "operator": "GreaterThan", "threshold": "70"}
+SCORE = {"metric": "InceptionScore", "value": "12", "extractor": "video-classifier"}
+
 ROWS: list[tuple[str, Any, list[Any], Verdict, str]] = [
     ("below the bound", FVD, [GOOD], Verdict.PASSED, "FVD is 163.2 and must be < 200"),
     ("the bound itself is not below it", FVD, [GOOD | {"value": "200"}], Verdict.FAILED, "FVD is 200 and must be < 200"),
@@ -20,6 +23,13 @@ ROWS: list[tuple[str, Any, list[Any], Verdict, str]] = [
     ("too few samples", FVD, [GOOD | {"samples": 63}], Verdict.INCONCLUSIVE, "63 samples and the gate needs 64"),
     ("too few samples is not a failure either", FVD, [GOOD | {"samples": 63, "value": "999"}], Verdict.INCONCLUSIVE, ""),
     ("just enough samples", FVD, [GOOD | {"samples": 64}], Verdict.PASSED, ""),
+    (
+        "more clips than are timed",
+        {"metric": "GenerationSeconds", "operator": "LessThan", "threshold": "60", "minimumSamples": 1000},
+        [GOOD | {"metric": "GenerationSeconds", "value": "5", "samples": 64}],
+        Verdict.INCONCLUSIVE,
+        "rests on 64 samples and the gate needs 1000; Evaluate and Optimize time 64 clips one at a time",
+    ),
     ("another extractor", FVD | {"extractor": "i3d"}, [GOOD], Verdict.INCONCLUSIVE, "with extractor i3d; it was measured with default"),
     (
         "the right one of two extractors",
@@ -27,6 +37,31 @@ ROWS: list[tuple[str, Any, list[Any], Verdict, str]] = [
         [GOOD, GOOD | {"extractor": "i3d", "value": "1"}],
         Verdict.PASSED,
         "is 1 ",
+    ),
+    (
+        "an inception score that so few samples cannot reach",
+        IS70,
+        [SCORE | {"samples": 64, "value": "50", "maximum": "64"}],
+        Verdict.INCONCLUSIVE,
+        "is 50, must be > 70 and cannot exceed 64 with 64 samples; evaluate at least 71 (evaluate.samples)",
+    ),
+    ("the same, measured by an older trainer", IS70, [SCORE | {"samples": 64}], Verdict.INCONCLUSIVE, "cannot exceed 64"),
+    ("as much as can be is not more", IS70, [SCORE | {"samples": 70, "maximum": "70"}], Verdict.INCONCLUSIVE, "at least 71"),
+    ("an inception score that can be reached", IS70, [SCORE | {"samples": 71, "maximum": "71"}], Verdict.FAILED, "is 12 and must be > 70"),
+    ("and is", IS70, [SCORE | {"value": "70.5", "samples": 71, "maximum": "71"}], Verdict.PASSED, "is 70.5 and must be > 70"),
+    (
+        "an inception score beyond the classes",
+        IS70,
+        [SCORE | {"samples": 1000, "maximum": "20"}],
+        Verdict.INCONCLUSIVE,
+        "cannot exceed 20 with 1000 samples and a network of 20 classes; judge with an extractor of more classes",
+    ),
+    (
+        "an inception score that must be small is always within reach",
+        IS70 | {"operator": "LessThan"},
+        [SCORE | {"samples": 64, "maximum": "64"}],
+        Verdict.PASSED,
+        "is 12 and must be < 70",
     ),
     ("CLIP score on the other scale", CLIP, [RAW], Verdict.INCONCLUSIVE, "as ClipScore25"),
     ("CLIP score on the same scale", CLIP | {"normalization": "Raw"}, [RAW], Verdict.PASSED, "0.9 and must be > 0.8"),

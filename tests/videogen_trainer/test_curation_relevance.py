@@ -13,12 +13,12 @@ from transformers import CLIPConfig, CLIPModel
 from videogen_api.curation import Filters, RelevanceFilter
 from videogen_api.evaluation import Extractor, ExtractorArchitecture
 from videogen_api.training_run import Reason, Split
-from videogen_models.sealed import sha256_of
 from videogen_models.video import encode_mp4
 from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
 from videogen_trainer.curation.relevance import encoder_of, similarity
 from videogen_trainer.dataset import Clip
+from videogen_trainer.evaluate.clip import clip_sha256
 from videogen_trainer.failure import Failure
 from videogen_trainer.synthetic import SyntheticClip, synthetic_clip
 
@@ -66,7 +66,7 @@ def test_a_clip_that_does_not_show_its_caption_is_rejected_with_the_similarity(t
 
 
 def clip_folder(folder: Path) -> str:
-    """A CLIP of random weights that spells words letter by letter; its model's SHA-256."""
+    """A CLIP of random weights that spells words letter by letter; the folder's SHA-256."""
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
     words = {word: number for number, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
@@ -77,7 +77,7 @@ def clip_folder(folder: Path) -> str:
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
-    return sha256_of(folder / "model.safetensors")
+    return clip_sha256(folder)
 
 
 def own(digest: str, minimum: str) -> Filters:

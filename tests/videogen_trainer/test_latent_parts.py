@@ -13,16 +13,19 @@ import torch
 
 from videogen_api.evaluation import Metric
 from videogen_api.job import ArtifactReference, ExitCode, Job, Report
-from videogen_api.training_run import Reason
+from videogen_api.recipe import Resolution
+from videogen_api.training_run import Reason, Split
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.latent_video import DECODER, INTERPOLATION, TEMPORAL
 from videogen_models.video_model import CONFIG
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.data import Batches, open_mixture
+from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.distributed import World
 from videogen_trainer.families import learner_of
 from videogen_trainer.families.interpolation import draw
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.synthetic import synthetic_clip
 
 Train = Callable[..., Report]
 MakeJob = Callable[..., Job]
@@ -99,16 +102,23 @@ def test_interpolation_is_learned_beside_the_other_layers_and_used_from_then_on(
     assert before.generate(["x"], [1], 1).shape == (1, 4, SIDE, SIDE, 3)
 
 
-def test_an_interpolated_clip_is_evaluated_against_clips_of_the_recipe(
+def test_an_interpolated_clip_is_evaluated_against_clips_of_its_own_length_alone(
     train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
 ) -> None:
     taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(1), **of_fast(1))))
-    data = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"}}]
-    report = train(part_job("Evaluate", artifact=taught, data=data, evaluate={"samples": 2, "samplingSteps": 1}))
-    assert (report.reason, {result.metric for result in report.results}) == (
-        Reason.COMPLETED,
-        set(Metric) - {Metric.SCENARIO_PASS_RATIO, Metric.LANGUAGE_SCORE},
-    ), report.message
+    made = [synthetic_clip(number, seed=3, frames=13, height=SIDE, width=SIDE) for number in range(3)]
+    clips = [Clip(frames=clip.frames, caption=clip.caption, split=Split.HELD_OUT) for clip in made]
+    write_dataset(storage, "squares", "long", clips, frames=13, resolution=Resolution(height=SIDE, width=SIDE))
+    reports = {}
+    for version in ("v1", "long"):
+        data = [{"reference": {"dataset": "squares", "version": version, "split": "HeldOut"}}]
+        reports[version] = train(part_job("Evaluate", artifact=taught, data=data, evaluate={"samples": 2, "samplingSteps": 1}))
+    assert reports["v1"].reason is Reason.INVALID_JOB
+    assert "squares v1 has 4 frames of 16 x 16, the model generates 13 frames of 16 x 16" in reports["v1"].message
+    assert reports["long"].reason is Reason.COMPLETED, reports["long"].message
+    assert {(result.metric, result.frames) for result in reports["long"].results} == {
+        (metric, 13) for metric in set(Metric) - {Metric.SCENARIO_PASS_RATIO, Metric.LANGUAGE_SCORE}
+    }
 
 
 def test_the_slow_rate_sees_every_fourth_frame_and_the_fast_one_five_in_a_row() -> None:

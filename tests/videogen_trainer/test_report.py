@@ -14,6 +14,7 @@ from videogen_api.evaluation import Metric, MetricResult, Normalization
 from videogen_api.job import ArtifactReference, ExitCode, Report
 from videogen_api.model_release import ModelReleaseStatus
 from videogen_api.optimization import LOSSES, ExportFormat, MetricLoss, NetworkExport, Optimization
+from videogen_api.recipe import Resolution
 from videogen_api.training_run import Evaluation, PhaseStatus, Reason, ResolvedDataset
 from videogen_trainer import report
 from videogen_trainer.evaluate import task
@@ -65,7 +66,9 @@ def longest(result: MetricResult) -> MetricResult:
     """The same result with numbers as long as they can be: CLIP's two metrics are small, the others may be anything."""
     bounded = result.metric in {Metric.CLIP_SCORE, Metric.TEMPORAL_COHERENCE, Metric.LANGUAGE_SCORE}
     number = decimal(-1.23456e-10 if bounded else 999_999_999.0)
-    return result.model_copy(update={"value": number, "low": number, "high": number, "samples": 1_000_000, "message": "m" * 200})
+    most = "1000" if result.maximum else None
+    numbers = {"value": number, "low": number, "high": number, "maximum": most}
+    return result.model_copy(update=numbers | {"samples": 1_000_000, "message": "m" * 200})
 
 
 def measured(i3d: int, clip: int) -> Report:
@@ -85,7 +88,9 @@ def measured(i3d: int, clip: int) -> Report:
     results = task.results(rows, made, ["flood", "fire", "जल", "आग"], extractors, 0, "on a CPU")
     artifact = ArtifactReference(path="b" * 256, digest=DIGEST)
     message = f"{10**6} generated clips against {10**9} real ones"
-    return Report(message=message, artifact=artifact, datasets=DATASETS, results=[longest(result) for result in results])
+    results = [longest(result) for result in results]
+    largest = Resolution(height=1024, width=1024)
+    return Report(message=message, artifact=artifact, datasets=DATASETS, results=results, frames=113, resolution=largest)
 
 
 def test_the_longest_evaluation_that_is_admitted_fits() -> None:
@@ -93,6 +98,7 @@ def test_the_longest_evaluation_that_is_admitted_fits() -> None:
     report.require_results(full)
     kept = Report.model_validate_json(report.to_bytes(full)).results
     assert kept == [result.model_copy(update={"message": ""}) for result in full.results]
+    assert {(result.frames, result.resolution) for result in kept} == {(113, Resolution(height=1024, width=1024))}, "told once"
     assert len(kept) == 7 + (NETWORKS - CLIPS) + 4 * CLIPS
     for status, field in ((PhaseStatus, "results"), (ModelReleaseStatus, "evaluation")):
         assert len(kept) <= status.model_json_schema()["properties"][field]["maxItems"]

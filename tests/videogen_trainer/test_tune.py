@@ -175,7 +175,7 @@ def test_a_trial_is_a_train_phase_of_its_share_judged_by_an_evaluate_phase(searc
     assert (trial.result, trial.low, trial.high) == (judged.value, judged.low, judged.high)
 
 
-@pytest.mark.parametrize("asked", [2, 5, 7])  # in training and in judging of the first trial, in training of the second one
+@pytest.mark.parametrize("asked", [2, 5, 14])  # in training and in judging of the first trial, in training of the second one
 def test_an_interrupted_search_goes_on_where_it_was_and_ends_the_same(
     searched: Searched, tuning: Make, storage: Path, monkeypatch: pytest.MonkeyPatch, asked: int
 ) -> None:
@@ -245,6 +245,17 @@ def test_if_every_trial_diverges_the_next_attempt_begins_anew_at_a_smaller_rate(
     assert (report.reason, "every trial diverged" in report.message) == (Reason.DIVERGED, True), report.message
     attempt(job.model_copy(update={"learning_rate_scale": "0.5"}), storage)
     assert {path.name for path in (storage / WORK / "trials").iterdir()} == {"0.65", "0.75", "0.65-rate-0.5", "0.75-rate-0.5"}
+
+
+def test_clips_to_be_judged_by_of_another_length_end_the_search_before_a_trial(tuning: Make, storage: Path) -> None:
+    made = [synthetic_clip(number, seed=3, frames=6, height=16, width=16) for number in range(3)]
+    clips = [Clip(frames=clip.frames, caption=clip.caption, split=Split.HELD_OUT) for clip in made]
+    write_dataset(storage, "squares", "v2", clips, frames=6, resolution=Resolution(height=16, width=16))
+    other = {"reference": {"dataset": "squares", "version": "v2", "split": "HeldOut"}}
+    report = attempt(tuning(data=[DATA[0], other]), storage)
+    assert report.reason is Reason.INVALID_JOB
+    assert "squares v2 has 6 frames of 16 x 16, the model generates 4 frames of 16 x 16" in report.message
+    assert not (storage / WORK).exists()
 
 
 def test_the_user_may_judge_by_a_network_of_their_own(tuning: Make) -> None:

@@ -14,8 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.evaluation import Sha256
-from videogen_api.meta import Digest, ModelIdentity, Observation, StoragePath
+from videogen_api.meta import Digest, ModelIdentity, Observation, Sha256, StoragePath
 from videogen_api.optimization import Quantization
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import ResolvedDataset

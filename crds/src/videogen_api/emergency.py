@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from videogen_api.curation import RelevanceFilter, TablePath
-from videogen_api.evaluation import Sha256
-from videogen_api.meta import Decimal, Digest, Model, Observation, ShortName, StoragePath, k8s
+from videogen_api.meta import Decimal, Digest, Model, Observation, Sha256, ShortName, StoragePath, k8s
 from videogen_api.noise_shares import Share
 from videogen_api.recipe import Prompt, Resolution
 

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.meta import Decimal, DnsLabel, Model, Observation, ShortName, StoragePath, Text
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+from videogen_api.meta import Decimal, DnsLabel, Model, Observation, Sha256, ShortName, StoragePath, Text
+from videogen_api.recipe import Resolution
 
 
 class Metric(StrEnum):
@@ -59,13 +58,19 @@ class ExtractorArchitecture(StrEnum):
 DEFAULT_EXTRACTORS = ("video-classifier", "text-video-encoder")  # the networks that the trainer brings along
 
 
+TIMED_CLIPS = 64  # that Evaluate and Optimize generate one at a time, of all that they generate
+
+
 class Extractor(Model):
     """A feature network of the user's own, read from the run's storage and verified by its digest."""
 
     name: ShortName = Field(description="Name that gates refer to, for example i3d-kinetics400.")
     architecture: ExtractorArchitecture = Field(description="I3D (for FVD), C3D (for InceptionScore) or CLIP (for CLIPScore).")
-    path: StoragePath = Field(description="Safetensors file in the storage; for CLIP a diffusers-style folder.")
-    sha256: Sha256 = Field(description="SHA-256 of the file (for CLIP of its model.safetensors), in hex.")
+    path: StoragePath = Field(description="Safetensors file in the storage; for CLIP a folder as Hugging Face saves it.")
+    sha256: Sha256 = Field(
+        description="SHA-256 of the file, in hex; for CLIP of what sha256sum prints for the folder's .json, .safetensors and .txt files,"
+        " sorted by name: ls | LC_ALL=C sort | grep -E '[.](json|safetensors|txt)$' | xargs sha256sum | sha256sum"
+    )
 
 
 class Gate(Model):
@@ -73,7 +78,8 @@ class Gate(Model):
 
     metric: Metric = Field(
         description="FVD, InceptionScore, CLIPScore, TemporalCoherence, ArtefactRate (share of frames), GenerationSeconds"
-        " (95 % of the clips take at most so long) or, of TestScenarios alone, ScenarioPassRatio (share that passed); LanguageScore:"
+        " (95 % of the clips take at most so long, each generated alone; Evaluate and Optimize time 64 of them)"
+        " or, of TestScenarios alone, ScenarioPassRatio (share that passed); LanguageScore:"
         " CLIPScore of the captions in the script that fares worst, by an extractor of yours, where captions are in two scripts or more."
     )
     operator: Operator = Field(description="LessThan or GreaterThan.")
@@ -102,3 +108,8 @@ class MetricResult(Observation):
     normalization: Normalization | None = Field(default=None, description="Scale, for CLIPScore.")
     verdict: Verdict | None = Field(default=None, description="What the run's gate on this metric said, if it has one.")
     message: Text = Field(default="", description="The verdict in words.")
+    frames: int | None = Field(default=None, ge=1, le=100_000, description="Frames of each generated clip.")
+    resolution: Resolution | None = Field(default=None, description="Size of the generated frames.")
+    maximum: Decimal | None = Field(
+        default=None, description="InceptionScore: what it cannot exceed with so many samples and this network's classes."
+    )

@@ -27,7 +27,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from videogen_api.curation import Curate
 from videogen_api.emergency import Scenarios, Templates
@@ -35,7 +35,7 @@ from videogen_api.evaluation import MetricResult
 from videogen_api.goodput import share_of
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.optimization import Optimization, Optimize
-from videogen_api.recipe import Recipe
+from videogen_api.recipe import Recipe, Resolution
 from videogen_api.tracking import Tracking
 from videogen_api.training_run import DataReference, Evaluation, Reason, ResolvedDataset, Task
 from videogen_api.tuning import Trial, Tuning
@@ -143,6 +143,16 @@ class Report(Observation):
     goodput: Goodput | None = None  # Train
     trials: list[Trial] = []  # Tune; one of them is chosen
     optimization: Optimization | None = None  # Optimize
+    frames: int | None = None  # of each clip that `results` are about
+    resolution: Resolution | None = None  # of their frames
+
+    @model_validator(mode="after")
+    def _clips_of_the_results(self) -> Report:
+        """Frames and resolution are told once, for want of room in the message, and hold for every result."""
+        if self.frames or self.resolution:
+            clips = {"frames": self.frames, "resolution": self.resolution}
+            self.results[:] = [result.model_copy(update=clips) for result in self.results]
+        return self
 
 
 def work_path(run: str, run_uid: str, phase: str) -> str:

@@ -10,8 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.evaluation import Sha256
-from videogen_api.meta import Decimal, Model, PositiveDecimal, StoragePath, k8s
+from videogen_api.meta import Decimal, Model, PositiveDecimal, Sha256, StoragePath, k8s
 from videogen_api.noise_shares import BLOCK_RULES, ContentProfile, Share
 
 UnitDecimal = Annotated[str, StringConstraints(pattern=r"^0\.[0-9]{1,9}$", max_length=11)]

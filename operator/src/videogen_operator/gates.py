@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from videogen_api.evaluation import Gate, Metric, MetricResult, Normalization, Operator, Verdict
+from videogen_api.evaluation import TIMED_CLIPS, Gate, Metric, MetricResult, Normalization, Operator, Verdict
 
 SIGNS = {Operator.LESS_THAN: "<", Operator.GREATER_THAN: ">"}
 SEVERITY = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.PASSED)  # worst first
@@ -18,10 +18,13 @@ def judge(gate: Gate, results: Iterable[MetricResult]) -> tuple[Verdict, str]:
     if result is None:
         return Verdict.INCONCLUSIVE, _not_measured(gate, of_metric)
     if result.samples < gate.minimum_samples:
-        return Verdict.INCONCLUSIVE, (
-            f"{gate.metric} rests on {result.samples} samples and the gate needs {gate.minimum_samples};"
-            " evaluate more clips (phase.data[].samples) or lower minimumSamples"
-        )
+        more = "evaluate more clips (evaluate.samples, and data[].samples for FVD)"
+        if gate.metric == Metric.GENERATION_SECONDS and result.samples == TIMED_CLIPS:
+            more = f"Evaluate and Optimize time {TIMED_CLIPS} clips one at a time, however many they generate"
+        said = f"{gate.metric} rests on {result.samples} samples and the gate needs {gate.minimum_samples}"
+        return Verdict.INCONCLUSIVE, f"{said}; {more}, or lower minimumSamples"
+    if out_of_reach := _out_of_reach(gate, result):
+        return Verdict.INCONCLUSIVE, out_of_reach
     value, threshold = Decimal(result.value), Decimal(gate.threshold)
     holds = value < threshold if gate.operator == Operator.LESS_THAN else value > threshold
     sentence = f"{gate.metric} is {result.value} and must be {SIGNS[gate.operator]} {gate.threshold}"
@@ -49,6 +52,19 @@ def judge_all(gates: Sequence[Gate], results: Sequence[MetricResult]) -> tuple[V
     """The worst verdict over all gates, and each gate with its own."""
     judged = tuple((gate, *judge(gate, results)) for gate in gates)
     return worst(verdict for _, verdict, _ in judged), judged
+
+
+def _out_of_reach(gate: Gate, result: MetricResult) -> str:
+    """Why no model could pass a gate on the Inception Score, which is at most the number of samples, and of classes; "" if one could."""
+    if gate.metric != Metric.INCEPTION_SCORE or gate.operator != Operator.GREATER_THAN:
+        return ""
+    most, threshold = min(Decimal(result.samples), Decimal(result.maximum or result.samples)), Decimal(gate.threshold)
+    if threshold < most:
+        return ""
+    said = f"{gate.metric} is {result.value}, must be > {gate.threshold} and cannot exceed {most} with {result.samples} samples"
+    if most < result.samples:
+        return f"{said} and a network of {most} classes; judge with an extractor of more classes or lower the threshold"
+    return f"{said}; evaluate at least {int(threshold) + 1} (evaluate.samples), better ten times as many, or lower the threshold"
 
 
 def _not_measured(gate: Gate, of_metric: Sequence[MetricResult]) -> str:

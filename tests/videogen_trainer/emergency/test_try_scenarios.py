@@ -52,6 +52,7 @@ def test_every_scenario_has_an_outcome_and_together_they_are_results(storage: Pa
     report = attempt()
     found = named(report)
     assert set(found) == {Metric.SCENARIO_PASS_RATIO, Metric.GENERATION_SECONDS}
+    assert {(result.frames, result.resolution is not None) for result in found.values()} == {(4, True)}
     assert (found[Metric.SCENARIO_PASS_RATIO].value, found[Metric.SCENARIO_PASS_RATIO].samples) == ("1.000000", 4)
     assert report.message.startswith("4 of 4 scenarios passed; the slowest, line-000")
     assert report.artifact == artifact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of
 from videogen_trainer.evaluate import extractors
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
+from videogen_trainer.evaluate.clip import clip_sha256
 from videogen_trainer.evaluate.clip_score import similarities
 from videogen_trainer.evaluate.coherence import coherence, motion, steadiness
 from videogen_trainer.evaluate.extractors import (
@@ -281,7 +283,7 @@ def test_inputs_are_scaled_as_the_published_networks_want_them() -> None:
 
 
 def clip_folder(folder: Path) -> str:
-    """A tiny CLIP with a tokenizer of single letters; its model's SHA-256."""
+    """A tiny CLIP with a tokenizer of single letters; the folder's SHA-256."""
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
     words = {word: number for number, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
@@ -293,7 +295,7 @@ def clip_folder(folder: Path) -> str:
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
-    return sha256_of(folder / "model.safetensors")
+    return clip_sha256(folder)
 
 
 def own_clip(digest: str) -> Extractor:
@@ -381,13 +383,61 @@ def test_clip_weights_that_do_not_fit_are_named(tmp_path: Path, lacking: str | N
     tensors = {name: tensor for name, tensor in load_file(path).items() if name != lacking}
     save_file(tensors | ({extra: torch.zeros(24)} if extra else {}), path, metadata={"format": "pt"})
     with pytest.raises(Failure, match=rf"extractors\[clip-own\].*missing or unknown: {lacking or extra}"):
-        load([own_clip(sha256_of(path))], tmp_path, CPU)
+        load([own_clip(clip_sha256(tmp_path / "clip"))], tmp_path, CPU)
+
+
+def other_specials(folder: Path) -> None:
+    (folder / "special_tokens_map.json").write_text(json.dumps({"unk_token": "a</w>"}))
+
+
+def swapped_words(folder: Path) -> None:
+    words = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps(words | {"a</w>": words["b</w>"], "b</w>": words["a</w>"]}))
+
+
+def other_merges(folder: Path) -> None:
+    (folder / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+
+
+def other_activation(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["hidden_act"] = "gelu"
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("change", [other_specials, swapped_words, other_merges, other_activation])
+def test_another_tokenizer_or_config_is_another_network(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    digest = clip_folder(tmp_path / "clip")
+    weights = sha256_of(tmp_path / "clip/model.safetensors")
+    change(tmp_path / "clip")
+    assert sha256_of(tmp_path / "clip/model.safetensors") == weights
+    with pytest.raises(Failure, match=rf"extractors\[clip-own\]: .*/clip has SHA-256 {clip_sha256(tmp_path / 'clip')} over its .*{digest}"):
+        load([own_clip(digest)], tmp_path, CPU)
+
+
+def test_what_a_clip_folder_has_beside_its_model_does_not_count(tmp_path: Path) -> None:
+    digest = clip_folder(tmp_path / "clip")
+    (tmp_path / "clip/README.md").write_text("A model card.")
+    (tmp_path / "clip/._config.json").write_text("what an archive of macOS leaves")
+    (tmp_path / "clip/pytorch_model.bin").write_bytes(b"a pickle that nobody reads")
+    assert load([own_clip(digest)], tmp_path, CPU).encoders[1].digest == f"sha256:{digest}"
+
+
+def test_the_documented_command_prints_a_clip_folders_sum(tmp_path: Path) -> None:
+    digest = clip_folder(tmp_path / "clip")
+    (tmp_path / "clip/README.md").write_text("A model card.")
+    said = Extractor.model_fields["sha256"].description or ""
+    command = said[said.index("ls |") :]
+    assert " ".join(command.split()) in " ".join((Path(__file__).parents[3] / "docs/datasets.md").read_text().split())
+    printed = subprocess.run(["bash", "-c", command], cwd=tmp_path / "clip", check=True, capture_output=True, text=True).stdout
+    assert printed == f"{digest}  -\n"
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_an_incomplete_clip_folder_is_named(tmp_path: Path, name: str) -> None:
-    digest = clip_folder(tmp_path / "clip")
+    clip_folder(tmp_path / "clip")
     (tmp_path / "clip" / name).unlink()
+    digest = clip_sha256(tmp_path / "clip")
     with pytest.raises(Failure, match=r"extractors\[clip-own\].*/clip") as failure:
         load([own_clip(digest)], tmp_path, CPU)
     assert failure.value.reason is Reason.EXTRACTOR_MISSING

@@ -21,6 +21,7 @@ from videogen_models.video_model import VideoModel
 from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer import tasks
 from videogen_trainer.distributed import World
+from videogen_trainer.evaluate import timing
 from videogen_trainer.evaluate.pieces import Pieces
 from videogen_trainer.failure import Failure
 from videogen_trainer.families import learner_of
@@ -39,7 +40,7 @@ def untrained(make_job: Callable[..., Job], storage: Path, family: ModelType) ->
     path, digest = seal_bundle(storage, manifest, model.save)
     fields = {"task": "Evaluate", "phase": "judge", "workPath": "runs/demo-01234567/judge", "data": DATA}
     artifact = ArtifactReference(path=path, digest=digest).wire()
-    evaluate = {"samples": 12, "samplingSteps": 2}
+    evaluate = {"samples": 20, "samplingSteps": 2}
     return model, make_job(own, model=identity.wire(), artifact=artifact, evaluate=evaluate, **fields)
 
 
@@ -67,13 +68,21 @@ def seconds(report: Report) -> str:
     return next(result.message for result in report.results if result.metric is Metric.GENERATION_SECONDS)
 
 
+SINGLE = [(1, 2)] * 8  # the second of three batches, one clip at a time
+TWOS = [(2, 2)] * 4
 CASES = [
-    ("from the beginning", 3, 0, [(8, 1), (4, 1), (2, 1), *[(2, 2)] * 6], "in batches of 2, 2 steps"),
-    ("in the midst of it", 4, 1, [(8, 1), (8, 2), (4, 2), (4, 2), (4, 2)], "in batches of 4, 2 steps"),
-    ("never", 8, 0, [(8, 1), (8, 2), (4, 2)], "in batches of 8, 2 steps"),
+    ("from the beginning", 3, 0, [(8, 1), (4, 1), (2, 1), (1, 1), *TWOS, *SINGLE, *TWOS[:2]], "in batches of 2, 2 steps"),
+    ("in the midst of it", 4, 1, [(8, 1), (1, 1), (8, 2), (4, 2), (4, 2), *SINGLE, (4, 2)], "in batches of 4, 2 steps"),
+    ("never", 8, 0, [(8, 1), (1, 1), (8, 2), *SINGLE, (4, 2)], "in batches of 8, 2 steps"),
 ]
 
 
+@pytest.fixture
+def one_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "ALONE", 1)
+
+
+@pytest.mark.usefixtures("one_batch_alone")
 @pytest.mark.parametrize("room, after, made, said", [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_what_is_measured_in_small_batches_is_what_is_measured_in_large_ones(
     storage: Path,
@@ -145,7 +154,9 @@ SHORT_OF_MEMORY = """
 import os, torch
 from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer import __main__
+from videogen_trainer.evaluate import timing
 
+timing.ALONE = 1
 generate = VideoFusionModel.generate
 
 def limited(self, captions, *rest):
@@ -170,6 +181,7 @@ __main__.main()
 """
 
 
+@pytest.mark.usefixtures("one_batch_alone")
 @pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers: seconds on a busy core
 def test_all_processes_make_their_batches_smaller_when_one_is_short_of_memory(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter

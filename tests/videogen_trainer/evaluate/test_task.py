@@ -25,7 +25,7 @@ from videogen_models.sealed import sha256_of
 from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.distributed import World
-from videogen_trainer.evaluate import extractors, measure, run, task
+from videogen_trainer.evaluate import extractors, measure, run, task, timing
 from videogen_trainer.evaluate.c3d import C3D
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.failure import Failure
@@ -104,6 +104,7 @@ def test_every_metric_is_reported_with_what_makes_it_comparable(tmp_path: Path) 
         assert float(result.low) <= float(result.value) <= float(result.high)
         assert result.samples == (6 if result.metric is Metric.FVD else 10)  # FVD rests on the smaller side
         assert result.verdict is None
+        assert (result.frames, result.resolution) == (4, RECIPE.resolution)
         assert result.extractor_digest.startswith("sha256:") is bool(result.extractor)
     assert report.artifact == artifact
     assert [(part.dataset, part.version, part.clips) for part in report.datasets] == [("shapes", "v1", 6)]
@@ -111,6 +112,7 @@ def test_every_metric_is_reported_with_what_makes_it_comparable(tmp_path: Path) 
 
 def test_the_same_job_gives_the_same_values_whatever_the_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset(tmp_path, "v1", 6)
+    monkeypatch.setattr(timing, "ALONE", 1)
     wanted = job(bundle(tmp_path))
     first = run(wanted, tmp_path, World(), silent(), never).results
     monkeypatch.setattr(task, "BATCH", 3)
@@ -135,12 +137,26 @@ def test_samples_are_written_to_look_at(tmp_path: Path) -> None:
         assert sheet.height > 8 * 16
 
 
-def test_datasets_of_different_size_are_compared_together(tmp_path: Path) -> None:
+def test_several_datasets_are_compared_with_together(tmp_path: Path) -> None:
     dataset(tmp_path, "v1", 3)
-    dataset(tmp_path, "v2", 5, frames=6, side=32)
+    dataset(tmp_path, "v2", 5)
     report = run(job(bundle(tmp_path), versions=("v1", "v2"), samples=4), tmp_path, World(), silent(), never)
     assert [part.clips for part in report.datasets] == [3, 5]
     assert "4 generated against 8 real clips" in report.results[0].message
+    assert report.message == "4 generated clips against 8 real ones, all of 4 frames of 16 x 16"
+
+
+@pytest.mark.parametrize(("frames", "side"), [(6, 16), (4, 32)])
+def test_real_clips_of_another_length_or_size_are_refused(tmp_path: Path, frames: int, side: int) -> None:
+    dataset(tmp_path, "v1", 3)
+    dataset(tmp_path, "v2", 5, frames=frames, side=side)
+    with pytest.raises(Failure) as failure:
+        run(job(bundle(tmp_path), versions=("v1", "v2"), samples=4), tmp_path, World(), silent(), never)
+    assert failure.value.reason is Reason.INVALID_JOB
+    said = f"data: dataset shapes v2 has {frames} frames of {side} x {side}, the model generates 4 frames of 16 x 16"
+    assert failure.value.message.startswith(said)
+    assert "curate a version by a run with recipe.frames: 4" in failure.value.message
+    assert not (tmp_path / "runs").exists()
 
 
 def test_captions_that_the_default_encoder_does_not_know_are_counted(tmp_path: Path) -> None:
@@ -226,6 +242,24 @@ def test_values_are_decimal_strings_of_the_api(value: float, expected: str) -> N
 def test_a_value_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="came out as nan"):
         measure.decimal(float("nan"))
+
+
+def test_fvd_of_few_clips_says_that_it_is_too_large() -> None:
+    random, network = np.random.default_rng(0), Network(name="n", digest="sha256:00")
+    few, many = (measure.fvd(network, *random.standard_normal((2, count, 4)), seed=0).message for count in (64, 2048))
+    assert few.endswith("; of 64 clips it is larger than of the customary 2048")
+    assert "customary" not in many
+
+
+@pytest.mark.parametrize(("samples", "most"), [(64, "64"), (100, "100"), (150, "100"), (1000, "100")])
+def test_the_inception_score_says_what_it_cannot_exceed(samples: int, most: str) -> None:
+    """Classes that are certain and as many as can be: the score is the maximum, but for the last split's remainder."""
+    with np.errstate(divide="ignore"):
+        rows = np.log(np.eye(100)[np.arange(samples) % 100])
+    found = measure.inception(Network(name="n", digest="sha256:00"), rows, seed=0)
+    assert found.maximum == most
+    assert float(found.value) <= float(most) + 1e-6
+    assert float(found.value) > 0.9 * float(most)
 
 
 @pytest.mark.parametrize("network", [Network(name="n", digest="sha256:00")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from videogen_trainer import tasks
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate import run as evaluate
+from videogen_trainer.evaluate import timing
 from videogen_trainer.failure import Failure
 from videogen_trainer.optimize import onnx_files, pairs, run
 from videogen_trainer.progress import ProgressReporter
@@ -114,6 +116,7 @@ def test_a_smaller_bundle_is_sealed_that_loads_like_any_other(storage: Path) -> 
     assert told.optimized_bytes < 0.4 * told.unoptimized_bytes
     assert report.message.startswith(f"bundle {report.artifact.digest}: Int8Weights has ")
     assert [part.dataset for part in report.datasets] == ["shapes"]
+    assert {(result.frames, result.resolution) for result in report.results} == {(4, RECIPE.resolution)}
 
 
 def test_the_metrics_are_those_that_evaluate_measures_of_both_bundles(storage: Path) -> None:
@@ -145,6 +148,18 @@ def test_clips_of_both_bundles_are_written_to_look_at(storage: Path) -> None:
     for name in ("before", "after"):
         assert len(list((storage / WORK / "samples" / name).glob("*.mp4"))) == 8
     assert (storage / WORK / "samples/before/sample-00.txt").read_text() == (storage / WORK / "samples/after/sample-00.txt").read_text()
+
+
+def test_generation_seconds_are_those_of_a_clip_alone(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "ALONE", 1)
+    generate = VideoFusionModel.generate
+    monkeypatch.setattr(VideoFusionModel, "generate", lambda *asked: (time.sleep(0.2), generate(*asked))[1])
+    report = optimized(job(bundle(storage), samples=12), storage)
+    result = next(result for result in report.results if result.metric is Metric.GENERATION_SECONDS)
+    assert (result.samples, float(result.value) > 0.2) == (8, True)
+    assert report.optimization is not None
+    assert float(report.optimization.losses[-1].unoptimized) > 0.2
+    assert len(list((storage / WORK / "samples" / "after").glob("*.mp4"))) == 8
 
 
 def stopped_after(calls: int) -> Callable[[], bool]:
@@ -184,9 +199,9 @@ def test_an_interrupted_optimisation_goes_on_after_what_was_measured(storage: Pa
     wanted = job(bundle(storage), samples=20)
     whole = optimized(wanted, storage)
     measured: list[int] = []
-    original = pairs.Pair._measured
-    monkeypatch.setattr(pairs.Pair, "_measured", lambda self, number, *rest: (measured.append(number), original(self, number, *rest))[1])
-    for calls in (3, 9, 7):
+    original = pairs.Pair._batch
+    monkeypatch.setattr(pairs.Pair, "_batch", lambda self, number, *rest: (measured.append(number), original(self, number, *rest))[1])
+    for calls in (3, 37, 35):  # 2 to warm up, 8 clips by 2 bundles in 2 steps each, 1 after a batch
         with pytest.raises(Failure, match="asked to stop") as failure:
             optimized(wanted, storage, stopped_after(calls))
         assert failure.value.reason is Reason.PREEMPTED
@@ -203,7 +218,8 @@ def test_an_interrupted_optimisation_goes_on_after_what_was_measured(storage: Pa
 def test_batches_too_large_for_memory_are_halved_for_both_bundles_and_change_nothing_measured(
     storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = job(bundle(storage))
+    monkeypatch.setattr(timing, "ALONE", 1)
+    wanted = job(bundle(storage), samples=20, sampling_steps=1)
     whole = optimized(wanted, storage).optimization
     rmtree(storage / WORK)
     generate, made = VideoFusionModel.generate, list[int]()
@@ -220,13 +236,13 @@ def test_batches_too_large_for_memory_are_halved_for_both_bundles_and_change_not
     for before, after in zip(whole.losses, halved.losses, strict=True):
         if before.metric is not Metric.GENERATION_SECONDS:
             assert (before.metric, float(before.unoptimized)) == (after.metric, pytest.approx(float(after.unoptimized), rel=1e-4))
-    assert max(made) > 2 and made[-10:] == [2] * 10, "ten clips by each bundle"
+    assert max(made) > 2 and made[-28:] == [2] * 8 + [1] * 16 + [2] * 4, "by each bundle; the second of three batches alone"
 
 
 def test_a_kept_batch_that_is_damaged_is_measured_again(storage: Path) -> None:
     wanted = job(bundle(storage), samples=20)
     with pytest.raises(Failure, match="asked to stop"):
-        optimized(wanted, storage, stopped_after(9))
+        optimized(wanted, storage, stopped_after(37))
     (first, *_) = sorted((storage / WORK / "optimizing").rglob("batch-*.safetensors"))
     first.write_bytes(first.read_bytes()[:-7])
     assert optimized(wanted, storage).results[0].samples == 6
@@ -235,11 +251,11 @@ def test_a_kept_batch_that_is_damaged_is_measured_again(storage: Path) -> None:
 def test_what_another_optimisation_has_kept_is_not_taken(storage: Path) -> None:
     source = bundle(storage)
     with pytest.raises(Failure, match="asked to stop"):
-        optimized(job(source, samples=20, sampling_steps=1), storage, stopped_after(7))
+        optimized(job(source, samples=20, sampling_steps=1), storage, stopped_after(20))
     kept = set((storage / WORK / "optimizing").rglob("batch-*.safetensors"))
     assert kept
     with pytest.raises(Failure, match="asked to stop"):
-        optimized(job(source, samples=20, sampling_steps=3), storage, stopped_after(15))
+        optimized(job(source, samples=20, sampling_steps=3), storage, stopped_after(52))
     assert {path.parent for path in (storage / WORK / "optimizing").rglob("batch-*.safetensors")} > {path.parent for path in kept}
 
 
@@ -269,6 +285,14 @@ def another_family(storage: Path, source: ArtifactReference) -> Job:
     return job(source, family=ModelType.TEXT2VIDEO_ZERO)
 
 
+def other_clips(storage: Path, source: ArtifactReference) -> Job:
+    made = [synthetic_clip(number, seed=3, frames=6, height=16, width=16) for number in range(3)]
+    clips = [Clip(frames=clip.frames, caption=clip.caption, split=Split.HELD_OUT) for clip in made]
+    write_dataset(storage, "shapes", "v2", clips, frames=6, resolution=RECIPE.resolution)
+    data = [PinnedData(reference=DataReference(dataset="shapes", version="v2", split=Split.HELD_OUT))]
+    return job(source).model_copy(update={"data": data})
+
+
 def broken_weights(storage: Path, source: ArtifactReference) -> Job:
     model = load_model(storage / source.path)
     next(model.parameters()).data.fill_(float("nan"))
@@ -284,6 +308,9 @@ def broken_weights(storage: Path, source: ArtifactReference) -> Job:
     [
         pytest.param(tampered, Reason.ARTIFACT_INVALID, "base.safetensors has SHA-256", id="a changed file"),
         pytest.param(another_family, Reason.INVALID_JOB, "spec.model.type is text2video-zero", id="a model of another family"),
+        pytest.param(
+            other_clips, Reason.INVALID_JOB, "shapes v2 has 6 frames of 16 x 16, the model generates 4", id="clips of another length"
+        ),
         pytest.param(broken_weights, Reason.ARTIFACT_INVALID, "a weight is not finite", id="weights that are no numbers"),
     ],
 )

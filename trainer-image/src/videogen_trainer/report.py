@@ -64,8 +64,9 @@ def require_results(report: Report) -> None:
 
 
 def _encoded(report: Report) -> bytes:
-    empty = {place: {"message"} for place, result in enumerate(report.results) if not result.message}
-    return report.model_dump_json(by_alias=True, exclude_none=True, exclude={"results": empty}).encode()
+    told = {"frames", "resolution"} if report.frames else set()  # by the report, for all results
+    unsaid = {place: told | (set() if result.message else {"message"}) for place, result in enumerate(report.results)}
+    return report.model_dump_json(by_alias=True, exclude_none=True, exclude={"results": unsaid}).encode()
 
 
 def _smaller(report: Report) -> list[Report]:

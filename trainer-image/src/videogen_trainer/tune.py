@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from videogen_api.bundle import canonical_json
 from videogen_api.evaluation import MetricResult
-from videogen_api.job import ArtifactReference, Job, Report
+from videogen_api.job import ArtifactReference, Job, PinnedData, Report
 from videogen_api.meta import Observation
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import Evaluation, Reason, ResolvedDataset, Split, Task
@@ -26,6 +26,7 @@ from videogen_api.tuning import Trial, Tuning, with_base_noise_share
 from videogen_models.sealed import write_durably
 from videogen_trainer import evaluate
 from videogen_trainer.distributed import World
+from videogen_trainer.evaluate.task import open_references
 from videogen_trainer.failure import Failure
 from videogen_trainer.loop import train
 from videogen_trainer.progress import ProgressReporter
@@ -52,6 +53,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     Raises Failure: what training and evaluating raise, but Diverged only if every trial diverged.
     """
     assert job.tune is not None, "a Tune job without its block"
+    open_references(held_out(job), storage, like=job.recipe, verified=False)  # what is wrong ends the phase before a trial is trained
     search = Search(job=job, tuning=job.tune, storage=storage, world=world, progress=progress, stop=stop, milestones=milestones)
     records = [search.trial(number) for number in range(len(job.tune.values))]
     own = job.recipe.video_fusion.base_noise_share
@@ -126,8 +128,9 @@ class Search:
         tuning = self.tuning
         own = [tuning.extractor] if tuning.extractor else []
         wanted = Evaluation(samples=tuning.samples, sampling_steps=tuning.sampling_steps, extractors=own)
-        data = [entry for entry in self.job.data if entry.reference.split is Split.HELD_OUT]
-        asked = job.model_copy(update={"task": Task.EVALUATE, "artifact": artifact, "evaluate": wanted, "data": data} | _within(job))
+        asked = job.model_copy(
+            update={"task": Task.EVALUATE, "artifact": artifact, "evaluate": wanted, "data": held_out(self.job)} | _within(job)
+        )
         return evaluate.run(asked, self.storage, self.world, TrialProgress(self.progress, tuning, number, judging=True), self.stop)
 
     def _clean_up(self, job: Job, record: Record) -> None:
@@ -135,6 +138,11 @@ class Search:
         if record.artifact:
             shutil.rmtree(self.storage / record.artifact.path, ignore_errors=True)
         shutil.rmtree(self.storage / job.work_path / "checkpoints", ignore_errors=True)
+
+
+def held_out(job: Job) -> list[PinnedData]:
+    """What trials are judged by."""
+    return [entry for entry in job.data if entry.reference.split is Split.HELD_OUT]
 
 
 def _within(job: Job) -> dict[str, str]:

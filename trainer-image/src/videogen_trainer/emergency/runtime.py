@@ -16,6 +16,7 @@ import numpy as np
 from videogen_api.job import ArtifactReference
 from videogen_api.meta import ModelIdentity, release_name
 from videogen_api.training_run import Reason
+from videogen_models.video_model import ClipConfig
 from videogen_serving.metrics import RequestMetrics
 from videogen_serving.pipeline import Pipeline
 from videogen_serving.request import SEED_LIMIT, Outcome
@@ -60,6 +61,7 @@ class Runtime:
     """A bundle as its release would serve it."""
 
     service: Service
+    clips: ClipConfig  # what it generates
 
     @classmethod
     def open(cls, artifact: ArtifactReference, storage: Path, model: ModelIdentity, *, steps: int, seconds: int) -> Runtime:
@@ -76,7 +78,7 @@ class Runtime:
         except ValueError as error:
             raise Failure(Reason.ARTIFACT_INVALID, f"{error}; train the model again or restore the bundle") from error
         pipeline.warm_up()
-        return cls(Service(pipeline, RequestMetrics(_UnreadSeries(), settings.release), time.perf_counter))
+        return cls(Service(pipeline, RequestMetrics(_UnreadSeries(), settings.release), time.perf_counter), pipeline.model.config)
 
     def ask(self, prompt: str, seed: int, is_cancelled: Callable[[], bool]) -> Answer:
         """One request, as Triton hands it over."""

@@ -22,6 +22,7 @@ from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
 from videogen_models.sealed import write_durably
 from videogen_models.video import decode_mp4
+from videogen_models.video_model import ClipConfig
 from videogen_trainer.curation.thumbnail import thumbnail
 from videogen_trainer.dataset import writing
 from videogen_trainer.distributed import World
@@ -106,7 +107,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     world.any(False)  # until the last process has written its last outcome
     report = None
     if world.leads:
-        report = conclude(job, log, scenarios, judge, storage, device_name(world)).wire()
+        report = conclude(job, log, scenarios, judge, storage, device_name(world), runtime.clips).wire()
     return Report.model_validate(world.from_leader(report))
 
 
@@ -122,7 +123,9 @@ def try_all(own: Sequence[Scenario], total: int, trial: Trial, log: OutcomeLog, 
             progress.report(done, total, {"scenarios": done, "passedHere": passed}, final=number == len(own))
 
 
-def conclude(job: Job, log: OutcomeLog, scenarios: Sequence[Scenario], judge: Judge, storage: Path, device: str) -> Report:
+def conclude(
+    job: Job, log: OutcomeLog, scenarios: Sequence[Scenario], judge: Judge, storage: Path, device: str, clips: ClipConfig
+) -> Report:
     """Everything together: files for people, results for gates."""
     known = log.known(scenarios)
     outcomes = [known[scenario.id] for scenario in scenarios]
@@ -136,7 +139,14 @@ def conclude(job: Job, log: OutcomeLog, scenarios: Sequence[Scenario], judge: Ju
         write_durably(folder / "scenarios.html", page(f"Scenarios of {job.run}, phase {job.phase}", said, _sections(outcomes, folder)))
     message = f"{said[:800]}; see {FOLDER}/scenarios.html of the phase's folder"
     measured = results(outcomes, job.recipe.seed, f"worst {worst.seconds:.3f} s, as the server runs them, on {device}")
-    return Report(message=message, artifact=job.artifact, datasets=judge.datasets, results=measured)
+    return Report(
+        message=message,
+        artifact=job.artifact,
+        datasets=judge.datasets,
+        results=measured,
+        frames=clips.frames,
+        resolution=clips.resolution,
+    )
 
 
 def results(outcomes: Sequence[ScenarioOutcome], seed: int, how: str) -> list[MetricResult]:

@@ -6,6 +6,7 @@ mean and standard deviation. Captions are cut at the model's context (77 tokens 
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -13,8 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
+from videogen_models.sealed import sha256_of
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+FILES = frozenset({".json", ".safetensors", ".txt"})  # suffixes of all that is read of the folder
+
+
+def clip_sha256(folder: Path) -> str:
+    """SHA-256, hex, of all that decides the scores: of the lines that `sha256sum` prints for the folder's FILES, sorted by name.
+
+    Hidden files do not count, so that a shell computes the same (docs/datasets.md).
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in FILES and path.is_file() and not path.name.startswith("."))
+    return hashlib.sha256("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names).encode()).hexdigest()
 
 
 class Clip:

@@ -23,7 +23,8 @@ from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, ExtractorArch
 from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
-from videogen_trainer.evaluate.clip import Clip
+from videogen_trainer.evaluate.clip import FILES as CLIP_FILES
+from videogen_trainer.evaluate.clip import Clip, clip_sha256
 from videogen_trainer.evaluate.default_networks import (
     TextVideoNetwork,
     VideoClassifierNetwork,
@@ -281,7 +282,11 @@ def _class_count(path: Path, bias: str, field: str) -> int:
 
 def _clip(extractor: Extractor, storage: Path, device: torch.device) -> ClipEncoder:
     field, folder = f"evaluate.extractors[{extractor.name}]", storage / extractor.path
-    check_digest(folder / CLIP_WEIGHTS, extractor.sha256, field)
+    if not (folder / CLIP_WEIGHTS).is_file():
+        raise _missing(f"{field}: there is no file {folder / CLIP_WEIGHTS}; put the folder there or correct the path")
+    if (found := clip_sha256(folder)) != extractor.sha256:
+        said = f"{field}: {folder} has SHA-256 {found} over its {', '.join(sorted(CLIP_FILES))} files, expected {extractor.sha256}"
+        raise _missing(f"{said}; restore the files or correct sha256, which covers config and tokenizer too")
     try:
         clip = Clip(folder, device)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:

@@ -22,6 +22,7 @@ from videogen_trainer.evaluate.inception import inception_score, split_count
 Array = NDArray[np.float64]
 
 
+CUSTOMARY_SAMPLES = 2048  # of FVD's protocol (Unterthiner et al., 2018)
 PERCENTILE = 0.95  # of generation times
 
 
@@ -39,14 +40,15 @@ NO_NETWORK = Network(name="", digest="")
 def fvd(network: Network, real: Array, generated: Array, *, seed: int) -> MetricResult:
     """FVD between features [R, D] and [N, D]. Its `samples` is the smaller count, for both sides bias the value."""
     low, high = interval(lambda of_real, of_made: frechet_distance(real[of_real], generated[of_made]), len(real), len(generated), seed=seed)
-    unbiased = decimal(extrapolated(real, generated, seed=seed))
+    samples, unbiased = min(len(real), len(generated)), decimal(extrapolated(real, generated, seed=seed))
+    few = f"; of {samples} clips it is larger than of the customary {CUSTOMARY_SAMPLES}" if samples < CUSTOMARY_SAMPLES else ""
     return result(
         Metric.FVD,
         frechet_distance(real, generated),
         (max(low, 0.0), high),
-        samples=min(len(real), len(generated)),
+        samples=samples,
         network=network,
-        message=f"{len(generated)} generated against {len(real)} real clips; extrapolated to infinitely many: {unbiased}",
+        message=f"{len(generated)} generated against {len(real)} real clips; extrapolated to infinitely many: {unbiased}{few}",
     )
 
 
@@ -56,8 +58,10 @@ def inception(network: Network, log_probabilities: Array, *, seed: int) -> Metri
     splits = split_count(samples, classes)
     value = inception_score(log_probabilities, splits=splits)
     low, high = interval(lambda drawn: inception_score(log_probabilities[drawn], splits=splits), samples, seed=seed)
-    message = f"{splits} split{'s' if splits > 1 else ''}, {classes} classes: at most {min(classes, samples // splits)}"
-    return result(Metric.INCEPTION_SCORE, value, (max(low, 1.0), high), samples=samples, network=network, message=message)
+    most = min(classes, samples // splits)
+    message = f"{splits} split{'s' if splits > 1 else ''}, {classes} classes: at most {most}"
+    found = result(Metric.INCEPTION_SCORE, value, (max(low, 1.0), high), samples=samples, network=network, message=message)
+    return found.model_copy(update={"maximum": str(most)})
 
 
 def clip_scores(network: Network, cosines: Array, unknown: int, *, seed: int) -> list[MetricResult]:

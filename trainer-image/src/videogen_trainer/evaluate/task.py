@@ -2,7 +2,8 @@
 
 Generated clip i takes the caption of real clip i (modulo their count) and a seed made of the recipe's seed and i, so the
 clips are the same whatever the batch size, which memory decides (`pieces`). Each process generates and embeds its share of
-the batches; the batches, and with them all numbers but the times, do not depend on how many processes there are.
+the batches; the batches, and with them all numbers but the times, do not depend on how many processes there are. Clips of some
+batches are generated one at a time (`timing`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
+from videogen_api.recipe import Resolution
 from videogen_api.training_run import Evaluation, Reason, ResolvedDataset
 from videogen_models.bundle import load_model
 from videogen_models.sealed import CorruptError
@@ -35,6 +38,7 @@ from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, V
 from videogen_trainer.evaluate.language_score import language_score
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.evaluate.pieces import Pieces
+from videogen_trainer.evaluate.timing import Timing, generated_how
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import require_results
@@ -76,26 +80,28 @@ def batches(start: int, end: int) -> list[range]:
 def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
     """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path. The same Report in all processes.
 
-    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, OutOfMemory, ResultsTooLarge,
-    Preempted.
+    Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, InvalidJob for clips of another
+    length or size than the model's, OutOfMemory, ResultsTooLarge, Preempted.
     """
     assert job.artifact is not None, "an Evaluate job without an artifact"
     evaluation = job.evaluate or Evaluation()
     extractors = load(evaluation.extractors, storage, world.device)
-    references = open_references(job.data, storage, verified=world.leads)
     model = open_model(job.artifact, storage, world.device)
+    references = open_references(job.data, storage, like=model.config, verified=world.leads)
     real = world.concatenate(embed_references(references, extractors, world))
     rows, shown, at_once = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
     made = world.concatenate(rows)
     told = None
     if world.leads:
         write_samples(storage / job.work_path / "samples", shown, references.captions, model.config.frame_rate)
-        how = f"in batches of {at_once}, {evaluation.sampling_steps} steps on {device_name(world)}"
+        how = generated_how(made["pace"], at_once, evaluation.sampling_steps, device_name(world))
         report = Report(
-            message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones",
+            message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones, all of {clip_size(model.config)}",
             artifact=job.artifact,
             datasets=references.resolved,
             results=results(real, made, references.captions, extractors, job.recipe.seed, how),
+            frames=model.config.frames,
+            resolution=model.config.resolution,
         )
         told = tracked(job, storage, world, report).wire()
     done = Report.model_validate(world.from_leader(told))
@@ -131,12 +137,32 @@ def open_model(artifact: ArtifactReference, storage: Path, device: torch.device)
         raise Failure(Reason.ARTIFACT_INVALID, f"{error}; train the model again or restore the bundle") from error
 
 
-def open_references(data: list[PinnedData], storage: Path, *, verified: bool = True) -> References:
-    """All clips that the job names, in order. Raises Failure, also if they are fewer than 2. `verified`: see `open_dataset`."""
+class ClipSize(Protocol):
+    """Length and size of clips: of a model's configuration, of a recipe or of a dataset's manifest."""
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def resolution(self) -> Resolution: ...
+
+
+def clip_size(clips: ClipSize) -> str:
+    """Their length and size in words."""
+    return f"{clips.frames} frames of {clips.resolution.height} x {clips.resolution.width}"
+
+
+def open_references(data: list[PinnedData], storage: Path, *, like: ClipSize | None = None, verified: bool = True) -> References:
+    """All clips that the job names, in order. `verified`: see `open_dataset`.
+
+    Raises Failure, also if they are fewer than 2 (DatasetTooSmall), or of another length or size than `like` (InvalidJob): a Fréchet
+    distance between clips of 4 frames and clips of 13, or of other pixels, is one of lengths and sizes, not of models.
+    """
     clips: list[tuple[Dataset, int]] = []
     resolved = []
     for entry in data:
         dataset = open_dataset(storage, entry.reference, entry.digest, verified=verified)
+        _check_size(dataset, like)
         numbers = dataset.part(entry.reference.split)[: entry.reference.samples]
         clips += [(dataset, number) for number in numbers]
         resolved.append(dataset.resolved.model_copy(update={"clips": len(numbers)}))
@@ -148,6 +174,18 @@ def open_references(data: list[PinnedData], storage: Path, *, verified: bool = T
         )
     captions = [dataset.records[number].caption for dataset, number in clips]
     return References(clips=clips, captions=captions, resolved=resolved)
+
+
+def _check_size(dataset: Dataset, like: ClipSize | None) -> None:
+    found = dataset.manifest
+    if like is None or (found.frames, found.resolution) == (like.frames, like.resolution):
+        return
+    name = f"{dataset.resolved.dataset} {dataset.resolved.version}"
+    raise Failure(
+        Reason.INVALID_JOB,
+        f"data: dataset {name} has {clip_size(found)}, the model generates {clip_size(like)}, and metrics compare clips of one length"
+        f" and size; curate a version by a run with recipe.frames: {like.frames} and this recipe.resolution",
+    )
 
 
 def embed_references(references: References, extractors: Extractors, world: World) -> dict[str, Array]:
@@ -170,7 +208,7 @@ def _embedded(clips: Clips, extractors: Extractors) -> Rows:
     return rows
 
 
-def _add(rows: Rows, more: Rows) -> None:
+def _add(rows: Rows, more: Mapping[str, list[Array]]) -> None:
     for name, parts in more.items():
         rows[name] += parts
 
@@ -191,28 +229,36 @@ def generate(
     """
     rows: Rows = defaultdict(list)
     shown: list[Clips] = []
+    whole = batches(0, evaluation.samples)
+    timing = Timing(len(whole))
     embedded = {encoder.name: encoder.caption_embeddings(references.captions) for encoder in extractors.encoders}
 
     def asked(_done: int, _steps: int) -> None:
         if stop():
             raise Failure(Reason.PREEMPTED, "asked to stop; the next attempt begins this phase again")
 
-    def generated(places: range, steps: int = evaluation.sampling_steps) -> tuple[Rows, Clips]:
-        """The clips of these places and what is measured of them."""
+    def generated(places: range, number: int = 0, steps: int = evaluation.sampling_steps) -> tuple[Rows, Clips]:
+        """The clips of these places of a batch and what is measured of them."""
         part: Rows = defaultdict(list)
         begun, drawn = time.perf_counter(), np.array(places) % len(references.captions)
         wanted = [references.captions[number] for number in drawn]
         clips = model.generate(wanted, [clip_seed(seed, number) for number in places], steps, asked)
-        part["seconds"].append(np.array([[(time.perf_counter() - begun) / len(wanted), len(wanted)]]))
+        _add(part, {name: [row] for name, row in timing.rows(number, time.perf_counter() - begun, len(wanted)).items()})
         embed_generated(part, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
         return part, clips[: SHOWN - len(shown)]
 
+    def tried(places: range) -> None:
+        """The first calls with so many clips and with one also allocate and compile; they are not timed."""
+        generated(places, steps=1)
+        generated(places[:1], steps=1)
+
     pieces = Pieces(min(BATCH, evaluation.samples))
-    pieces.agree(world, lambda places: generated(places, 1))  # the first call also allocates and compiles; it is not timed
-    for places in world.share(batches(0, evaluation.samples)):
-        for part, first in pieces.run(places, generated):
-            _add(rows, part)
-            shown += list(first[: SHOWN - len(shown)])
+    pieces.agree(world, tried)
+    for number, places in world.share(list(enumerate(whole))):
+        for some in timing.pieces(number, places):
+            for part, first in pieces.run(some, lambda piece, number=number: generated(piece, number)):  # type: ignore[misc]
+                _add(rows, part)
+                shown += list(first[: SHOWN - len(shown)])
         if world.leads:
             done = min(places.stop * world.size, evaluation.samples)  # the others' shares are no larger
             progress.report(done, evaluation.samples, {"clips": done}, final=done == evaluation.samples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from videogen_models.video_model import VideoModel
 from videogen_trainer.evaluate.extractors import Extractors
 from videogen_trainer.evaluate.pieces import Pieces
 from videogen_trainer.evaluate.task import BATCH, SHOWN, Clips, References, Rows, batches, clip_seed, embed_generated, joined
+from videogen_trainer.evaluate.timing import Timing
 from videogen_trainer.failure import Failure
 from videogen_trainer.samples import write_samples
 
@@ -51,15 +52,16 @@ class Pair:
         assert self.job.optimize is not None
         embedded = {encoder.name: encoder.caption_embeddings(self.references.captions) for encoder in self.extractors.encoders}
         rows: dict[str, Rows] = {name: defaultdict(list) for name in self.models}
-        warm = False
-        for number, places in enumerate(batches(0, self.job.optimize.samples)):
+        whole = batches(0, self.job.optimize.samples)
+        timing, warm = Timing(len(whole)), False
+        for number, places in enumerate(whole):
             path = kept / f"batch-{number:06}.safetensors"
             batch = _read(path)
             if batch is None:
                 if not warm:
                     self._warm_up()
                     warm = True
-                batch = _together(self.pieces.run(places, lambda piece, number=number: self._measured(number, piece, embedded)))  # type: ignore[misc]
+                batch = self._batch(number, places, timing, embedded)
                 write_durably(path, save(_flat(batch)))
             for name, arrays in batch.items():
                 for key, array in arrays.items():
@@ -67,35 +69,45 @@ class Pair:
             advance()
         return joined(rows[BEFORE]), joined(rows[AFTER])
 
+    def _batch(self, number: int, places: range, timing: Timing, embedded: Mapping[str, Array]) -> Batch:
+        """What was measured of a batch; clips of the first one are written to be looked at."""
+
+        def measured(piece: range) -> tuple[Batch, dict[str, Clips]]:
+            return self._measured(number, piece, timing, embedded)
+
+        parts = [part for piece in timing.pieces(number, places) for part in self.pieces.run(piece, measured)]
+        if number == 0:
+            self._show([clips for _, clips in parts])
+        return _together([found for found, _ in parts])
+
     def _warm_up(self) -> None:
-        """The first call also allocates and compiles; it is not timed."""
+        """The first calls also allocate and compile; they are not timed."""
         for model in self.models.values():
             model.generate(self.references.captions[:1], [0], 1, self._asked)
 
-    def _measured(self, number: int, places: range, embedded: Mapping[str, Array]) -> Batch:
-        """Clips of one batch by both models, the first one in turn, so that neither finds the machine warmer."""
+    def _measured(self, number: int, places: range, timing: Timing, embedded: Mapping[str, Array]) -> tuple[Batch, dict[str, Clips]]:
+        """Clips of one batch or a part of it by both models, the first one in turn, so that neither finds the machine warmer."""
         assert self.job.optimize is not None
         drawn = np.array(places) % len(self.references.captions)
         captions = [self.references.captions[place] for place in drawn]
         seeds = [clip_seed(self.job.recipe.seed, place) for place in places]
         clips: dict[str, Clips] = {}
         found: Batch = {}
-        for name in (BEFORE, AFTER) if number % 2 == 0 else (AFTER, BEFORE):
+        for name in (BEFORE, AFTER) if (number + places.start) % 2 == 0 else (AFTER, BEFORE):
             begun = time.perf_counter()
             clips[name] = self.models[name].generate(captions, seeds, self.job.optimize.sampling_steps, self._asked)
             rows: Rows = defaultdict(list)
-            rows["seconds"].append(np.array([[(time.perf_counter() - begun) / len(captions), len(captions)]]))
+            for key, row in timing.rows(number, time.perf_counter() - begun, len(captions)).items():
+                rows[key].append(row)
             embed_generated(rows, clips[name], self.extractors, {encoder: texts[drawn] for encoder, texts in embedded.items()})
             found[name] = joined(rows)
         found[AFTER]["pixels"] = np.abs(clips[AFTER].astype(np.float64) - clips[BEFORE]).mean(axis=(1, 2, 3, 4))
-        if places.start == 0:
-            self._show(clips, captions)
-        return found
+        return found, clips
 
-    def _show(self, clips: Mapping[str, Clips], captions: list[str]) -> None:
-        for name, some in clips.items():
-            rate = self.models[name].config.frame_rate
-            write_samples(self.folder / "samples" / name, list(some[:SHOWN]), captions, rate)
+    def _show(self, parts: Sequence[Mapping[str, Clips]]) -> None:
+        for name, model in self.models.items():
+            some = [clip for part in parts for clip in part[name]][:SHOWN]
+            write_samples(self.folder / "samples" / name, some, self.references.captions, model.config.frame_rate)
 
     def _asked(self, _done: int, _total: int) -> None:
         if self.stop():

@@ -27,6 +27,7 @@ from videogen_models.video_model import VideoModel
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate.extractors import load
 from videogen_trainer.evaluate.task import BATCH, References, batches, device_name, embed_references, open_model, open_references, results
+from videogen_trainer.evaluate.timing import ALONE, generated_how
 from videogen_trainer.failure import Failure
 from videogen_trainer.optimize import tensorrt_plans
 from videogen_trainer.optimize.losses import losses
@@ -115,10 +116,10 @@ class Optimizer:
         models = {BEFORE: before.to(world.device), AFTER: open_model(made, self.storage, world.device)}
         pair = Pair(models=models, references=references, extractors=extractors, job=self.job, folder=self.folder, stop=self.parts.stop)
         data = [part.wire() for part in references.resolved]
-        what = identity(self.source.digest, made.digest, self.wanted.samples, self.wanted.sampling_steps, seed, data, BATCH)
+        what = identity(self.source.digest, made.digest, self.wanted.samples, self.wanted.sampling_steps, seed, data, BATCH, ALONE)
         real = embed_references(references, extractors, world)
         rows_before, rows_after = pair.measure(self.folder / KEPT / what, self.parts.advance)
-        how = f"in batches of {pair.pieces.clips}, {self.wanted.sampling_steps} steps on {device_name(world)}"
+        how = generated_how(rows_after["pace"], pair.pieces.clips, self.wanted.sampling_steps, device_name(world))
         drawn = np.arange(self.wanted.samples) % len(references.captions)
         optimization = Optimization(
             unoptimized_bytes=weights_bytes(self.storage, self.source),
@@ -132,6 +133,8 @@ class Optimizer:
             datasets=references.resolved,
             results=results(real, rows_after, references.captions, extractors, seed, how),
             optimization=optimization,
+            frames=before.config.frames,
+            resolution=before.config.resolution,
         )
 
     def _message(self, made: ArtifactReference, optimization: Optimization, pixels: float) -> str:
@@ -150,8 +153,8 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     assert job.optimize is not None and job.artifact is not None, "an Optimize job without a block or an artifact"
     if ExportFormat.TENSORRT in job.optimize.formats:
         tensorrt_plans.require()
-    references = open_references(job.data, storage)
     model, manifest = open_source(job, job.artifact, storage)
+    references = open_references(job.data, storage, like=model.config)
     networks = len(networks_of(model)) if ExportFormat.ONNX in job.optimize.formats else 0
     parts = Parts(progress, stop, total=networks + len(batches(0, job.optimize.samples)))
     optimizer = Optimizer(job=job, wanted=job.optimize, source=job.artifact, storage=storage, parts=parts)
