@@ -114,7 +114,8 @@ def _measured(workshop: Workshop, options: argparse.Namespace, pool: Executor) -
 
 def report(found: Found, samples: int, seeds: int) -> str:
     """The tables as Markdown: one of each family, and how much the two noises of VideoFusion differ."""
-    lines = [f"\n{samples} generated clips each, mean over {seeds} seeds (their standard deviation)"] if found else []
+    means = f", mean over {seeds} seeds (their standard deviation)" if seeds > 1 else ", one seed"
+    lines = [f"\n{samples} generated clips each{means}"] if found else []
     for family, its in found.items():
         lines += [f"\n{family.value}:\n", value_table(its)]
     if ModelType.VIDEOFUSION in found and seeds > 1:

@@ -103,7 +103,7 @@ def test_the_two_noises_are_compared_where_there_are_several_seeds() -> None:
 
 
 FEW = [
-    *("--seeds", "1", "--steps", "2", "--clips", "540", "--samples", "8", "--sampling-steps", "2"),
+    *("--seeds", "1", "--steps", "2", "--clips", "432", "--samples", "4", "--sampling-steps", "2"),
     *("--frames", "4", "--side", "16", "--jobs", "1"),
 ]
 
