@@ -86,5 +86,5 @@ bench-trainer: setup ## the trainer against plain PyTorch and accelerate loops: 
 bench-goodput: setup ## a training whose processes are killed at random: productive share of the time, lost steps
 	$(BIN)/python -m benchmarks.goodput
 
-reproduce: setup ## trains on the synthetic clips (1 to 2 hours): untrained, trained, real; λ = 0.7 against λ = 0
+reproduce: setup ## trains each family on the synthetic clips (1 to 2 hours): untrained, trained, real; λ = 0.7 against λ = 0
 	$(BIN)/python -m benchmarks.reproduce

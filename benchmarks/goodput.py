@@ -24,6 +24,7 @@ from videogen_testing.stories import CLAIM, SMALL, claim, curate, namespace_mani
 
 KILL_EVERY = 30  # checkpoint intervals, in the mean
 GOODPUT = 0.90  # an aim
+LOST = 1.0  # intervals, by whichever kill; an aim
 NAMESPACE, RUN, NODE = "goodput", "train", "node-2"
 CLIPS = 120
 RECIPE: Manifest = {"frames": 8, "resolution": {"height": 32, "width": 32}, "globalBatchSize": 8}
@@ -190,9 +191,10 @@ def figures_of(attempts: Sequence[Attempt], wall: float, every: int) -> Iterator
     yield Figure("waiting for data, of all seconds", total("dataWaitSeconds") / wall)
     yield Figure("pauses for checkpoints, of all seconds", total("checkpointPauseSeconds") / wall)
     yield Figure("kills", kills)
+    yield Figure("kills that are missing of the one without which nothing was shown", max(0, 1 - kills), "", 0)
     if kills:
-        yield Figure(f"steps lost by a kill, of an interval of {every}: mean", sum(lost) / kills / every, "", 1.0)
-        yield Figure("steps lost by a kill, of an interval: most", max(lost) / every)
+        yield Figure(f"steps lost by a kill, of an interval of {every}: mean", sum(lost) / kills / every)
+        yield Figure("steps lost by a kill, of an interval: most", max(lost, default=0.0) / every, "", LOST)
 
 
 if __name__ == "__main__":

@@ -67,10 +67,11 @@ def test_the_pauses_are_of_one_state_and_looking_is_a_part_of_them(tmp_path: Pat
     assert (tmp_path / "checkpoints/step-000000002").is_dir()
 
 
-def test_goodput_counts_what_every_attempt_told_and_what_kills_cost() -> None:
-    def told(productive: float, repeated: float) -> dict[str, float]:
-        return {"productiveSeconds": productive, "repeatedSteps": repeated, "dataWaitSeconds": 1.0, "checkpointPauseSeconds": 0.5}
+def told(productive: float, repeated: float) -> dict[str, float]:
+    return {"productiveSeconds": productive, "repeatedSteps": repeated, "dataWaitSeconds": 1.0, "checkpointPauseSeconds": 0.5}
 
+
+def test_goodput_counts_what_every_attempt_told_and_what_kills_cost() -> None:
     attempts = [Attempt(told(40.0, 0.0), killed="a pod"), Attempt({}, killed="a pod"), Attempt(told(45.0, 12.0))]
     figures = {figure.name.split(":")[0] + figure.name.rpartition(":")[2]: figure for figure in goodput.figures_of(attempts, 100.0, 8)}
     assert figures["goodput productive of all seconds"].value == pytest.approx(0.85)
@@ -80,6 +81,27 @@ def test_goodput_counts_what_every_attempt_told_and_what_kills_cost() -> None:
         (0.02, ""),
         (0.01, ""),
         (2, ""),
-        (0.75, "met"),  # 12 steps by two kills, of an interval of 8
-        (1.5, ""),
+        (0, "met"),
+        (0.75, ""),  # 12 steps by two kills, of an interval of 8
+        (1.5, "MISSED"),
     ]
+
+
+@pytest.mark.parametrize(("most", "verdict"), [(8.0, "met"), (9.0, "MISSED")])
+def test_the_kill_that_cost_most_may_cost_one_interval_whatever_the_others_cost(most: float, verdict: str) -> None:
+    attempts = [Attempt(told(90.0, repeated), killed="a pod") for repeated in (0.0, 0.0, most, 1.0)]
+    *_, mean, largest = goodput.figures_of([*attempts, Attempt(told(1.0, 0.0))], 400.0, 8)
+    assert (mean.value < 0.5, mean.verdict) == (True, "")
+    assert (largest.value, largest.verdict) == (most / 8, verdict)
+
+
+def test_a_training_that_nothing_was_killed_of_shows_nothing() -> None:
+    figures = list(goodput.figures_of([Attempt(told(99.0, 0.0))], 100.0, 8))
+    assert [figure.name for figure in figures if figure.verdict == "MISSED"] == [
+        "kills that are missing of the one without which nothing was shown"
+    ]
+
+
+def test_a_kill_at_the_very_end_has_lost_nothing() -> None:
+    *_, largest = goodput.figures_of([Attempt(told(99.0, 0.0), killed="a pod")], 100.0, 8)
+    assert (largest.value, largest.verdict) == (0.0, "met")

@@ -1,0 +1,50 @@
+"""A training goes on from a checkpoint in another number of processes: it learns the same, but for the order of sums."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videogen_api.job import Job
+from videogen_api.training_run import Reason
+from videogen_testing.ranks import train_in
+from videogen_trainer import checkpoint
+
+WORK = "runs/demo-01234567/train"
+STEPS, SAFE = 8, 3
+BOUND = 1e-5  # of a loss, relative, in each of the steps after the checkpoint
+RECIPE: dict[str, Any] = {"steps": STEPS, "videoFusion": {}, "checkpoints": {"everySteps": SAFE, "keepLast": STEPS}}
+pytestmark = pytest.mark.timeout(170)  # the first test starts PyTorch for the processes of all
+
+
+def losses(storage: Path) -> list[float]:
+    lines = [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    return [line["loss"] for line in lines]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize("family", ["videofusion", "align-your-latents", "text2video-zero"])
+def test_in_another_number_of_processes_the_same_is_learned(
+    storage: Path, make_job: Callable[..., Job], family: str, before: int, after: int
+) -> None:
+    job = make_job(RECIPE, model={"type": family, "version": "1.0.0"})
+    never_stopped = train_in(before, job, storage)
+    assert never_stopped.reason is Reason.COMPLETED, never_stopped.message
+    expected = losses(storage)
+    root = storage / WORK / "checkpoints"
+    for step in set(checkpoint.steps(root)) - {SAFE}:  # as if all had been killed in the step after that one
+        shutil.rmtree(checkpoint.folder_of(root, step))
+    shutil.rmtree(storage / "bundles")
+    resumed = train_in(after, job, storage)
+    assert (resumed.reason, resumed.resumed_from_step, resumed.last_step) == (Reason.COMPLETED, SAFE, STEPS), resumed.message
+    assert resumed.goodput
+    assert resumed.goodput.repeated_steps == STEPS - SAFE
+    found = losses(storage)
+    assert found[:SAFE] == expected[:SAFE]
+    assert found[SAFE:] == pytest.approx(expected[SAFE:], rel=BOUND)
