@@ -22,6 +22,7 @@ from videogen_models.sampling import sample
 from videogen_models.video import decode_mp4
 from videogen_trainer import checkpoint, divergence, tasks
 from videogen_trainer.dataset import Clip, write_dataset
+from videogen_trainer.explosion import Level
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.sample import main as sample_command
 
@@ -212,6 +213,11 @@ class State:
 
     step = 7
     skipped = 0
+    sound_step = 6
+    is_suspect = False
+
+    def __init__(self) -> None:
+        self.levels = {"loss": Level(), "gradient norm": Level()}
 
     class optimizer:  # noqa: N801
         param_groups = ({"lr": 1e-4}, {"lr": 1e-3})
@@ -243,6 +249,7 @@ def test_when_training_has_diverged(
     else:
         divergence.judge(state, recipe, loss, gradient)
         assert state.skipped == (skipped + 1 if math.isinf(gradient) else 0)
+        assert state.levels["gradient norm"].count == (0 if math.isinf(gradient) else 1)  # what is left out is no measure
 
 
 def test_training_goes_on_from_the_weights_of_a_bundle(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:

@@ -40,9 +40,12 @@ def steps(root: Path) -> list[int]:
     return sorted((int(match[1]) for path in root.iterdir() if (match := _NAME.fullmatch(path.name))), reverse=True)
 
 
-def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep_last: int) -> None:
+def save(
+    root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep_last: int, sound: int | None = None
+) -> None:
     """Write a checkpoint, whole or not at all, then delete those older than the newest `keep_last`.
 
+    Those after the step `sound`, if it is given, do not count: they may hold the beginning of an explosion.
     A folder of the same step can only be one that `load_latest` refused, and gives way.
     """
     with staging(root) as staged:
@@ -52,7 +55,7 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         (staged / MANIFEST).write_bytes(canonical_json([file.wire() for file in describe(staged)]))
         shutil.rmtree(folder_of(root, step), ignore_errors=True)
         publish(staged, folder_of(root, step))
-    for old in steps(root)[keep_last:]:
+    for old in [step for step in steps(root) if sound is None or step <= sound][keep_last:]:
         shutil.rmtree(folder_of(root, old), ignore_errors=True)
 
 
@@ -77,11 +80,18 @@ def newest_valid(root: Path, below: int | None = None) -> int | None:
     return None
 
 
+def remove_after(root: Path, step: int) -> None:
+    """Delete the checkpoints that were made after `step`."""
+    for harmed in (saved for saved in steps(root) if saved > step):
+        _LOG.warning("the checkpoint of step %d was made after training had diverged, and goes", harmed)
+        shutil.rmtree(folder_of(root, harmed), ignore_errors=True)
+
+
 def step_back(root: Path, step: int) -> int:
     """Delete the checkpoint of `step`, if a valid one from before is there -> step of the newest one left."""
     if (older := newest_valid(root, below=step)) is None:
         return step
-    _LOG.warning("training diverged again after the checkpoint of step %d: it goes, and step %d is the newest", step, older)
+    _LOG.warning("training diverged after the checkpoint of step %d: it goes, and step %d is the newest", step, older)
     shutil.rmtree(folder_of(root, step), ignore_errors=True)
     return older
 

@@ -71,6 +71,7 @@ def _train(
     state = new_state(learner.learned(), learner.slow, recipe, world.device)
     root = storage / job.work_path / "checkpoints"
     milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
+    milestones.sound_step = state.sound_step
     batches = Batches(mixture, recipe, world.rank, world.size)
     micro_batches = MicroBatches(batches, recipe, world, objective, meter)
     curve = Curve(storage / job.work_path / "curve.jsonl", resumed, time.monotonic) if world.leads else None
@@ -86,7 +87,7 @@ def _train(
             assert curve
             curve.flush()
             tracking.flush()
-            writer.save(state.step, tensors, state.values() | {"recipe": recipe.wire()})
+            writer.save(state.step, tensors, state.values() | {"recipe": recipe.wire()}, state.sound_step if state.is_suspect else None)
         if at_once:
             writer.wait()
             world.from_leader(None)  # no process ends before the checkpoint is safe
@@ -112,6 +113,7 @@ def _train(
         milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer writes
         loss = sum(terms)
         judge(state, recipe, loss, gradient)
+        milestones.sound_step = state.sound_step
         state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)

@@ -23,6 +23,7 @@ class Milestones:
 
     resumed_from_step: int = 0
     last_step: int = 0  # the newest step that is saved
+    sound_step: int = -1  # the newest step whose weights are known to be good, see `TrainState.sound_step`
     meter: Meter = field(default_factory=lambda: Meter(clock=time.monotonic, begun=time.monotonic()))
 
 

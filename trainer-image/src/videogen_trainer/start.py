@@ -35,10 +35,16 @@ def resume(state: TrainState, root: Path, job: Job, world: World) -> int:
     return step
 
 
-def distrust(job: Job, storage: Path, milestones: Milestones) -> None:
-    """After a divergence: if nothing was saved since the attempt was resumed, its checkpoint may hold the beginning of the harm,
-    and gives way to the one before, if there is one. Then the next attempt does not repeat this one.
+def distrust(job: Job, storage: Path, milestones: Milestones) -> str:
+    """After a divergence: go back to the last good checkpoint -> that in words.
+
+    Those made after its beginning go. The one that it began from gives way to the one before, if there is one; so does the one
+    that the attempt was resumed from, if no good one was saved since: the next attempt is not to repeat this one.
     """
-    resumed = milestones.resumed_from_step
-    if 0 < resumed == milestones.last_step:
-        milestones.last_step = checkpoint.step_back(storage / job.work_path / "checkpoints", resumed)
+    root, began = storage / job.work_path / "checkpoints", milestones.sound_step + 1
+    checkpoint.remove_after(root, began)
+    newest = max(checkpoint.steps(root), default=0)
+    if newest and newest in {began, milestones.resumed_from_step}:
+        newest = checkpoint.step_back(root, newest)
+    milestones.last_step = newest
+    return f"the next attempt goes on from the checkpoint of step {newest}" if newest else "there is no checkpoint from before"
