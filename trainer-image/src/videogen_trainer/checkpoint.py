@@ -24,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)")
 _FILES = TypeAdapter(list[BundleFile])
 _STATE = "state.json"
+_ASIDE = "damaged-"  # how the names of folders begin that were checkpoints
 STAGING = ".staging-"  # how `staging` begins its folders' names
 SUFFIXES = (".safetensors", ".json")
 
@@ -57,6 +58,9 @@ def save(
         publish(staged, folder_of(root, step))
     for old in [step for step in steps(root) if sound is None or step <= sound][keep_last:]:
         shutil.rmtree(folder_of(root, old), ignore_errors=True)
+    for damaged in root.glob(f"{_ASIDE}step-*"):
+        if damaged.name <= f"{_ASIDE}{folder_of(root, step).name}":  # what it held has been learned again
+            shutil.rmtree(damaged, ignore_errors=True)
 
 
 def remove_unfinished(root: Path) -> None:
@@ -71,13 +75,32 @@ def remove_unfinished(root: Path) -> None:
 
 def newest_valid(root: Path, below: int | None = None) -> int | None:
     """Step of the newest checkpoint (of those before step `below`) whose files have their sums; the log names those that do not."""
+    return _examined(root, below)[0]
+
+
+def resumable(root: Path) -> tuple[int | None, list[str]]:
+    """Step of the newest valid checkpoint, and what is wrong with each that is newer, newest first.
+
+    These are renamed, for they would count among those that are kept; their files stay until training has come as far again.
+    """
+    newest, damaged = _examined(root)
+    for step in damaged:
+        folder = folder_of(root, step)
+        shutil.rmtree(aside := root / f"{_ASIDE}{folder.name}", ignore_errors=True)
+        folder.rename(aside)
+    return newest, list(damaged.values())
+
+
+def _examined(root: Path, below: int | None = None) -> tuple[int | None, dict[int, str]]:
+    damaged: dict[int, str] = {}
     for step in (step for step in steps(root) if below is None or step < below):
         try:
             verify_checkpoint(folder_of(root, step))
-            return step
+            return step, damaged
         except CorruptError as error:
             _LOG.warning("checkpoint of step %d is damaged, trying the one before: %s", step, error)
-    return None
+            damaged[step] = str(error)
+    return None, damaged
 
 
 def remove_after(root: Path, step: int) -> None:

@@ -29,7 +29,7 @@ from videogen_trainer.gradients import clip_gradients
 from videogen_trainer.learning_rate import learning_rates
 from videogen_trainer.micro_batches import MicroBatches
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.report import Milestones
+from videogen_trainer.report import Milestones, noted
 from videogen_trainer.samples import sample_while_training
 from videogen_trainer.start import resume
 from videogen_trainer.state import autocast, new_state
@@ -70,7 +70,7 @@ def _train(
     objective = world.distribute(learner.objective, recipe.sharding)
     state = new_state(learner.learned(), learner.slow, recipe, world.device)
     root = storage / job.work_path / "checkpoints"
-    milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
+    milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world, milestones)
     milestones.sound_step = state.sound_step
     batches = Batches(mixture, recipe, world.rank, world.size)
     micro_batches = MicroBatches(batches, recipe, world, objective, meter)
@@ -145,6 +145,7 @@ def _train(
             "checkpointStep": milestones.last_step,
             **meter.metrics(),
             **tracking.metrics(),
+            **({"damagedCheckpoints": len(milestones.damaged)} if milestones.damaged else {}),
         }
         if world.leads:
             progress.report(state.step, recipe.steps, metrics, final=bool(stopping) or last)
@@ -160,7 +161,7 @@ def _train(
     if world.leads:
         learner.finished()
     tracking.file(storage / artifact.path / MANIFEST)
-    message = f"{recipe.steps} steps on {len(mixture)} clips"
+    message = noted(f"{recipe.steps} steps on {len(mixture)} clips", milestones)
     return Report(
         message=message,
         resumed_from_step=resumed,

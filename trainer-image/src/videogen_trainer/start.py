@@ -16,14 +16,21 @@ from videogen_trainer.state import TrainState, is_same_recipe
 _LOG = logging.getLogger(__name__)
 
 
-def resume(state: TrainState, root: Path, job: Job, world: World) -> int:
-    """Become the newest valid checkpoint, the same one in all processes -> its step, 0 if there is none."""
+def resume(state: TrainState, root: Path, job: Job, world: World, milestones: Milestones) -> int:
+    """Become the newest valid checkpoint, the same one in all processes -> its step, 0 if there is none.
+
+    What is wrong with newer ones goes into `milestones`. Raises Failure: StorageFailed if there are checkpoints and none is valid;
+    they are set aside, and the next attempt begins anew. InvalidJob if it is of another recipe.
+    """
     if world.leads:
         checkpoint.remove_unfinished(root)
-    step = world.from_leader(checkpoint.newest_valid(root) if world.leads else None)
+    found = world.from_leader(checkpoint.resumable(root) if world.leads else None)
+    assert isinstance(found, tuple | list)
+    step, milestones.damaged = found
+    if step is None and milestones.damaged:
+        raise _nothing_left(root, milestones.damaged)
     if step is None:
         return 0
-    assert isinstance(step, int)
     tensors, values = checkpoint.load(root, step)
     if not is_same_recipe(values["recipe"], job.recipe):
         raise Failure(
@@ -33,6 +40,15 @@ def resume(state: TrainState, root: Path, job: Job, world: World) -> int:
     state.restore(tensors, values)
     _LOG.info("resuming from step %d", step)
     return step
+
+
+def _nothing_left(root: Path, damaged: list[str]) -> Failure:
+    every = "the only checkpoint is" if len(damaged) == 1 else f"all {len(damaged)} checkpoints are"
+    return Failure(
+        Reason.STORAGE_FAILED,
+        f"{every} damaged, the newest: {damaged[0]}; the next attempt begins anew, unless a whole one is put into {root}, where they"
+        " are set aside as damaged-step-<n>",
+    )
 
 
 def distrust(job: Job, storage: Path, milestones: Milestones) -> str:
