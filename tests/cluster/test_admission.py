@@ -263,6 +263,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.loss.snrGamma",
         "must be greater than 0, for example 5",
     ),
+    "a divergence factor that every step exceeds": (
+        [("spec.recipe.divergenceFactor", "1.5")],
+        "spec.recipe.divergenceFactor",
+        "must be at least 2, for example 10",
+    ),
     "a noise offset greater than 1": ([("spec.recipe.loss", {"noiseOffset": "1.1"})], "spec.recipe.loss.noiseOffset", "should match"),
     "a prediction type of VideoFusion": (
         [("spec.recipe.loss", {"predictionType": "VPrediction"})],

@@ -64,6 +64,20 @@ def test_going_back_needs_a_valid_checkpoint_to_go_back_to(tmp_path: Path) -> No
     assert checkpoint.newest_valid(tmp_path) == 1
 
 
+def test_damaged_checkpoints_do_not_push_out_those_that_are_made_after_them(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    for step in (8, 9):
+        (save(tmp_path, step) / "model.safetensors").write_bytes(b"")
+    newest, damaged = checkpoint.resumable(tmp_path)
+    assert newest == 1
+    assert ["step-000000009" in damaged[0], "step-000000008" in damaged[1], len(damaged)] == [True, True, 2]
+    assert sorted(path.name for path in tmp_path.glob("damaged-*")) == ["damaged-step-000000008", "damaged-step-000000009"]
+    save(tmp_path, 2, keep_last=1)
+    assert (checkpoint.steps(tmp_path), len(list(tmp_path.glob("damaged-*")))) == ([2], 2)
+    save(tmp_path, 8, keep_last=1)  # as far as one of them: that one's work is done again
+    assert [path.name for path in tmp_path.glob("damaged-*")] == ["damaged-step-000000009"]
+
+
 def test_a_damaged_checkpoint_gives_way_when_its_step_comes_again(tmp_path: Path) -> None:
     (save(tmp_path, 2) / "model.safetensors").write_bytes(b"")
     save(tmp_path, 2)

@@ -22,6 +22,7 @@ from videogen_models.sampling import sample
 from videogen_models.video import decode_mp4
 from videogen_trainer import checkpoint, divergence, tasks
 from videogen_trainer.dataset import Clip, write_dataset
+from videogen_trainer.explosion import Level
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.sample import main as sample_command
 
@@ -110,9 +111,27 @@ def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(
     newest.write_bytes(newest.read_bytes()[:-8] + b"\x00" * 8)
     again = train(make_job())
     assert again.resumed_from_step == 2
+    told = "4 steps on 12 clips; went on from step 2, for the newest checkpoint is damaged: "
+    assert again.message.startswith(told) and "step-000000004/optimizer.safetensors has SHA-256" in again.message
     assert artifact(again) == artifact(whole)
     assert [line["step"] for line in curve(storage)] == [1, 2, 3, 4]
     assert checkpoint.newest_valid(storage / WORK / "checkpoints") == 4
+
+
+def test_if_every_checkpoint_is_damaged_that_is_told_before_the_run_begins_anew(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+) -> None:
+    whole = train(make_job())
+    root = storage / WORK / "checkpoints"
+    for step in (2, 4):
+        (checkpoint.folder_of(root, step) / "model.safetensors").write_bytes(b"")
+    report = train(make_job())
+    assert (report.reason, report.last_step) == (Reason.STORAGE_FAILED, 0)
+    assert report.message.startswith("all 2 checkpoints are damaged, the newest: ")
+    assert "step-000000004/model.safetensors" in report.message and "the next attempt begins anew" in report.message
+    again = train(make_job(attempt=2))
+    assert (again.reason, again.resumed_from_step, artifact(again)) == (Reason.COMPLETED, 0, artifact(whole))
+    assert not list(root.glob("damaged-*"))
 
 
 def test_a_run_that_is_done_only_names_its_bundle_again(train: Callable[..., Report], make_job: Callable[..., Job]) -> None:
@@ -212,6 +231,11 @@ class State:
 
     step = 7
     skipped = 0
+    sound_step = 6
+    is_suspect = False
+
+    def __init__(self) -> None:
+        self.levels = {"loss": Level(), "gradient norm": Level()}
 
     class optimizer:  # noqa: N801
         param_groups = ({"lr": 1e-4}, {"lr": 1e-3})
@@ -243,6 +267,7 @@ def test_when_training_has_diverged(
     else:
         divergence.judge(state, recipe, loss, gradient)
         assert state.skipped == (skipped + 1 if math.isinf(gradient) else 0)
+        assert state.levels["gradient norm"].count == (0 if math.isinf(gradient) else 1)  # what is left out is no measure
 
 
 def test_training_goes_on_from_the_weights_of_a_bundle(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:

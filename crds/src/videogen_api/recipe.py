@@ -310,3 +310,12 @@ class Recipe(Model):
         description="Full: each process of a training or Tune phase keeps its share of weights, gradients and optimiser states, and a pass"
         " has only a few layers whole; None: everything.",
     )
+    divergence_factor: PositiveDecimal = Field(
+        default="10",
+        description="Training has diverged when the loss, or the gradient's norm before clipping, is more than this many times its mean"
+        " over about the last 1,000 steps, and stays there: by 10 steps more than are below. At least 2, or 0: only when one of them is no"
+        " finite number.",
+        json_schema_extra=k8s(
+            rules=[("double(self) == 0.0 || double(self) >= 2.0", "divergenceFactor must be at least 2, for example 10; 0 switches it off")]
+        ),
+    )

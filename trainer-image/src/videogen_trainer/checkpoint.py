@@ -24,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)")
 _FILES = TypeAdapter(list[BundleFile])
 _STATE = "state.json"
+_ASIDE = "damaged-"  # how the names of folders begin that were checkpoints
 STAGING = ".staging-"  # how `staging` begins its folders' names
 SUFFIXES = (".safetensors", ".json")
 
@@ -40,9 +41,12 @@ def steps(root: Path) -> list[int]:
     return sorted((int(match[1]) for path in root.iterdir() if (match := _NAME.fullmatch(path.name))), reverse=True)
 
 
-def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep_last: int) -> None:
+def save(
+    root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep_last: int, sound: int | None = None
+) -> None:
     """Write a checkpoint, whole or not at all, then delete those older than the newest `keep_last`.
 
+    Those after the step `sound`, if it is given, do not count: they may hold the beginning of an explosion.
     A folder of the same step can only be one that `load_latest` refused, and gives way.
     """
     with staging(root) as staged:
@@ -52,8 +56,11 @@ def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], sta
         (staged / MANIFEST).write_bytes(canonical_json([file.wire() for file in describe(staged)]))
         shutil.rmtree(folder_of(root, step), ignore_errors=True)
         publish(staged, folder_of(root, step))
-    for old in steps(root)[keep_last:]:
+    for old in [step for step in steps(root) if sound is None or step <= sound][keep_last:]:
         shutil.rmtree(folder_of(root, old), ignore_errors=True)
+    for damaged in root.glob(f"{_ASIDE}step-*"):
+        if damaged.name <= f"{_ASIDE}{folder_of(root, step).name}":  # what it held has been learned again
+            shutil.rmtree(damaged, ignore_errors=True)
 
 
 def remove_unfinished(root: Path) -> None:
@@ -68,20 +75,46 @@ def remove_unfinished(root: Path) -> None:
 
 def newest_valid(root: Path, below: int | None = None) -> int | None:
     """Step of the newest checkpoint (of those before step `below`) whose files have their sums; the log names those that do not."""
+    return _examined(root, below)[0]
+
+
+def resumable(root: Path) -> tuple[int | None, list[str]]:
+    """Step of the newest valid checkpoint, and what is wrong with each that is newer, newest first.
+
+    These are renamed, for they would count among those that are kept; their files stay until training has come as far again.
+    """
+    newest, damaged = _examined(root)
+    for step in damaged:
+        folder = folder_of(root, step)
+        shutil.rmtree(aside := root / f"{_ASIDE}{folder.name}", ignore_errors=True)
+        folder.rename(aside)
+    return newest, list(damaged.values())
+
+
+def _examined(root: Path, below: int | None = None) -> tuple[int | None, dict[int, str]]:
+    damaged: dict[int, str] = {}
     for step in (step for step in steps(root) if below is None or step < below):
         try:
             verify_checkpoint(folder_of(root, step))
-            return step
+            return step, damaged
         except CorruptError as error:
             _LOG.warning("checkpoint of step %d is damaged, trying the one before: %s", step, error)
-    return None
+            damaged[step] = str(error)
+    return None, damaged
+
+
+def remove_after(root: Path, step: int) -> None:
+    """Delete the checkpoints that were made after `step`."""
+    for harmed in (saved for saved in steps(root) if saved > step):
+        _LOG.warning("the checkpoint of step %d was made after training had diverged, and goes", harmed)
+        shutil.rmtree(folder_of(root, harmed), ignore_errors=True)
 
 
 def step_back(root: Path, step: int) -> int:
     """Delete the checkpoint of `step`, if a valid one from before is there -> step of the newest one left."""
     if (older := newest_valid(root, below=step)) is None:
         return step
-    _LOG.warning("training diverged again after the checkpoint of step %d: it goes, and step %d is the newest", step, older)
+    _LOG.warning("training diverged after the checkpoint of step %d: it goes, and step %d is the newest", step, older)
     shutil.rmtree(folder_of(root, step), ignore_errors=True)
     return older
 

@@ -34,8 +34,11 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write-checkpoint")
         self._writing: Future[int] | None = None
 
-    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-        """Copy the state and begin to write it; waits for the write before, if it is not done. Raises what that one raised."""
+    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], sound: int | None = None) -> None:
+        """Copy the state and begin to write it; waits for the write before, if it is not done. Raises what that one raised.
+
+        `sound` as in `checkpoint.save`.
+        """
         self.wait()
         self._copies = {
             name: {key: _copied(tensor.detach(), self._copies.get(name, {}).get(key)) for key, tensor in content.items()}
@@ -43,7 +46,7 @@ class CheckpointWriter:
         }
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # the copies from a GPU are on their way
-        self._writing = self._thread.submit(self._write, step, dict(state))
+        self._writing = self._thread.submit(self._write, step, dict(state), sound)
 
     def poll(self) -> int:
         """Step of the newest safe checkpoint, without waiting. Raises what a write that has ended raised, once."""
@@ -70,8 +73,8 @@ class CheckpointWriter:
         finally:
             self._thread.shutdown()
 
-    def _write(self, step: int, state: Mapping[str, Any]) -> int:
-        checkpoint.save(self._root, step, self._copies, state, self._keep_last)
+    def _write(self, step: int, state: Mapping[str, Any], sound: int | None) -> int:
+        checkpoint.save(self._root, step, self._copies, state, self._keep_last, sound)
         return step
 
 

@@ -1,4 +1,4 @@
-"""When training has diverged: a loss, a gradient or a weight that is no number, found before it can do harm."""
+"""When training has diverged: a loss, a gradient or a weight that is no number, or a loss or a gradient that has exploded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,29 @@ _SKIPS_IN_A_ROW = 30
 
 
 def judge(state: TrainState, recipe: Recipe, loss: float, gradient: float) -> None:
-    """Raises Failure(Diverged) unless loss and gradient norm are finite. With FP16 an overflowing gradient is normal now and
-    then: the loss scaler leaves the step out.
+    """Raises Failure(Diverged) unless loss and gradient norm (before clipping) are finite, and have not exploded. With FP16 an
+    overflowing gradient is normal now and then: the loss scaler leaves the step out.
+
+    Loss and norm are the same numbers in all processes, and so is what is found.
     """
     overflows = not math.isfinite(gradient) and math.isfinite(loss)
     state.skipped = state.skipped + 1 if overflows else 0
-    if math.isfinite(loss) and (not overflows or (recipe.precision is Precision.FP16 and state.skipped <= _SKIPS_IN_A_ROW)):
-        return
-    raise _diverged(state, f"loss {loss:.4g}, gradient norm {gradient:.4g}")
+    left_out = overflows and recipe.precision is Precision.FP16 and state.skipped <= _SKIPS_IN_A_ROW
+    if not math.isfinite(loss) or (overflows and not left_out):
+        raise _diverged(state, f"loss {loss:.4g}, gradient norm {gradient:.4g}")
+    values = {"loss": loss} if left_out else {"loss": loss, "gradient norm": gradient}
+    _judge_levels(state, float(recipe.divergence_factor), values)
+    if not state.is_suspect:
+        state.sound_step = state.step
+
+
+def _judge_levels(state: TrainState, factor: float, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        level, usual = state.levels[name], state.levels[name].mean
+        level.add(value, factor)
+        if level.has_exploded:
+            far = f"more than recipe.divergenceFactor {factor:g} times its mean of {usual:.4g}"
+            raise _diverged(state, f"{name} {value:.4g} is {far}, as most of the time since step {state.sound_step + 1}")
 
 
 def judge_weights(state: TrainState, world: World | None = None) -> None:

@@ -29,7 +29,7 @@ from videogen_trainer.gradients import clip_gradients
 from videogen_trainer.learning_rate import learning_rates
 from videogen_trainer.micro_batches import MicroBatches
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.report import Milestones
+from videogen_trainer.report import Milestones, noted
 from videogen_trainer.samples import sample_while_training
 from videogen_trainer.start import resume
 from videogen_trainer.state import autocast, new_state
@@ -70,7 +70,8 @@ def _train(
     objective = world.distribute(learner.objective, recipe.sharding)
     state = new_state(learner.learned(), learner.slow, recipe, world.device)
     root = storage / job.work_path / "checkpoints"
-    milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world)
+    milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world, milestones)
+    milestones.sound_step = state.sound_step
     batches = Batches(mixture, recipe, world.rank, world.size)
     micro_batches = MicroBatches(batches, recipe, world, objective, meter)
     curve = Curve(storage / job.work_path / "curve.jsonl", resumed, time.monotonic) if world.leads else None
@@ -86,7 +87,7 @@ def _train(
             assert curve
             curve.flush()
             tracking.flush()
-            writer.save(state.step, tensors, state.values() | {"recipe": recipe.wire()})
+            writer.save(state.step, tensors, state.values() | {"recipe": recipe.wire()}, state.sound_step if state.is_suspect else None)
         if at_once:
             writer.wait()
             world.from_leader(None)  # no process ends before the checkpoint is safe
@@ -112,6 +113,7 @@ def _train(
         milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer writes
         loss = sum(terms)
         judge(state, recipe, loss, gradient)
+        milestones.sound_step = state.sound_step
         state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
@@ -143,6 +145,7 @@ def _train(
             "checkpointStep": milestones.last_step,
             **meter.metrics(),
             **tracking.metrics(),
+            **({"damagedCheckpoints": len(milestones.damaged)} if milestones.damaged else {}),
         }
         if world.leads:
             progress.report(state.step, recipe.steps, metrics, final=bool(stopping) or last)
@@ -158,7 +161,7 @@ def _train(
     if world.leads:
         learner.finished()
     tracking.file(storage / artifact.path / MANIFEST)
-    message = f"{recipe.steps} steps on {len(mixture)} clips"
+    message = noted(f"{recipe.steps} steps on {len(mixture)} clips", milestones)
     return Report(
         message=message,
         resumed_from_step=resumed,

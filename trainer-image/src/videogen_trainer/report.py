@@ -23,6 +23,8 @@ class Milestones:
 
     resumed_from_step: int = 0
     last_step: int = 0  # the newest step that is saved
+    sound_step: int = -1  # the newest step whose weights are known to be good, see `TrainState.sound_step`
+    damaged: list[str] = field(default_factory=list)  # what is wrong with checkpoints that were left out, newest first
     meter: Meter = field(default_factory=lambda: Meter(clock=time.monotonic, begun=time.monotonic()))
 
 
@@ -32,11 +34,19 @@ def of_failure(failure: Failure, milestones: Milestones | None = None) -> Report
     worked = reached.meter.productive or reached.meter.repeated_steps
     return Report(
         reason=failure.reason,
-        message=shorten(failure.message, 1024),
+        message=noted(failure.message, reached),
         last_step=reached.last_step,
         resumed_from_step=reached.resumed_from_step,
         goodput=reached.meter.read() if worked else None,
     )
+
+
+def noted(message: str, milestones: Milestones) -> str:
+    """A report's message, with what is wrong with the checkpoint that the attempt could not go on from."""
+    if not milestones.damaged or not milestones.resumed_from_step:
+        return shorten(message, 1024)
+    told = f"went on from step {milestones.resumed_from_step}, for the newest checkpoint is damaged: {milestones.damaged[0]}"
+    return shorten(f"{message}; {told}", 1024)
 
 
 def exit_code(report: Report) -> ExitCode:

@@ -16,14 +16,21 @@ from videogen_trainer.state import TrainState, is_same_recipe
 _LOG = logging.getLogger(__name__)
 
 
-def resume(state: TrainState, root: Path, job: Job, world: World) -> int:
-    """Become the newest valid checkpoint, the same one in all processes -> its step, 0 if there is none."""
+def resume(state: TrainState, root: Path, job: Job, world: World, milestones: Milestones) -> int:
+    """Become the newest valid checkpoint, the same one in all processes -> its step, 0 if there is none.
+
+    What is wrong with newer ones goes into `milestones`. Raises Failure: StorageFailed if there are checkpoints and none is valid;
+    they are set aside, and the next attempt begins anew. InvalidJob if it is of another recipe.
+    """
     if world.leads:
         checkpoint.remove_unfinished(root)
-    step = world.from_leader(checkpoint.newest_valid(root) if world.leads else None)
+    found = world.from_leader(checkpoint.resumable(root) if world.leads else None)
+    assert isinstance(found, tuple | list)
+    step, milestones.damaged = found
+    if step is None and milestones.damaged:
+        raise _nothing_left(root, milestones.damaged)
     if step is None:
         return 0
-    assert isinstance(step, int)
     tensors, values = checkpoint.load(root, step)
     if not is_same_recipe(values["recipe"], job.recipe):
         raise Failure(
@@ -35,10 +42,25 @@ def resume(state: TrainState, root: Path, job: Job, world: World) -> int:
     return step
 
 
-def distrust(job: Job, storage: Path, milestones: Milestones) -> None:
-    """After a divergence: if nothing was saved since the attempt was resumed, its checkpoint may hold the beginning of the harm,
-    and gives way to the one before, if there is one. Then the next attempt does not repeat this one.
+def _nothing_left(root: Path, damaged: list[str]) -> Failure:
+    every = "the only checkpoint is" if len(damaged) == 1 else f"all {len(damaged)} checkpoints are"
+    return Failure(
+        Reason.STORAGE_FAILED,
+        f"{every} damaged, the newest: {damaged[0]}; the next attempt begins anew, unless a whole one is put into {root}, where they"
+        " are set aside as damaged-step-<n>",
+    )
+
+
+def distrust(job: Job, storage: Path, milestones: Milestones) -> str:
+    """After a divergence: go back to the last good checkpoint -> that in words.
+
+    Those made after its beginning go. The one that it began from gives way to the one before, if there is one; so does the one
+    that the attempt was resumed from, if no good one was saved since: the next attempt is not to repeat this one.
     """
-    resumed = milestones.resumed_from_step
-    if 0 < resumed == milestones.last_step:
-        milestones.last_step = checkpoint.step_back(storage / job.work_path / "checkpoints", resumed)
+    root, began = storage / job.work_path / "checkpoints", milestones.sound_step + 1
+    checkpoint.remove_after(root, began)
+    newest = max(checkpoint.steps(root), default=0)
+    if newest and newest in {began, milestones.resumed_from_step}:
+        newest = checkpoint.step_back(root, newest)
+    milestones.last_step = newest
+    return f"the next attempt goes on from the checkpoint of step {newest}" if newest else "there is no checkpoint from before"

@@ -6,7 +6,7 @@ There is no random state in it: every random number of a run is a function of (s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from videogen_api.recipe import Precision, Recipe
+from videogen_trainer.explosion import Level
 from videogen_trainer.optimizer import SLOW, moments, new_optimizer, restore_moments
 from videogen_trainer.sharding import is_shard, part_of, whole
 
 _DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
-_HOW = {"compile", "gradient_checkpointing", "sharding"}  # fields of a recipe that say how, and not what, is learned
+_HOW = {"compile", "gradient_checkpointing", "sharding", "divergence_factor"}  # fields of a recipe that say how, and not what, is learned
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +36,13 @@ class TrainState:
     scaler: torch.amp.GradScaler
     step: int = 0
     skipped: int = 0  # FP16: steps skipped in a row because the scaled gradient overflowed
+    levels: dict[str, Level] = field(default_factory=lambda: {"loss": Level(), "gradient norm": Level()})
+    sound_step: int = -1  # the newest step that began with weights of an ordinary loss; -1: none yet
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the last loss or gradient was not ordinary: by chance, or because an explosion has begun."""
+        return any(level.beyond for level in self.levels.values())
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -75,10 +83,18 @@ class TrainState:
 
     def values(self) -> dict[str, Any]:
         """The numbers for a checkpoint beside its tensors."""
-        return {"averaged": self.ema.optimization_step, "scaler": self.scaler.state_dict(), "skipped": self.skipped}
+        levels = {name: asdict(level) for name, level in self.levels.items()}
+        scaler = self.scaler.state_dict()
+        return {
+            "averaged": self.ema.optimization_step,
+            "scaler": scaler,
+            "skipped": self.skipped,
+            "levels": levels,
+            "sound": self.sound_step,
+        }
 
     def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:
-        """Become the state that a checkpoint holds; it must be of the same recipe."""
+        """Become the state that a checkpoint holds; it must be of the same recipe. One of an older image knows no levels."""
         with torch.no_grad():
             for name, parameter in self.learned.items():
                 parameter.copy_(part_of(tensors["model"][name], parameter))
@@ -88,7 +104,9 @@ class TrainState:
         self.ema.optimization_step = values["averaged"]
         self.scaler.load_state_dict(values["scaler"])
         self.skipped = values["skipped"]
+        self.levels |= {name: Level(**level) for name, level in values.get("levels", {}).items()}
         self.step = values["step"]
+        self.sound_step = values.get("sound", self.step)
 
 
 def new_state(learned: Mapping[str, nn.Parameter], slow: str | None, recipe: Recipe, device: torch.device) -> TrainState:

@@ -142,9 +142,9 @@ def _trained(job: Job, storage: Path, world: World, progress: ProgressReporter, 
         return train(job, storage, world, progress, stop, milestones)
     except Failure as failure:
         if failure.reason is Reason.DIVERGED:  # in all processes, in the same step
-            if world.leads:
-                distrust(job, storage, milestones)
-            world.from_leader(None)  # once one has ended the others have 30 s, and checkpoints may be large
+            # Once one has ended the others have 30 s, and checkpoints may be large.
+            back = world.from_leader(distrust(job, storage, milestones) if world.leads else None)
+            raise Failure(failure.reason, f"{failure.message}; {back}") from failure
         raise
 
 

@@ -30,7 +30,7 @@ from videogen_trainer.evaluate.task import open_references
 from videogen_trainer.failure import Failure
 from videogen_trainer.loop import train
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.report import Milestones
+from videogen_trainer.report import Milestones, noted
 from videogen_trainer.trials import choose
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     own = job.recipe.video_fusion.base_noise_share
     choice = choose([record.trial for record in records], job.tune.objective, own)
     return Report(
-        message=choice.message(own)[:1024],
+        message=noted(choice.message(own), milestones),
         resumed_from_step=milestones.resumed_from_step,
         last_step=milestones.last_step,
         datasets=next(record.datasets for record in records if record.datasets),
@@ -116,6 +116,7 @@ class Search:
         finally:
             self.milestones.last_step = before + mine.last_step
             self._resumed(number, mine.resumed_from_step)
+            self.milestones.damaged += mine.damaged
         judged = self._judge(number, job, trained.artifact)
         return Record(
             made_from=key,

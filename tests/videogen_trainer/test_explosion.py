@@ -1,0 +1,219 @@
+"""A loss that explodes and stays finite: found, told, undone; and ordinary losses of diffusion, which vary by orders of magnitude."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from videogen_api.job import Job, Report
+from videogen_api.training_run import Reason
+from videogen_trainer import checkpoint, tasks
+from videogen_trainer.explosion import ENOUGH, WINDOW, Level
+from videogen_trainer.progress import ProgressReporter
+
+Train = Callable[..., Report]
+MakeJob = Callable[..., Job]
+WORK = "runs/demo-01234567/train"
+CALM = 20  # steps before the rate is made 1,000 times what it was
+CONSTANT: dict[str, Any] = {"schedule": {"type": "Constant"}, "optimizer": {"learningRate": "1e-3"}}
+
+
+def found_at(values: Iterable[float], factor: float = 10.0) -> int | None:
+    """Place of the value with which the series has exploded."""
+    level = Level()
+    for place, value in enumerate(values):
+        level.add(value, factor)
+        if level.has_exploded:
+            return place
+    return None
+
+
+def test_an_explosion_is_found_when_it_has_lasted_as_long_as_it_must() -> None:
+    assert found_at([1.0] * 100 + [100.0] * 50) == 100 + ENOUGH - 1
+
+
+@pytest.mark.parametrize("growth", [1.02, 1.1, 2.0])
+def test_an_explosion_that_grows_slowly_is_found(growth: float) -> None:
+    place = found_at([1.0] * 300 + [growth**step for step in range(600)])
+    assert place is not None
+    assert growth ** (place - 300) < 1e3 * growth**ENOUGH
+
+
+def test_an_explosion_in_the_second_step_is_found() -> None:
+    assert found_at([1.7] + [2.75e4] * ENOUGH) == ENOUGH
+
+
+def test_a_few_bad_batches_are_no_explosion() -> None:
+    bad = [1e6] * (ENOUGH - 1)
+    assert found_at(([1.0] * 50 + bad) * 20) is None
+
+
+def test_an_explosion_that_dips_now_and_then_is_found() -> None:
+    place = found_at([1.0] * 100 + [100.0, 100.0, 100.0, 1.0] * 20)
+    assert place is not None and place < 100 + 3 * ENOUGH
+
+
+def test_a_jump_of_less_than_the_factor_becomes_what_is_usual() -> None:
+    level = Level()
+    for value in [1.0] * 100 + [9.0] * 5 * WINDOW:
+        level.add(value, 10.0)
+    assert (level.has_exploded, round(level.mean)) == (False, 9)
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0, 1.5, 2.0, 2.3], ids=lambda spread: f"log-deviation {spread}")
+def test_losses_that_vary_by_orders_of_magnitude_are_no_explosion(spread: float) -> None:
+    """2.3 was measured of VideoFusion's losses with batches of one clip, min-SNR weights and networks that have learned."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        assert found_at(np.exp(spread * random.standard_normal(3000)).tolist()) is None
+
+
+def test_a_first_loss_that_is_small_by_chance_does_not_stay_the_measure() -> None:
+    random = np.random.default_rng(1)
+    assert found_at([1e-3, *np.exp(random.standard_normal(500)).tolist()]) is None
+
+
+def test_a_loss_that_is_negative_is_measured_by_its_size() -> None:
+    """The loss of a decoder against a discriminator may be."""
+    random = np.random.default_rng(2)
+    assert found_at(random.standard_normal(5000).tolist()) is None
+    assert found_at([*random.standard_normal(100).tolist(), *[-100.0] * 20]) is not None
+
+
+def test_first_values_of_zero_are_no_measure() -> None:
+    assert found_at([0.0] * 3 + [1.0] * 50) is None
+
+
+def test_a_factor_of_zero_switches_it_off() -> None:
+    assert found_at([1.0] * 100 + [1e30] * 100, factor=0.0) is None
+
+
+@pytest.fixture
+def train(storage: Path, silent: ProgressReporter) -> Train:
+    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
+        return tasks.attempt(job, storage, {}, silent, stop)
+
+    return run
+
+
+class StopAfter:
+    """Asks to stop at the n-th question."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def curve(storage: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def fast(train: Train, make_job: MakeJob) -> Job:
+    """The job of a run that learned calmly for 20 steps, to go on 500 times as fast: a real explosion, which clipping keeps finite.
+
+    The first weights that it harms are those of step 21, and a checkpoint has them.
+    """
+    calm = make_job(CONSTANT | {"steps": 60, "checkpoints": {"everySteps": 3, "keepLast": 2}})
+    assert train(calm, StopAfter(CALM)).last_step == CALM
+    return calm.model_copy(update={"learning_rate_scale": "500"})
+
+
+def test_a_clipped_run_that_explodes_has_diverged_and_goes_back_to_before(train: Train, fast: Job, storage: Path) -> None:
+    root = storage / WORK / "checkpoints"
+    assert checkpoint.steps(root) == [20, 18]
+    report = train(fast)
+    assert report.reason is Reason.DIVERGED, report.message
+    assert "more than recipe.divergenceFactor 10 times its mean" in report.message
+    assert report.message.endswith("the next attempt goes on from the checkpoint of step 20")
+    rows = [row["loss"] for row in curve(storage)]
+    assert max(rows[: CALM + 1]) < 5 and min(rows[CALM + 1 :]) > 10
+    assert len(rows) == CALM + ENOUGH  # and the step that found it, which was not done
+    assert (report.last_step, checkpoint.steps(root)) == (20, [20])
+    again = train(fast.model_copy(update={"learning_rate_scale": "1"}))
+    assert (again.reason, again.resumed_from_step, again.last_step) == (Reason.COMPLETED, 20, 60)
+
+
+def test_an_explosion_that_an_interruption_cuts_in_two_is_found_in_the_same_step(train: Train, fast: Job, storage: Path) -> None:
+    stopped = train(fast, StopAfter(6))
+    assert (stopped.reason, stopped.last_step) == (Reason.PREEMPTED, 26)
+    root = storage / WORK / "checkpoints"
+    assert checkpoint.steps(root) == [26, 24, 21, 20]  # two are kept, and those of steps that are suspect
+    report = train(fast)
+    assert report.message.startswith(f"step {CALM + ENOUGH}: ")
+    assert (report.reason, report.resumed_from_step, report.last_step) == (Reason.DIVERGED, 26, 20)
+    assert checkpoint.steps(root) == [20]
+
+
+def test_without_a_factor_a_ruined_run_goes_on(train: Train, fast: Job) -> None:
+    recipe = fast.recipe.model_copy(update={"divergence_factor": "0", "steps": 60})
+    report = train(fast.model_copy(update={"recipe": recipe}))
+    assert (report.reason, report.resumed_from_step, report.last_step) == (Reason.COMPLETED, 20, 60)
+
+
+def test_a_checkpoint_of_an_image_that_knew_no_explosions_is_resumed(train: Train, fast: Job, storage: Path) -> None:
+    root = storage / WORK / "checkpoints"
+    tensors, values = checkpoint.load(root, 20)
+    del values["levels"], values["sound"], values["recipe"]["divergenceFactor"]
+    checkpoint.save(root, 20, tensors, values, keep_last=2)
+    again = train(fast.model_copy(update={"learning_rate_scale": "1"}))
+    assert (again.reason, again.resumed_from_step) == (Reason.COMPLETED, 20)
+
+
+def highest_count(storage: Path, work: str = WORK) -> int:
+    """How near a training came to being told as an explosion, 0 to `ENOUGH`."""
+    rows = [json.loads(line) for line in (storage / work / "curve.jsonl").read_text().splitlines()]
+    highest = 0
+    for name in ("loss", "gradient"):
+        level = Level()
+        for row in rows:
+            level.add(row[name], 10.0)
+            highest = max(highest, level.beyond)
+    return highest
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"optimizer": {"learningRate": "1e-2"}, "schedule": {"type": "Constant"}},
+        {"precision": "FP16", "optimizer": {"learningRate": "3e-3"}, "steps": 6},  # slow on CPUs
+        {"globalBatchSize": 1, "loss": {"snrGamma": "5"}, "optimizer": {"learningRate": "3e-3"}, "steps": 100},
+    ],
+    ids=["a high rate without warm-up", "FP16", "batches of one clip with min-SNR weights"],
+)
+def test_ordinary_training_is_no_explosion(train: Train, make_job: MakeJob, storage: Path, recipe: dict[str, Any]) -> None:
+    report = train(make_job({"steps": 40, "checkpoints": {"everySteps": 100}} | recipe))
+    assert report.reason is Reason.COMPLETED, report.message
+    assert highest_count(storage) <= 3
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "after"),
+    [
+        ("text2video-zero", "Train", None),
+        ("text2video-zero", "Adapt", "image"),
+        ("align-your-latents", "Train", "image"),
+        ("align-your-latents", "FineTune", "trained"),
+        ("align-your-latents", "AlignCrossModal", "trained"),
+        ("align-your-latents", "FineTuneDecoder", "trained"),
+    ],
+)
+def test_ordinary_training_of_every_family_and_phase_is_no_explosion(
+    begun: Any, tmp_path: Path, silent: ProgressReporter, make_job: MakeJob, family: str, task: str, after: str | None
+) -> None:
+    storage = Path(shutil.copytree(begun.folder, tmp_path / "storage"))
+    recipe = {"videoFusion": {}, "steps": 30, "optimizer": {"learningRate": "3e-3"}, "checkpoints": {"everySteps": 100}}
+    begin = {"initFrom": getattr(begun, after)} if after else {}
+    job = make_job(recipe, task=task, model={"type": family, "version": "1.0.0"}, **begin)
+    report = tasks.attempt(job, storage, {}, silent, lambda: False)
+    assert report.reason is Reason.COMPLETED, report.message
+    assert highest_count(storage) <= 3
