@@ -310,6 +310,8 @@ def test_the_target_is_noise_or_velocity_and_gives_the_clean_clip_back(kind: str
 def test_another_target_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction_type is sample; accepted are epsilon and v_prediction"):
         target(schedule("sample"), *torch.zeros(2, 1, 1), torch.tensor([0]))
+    with pytest.raises(ValueError, match="prediction_type is sample; accepted are epsilon and v_prediction"):
+        clean_estimate(schedule("sample"), *torch.zeros(2, 1, 1), torch.tensor([0]))
 
 
 def test_an_error_that_does_not_change_in_time_is_consistent_and_a_flicker_is_not() -> None:

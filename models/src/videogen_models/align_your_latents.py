@@ -203,10 +203,14 @@ def _time(image: UNet2DConditionModel, images: Tensor, timestep: Tensor, text: T
 
 def target(scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
     """y of equation 1: eps, or v = alpha eps - sigma z, as the image U-Net was trained; clean and noise [batch, ...]."""
+    return noise if _predicts_noise(scheduler) else scheduler.get_velocity(clean, noise, timestep)
+
+
+def _predicts_noise(scheduler: DDIMScheduler) -> bool:
     kind = scheduler.config.prediction_type
     if kind not in {"epsilon", "v_prediction"}:
         raise ValueError(f"the scheduler's prediction_type is {kind}; accepted are epsilon and v_prediction")
-    return noise if kind == "epsilon" else scheduler.get_velocity(clean, noise, timestep)
+    return bool(kind == "epsilon")
 
 
 def consistency_error(found: Tensor, clean: Tensor) -> Tensor:
@@ -222,7 +226,7 @@ def consistency_error(found: Tensor, clean: Tensor) -> Tensor:
 def clean_estimate(scheduler: DDIMScheduler, predicted: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
     """z^0 that a prediction of noise or velocity means, as noisy [batch, ...]; timestep int64 [batch]."""
     signal = _signal(scheduler, timestep, noisy)
-    if scheduler.config.prediction_type == "epsilon":
+    if _predicts_noise(scheduler):
         return (noisy - (1 - signal).sqrt() * predicted) / signal.sqrt()
     return signal.sqrt() * noisy - (1 - signal).sqrt() * predicted
 
