@@ -73,7 +73,7 @@ def _align_your_latents(backbone: ImageBackbone, frames: Tensor, captions: list[
     """The autoencoder and the text encoder in every step, as diffusers' examples have them."""
     batch, count = frames.shape[:2]
     latents = to_latents(backbone.vae, from_pixels(frames).flatten(0, 1))
-    clean = latents.unflatten(0, (batch, count))
+    clean = latents.reshape(batch, count, *latents.shape[1:])
     known = condition(clean, first_frames(torch.randint(0, 3, (batch,)).tolist(), count))
     return clean, backbone.encode(_dropped(captions)), known, torch.randint(0, TIMESTEPS, (batch,)), torch.randn_like(clean)
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 from torch.utils.checkpoint import checkpoint
 
 from videogen_api.recipe import Architecture
@@ -236,25 +235,13 @@ def _signal(scheduler: DDIMScheduler, timestep: Tensor, like: Tensor) -> Tensor:
     return levels.reshape(-1, *[1] * (like.dim() - 1))
 
 
-def training_loss(
-    scheduler: DDIMScheduler, predicted: Tensor, clean: Tensor, noise: Tensor, timestep: Tensor, *, consistency: float = 0.5
-) -> Tensor:
-    """Equation 2 (3, if frames were known) plus `consistency` times the consistency term, float32 [].
-
-    predicted = f(z_tau) with z_tau = scheduler.add_noise(clean, noise, timestep), each [batch, frames, c, h, w]; timestep int64
-    [batch]. The term is not of the paper: with weight 0 the loss is the paper's. Each clip's error is weighted by its share of
-    signal alpha^_t, because an error of the noise is 1 / alpha^_t times as large, in the square, as one of z^0, and the
-    noisiest steps would drown all others.
-    """
-    predicted, clean, noise = predicted.float(), clean.float(), noise.float()
-    loss = mse_loss(predicted, target(scheduler, clean, noise, timestep))
-    if consistency == 0:
-        return loss
-    return loss + consistency * consistency_term(scheduler, predicted, clean, noise, timestep)
-
-
 def consistency_term(scheduler: DDIMScheduler, predicted: Tensor, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """The term of `training_loss`, without its weight, float32 []; arguments as there, in 32 bits."""
+    """The consistency term of a loss, float32 []; predicted = f(z_tau), z_tau = scheduler.add_noise(clean, noise, timestep), each
+    [batch, frames, c, h, w] in 32 bits; timestep int64 [batch].
+
+    The term is not of the paper. Each clip's error is weighted by its share of signal alpha^_t, because an error of the noise is
+    1 / alpha^_t times as large, in the square, as one of z^0, and the noisiest steps would drown all others.
+    """
     noisy = scheduler.add_noise(clean, noise, timestep)
     error = consistency_error(clean_estimate(scheduler, predicted, noisy, timestep), clean)
     return (_signal(scheduler, timestep, error) * error).mean()
