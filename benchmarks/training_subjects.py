@@ -15,6 +15,7 @@ from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.known_frames import condition, first_frames
+from videogen_models.latent_scale import to_latents
 from videogen_models.networks import ModelConfig, model_config
 from videogen_models.noise import middle
 from videogen_models.sampling import from_pixels
@@ -71,8 +72,8 @@ def _videofusion(config: ModelConfig, frames: Tensor, captions: list[str]) -> tu
 def _align_your_latents(backbone: ImageBackbone, frames: Tensor, captions: list[str]) -> tuple[Any, ...]:
     """The autoencoder and the text encoder in every step, as diffusers' examples have them."""
     batch, count = frames.shape[:2]
-    latents = backbone.vae.encode(from_pixels(frames).flatten(0, 1)).latent_dist.mode() * backbone.vae.config.scaling_factor
-    clean = latents.unflatten(0, (batch, count))
+    latents = to_latents(backbone.vae, from_pixels(frames).flatten(0, 1))
+    clean = latents.reshape(batch, count, *latents.shape[1:])
     known = condition(clean, first_frames(torch.randint(0, 3, (batch,)).tolist(), count))
     return clean, backbone.encode(_dropped(captions)), known, torch.randint(0, TIMESTEPS, (batch,)), torch.randn_like(clean)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from videogen_api.recipe import Architecture, Resolution
-from videogen_models.align_your_latents import PRESETS, VideoUNet, clean_estimate, consistency_error, target, training_loss
+from videogen_models.align_your_latents import PRESETS, VideoUNet, clean_estimate, consistency_error, target
 from videogen_models.backbone_folder import load_backbone, save_backbone
 from videogen_models.image_backbone import PRESETS as SIZES
 from videogen_models.image_backbone import BackboneSize, build_backbone
@@ -18,6 +19,7 @@ from videogen_models.known_frames import condition, first_frames
 from videogen_models.temporal_decoder import TemporalDecoder
 from videogen_models.temporal_layers import Call, FrameAttention, Mix, TemporalAttention, TemporalConvolution, TemporalSize
 from videogen_models.text import TextSize
+from videogen_trainer.families.align_your_latents import VideoObjective
 
 FRAMES, TEXT = 5, 8
 SIZE = TemporalSize(head_width=4, groups=2, context_width=4)
@@ -310,6 +312,8 @@ def test_the_target_is_noise_or_velocity_and_gives_the_clean_clip_back(kind: str
 def test_another_target_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction_type is sample; accepted are epsilon and v_prediction"):
         target(schedule("sample"), *torch.zeros(2, 1, 1), torch.tensor([0]))
+    with pytest.raises(ValueError, match="prediction_type is sample; accepted are epsilon and v_prediction"):
+        clean_estimate(schedule("sample"), *torch.zeros(2, 1, 1), torch.tensor([0]))
 
 
 def test_an_error_that_does_not_change_in_time_is_consistent_and_a_flicker_is_not() -> None:
@@ -321,8 +325,21 @@ def test_an_error_that_does_not_change_in_time_is_consistent_and_a_flicker_is_no
     assert consistency_error(clean[:, :1], torch.zeros_like(clean[:, :1])).tolist() == [0.0, 0.0]
 
 
+class Says(nn.Module):
+    """A network that predicts this."""
+
+    def __init__(self, predicted: Tensor) -> None:
+        super().__init__()
+        self.predicted = predicted
+
+    def forward(self, *_: Tensor | None) -> Tensor:
+        return self.predicted
+
+
 def loss_of(predicted: Tensor, kind: str, clean: Tensor, noise: Tensor, timestep: Tensor, weight: float) -> float:
-    return training_loss(schedule(kind), predicted, clean, noise, timestep, consistency=weight).item()
+    nothing = torch.zeros(0)
+    objective: Any = VideoObjective(Says(predicted), schedule(kind), weight)  # type: ignore[arg-type]
+    return objective(clean, nothing, nothing, timestep, noise).sum().item()
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -346,10 +363,10 @@ def test_training_on_one_clip_lowers_its_loss(weight: float, call: tuple[Tensor,
     model = VideoUNet(image_unet(), SIZE)
     clean, timestep, text = call[0][:1, :3], call[1][1:], call[2][1:]
     noise, optimizer = torch.randn_like(clean[:, :1]).expand_as(clean), torch.optim.AdamW(model.trained().values(), lr=1e-2)
-    noisy, losses = schedule("epsilon").add_noise(clean, noise, timestep), []
+    objective, known, losses = VideoObjective(model, schedule("epsilon"), weight), condition(clean, first_frames([1], 3)), []
     for _ in range(10):
         optimizer.zero_grad()
-        loss = training_loss(schedule("epsilon"), model(noisy, timestep, text), clean, noise, timestep, consistency=weight)
+        loss = objective(clean, text, known, timestep, noise).sum()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())

@@ -15,10 +15,14 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from videogen_api.job import ArtifactReference, ExitCode, Job, Report
+from videogen_api.recipe import Architecture, Resolution
 from videogen_api.training_run import Reason
+from videogen_models.image_backbone import PRESETS, build_backbone
+from videogen_models.latent_scale import to_latents
 from videogen_trainer import encoder_cache, tasks
 from videogen_trainer.encoder_cache import EncoderCache, weights_digest
 from videogen_trainer.failure import Failure
+from videogen_trainer.families.text2video_zero import Adaptation, Denoising
 from videogen_trainer.progress import ProgressReporter
 
 WORK = "runs/next/train"
@@ -243,3 +247,18 @@ def test_two_processes_learn_what_one_does(
     shutil.rmtree(storage / WORK)
     train(cached(family))
     assert together == pytest.approx(losses(storage), rel=1e-3)
+
+
+@torch.no_grad()
+def test_an_autoencoder_that_shifts_its_latents_gives_the_same_loss_with_kept_encodings_and_without() -> None:
+    """diffusers' shift_factor; and what is drawn is decoded by the inverse of what was learned."""
+    backbone = build_backbone(PRESETS[Architecture.TINY], Resolution(height=16, width=16)).eval().requires_grad_(False)
+    backbone.vae.register_to_config(shift_factor=0.5, scaling_factor=0.3)
+    images, tokens = torch.rand(2, 3, 16, 16) * 2 - 1, backbone.tokens(["a flood", "a fire"])
+    noise, timestep = torch.randn(2, *backbone.latent_shape), torch.tensor([10, 500])
+    latents = to_latents(backbone.vae, images)
+    kept = Denoising(backbone)(latents, backbone.encode(["a flood", "a fire"]), timestep, noise)
+    assert torch.equal(Adaptation(backbone, whole=False)(images, tokens, timestep, noise, noise), kept)
+    mean = backbone.vae.encode(images).latent_dist.mode()
+    assert torch.allclose(latents, (mean - 0.5) * 0.3)
+    assert torch.allclose(backbone.decode(latents), backbone.vae.decode(mean).sample, atol=1e-5)

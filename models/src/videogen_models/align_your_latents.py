@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 from torch.utils.checkpoint import checkpoint
 
 from videogen_api.recipe import Architecture
@@ -203,10 +202,14 @@ def _time(image: UNet2DConditionModel, images: Tensor, timestep: Tensor, text: T
 
 def target(scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
     """y of equation 1: eps, or v = alpha eps - sigma z, as the image U-Net was trained; clean and noise [batch, ...]."""
+    return noise if _predicts_noise(scheduler) else scheduler.get_velocity(clean, noise, timestep)
+
+
+def _predicts_noise(scheduler: DDIMScheduler) -> bool:
     kind = scheduler.config.prediction_type
     if kind not in {"epsilon", "v_prediction"}:
         raise ValueError(f"the scheduler's prediction_type is {kind}; accepted are epsilon and v_prediction")
-    return noise if kind == "epsilon" else scheduler.get_velocity(clean, noise, timestep)
+    return bool(kind == "epsilon")
 
 
 def consistency_error(found: Tensor, clean: Tensor) -> Tensor:
@@ -222,7 +225,7 @@ def consistency_error(found: Tensor, clean: Tensor) -> Tensor:
 def clean_estimate(scheduler: DDIMScheduler, predicted: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
     """z^0 that a prediction of noise or velocity means, as noisy [batch, ...]; timestep int64 [batch]."""
     signal = _signal(scheduler, timestep, noisy)
-    if scheduler.config.prediction_type == "epsilon":
+    if _predicts_noise(scheduler):
         return (noisy - (1 - signal).sqrt() * predicted) / signal.sqrt()
     return signal.sqrt() * noisy - (1 - signal).sqrt() * predicted
 
@@ -232,25 +235,13 @@ def _signal(scheduler: DDIMScheduler, timestep: Tensor, like: Tensor) -> Tensor:
     return levels.reshape(-1, *[1] * (like.dim() - 1))
 
 
-def training_loss(
-    scheduler: DDIMScheduler, predicted: Tensor, clean: Tensor, noise: Tensor, timestep: Tensor, *, consistency: float = 0.5
-) -> Tensor:
-    """Equation 2 (3, if frames were known) plus `consistency` times the consistency term, float32 [].
-
-    predicted = f(z_tau) with z_tau = scheduler.add_noise(clean, noise, timestep), each [batch, frames, c, h, w]; timestep int64
-    [batch]. The term is not of the paper: with weight 0 the loss is the paper's. Each clip's error is weighted by its share of
-    signal alpha^_t, because an error of the noise is 1 / alpha^_t times as large, in the square, as one of z^0, and the
-    noisiest steps would drown all others.
-    """
-    predicted, clean, noise = predicted.float(), clean.float(), noise.float()
-    loss = mse_loss(predicted, target(scheduler, clean, noise, timestep))
-    if consistency == 0:
-        return loss
-    return loss + consistency * consistency_term(scheduler, predicted, clean, noise, timestep)
-
-
 def consistency_term(scheduler: DDIMScheduler, predicted: Tensor, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """The term of `training_loss`, without its weight, float32 []; arguments as there, in 32 bits."""
+    """The consistency term of a loss, float32 []; predicted = f(z_tau), z_tau = scheduler.add_noise(clean, noise, timestep), each
+    [batch, frames, c, h, w] in 32 bits; timestep int64 [batch].
+
+    The term is not of the paper. Each clip's error is weighted by its share of signal alpha^_t, because an error of the noise is
+    1 / alpha^_t times as large, in the square, as one of z^0, and the noisiest steps would drown all others.
+    """
     noisy = scheduler.add_noise(clean, noise, timestep)
     error = consistency_error(clean_estimate(scheduler, predicted, noisy, timestep), clean)
     return (_signal(scheduler, timestep, error) * error).mean()

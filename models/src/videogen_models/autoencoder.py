@@ -18,7 +18,7 @@ from videogen_api.bundle import canonical_json
 from videogen_api.meta import Observation
 from videogen_api.recipe import Resolution
 from videogen_models.backbone_folder import read_autoencoder
-from videogen_models.temporal_decoder import from_latents, to_latents
+from videogen_models.latent_scale import from_latents, to_latents
 
 FOLDER = "vae"
 _ENCODED_AT_ONCE = 16  # frames, to save memory

@@ -6,8 +6,10 @@ its shape.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,13 @@ from typing import Any
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from videogen_api.bundle import ALLOWED_SUFFIXES, BundleFile, canonical_json
+from videogen_models.backbone_config import read_object, read_schedule, size_of, skeleton
 from videogen_models.image_backbone import HASHED, HashedWords, ImageBackbone, Tokens
 from videogen_models.quantization import read_weights
 from videogen_models.sealed import CorruptError, describe
@@ -30,6 +33,7 @@ from videogen_models.text import TextSize
 transformers_logging.disable_progress_bar()  # it is of no use in a pod's log
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 QUANTIZED = "quantized.safetensors"  # a network's weights in fewer bits, under its own names, in place of diffusers' files
+_UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ImportError)  # what the libraries raise
 _ORIGIN = {"_name_or_path", "name_or_path"}
 
 
@@ -77,7 +81,7 @@ def load_backbone(folder: Path) -> ImageBackbone:
     """
     parts = {name: _part(kind, folder / name) for name, kind in _KINDS.items()}
     text = parts["text_encoder"]
-    schedule = _json(folder / "scheduler" / "scheduler_config.json")
+    schedule = read_schedule(folder / "scheduler" / "scheduler_config.json")
     backbone = ImageBackbone(parts["unet"], parts["vae"], text, _tokens(folder / "tokenizer", text), schedule)
     _check(backbone, folder)
     return backbone.float().eval().requires_grad_(False)
@@ -114,9 +118,11 @@ _KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CL
 
 
 def _part(kind: Any, folder: Path) -> Any:
-    config = _json(folder / "config.json")
+    config = read_object(folder / "config.json")
+    size = size_of(skeleton(kind, config, folder / "config.json"))
     if (folder / QUANTIZED).is_file():
         return _quantized_part(kind, config, folder / QUANTIZED)
+    _check_files(folder, size)
     try:
         part, report = kind.from_pretrained(
             folder,
@@ -126,7 +132,7 @@ def _part(kind: Any, folder: Path) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, by name, and refused below
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except (*_UNREADABLE, SafetensorError) as error:
         raise CorruptError(f"{folder}: the weights cannot be loaded: {error}") from error
     if wrong := [f"{what}: {min(map(str, names))}" for what, names in report.items() if names]:
         raise CorruptError(f"{folder}: the weights do not fit config.json ({'; '.join(wrong)}); mount the folder that belongs to it")
@@ -143,6 +149,34 @@ def _quantized_part(kind: Any, config: dict[str, Any], path: Path) -> Any:
     return part
 
 
+def _check_files(folder: Path, size: int) -> None:
+    """Before anything is loaded: what index files name lies here, and no memory is taken for weights that no file has."""
+    for index in folder.glob("*.safetensors*.json"):
+        _check_index(index)
+    try:
+        there = sum(_numbers_in(path) for path in folder.glob("*.safetensors"))
+    except (OSError, SafetensorError) as error:
+        raise CorruptError(f"{folder}: the weights cannot be loaded: {error}") from error
+    if there and size > 2 * there:  # a tensor that is missing, or has another shape, is named when they are loaded
+        raise CorruptError(
+            f"{folder / 'config.json'} describes a network of {size} weights, the files have {there}; they do not belong together"
+        )
+
+
+def _check_index(path: Path) -> None:
+    files = read_object(path).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
+        raise CorruptError(f"{path} has no weight_map of tensors and their files; restore it, it belongs to weights in several files")
+    for name in sorted(set(files.values())):
+        if Path(name).name != name or not name.endswith(".safetensors") or not (path.parent / name).is_file():
+            raise CorruptError(f"{path} names the file {name!r}; accepted are safetensors files beside it, and there is no such one")
+
+
+def _numbers_in(path: Path) -> int:
+    with safe_open(str(path), framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
 def _variant(folder: Path) -> str | None:
     """Half-precision folders name their files so; whole files go first."""
     found = [path.name for path in folder.glob("*.safetensors")]
@@ -151,23 +185,35 @@ def _variant(folder: Path) -> str | None:
     return "fp16" if all(".fp16" in name for name in found) else None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CorruptError(f"{path} cannot be read: {error}; expected is a folder in diffusers' layout") from error
-    return content
-
-
-def _tokens(folder: Path, text: nn.Module) -> Tokens:
-    if _json(folder / "tokenizer_config.json").get("tokenizer_class") == HASHED:
+def _tokens(folder: Path, text: Any) -> Tokens:
+    if read_object(folder / "tokenizer_config.json").get("tokenizer_class") == HASHED:
         return HashedWords(_text_size(text))
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):  # without them it would know no word
         raise CorruptError(f"{folder} has no vocabulary; expected are vocab.json and merges.txt, or tokenizer.json")
+    tokens = ClipWords(_tokenizer(folder))
+    _check_tokens(tokens, text.config, folder)
+    return tokens
+
+
+def _tokenizer(folder: Path) -> Any:
     try:
-        return ClipWords(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise CorruptError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever others' code raises: nothing but these files is in its hands
+        raise CorruptError(f"{folder}: the tokenizer cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _check_tokens(tokens: ClipWords, text: Any, folder: Path) -> None:
+    most, length = text.max_position_embeddings, tokens.tokenizer.model_max_length
+    if not isinstance(length, int) or not 3 <= length <= most:
+        raise CorruptError(f"{folder / 'tokenizer_config.json'}: model_max_length is {length}; text_encoder/ accepts 3 to {most}")
+    if (largest := max(tokens.tokenizer.get_vocab().values())) >= text.vocab_size:
+        raise CorruptError(
+            f"{folder} numbers its words up to {largest}, text_encoder/ knows {text.vocab_size}; they do not belong together"
+        )
+    try:
+        ClipWords(copy.deepcopy(tokens.tokenizer))(["", "two words"])  # one that was used saves other files
+    except Exception as error:  # as above
+        raise CorruptError(f"{folder}: the tokenizer cannot be used: {type(error).__name__}: {error}") from error
 
 
 def _text_size(text: Any) -> TextSize:

@@ -20,6 +20,7 @@ from videogen_api.bundle import canonical_json
 from videogen_api.meta import Observation
 from videogen_api.recipe import Architecture, Resolution
 from videogen_models.cross_frame import CrossFrameAttention
+from videogen_models.latent_scale import from_latents
 from videogen_models.text import TextEncoder, TextSize, tokenize
 
 # Stable Diffusion's noise: it leaves 0.5 % of signal at the last step, and the sampler visits 981, 961, .. 1 of 50 steps.
@@ -154,8 +155,8 @@ class ImageBackbone(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [n, c, h, w] -> frames float32 [n, 3, factor * h, factor * w], about [-1, 1]; one by one, to save memory."""
-        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        return torch.cat([self.vae.decode(one).sample for one in scaled.split(1)]).to(torch.float32)
+        encoded = from_latents(self.vae, latents).to(self.vae.dtype)
+        return torch.cat([self.vae.decode(one).sample for one in encoded.split(1)]).to(torch.float32)
 
 
 def build_backbone(size: BackboneSize, resolution: Resolution) -> ImageBackbone:

@@ -20,6 +20,7 @@ from torch.nn.functional import relu
 from torch.utils.checkpoint import checkpoint
 
 from videogen_api.recipe import Architecture
+from videogen_models.latent_scale import from_latents, to_latents
 from videogen_models.temporal_layers import Call, Mix, TemporalConvolution, TemporalSize
 
 _WINDOW, _MARGIN = 16, 4  # frames
@@ -112,18 +113,6 @@ class TemporalDecoder(nn.Module):
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, hidden, use_reentrant=False)
         return layer(hidden)
-
-
-@torch.no_grad()
-def to_latents(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """z = E(x): images [n, 3, h, w] in [-1, 1] -> the posterior's mean, scaled to a variance of about 1, [n, c, h / f, w / f]."""
-    posterior = vae.encode(images).latent_dist
-    return (posterior.mode() - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
-
-
-def from_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """What the decoder takes, of the shape of `latents`: the inverse of `to_latents`' scaling."""
-    return latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
 
 
 def _layers(block: Any, size: TemporalSize) -> nn.ModuleList:

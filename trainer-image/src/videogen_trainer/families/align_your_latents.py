@@ -23,11 +23,11 @@ from videogen_models.align_your_latents import VideoUNet, consistency_term
 from videogen_models.bundle import read_family
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.known_frames import LARGEST_CONTEXT, condition, draw_context, first_frames
+from videogen_models.latent_scale import to_latents
 from videogen_models.latent_video import AlignYourLatentsConfig, AlignYourLatentsModel, align_your_latents_config
 from videogen_models.sampling import from_pixels
 from videogen_models.schedule import TIMESTEPS
 from videogen_models.sealed import CorruptError
-from videogen_models.temporal_decoder import to_latents
 from videogen_models.video_model import read_config
 from videogen_trainer.data import Batch
 from videogen_trainer.diffusion_loss import denoising_loss, with_offset

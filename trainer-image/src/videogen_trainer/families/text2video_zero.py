@@ -24,10 +24,10 @@ from videogen_api.job import Job
 from videogen_api.meta import ModelType
 from videogen_api.training_run import Reason
 from videogen_models.image_backbone import ImageBackbone
+from videogen_models.latent_scale import scaled, to_latents
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.sampling import from_pixels
 from videogen_models.schedule import TIMESTEPS
-from videogen_models.temporal_decoder import to_latents
 from videogen_models.text2video_zero import Text2VideoZeroModel, text2video_zero_config
 from videogen_trainer.data import Batch
 from videogen_trainer.diffusion_loss import denoising_loss, with_offset
@@ -187,7 +187,7 @@ class Adaptation(nn.Module):
             text = backbone.text(input_ids=tokens).last_hidden_state
             with _in_full(images):
                 latent = backbone.vae.encode(images).latent_dist
-        clean = (latent.mode() * backbone.vae.config.scaling_factor).detach()
+        clean = scaled(backbone.vae, latent.mode()).detach()
         denoising: Tensor = self.denoising(clean, text, timestep, noise)
         if not self.whole:
             return denoising

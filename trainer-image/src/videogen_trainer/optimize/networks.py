@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from videogen_models.align_your_latents import RATES
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.known_frames import SPACING, condition, first_frames, key_frames
+from videogen_models.latent_scale import from_latents
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.networks import Generator, Scales
 from videogen_models.schedule import TIMESTEPS
-from videogen_models.temporal_decoder import SEEN_AT_ONCE, TemporalDecoder, from_latents
+from videogen_models.temporal_decoder import SEEN_AT_ONCE, TemporalDecoder
 from videogen_models.text2video_zero import Text2VideoZeroModel
 from videogen_models.video_model import VideoModel
 from videogen_models.videofusion import VideoFusionModel
