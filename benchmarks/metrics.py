@@ -18,8 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, circumstances, table
+from videogen_trainer.evaluate import measure
+from videogen_trainer.evaluate.bootstrap import RESAMPLES
 from videogen_trainer.evaluate.extractors import default_classifier
-from videogen_trainer.evaluate.frechet import Moments, accumulate, distance, extrapolated, frechet_distance, moments
+from videogen_trainer.evaluate.frechet import Moments, distance, extrapolated, frechet_distance, moments
 from videogen_trainer.evaluate.task import BATCH
 from videogen_trainer.synthetic import synthetic_clip
 
@@ -28,6 +30,7 @@ Matrix = NDArray[np.float64]
 ACCURACY = 1e-6  # relative; an aim
 TRACE = 121.0  # of the covariances, as of I3D's 400 logits on a benchmark's clips
 SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
+DEFAULT_SIZE = 64  # features of the trainer's own network
 ROUNDS = 5  # of each timing, ours and the peer's in turn; the fastest counts
 
 
@@ -62,17 +65,17 @@ def main(arguments: list[str]) -> int:
 
 
 def accuracy(samples: int, size: int) -> Iterator[Figure]:
-    """Relative errors of the streamed distance."""
+    """Relative errors of the distance as Evaluate computes it."""
     for name, pair in (("that commute", commuting(samples, size)), ("that do not commute", not_commuting(samples, size))):
-        yield Figure(f"closed form, covariances {name}: relative error", relative(streamed(pair), pair.truth), "", ACCURACY)
+        yield Figure(f"closed form, covariances {name}: relative error", relative(evaluated(pair), pair.truth), "", ACCURACY)
     for name, count in ((f"N = {samples}", samples), (f"N = {size // 2}, rank-deficient", size // 2)):
         pair = drawn(count, size, seed=count)
         ours, peers = biased(pair), cd_fvd(pair)
         yield Figure(f"cd-fvd's formula, {name}: relative difference", relative(ours, peers), "", ACCURACY)
-        yield Figure(f"cd-fvd's formula, {name}: what its covariance by 1/N changes", relative(peers, streamed(pair)))
+        yield Figure(f"cd-fvd's formula, {name}: what its covariance by 1/N changes", relative(peers, evaluated(pair)))
     same = drawn(samples, size, seed=0).real
     traces = 2 * float(np.trace(moments(same).covariance))
-    yield Figure("identical sets: distance, of the traces", streamed(Pair(real=same, made=same)) / traces, "", ACCURACY)
+    yield Figure("identical sets: distance, of the traces", evaluated(Pair(real=same, made=same)) / traces, "", ACCURACY)
 
 
 def relative(value: float, truth: float) -> float:
@@ -80,23 +83,23 @@ def relative(value: float, truth: float) -> float:
     return abs(value - truth) / abs(truth)
 
 
-def streamed(pair: Pair) -> float:
-    """Our distance, of moments merged batch by batch as the clips come."""
-    return distance(accumulated(pair.real), accumulated(pair.made))
+def evaluated(pair: Pair) -> float:
+    """Our distance as Evaluate computes it: of rows that came in batches and were put together."""
+    return distance(gathered(pair.real), gathered(pair.made))
 
 
 def biased(pair: Pair) -> float:
     """The same with cd-fvd's normalisation: covariances are divided by N instead of N - 1."""
     real, made = (
         Moments(count=one.count, mean=one.mean, scatter=one.scatter * (1 - 1 / one.count))
-        for one in (accumulated(pair.real), accumulated(pair.made))
+        for one in (gathered(pair.real), gathered(pair.made))
     )
     return distance(real, made)
 
 
-def accumulated(features: Matrix, batch: int = BATCH) -> Moments:
-    """Moments of features that come in batches."""
-    return accumulate(features[start : start + batch] for start in range(0, len(features), batch))
+def gathered(features: Matrix, batch: int = BATCH) -> Moments:
+    """Moments of features that come in batches, all of which are kept: intervals need the rows."""
+    return moments(np.concatenate([features[start : start + batch] for start in range(0, len(features), batch)]))
 
 
 def spectrum(size: int) -> Matrix:
@@ -192,33 +195,39 @@ def matrix_root(matrix: Matrix) -> NDArray[np.complex128]:
 
 
 def throughput(samples: int, size: int) -> Iterator[Figure]:
-    """Feature vectors a second of the accumulation, and one distance; ours and the peer's in turn."""
+    """Feature vectors a second to moments, and one distance, ours and the peer's in turn; then the whole of a result."""
     pair = drawn(samples, size, seed=8)
     for batch in (BATCH, 128):
-        ours, peers = fastest([partial(accumulated, pair.real, batch), partial(raw_moments, pair.real, batch)])
+        ours, peers = fastest([partial(gathered, pair.real, batch), partial(raw_moments, pair.real, batch)])
         yield Figure(f"vectors of {size} a second, in batches of {batch}", samples / ours, "/s", None, samples / peers)
-    sides = accumulated(pair.real), accumulated(pair.made)
+    sides = gathered(pair.real), gathered(pair.made)
     product = sides[1].covariance @ sides[0].covariance
     ours, peers = fastest([lambda: distance(*sides), lambda: matrix_root(product)])
     yield Figure(f"one distance of {size} features, from moments", ours, "s", None, peers)
+    (seconds,) = fastest([lambda: frechet_distance(pair.real, pair.made)])
+    yield Figure(f"one distance of {size} features, from {samples} rows: an interval draws {RESAMPLES}", seconds, "s")
+    narrow = drawn(samples, min(size, DEFAULT_SIZE), seed=9)
+    network = measure.Network(name="drawn", digest="")
+    (seconds,) = fastest([lambda: measure.fvd(network, narrow.real, narrow.made, seed=0)], rounds=1)
+    yield Figure(f"FVD of {narrow.real.shape[1]} features with interval and extrapolation, {samples} rows", seconds, "s")
 
 
 def clip_throughput(count: int) -> Iterator[Figure]:
-    """Clips a second through the default network and the accumulation."""
+    """Clips a second through the default network to moments."""
     network = default_classifier(torch.device("cpu"))
     clips = np.stack([synthetic_clip(number, seed=0, frames=16, height=32, width=32).frames for number in range(count)])
 
     def features() -> Iterator[Matrix]:
         return (network.features(clips[start : start + BATCH]) for start in range(0, count, BATCH))
 
-    ours, peers = fastest([lambda: accumulate(features()), lambda: raw_moments(np.concatenate(list(features())))])
+    ours, peers = fastest([lambda: moments(np.concatenate(list(features()))), lambda: raw_moments(np.concatenate(list(features())))])
     yield Figure(f"clips a second, features and moments, in batches of {BATCH}", count / ours, "/s", None, count / peers)
 
 
-def fastest(works: Sequence[Callable[[], object]]) -> list[float]:
-    """Seconds of the fastest of ROUNDS calls of each, called in turn."""
+def fastest(works: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[float]:
+    """Seconds of the fastest of so many calls of each, called in turn."""
     seconds = [float("inf")] * len(works)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for place, work in enumerate(works):
             begun = time.perf_counter()
             work()

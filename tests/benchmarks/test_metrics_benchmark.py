@@ -44,7 +44,7 @@ def test_one_over_n_changes_what_it_must() -> None:
     """For equal counts the trace part shrinks by (N - 1) / N and the means stay."""
     pair = metrics.drawn(COUNT, SIZE, seed=3)
     shift = float(np.square(pair.made.mean(axis=0) - pair.real.mean(axis=0)).sum())
-    expected = shift + (metrics.streamed(pair) - shift) * (COUNT - 1) / COUNT
+    expected = shift + (metrics.evaluated(pair) - shift) * (COUNT - 1) / COUNT
     assert metrics.cd_fvd(pair) == pytest.approx(expected, rel=1e-9)
     assert metrics.biased(pair) == pytest.approx(expected, rel=1e-9)
 
@@ -64,6 +64,6 @@ def test_the_command_ends_with_1_if_an_aim_is_missed(monkeypatch: pytest.MonkeyP
     small = ["--features", "8", "--samples", "40", "--clips", "8", "--sizes", "16", "--repeats", "1"]
     assert metrics.main(small) == 0
     assert "MISSED" not in capsys.readouterr().out
-    monkeypatch.setattr(metrics, "cd_fvd", metrics.streamed)
+    monkeypatch.setattr(metrics, "cd_fvd", metrics.evaluated)
     assert metrics.main(small) == 1
     assert "MISSED" in capsys.readouterr().out

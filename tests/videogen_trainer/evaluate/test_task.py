@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -242,6 +243,16 @@ def test_values_are_decimal_strings_of_the_api(value: float, expected: str) -> N
 def test_a_value_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="came out as nan"):
         measure.decimal(float("nan"))
+
+
+def test_an_interval_takes_three_times_the_room_of_one_side() -> None:
+    """docs/limits.md counts with it: both sides drawn again, and the deviations of one from their mean."""
+    real, made = np.random.default_rng(0).standard_normal((2, 6000, 40))
+    tracemalloc.start()
+    measure.fvd(Network(name="n", digest="sha256:00"), real, made, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 2.9 * real.nbytes < peak < 3.3 * real.nbytes
 
 
 def test_fvd_of_few_clips_says_that_it_is_too_large() -> None:

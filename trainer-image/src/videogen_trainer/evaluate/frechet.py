@@ -49,7 +49,7 @@ def moments(features: Features) -> Moments:
         raise ValueError(f"features of shape {features.shape}; expected [N, D] with N of at least 1")
     if not np.isfinite(features).all():
         raise ValueError("a feature is not finite; the feature network overflowed or was fed broken clips")
-    exact = features.astype(np.float64)
+    exact = np.asarray(features, dtype=np.float64)  # no copy of rows that are
     mean = exact.mean(axis=0)
     deviation = exact - mean
     return Moments(count=len(exact), mean=mean, scatter=deviation.T @ deviation)
