@@ -16,6 +16,7 @@ from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_trainer import report
 from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
+from videogen_trainer.heap import keep_freed_memory
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.recipe_rules import check_recipe, check_tuning
 from videogen_trainer.report import Milestones
@@ -128,6 +129,8 @@ def _run(
 
     # Else alone, whatever training-operator says: it counts processesPerWorker, of which only one is started.
     world = join(environment if job.task in SPREAD else {})
+    if world.device.type == "cpu":
+        keep_freed_memory()
     work = _trained if job.task in TRAINING else _worked
     done = work(job, storage, world, progress, stop, milestones)
     leave()
