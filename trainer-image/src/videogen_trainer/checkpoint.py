@@ -19,6 +19,7 @@ from torch import Tensor
 
 from videogen_api.bundle import MANIFEST, BundleFile, canonical_json
 from videogen_models.sealed import CorruptError, describe, publish, staging, verify
+from videogen_trainer.dataset import writing
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)")
@@ -47,11 +48,14 @@ def save(
     """Write a checkpoint, whole or not at all, then delete those older than the newest `keep_last`.
 
     Those after the step `sound`, if it is given, do not count: they may hold the beginning of an explosion.
+    Raises Failure(StorageFailed) that names the file.
     A folder of the same step can only be one that `load_latest` refused, and gives way.
     """
-    with staging(root) as staged:
+    with writing(folder_of(root, step)), staging(root) as staged:
         for name, content in tensors.items():
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}, staged / f"{name}.safetensors")
+            whole = {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}
+            with writing(folder_of(root, step) / (file := f"{name}.safetensors")):
+                save_file(whole, staged / file)
         (staged / _STATE).write_bytes(canonical_json({"step": step, **state}))
         (staged / MANIFEST).write_bytes(canonical_json([file.wire() for file in describe(staged)]))
         shutil.rmtree(folder_of(root, step), ignore_errors=True)

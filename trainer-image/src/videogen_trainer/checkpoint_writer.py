@@ -55,7 +55,7 @@ class CheckpointWriter:
         return self.published
 
     def wait(self) -> None:
-        """Until nothing is being written. Raises what the write raised, once: OSError and what safetensors makes of it."""
+        """Until nothing is being written. Raises what the write raised, once: Failure(StorageFailed)."""
         writing, self._writing = self._writing, None
         if writing:
             self.published = writing.result()
