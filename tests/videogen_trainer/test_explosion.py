@@ -154,6 +154,18 @@ def test_an_explosion_that_an_interruption_cuts_in_two_is_found_in_the_same_step
     assert checkpoint.steps(root) == [20]
 
 
+def test_the_best_checkpoint_is_there_to_go_back_to(train: Train, make_job: MakeJob, storage: Path) -> None:
+    """The loss rises for as long as the rate is too high, and never by the factor: the newest checkpoint is no good one."""
+    root = storage / WORK / "checkpoints"
+    calm = make_job(CONSTANT | {"steps": 60, "checkpoints": {"everySteps": 3, "keepLast": 1, "keepBest": 1}})
+    assert train(calm, StopAfter(CALM)).last_step == CALM
+    fast = calm.model_copy(update={"learning_rate_scale": "100"})
+    assert train(fast, StopAfter(12)).last_step == 32
+    assert checkpoint.steps(root) == [32, 21]
+    means = [checkpoint.load(root, step)[1]["levels"]["loss"]["mean"] for step in (32, 21)]
+    assert means[0] > means[1]
+
+
 def test_without_a_factor_a_ruined_run_goes_on(train: Train, fast: Job) -> None:
     recipe = fast.recipe.model_copy(update={"divergence_factor": "0", "steps": 60})
     report = train(fast.model_copy(update={"recipe": recipe}))
