@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videogen_api.job import Job, Report
+from videogen_api.job import ExitCode, Job, Report
 from videogen_api.training_run import Reason
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.explosion import ENOUGH, WINDOW, Level
@@ -152,6 +152,15 @@ def test_an_explosion_that_an_interruption_cuts_in_two_is_found_in_the_same_step
     assert report.message.startswith(f"step {CALM + ENOUGH}: ")
     assert (report.reason, report.resumed_from_step, report.last_step) == (Reason.DIVERGED, 26, 20)
     assert checkpoint.steps(root) == [20]
+
+
+@pytest.mark.timeout(170)  # processes import torch, diffusers and transformers: seconds on a busy core
+def test_two_processes_find_an_explosion_in_the_same_step(fast: Job, start_trainer: Callable[..., Any], storage: Path) -> None:
+    code, report = start_trainer(fast.model_copy(update={"processes_per_worker": 2})).wait()
+    assert (code, report.reason, report.last_step) == (ExitCode.DIVERGED, Reason.DIVERGED, 20), report.message
+    assert report.message.startswith(f"step {CALM + ENOUGH}: ")
+    assert report.message.endswith("the next attempt goes on from the checkpoint of step 20")
+    assert checkpoint.steps(storage / WORK / "checkpoints") == [20]
 
 
 def test_the_best_checkpoint_is_there_to_go_back_to(train: Train, make_job: MakeJob, storage: Path) -> None:
