@@ -64,6 +64,23 @@ def test_going_back_needs_a_valid_checkpoint_to_go_back_to(tmp_path: Path) -> No
     assert checkpoint.newest_valid(tmp_path) == 1
 
 
+def test_the_best_are_kept_beside_the_newest(tmp_path: Path) -> None:
+    """Losses fall, then grow slowly: what the newest hold is the growth."""
+    for step, loss in enumerate((9.0, 2.0, 1.0, 1.5, 3.0, 5.0), start=1):
+        levels = {"levels": {"loss": {"mean": loss}}}
+        checkpoint.save(tmp_path, step, {"model": {"w": torch.zeros(3)}}, levels, 2, None, 1)
+    assert checkpoint.steps(tmp_path) == [6, 5, 3]
+    assert checkpoint.step_back(tmp_path, 6) == 5
+    assert checkpoint.step_back(tmp_path, 5) == 3
+
+
+def test_a_checkpoint_that_does_not_tell_its_loss_is_not_the_best(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    for step in (2, 3, 4):
+        checkpoint.save(tmp_path, step, {"model": {"w": torch.zeros(3)}}, {"levels": {"loss": {"mean": float(step)}}}, 1, None, 1)
+    assert checkpoint.steps(tmp_path) == [4, 2]
+
+
 def test_damaged_checkpoints_do_not_push_out_those_that_are_made_after_them(tmp_path: Path) -> None:
     save(tmp_path, 1)
     for step in (8, 9):

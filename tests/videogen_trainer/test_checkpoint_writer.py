@@ -14,6 +14,7 @@ from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
 from videogen_trainer import checkpoint, divergence, loop, tasks
 from videogen_trainer.checkpoint_writer import CheckpointWriter
+from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 
 WORK = "runs/demo-01234567/train"
@@ -83,7 +84,7 @@ def test_a_write_that_fails_is_told_once(tmp_path: Path, notice: Callable[[Check
     (tmp_path / "file").touch()
     with CheckpointWriter(tmp_path / "file", 3) as writer:
         writer.save(1, state(1.0), {})
-        with pytest.raises(OSError, match="file"):
+        with pytest.raises(Failure, match="file/step-000000001 cannot be written"):
             notice(writer)
         assert writer.poll() == 0
 
@@ -92,7 +93,7 @@ def test_a_write_that_fails_at_the_end_is_told_too_but_not_in_place_of_another_e
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"), CheckpointWriter(tmp_path / "file", 3) as writer:
+    with pytest.raises(Failure, match="file/step-000000001 cannot be written"), CheckpointWriter(tmp_path / "file", 3) as writer:
         writer.save(1, state(1.0), {})
     with pytest.raises(KeyError, match="cause"), CheckpointWriter(tmp_path / "file", 3) as writer:
         writer.save(1, state(1.0), {})
@@ -172,3 +173,4 @@ def test_a_storage_that_fails_in_the_background_ends_the_attempt_and_claims_noth
     at_step(monkeypatch, 1, block)
     report = train(make_job({"steps": 1000}))
     assert (report.reason, report.last_step) == (Reason.STORAGE_FAILED, 0)
+    assert "checkpoints/step-000000002 cannot be written" in report.message

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videogen_api.job import Job, Report
+from videogen_api.job import ExitCode, Job, Report
 from videogen_api.training_run import Reason
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.explosion import ENOUGH, WINDOW, Level
@@ -152,6 +152,27 @@ def test_an_explosion_that_an_interruption_cuts_in_two_is_found_in_the_same_step
     assert report.message.startswith(f"step {CALM + ENOUGH}: ")
     assert (report.reason, report.resumed_from_step, report.last_step) == (Reason.DIVERGED, 26, 20)
     assert checkpoint.steps(root) == [20]
+
+
+@pytest.mark.timeout(170)  # processes import torch, diffusers and transformers: seconds on a busy core
+def test_two_processes_find_an_explosion_in_the_same_step(fast: Job, start_trainer: Callable[..., Any], storage: Path) -> None:
+    code, report = start_trainer(fast.model_copy(update={"processes_per_worker": 2})).wait()
+    assert (code, report.reason, report.last_step) == (ExitCode.DIVERGED, Reason.DIVERGED, 20), report.message
+    assert report.message.startswith(f"step {CALM + ENOUGH}: ")
+    assert report.message.endswith("the next attempt goes on from the checkpoint of step 20")
+    assert checkpoint.steps(storage / WORK / "checkpoints") == [20]
+
+
+def test_the_best_checkpoint_is_there_to_go_back_to(train: Train, make_job: MakeJob, storage: Path) -> None:
+    """The loss rises for as long as the rate is too high, and never by the factor: the newest checkpoint is no good one."""
+    root = storage / WORK / "checkpoints"
+    calm = make_job(CONSTANT | {"steps": 60, "checkpoints": {"everySteps": 3, "keepLast": 1, "keepBest": 1}})
+    assert train(calm, StopAfter(CALM)).last_step == CALM
+    fast = calm.model_copy(update={"learning_rate_scale": "100"})
+    assert train(fast, StopAfter(12)).last_step == 32
+    assert checkpoint.steps(root) == [32, 21]
+    means = [checkpoint.load(root, step)[1]["levels"]["loss"]["mean"] for step in (32, 21)]
+    assert means[0] > means[1]
 
 
 def test_without_a_factor_a_ruined_run_goes_on(train: Train, fast: Job) -> None:

@@ -115,6 +115,13 @@ class Checkpoints(Model):
 
     every_steps: int = Field(default=1000, ge=1, le=1_000_000, description="Steps between two checkpoints.")
     keep_last: int = Field(default=3, ge=1, le=100, description="How many of the newest checkpoints are kept.")
+    keep_best: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="How many checkpoints are kept as those of the lowest mean loss, over about the 1,000 steps before each, also when they"
+        " are not among the newest: after a divergence that grew over several checkpoints there is one from before to go back to.",
+    )
 
 
 class Samples(Model):

@@ -1,4 +1,4 @@
-"""Checkpoints: sealed folders `step-<n>`, published at once, verified before use. The newest `keep_last` stay.
+"""Checkpoints: sealed folders `step-<n>`, published at once, verified before use. The newest `keep_last` and the best `keep_best` stay.
 
 A folder holds safetensors files of tensors and `state.json`. Nothing is unpickled.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from videogen_api.bundle import MANIFEST, BundleFile, canonical_json
 from videogen_models.sealed import CorruptError, describe, publish, staging, verify
+from videogen_trainer.dataset import writing
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)")
@@ -42,25 +44,44 @@ def steps(root: Path) -> list[int]:
 
 
 def save(
-    root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep_last: int, sound: int | None = None
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep_last: int,
+    sound: int | None = None,
+    keep_best: int = 0,
 ) -> None:
-    """Write a checkpoint, whole or not at all, then delete those older than the newest `keep_last`.
+    """Write a checkpoint, whole or not at all, then delete those that are neither of the newest `keep_last` nor of the best `keep_best`.
 
-    Those after the step `sound`, if it is given, do not count: they may hold the beginning of an explosion.
+    Those after the step `sound`, if it is given, stay and do not count: they may hold the beginning of an explosion.
+    Raises Failure(StorageFailed) that names the file.
     A folder of the same step can only be one that `load_latest` refused, and gives way.
     """
-    with staging(root) as staged:
+    with writing(folder_of(root, step)), staging(root) as staged:
         for name, content in tensors.items():
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}, staged / f"{name}.safetensors")
+            whole = {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}
+            with writing(folder_of(root, step) / (file := f"{name}.safetensors")):
+                save_file(whole, staged / file)
         (staged / _STATE).write_bytes(canonical_json({"step": step, **state}))
         (staged / MANIFEST).write_bytes(canonical_json([file.wire() for file in describe(staged)]))
         shutil.rmtree(folder_of(root, step), ignore_errors=True)
         publish(staged, folder_of(root, step))
-    for old in [step for step in steps(root) if sound is None or step <= sound][keep_last:]:
+    counted = [step for step in steps(root) if sound is None or step <= sound]
+    best = sorted(counted, key=lambda step: _mean_loss(folder_of(root, step)))[:keep_best]
+    for old in set(counted[keep_last:]) - set(best):
         shutil.rmtree(folder_of(root, old), ignore_errors=True)
     for damaged in root.glob(f"{_ASIDE}step-*"):
         if damaged.name <= f"{_ASIDE}{folder_of(root, step).name}":  # what it held has been learned again
             shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _mean_loss(folder: Path) -> float:
+    """Of the steps before a checkpoint; infinite if it does not say, as those of older images."""
+    try:
+        return float(json.loads((folder / _STATE).read_bytes())["levels"]["loss"]["mean"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return math.inf
 
 
 def remove_unfinished(root: Path) -> None:

@@ -26,10 +26,10 @@ class CheckpointWriter:
     `published` is the step of the newest checkpoint that is safe: written, durable, under its own name.
     """
 
-    def __init__(self, root: Path, keep_last: int) -> None:
+    def __init__(self, root: Path, keep_last: int, keep_best: int = 0) -> None:
         self.published = 0
         self._root = root
-        self._keep_last = keep_last
+        self._keep_last, self._keep_best = keep_last, keep_best
         self._copies: dict[str, dict[str, Tensor]] = {}  # kept from save to save: new memory costs more than the copying
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write-checkpoint")
         self._writing: Future[int] | None = None
@@ -55,7 +55,7 @@ class CheckpointWriter:
         return self.published
 
     def wait(self) -> None:
-        """Until nothing is being written. Raises what the write raised, once: OSError and what safetensors makes of it."""
+        """Until nothing is being written. Raises what the write raised, once: Failure(StorageFailed)."""
         writing, self._writing = self._writing, None
         if writing:
             self.published = writing.result()
@@ -74,7 +74,7 @@ class CheckpointWriter:
             self._thread.shutdown()
 
     def _write(self, step: int, state: Mapping[str, Any], sound: int | None) -> int:
-        checkpoint.save(self._root, step, self._copies, state, self._keep_last, sound)
+        checkpoint.save(self._root, step, self._copies, state, self._keep_last, sound, self._keep_best)
         return step
 
 

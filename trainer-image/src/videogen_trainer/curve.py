@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from videogen_models.sealed import write_durably
+from videogen_trainer.dataset import writing
 
 _FLUSH_SECONDS = 1.0
 
@@ -25,8 +26,9 @@ class Curve:
         earlier = int(known.read_text()) if known.is_file() else 0
         self.reached = int(max((number for number in found.values() if number < math.inf), default=0))
         self.reached = max(self.reached, earlier)
-        write_durably(known, str(self.reached).encode())
-        write_durably(path, b"".join(line + b"\n" for line in kept))
+        with writing(path):
+            write_durably(known, str(self.reached).encode())
+            write_durably(path, b"".join(line + b"\n" for line in kept))
         self._path = path
         self._waiting: list[str] = []
         self._clock = clock
@@ -39,8 +41,11 @@ class Curve:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was added: called before each checkpoint, so that the file is never behind one."""
-        with self._path.open("a") as file:
+        """Write what was added: called before each checkpoint, so that the file is never behind one.
+
+        Raises Failure(StorageFailed) that names the file; so does `add`.
+        """
+        with writing(self._path), self._path.open("a") as file:
             file.writelines(self._waiting)
         self._waiting.clear()
         self._flushed = self._clock()

@@ -268,8 +268,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _name_version(storage: Path, name: str, version: str, digest: str) -> None:
     """Bind the version's name to the digest. A hard link, because it fails if the name exists: no version is rebound."""
     path = storage / "datasets" / name / "versions" / f"{version}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with staging(path.parent.parent) as staged:
+    with writing(path), staging(path.parent.parent) as staged:
+        path.parent.mkdir(parents=True, exist_ok=True)
         (pointer := staged / "version.json").write_bytes(canonical_json({"digest": digest}))
         with pointer.open("rb") as file:
             os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from videogen_api.bundle import Manifest
 from videogen_api.job import ArtifactReference, Job
 from videogen_api.training_run import ResolvedDataset
 from videogen_models.bundle import seal_bundle
+from videogen_trainer.dataset import writing
 from videogen_trainer.distributed import World
 from videogen_trainer.families import Learner
 from videogen_trainer.state import TrainState
@@ -19,6 +20,7 @@ def export(
     """Write the bundle, once, by rank 0 -> where it is, in every process, because the pod of any may be asked for it.
 
     Nothing in the bundle depends on time, attempt or place: repeating the run gives the same digest.
+    Raises Failure(StorageFailed) that names the folder of bundles.
     """
     written = None
     if world.leads:
@@ -32,6 +34,7 @@ def export(
             files=[],
         )
         learner.take(state.averaged_weights())
-        path, digest = seal_bundle(storage, manifest, learner.model.save)
+        with writing(storage / "bundles"):
+            path, digest = seal_bundle(storage, manifest, learner.model.save)
         written = {"path": path, "digest": digest}
     return ArtifactReference.model_validate(world.from_leader(written))

@@ -43,7 +43,8 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
 
     Raises Failure: what `open_mixture` and `learner_of` raise, InvalidJob, ArtifactInvalid, Diverged, Preempted.
     """
-    writer = CheckpointWriter(storage / job.work_path / "checkpoints", job.recipe.checkpoints.keep_last)
+    kept = job.recipe.checkpoints
+    writer = CheckpointWriter(storage / job.work_path / "checkpoints", kept.keep_last, kept.keep_best)
     tracking = Tracking(job, storage, world)
     try:
         with tracking, writer:

@@ -13,6 +13,7 @@ from videogen_api.recipe import Samples
 from videogen_models.sealed import write_durably
 from videogen_models.video import contact_sheet, encode_mp4
 from videogen_models.video_model import VideoModel
+from videogen_trainer.dataset import writing
 from videogen_trainer.state import TrainState
 
 Clips = npt.NDArray[np.uint8]  # [frames, height, width, 3]
@@ -23,12 +24,20 @@ class _Stopped(Exception):
 
 
 def write_samples(folder: Path, clips: Sequence[Clips], captions: Sequence[str], frame_rate: int) -> None:
-    """`sample-<number>.mp4` with its caption in `.txt`, and `contact-sheet.png`."""
+    """`sample-<number>.mp4` with its caption in `.txt`, and `contact-sheet.png`.
+
+    Raises Failure(StorageFailed) that names the file.
+    """
     shown = [captions[number % len(captions)] for number in range(len(clips))]
     for number, (clip, caption) in enumerate(zip(clips, shown, strict=True)):
-        write_durably(folder / f"sample-{number:02}.mp4", encode_mp4(clip, frame_rate))
-        write_durably(folder / f"sample-{number:02}.txt", f"{caption}\n".encode())
-    write_durably(folder / "contact-sheet.png", contact_sheet(list(clips), shown))
+        _write(folder / f"sample-{number:02}.mp4", encode_mp4(clip, frame_rate))
+        _write(folder / f"sample-{number:02}.txt", f"{caption}\n".encode())
+    _write(folder / "contact-sheet.png", contact_sheet(list(clips), shown))
+
+
+def _write(path: Path, data: bytes) -> None:
+    with writing(path):
+        write_durably(path, data)
 
 
 def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples, folder: Path, stop: Callable[[], bool]) -> Path | None:
@@ -36,7 +45,7 @@ def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples,
     stays to the bit.
 
     One after the other, so that they need no more memory than training; none is written, and None returned, once `stop` says so.
-    Raises OSError if the storage does not take them.
+    Raises Failure(StorageFailed) if the storage does not take them.
     """
 
     def asked(_done: int, _total: int) -> None:

@@ -25,6 +25,7 @@ from videogen_api.training_run import Evaluation, Reason, ResolvedDataset, Split
 from videogen_api.tuning import Trial, Tuning, with_base_noise_share
 from videogen_models.sealed import write_durably
 from videogen_trainer import evaluate
+from videogen_trainer.dataset import writing
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate.task import open_references
 from videogen_trainer.failure import Failure
@@ -87,7 +88,8 @@ class Search:
         known = self.world.from_leader(known_record(path, key) if self.world.leads else None)
         record = self._remembered(number, known) if known else self._try(number, job, key)
         if self.world.leads:
-            write_durably(path, canonical_json(record.wire()))
+            with writing(path):
+                write_durably(path, canonical_json(record.wire()))
             self._clean_up(job, record)
         self.world.from_leader(None)
         self.milestones.last_step = (number + 1) * self.tuning.steps

@@ -19,6 +19,7 @@ from videogen_api.bundle import canonical_json
 from videogen_api.optimization import ExportFormat, NetworkExport
 from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of, write_durably
+from videogen_trainer.dataset import writing
 from videogen_trainer.evaluate.measure import decimal
 from videogen_trainer.failure import Failure
 from videogen_trainer.optimize.networks import Network
@@ -39,11 +40,13 @@ def export_network(network: Network, folder: Path, tolerance: float) -> NetworkE
     path = folder / f"{network.name}.onnx"
     difference = _kept(path)
     if difference is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _named(network.name):
+        with _named(network.name), writing(path):
+            folder.mkdir(parents=True, exist_ok=True)
             write_onnx(network, path)
+        with _named(network.name):
             difference = largest_difference(network, path)
-        write_durably(_note(path), canonical_json({"difference": repr(difference), "files": _sums(path)}))
+        with writing(path):
+            write_durably(_note(path), canonical_json({"difference": repr(difference), "files": _sums(path)}))
         _LOG.info("onnx/%s: opset %d, differs from PyTorch by at most %.2e", path.name, OPSET, difference)
     if not difference <= tolerance:
         raise Failure(

@@ -19,6 +19,7 @@ from videogen_api.job import Job
 from videogen_api.training_run import Reason
 from videogen_models.sealed import write_durably
 from videogen_models.video_model import VideoModel
+from videogen_trainer.dataset import writing
 from videogen_trainer.evaluate.extractors import Extractors
 from videogen_trainer.evaluate.pieces import Pieces
 from videogen_trainer.evaluate.task import BATCH, SHOWN, Clips, References, Rows, batches, clip_seed, embed_generated, joined
@@ -62,7 +63,8 @@ class Pair:
                     self._warm_up()
                     warm = True
                 batch = self._batch(number, places, timing, embedded)
-                write_durably(path, save(_flat(batch)))
+                with writing(path):
+                    write_durably(path, save(_flat(batch)))
             for name, arrays in batch.items():
                 for key, array in arrays.items():
                     rows[name][key].append(array)

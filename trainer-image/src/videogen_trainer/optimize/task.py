@@ -24,6 +24,7 @@ from videogen_models.bundle import read_family, read_model, seal_bundle, verify_
 from videogen_models.quantization import save_quantized
 from videogen_models.sealed import CorruptError
 from videogen_models.video_model import VideoModel
+from videogen_trainer.dataset import writing
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate.extractors import load
 from videogen_trainer.evaluate.task import BATCH, References, batches, device_name, embed_references, open_model, open_references, results
@@ -73,7 +74,7 @@ class Optimizer:
         return self.storage / self.job.work_path
 
     def seal(self, model: VideoModel, manifest: Manifest) -> ArtifactReference:
-        """Write the new bundle of `model`. Raises Failure: ArtifactInvalid, ExportFailed, Preempted."""
+        """Write the new bundle of `model`. Raises Failure: ArtifactInvalid, ExportFailed, Preempted, StorageFailed."""
         made = manifest.model_copy(
             update={
                 "model": self.job.model,
@@ -82,7 +83,8 @@ class Optimizer:
                 "quantization": self.wanted.quantization,
             }
         )
-        path, digest = seal_bundle(self.storage, made, lambda staged: self._save(model, staged))
+        with writing(self.storage / "bundles"):
+            path, digest = seal_bundle(self.storage, made, lambda staged: self._save(model, staged))
         return ArtifactReference(path=path, digest=digest)
 
     def _save(self, model: VideoModel, staged: Path) -> None:
