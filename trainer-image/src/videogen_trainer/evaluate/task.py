@@ -25,7 +25,7 @@ from videogen_api.training_run import Evaluation, Reason, ResolvedDataset
 from videogen_models.bundle import load_model
 from videogen_models.sealed import CorruptError
 from videogen_models.video_model import VideoModel
-from videogen_trainer.dataset import Dataset, open_dataset
+from videogen_trainer.dataset import Check, Dataset, check_alone, open_dataset
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate import measure
 from videogen_trainer.evaluate.artefacts import FLOORS, measures
@@ -39,6 +39,7 @@ from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import require_results
 from videogen_trainer.samples import write_samples
 from videogen_trainer.tracking import Tracking
+from videogen_trainer.verification import together
 
 BATCH = 8
 SHOWN = 8  # generated clips that are kept as files
@@ -81,7 +82,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     assert job.artifact is not None, "an Evaluate job without an artifact"
     evaluation = job.evaluate or Evaluation()
     extractors = load(evaluation.extractors, storage, world.device)
-    references = open_references(job.data, storage, verified=world.leads)
+    references = together(world, lambda check: open_references(job.data, storage, check=check))
     model = open_model(job.artifact, storage, world.device)
     real = world.concatenate(embed_references(references, extractors, world))
     rows, shown, at_once = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
@@ -130,12 +131,12 @@ def open_model(artifact: ArtifactReference, storage: Path, device: torch.device)
         raise Failure(Reason.ARTIFACT_INVALID, f"{error}; train the model again or restore the bundle") from error
 
 
-def open_references(data: list[PinnedData], storage: Path, *, verified: bool = True) -> References:
-    """All clips that the job names, in order. Raises Failure, also if they are fewer than 2. `verified`: see `open_dataset`."""
+def open_references(data: list[PinnedData], storage: Path, *, verified: bool = True, check: Check = check_alone) -> References:
+    """All clips that the job names, in order. Raises Failure, also if they are fewer than 2. `verified`, `check`: as `open_dataset`."""
     clips: list[tuple[Dataset, int]] = []
     resolved = []
     for entry in data:
-        dataset = open_dataset(storage, entry.reference, entry.digest, verified=verified)
+        dataset = open_dataset(storage, entry.reference, entry.digest, verified=verified, check=check)
         numbers = dataset.part(entry.reference.split)[: entry.reference.samples]
         clips += [(dataset, number) for number in numbers]
         resolved.append(dataset.resolved.model_copy(update={"clips": len(numbers)}))
