@@ -18,6 +18,7 @@ from videogen_api.meta import ModelIdentity, release_name
 from videogen_api.training_run import Reason
 from videogen_serving.metrics import RequestMetrics
 from videogen_serving.pipeline import Pipeline
+from videogen_serving.request import PROMPT_LIMIT as _PROMPT_LIMIT
 from videogen_serving.request import SEED_LIMIT, Outcome
 from videogen_serving.service import Failure as Refusal
 from videogen_serving.service import Service
@@ -26,6 +27,7 @@ from videogen_trainer.failure import Failure
 
 SEEDS = SEED_LIMIT + 1
 CANCELLED = Outcome.CANCELLED.value
+PROMPT_LIMIT = _PROMPT_LIMIT  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
