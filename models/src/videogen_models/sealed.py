@@ -35,13 +35,19 @@ def describe(folder: Path) -> list[BundleFile]:
 def verify(folder: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
     """Check that `folder` holds exactly `files`, with their sums. Raises CorruptError naming the first difference."""
     for file in files:
-        _verify_file(folder, file, suffixes)
+        verify_file(folder, file, suffixes)
+    check_listing(folder, files)
+
+
+def check_listing(folder: Path, files: Sequence[BundleFile]) -> None:
+    """Check that `folder` holds nothing but `files`. Raises CorruptError naming the first other one."""
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     if unknown := sorted(present - {file.path for file in files} - {MANIFEST}):
         raise CorruptError(f"{folder / unknown[0]} is not in the manifest; remove it or publish the folder again")
 
 
-def _verify_file(folder: Path, file: BundleFile, suffixes: Sequence[str]) -> None:
+def verify_file(folder: Path, file: BundleFile, suffixes: Sequence[str]) -> None:
+    """Check that one file is there with its size and sum. Raises CorruptError."""
     if PurePosixPath(file.path).suffix not in suffixes:
         raise CorruptError(f"{folder.name}: the manifest lists {file.path!r}; accepted are {', '.join(suffixes)} only")
     path = folder / file.path

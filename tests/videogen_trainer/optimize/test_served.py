@@ -15,12 +15,15 @@ from videogen_api.meta import ModelType
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model
 from videogen_models.video import decode_mp4
+from videogen_serving import pipeline as serving
 from videogen_serving.pipeline import Pipeline
-from videogen_serving.request import Request
+from videogen_serving.request import Request, check_request
 from videogen_serving.settings import Settings
 from videogen_trainer import tasks
 from videogen_trainer.distributed import World
+from videogen_trainer.emergency.runtime import Answer, Runtime
 from videogen_trainer.families import learner_of
+from videogen_trainer.optimize.served import prompt_of
 from videogen_trainer.progress import ProgressReporter
 
 DATA = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"}}]
@@ -62,3 +65,63 @@ def test_an_optimised_bundle_is_served_and_trained_on(
     job = make_job(recipe, model=model, initFrom=smaller, workPath="runs/second/train")
     begun, loaded = learner_of(job, storage, World()).model.state_dict(), load_model(storage / smaller.path).state_dict()
     assert all(begun[name].equal(tensor) for name, tensor in loaded.items())
+
+
+@pytest.fixture
+def optimise(storage: Path, make_job: Callable[..., Job], silent: ProgressReporter) -> Callable[..., Report]:
+    first = made(tasks.attempt(make_job({"steps": 1}), storage, {}, silent, lambda: False))
+    fields = {"artifact": first, "optimize": {"quantization": "Int8Weights", "samples": 4, "samplingSteps": 2}, "data": DATA}
+
+    def run(stop: Callable[[], bool] = lambda: False) -> Report:
+        job = make_job({"steps": 1}, task="Optimize", workPath="runs/demo/optimize", **fields)
+        return tasks.attempt(job, storage, {}, silent, stop)
+
+    return run
+
+
+def test_before_it_is_reported_the_servers_code_answers_a_request_with_the_optimised_bundle(
+    optimise: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ask = [], Runtime.ask
+
+    def noted(self: Runtime, prompt: str, seed: int, is_cancelled: Callable[[], bool]) -> Answer:
+        answer = ask(self, prompt, seed, is_cancelled)
+        asked.append((prompt, answer.outcome, answer.metadata["bundleDigest"], answer.metadata["steps"]))
+        return answer
+
+    monkeypatch.setattr(Runtime, "ask", noted)
+    digest = made(optimise()).digest
+    [(prompt, *rest)] = asked
+    assert prompt
+    assert rest == ["ok", digest, 2]
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["when it warms up", "when it is asked"])
+def test_a_bundle_that_the_server_cannot_serve_is_refused(
+    optimise: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As in an image without an encoder for videos; the first video is the warm-up's."""
+    encode, calls = serving.encode_mp4, itertools.count(1)
+
+    def broken(*arguments: Any) -> bytes:
+        if next(calls) == number:
+            raise RuntimeError("no encoder for h264")
+        return encode(*arguments)
+
+    monkeypatch.setattr(serving, "encode_mp4", broken)
+    report = optimise()
+    assert report.reason is Reason.ARTIFACT_INVALID
+    assert report.artifact is None
+    assert "the serving runtime cannot serve the optimised bundle" in report.message
+    assert "RuntimeError: no encoder for h264" in report.message
+
+
+def test_asked_to_stop_while_it_is_served_it_ends_as_preempted(optimise: Callable[..., Report]) -> None:
+    report = optimise(stop=lambda: True)
+    assert report.reason is Reason.PREEMPTED
+
+
+@pytest.mark.parametrize("caption", ["", " \n", "two\nlines\x00", "long " * 200, "a flood"])
+def test_every_caption_of_a_dataset_becomes_a_prompt_that_the_server_accepts(caption: str) -> None:
+    check_request(Request(prompt=prompt_of(caption), seed=0))
+    assert prompt_of("a flood") == "a flood"

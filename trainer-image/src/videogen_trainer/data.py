@@ -21,7 +21,7 @@ from videogen_api.job import Job
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import Reason, ResolvedDataset, Task
 from videogen_models.known_frames import SPACING
-from videogen_trainer.dataset import Dataset, open_dataset
+from videogen_trainer.dataset import Check, Dataset, check_alone, open_dataset
 from videogen_trainer.failure import Failure
 
 
@@ -65,11 +65,14 @@ class Mixture:
         return [part.dataset.resolved.model_copy(update={"clips": len(part.numbers)}) for part in self.parts]
 
 
-def open_mixture(storage: Path, job: Job, *, verified: bool) -> Mixture:
-    """Open the job's datasets. Raises Failure: DatasetNotFound, DatasetCorrupt, DatasetTooSmall, InvalidJob."""
+def open_mixture(storage: Path, job: Job, *, verified: bool = True, check: Check = check_alone) -> Mixture:
+    """Open the job's datasets; `verified` and `check`: see `open_dataset`.
+
+    Raises Failure: DatasetNotFound, DatasetCorrupt, DatasetTooSmall, InvalidJob.
+    """
     parts = []
     for index, data in enumerate(job.data):
-        dataset = open_dataset(storage, data.reference, data.digest, verified=verified)
+        dataset = open_dataset(storage, data.reference, data.digest, verified=verified, check=check)
         _check_shape(dataset, job, f"data[{index}]")
         available = dataset.part(data.reference.split)
         parts.append(Part(dataset=dataset, numbers=choose(available, data.reference.samples, job.recipe.seed, dataset.resolved.digest)))

@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,10 +292,24 @@ def _read_version(path: Path) -> str:
     return str(digest)
 
 
-def open_dataset(storage: Path, reference: DataReference, pinned: str | None = None, *, verified: bool = True) -> Dataset:
+Check = Callable[[str, Path, Sequence[BundleFile]], None]
+
+
+def check_alone(what: str, folder: Path, files: Sequence[BundleFile]) -> None:
+    """Check that `folder` has these files and no others, one after another. Raises Failure(DatasetCorrupt), naming `what` and the file."""
+    try:
+        verify(folder, files, SUFFIXES)
+    except CorruptError as error:
+        raise Failure(Reason.DATASET_CORRUPT, f"{what}: {error}") from error
+
+
+def open_dataset(
+    storage: Path, reference: DataReference, pinned: str | None = None, *, verified: bool = True, check: Check = check_alone
+) -> Dataset:
     """Open a dataset version, by its pinned digest if an earlier attempt has one.
 
-    `verified=False` skips the sums of the clip files, for processes beside one that has checked them.
+    `check` checks the files of its manifest, before anything of them is read (`verification.together`: by all processes of a job);
+    `verified=False` skips it, for processes beside one that has.
     Raises Failure: DatasetNotFound if there is no such version, DatasetCorrupt if anything has another sum.
     """
     digest = pinned or resolve(storage, reference)
@@ -310,12 +324,12 @@ def open_dataset(storage: Path, reference: DataReference, pinned: str | None = N
     try:
         manifest = DatasetManifest.model_validate_json(data)
         if verified:
-            verify(folder, manifest.files, SUFFIXES)
+            check(f"dataset {reference.dataset} {reference.version}", folder, manifest.files)
         index = DatasetIndex.model_validate_json((folder / INDEX).read_bytes())
     except FileNotFoundError as error:
         what = f"dataset {reference.dataset} {reference.version}: {folder / INDEX}"
         raise Failure(Reason.DATASET_CORRUPT, f"{what} is missing, although {MANIFEST} lists it; curate the version again") from error
-    except (CorruptError, ValidationError, SafetensorError) as error:
+    except (ValidationError, SafetensorError) as error:
         raise Failure(Reason.DATASET_CORRUPT, f"dataset {reference.dataset} {reference.version}: {error}") from error
     resolved = ResolvedDataset(dataset=reference.dataset, version=reference.version, digest=digest, clips=manifest.clips)
     return Dataset(folder=folder, resolved=resolved, manifest=manifest, records=tuple(index.clips))

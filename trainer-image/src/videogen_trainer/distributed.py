@@ -24,7 +24,7 @@ from videogen_trainer.sharding import is_shard, shard
 
 T = TypeVar("T")
 
-# Rank 0 verifies datasets and writes bundles while the others wait; a peer that dies is noticed at once all the same.
+# Rank 0 writes bundles while the others wait; a peer that dies is noticed at once all the same.
 _TIMEOUT = timedelta(minutes=30)
 _LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|socket|timed out|gloo|nccl|tcpstore|peer", re.IGNORECASE)
 
@@ -106,14 +106,18 @@ class World:
 
     def from_leader(self, value: object) -> object:
         """Rank 0's value, which must be JSON, in every process. Also a barrier: nobody returns before rank 0 has called."""
+        return self.from_rank(0, value)
+
+    def from_rank(self, rank: int, value: object) -> object:
+        """As `from_leader`, of any process that all name alike."""
         if self.size == 1:
             return value
         data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(self.device)
         length = torch.tensor([len(data)], device=self.device)
-        dist.broadcast(length, 0)
-        if not self.leads:
+        dist.broadcast(length, rank)
+        if self.rank != rank:
             data = torch.empty(int(length), dtype=torch.uint8, device=self.device)
-        dist.broadcast(data, 0)
+        dist.broadcast(data, rank)
         return json.loads(bytes(data.tolist()))
 
 

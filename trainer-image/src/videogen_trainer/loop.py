@@ -34,6 +34,7 @@ from videogen_trainer.samples import sample_while_training
 from videogen_trainer.start import resume
 from videogen_trainer.state import autocast, new_state
 from videogen_trainer.tracking import Tracking, step_values
+from videogen_trainer.verification import together
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def _train(
     tracking: Tracking,
 ) -> Report:
     recipe, meter = job.recipe, milestones.meter
-    mixture = open_mixture(storage, job, verified=world.leads)
+    mixture = together(world, lambda check: open_mixture(storage, job, check=check))
     learner = learner_of(job, storage, world)
     prepare(learner.objective, recipe, world.device)
     objective = world.distribute(learner.objective, recipe.sharding)

@@ -19,6 +19,7 @@ from videogen_api.training_run import Reason
 from videogen_models.video_model import ClipConfig
 from videogen_serving.metrics import RequestMetrics
 from videogen_serving.pipeline import Pipeline
+from videogen_serving.request import PROMPT_LIMIT as _PROMPT_LIMIT
 from videogen_serving.request import SEED_LIMIT, Outcome
 from videogen_serving.service import Failure as Refusal
 from videogen_serving.service import Service
@@ -27,6 +28,7 @@ from videogen_trainer.failure import Failure
 
 SEEDS = SEED_LIMIT + 1
 CANCELLED = Outcome.CANCELLED.value
+PROMPT_LIMIT = _PROMPT_LIMIT  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from videogen_api.training_run import Evaluation, Reason, ResolvedDataset
 from videogen_models.bundle import load_model
 from videogen_models.sealed import CorruptError
 from videogen_models.video_model import VideoModel
-from videogen_trainer.dataset import Dataset, open_dataset
+from videogen_trainer.dataset import Check, Dataset, check_alone, open_dataset
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate import measure
 from videogen_trainer.evaluate.artefacts import FLOORS, measures
@@ -44,6 +44,7 @@ from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import require_results
 from videogen_trainer.samples import write_samples
 from videogen_trainer.tracking import Tracking
+from videogen_trainer.verification import together
 
 BATCH = 8
 SHOWN = 8  # generated clips that are kept as files
@@ -87,7 +88,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     evaluation = job.evaluate or Evaluation()
     extractors = load(evaluation.extractors, storage, world.device)
     model = open_model(job.artifact, storage, world.device)
-    references = open_references(job.data, storage, like=model.config, verified=world.leads)
+    references = together(world, lambda check: open_references(job.data, storage, like=model.config, check=check))
     real = world.concatenate(embed_references(references, extractors, world))
     rows, shown, at_once = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
     made = world.concatenate(rows)
@@ -152,8 +153,10 @@ def clip_size(clips: ClipSize) -> str:
     return f"{clips.frames} frames of {clips.resolution.height} x {clips.resolution.width}"
 
 
-def open_references(data: list[PinnedData], storage: Path, *, like: ClipSize | None = None, verified: bool = True) -> References:
-    """All clips that the job names, in order. `verified`: see `open_dataset`.
+def open_references(
+    data: list[PinnedData], storage: Path, *, like: ClipSize | None = None, verified: bool = True, check: Check = check_alone
+) -> References:
+    """All clips that the job names, in order. `verified`, `check`: as `open_dataset`.
 
     Raises Failure, also if they are fewer than 2 (DatasetTooSmall), or of another length or size than `like` (InvalidJob): a Fréchet
     distance between clips of 4 frames and clips of 13, or of other pixels, is one of lengths and sizes, not of models.
@@ -161,7 +164,7 @@ def open_references(data: list[PinnedData], storage: Path, *, like: ClipSize | N
     clips: list[tuple[Dataset, int]] = []
     resolved = []
     for entry in data:
-        dataset = open_dataset(storage, entry.reference, entry.digest, verified=verified)
+        dataset = open_dataset(storage, entry.reference, entry.digest, verified=verified, check=check)
         _check_size(dataset, like)
         numbers = dataset.part(entry.reference.split)[: entry.reference.samples]
         clips += [(dataset, number) for number in numbers]

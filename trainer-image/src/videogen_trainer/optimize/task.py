@@ -1,7 +1,8 @@
 """Task Optimize: the run's bundle once more, its weights in fewer bits and its networks as ONNX, measured against itself.
 
     1. quantize the weights, read them back, export and check each network: a new bundle, sealed by its digest
-    2. both bundles generate the same clips, in turn in this process; the metrics of both, and the losses with intervals
+    2. the server's own code loads it and answers a request
+    3. both bundles generate the same clips, in turn in this process; the metrics of both, and the losses with intervals
 
 Whether the loss is acceptable is the operator's to say. An interrupted attempt's exports and batches of clips lie in
 `optimizing/` of the work path, under a name made of all that they depend on; the next attempt goes on after them.
@@ -35,6 +36,7 @@ from videogen_trainer.optimize.losses import losses
 from videogen_trainer.optimize.networks import networks_of
 from videogen_trainer.optimize.onnx_files import export_network, onnx_names
 from videogen_trainer.optimize.pairs import AFTER, BEFORE, Pair, identity
+from videogen_trainer.optimize.served import prove_served
 from videogen_trainer.progress import ProgressReporter
 
 KEPT = "optimizing"
@@ -160,7 +162,9 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     networks = len(networks_of(model)) if ExportFormat.ONNX in job.optimize.formats else 0
     parts = Parts(progress, stop, total=networks + len(batches(0, job.optimize.samples)))
     optimizer = Optimizer(job=job, wanted=job.optimize, source=job.artifact, storage=storage, parts=parts)
-    report = optimizer.compare(model, optimizer.seal(model, manifest), references, world)
+    made = optimizer.seal(model, manifest)
+    prove_served(made, job, references.captions[0], job.optimize.sampling_steps, storage, stop)
+    report = optimizer.compare(model, made, references, world)
     shutil.rmtree(optimizer.folder / KEPT, ignore_errors=True)
     return report
 
