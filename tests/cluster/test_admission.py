@@ -309,6 +309,21 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.alignYourLatents.interpolations",
         "less than or equal to 2",
     ),
+    "no frame but the context": (
+        [
+            ("spec.recipe.frames", 2),
+            ("spec.recipe.alignYourLatents", {"contextFrames": 2}),
+            of("align-your-latents"),
+            ("spec.initFrom", INIT),
+        ],
+        "spec.recipe.alignYourLatents.contextFrames",
+        "contextFrames must be less than recipe.frames",
+    ),
+    "three context frames": (
+        [("spec.recipe.alignYourLatents", {"contextFrames": 3}), of("align-your-latents"), ("spec.initFrom", INIT)],
+        "spec.recipe.alignYourLatents.contextFrames",
+        "less than or equal to 2",
+    ),
     "guidance by frames that there are not": (
         [("spec.recipe.alignYourLatents", {"contextGuidance": "2"}), of("align-your-latents")],
         "spec.recipe.alignYourLatents",
@@ -951,7 +966,7 @@ def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:
     zero = [of("text2video-zero"), ZERO_STEPS, ("spec.recipe.backbone", BACKBONE), ("spec.recipe.text2VideoZero", {"motionRight": "-1"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*zero))
     assert made["spec"]["recipe"]["text2VideoZero"]["warpAt"] == 881
-    latents = [of("align-your-latents"), ("spec.recipe.alignYourLatents", {"contextFrames": 1, "contextGuidance": "2"})]
+    latents = [of("align-your-latents"), ("spec.recipe.alignYourLatents", {"contextFrames": 2, "contextGuidance": "2"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*latents, ("spec.initFrom", INIT)))
     assert made["spec"]["recipe"]["alignYourLatents"]["consistencyWeight"] == "0.5"
 

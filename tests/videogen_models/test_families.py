@@ -92,6 +92,7 @@ CONTEXT = {"contextFrames": 1}
     [
         (ModelType.ALIGN_YOUR_LATENTS, {}, 3),
         (ModelType.ALIGN_YOUR_LATENTS, {"alignYourLatents": CONTEXT}, 6),
+        (ModelType.ALIGN_YOUR_LATENTS, {"alignYourLatents": {"contextFrames": 2}}, 9),
         (ModelType.TEXT2VIDEO_ZERO, {}, None),
         (ModelType.TEXT2VIDEO_ZERO, {"text2VideoZero": {"backgroundSmoothing": "0.6"}}, None),
     ],

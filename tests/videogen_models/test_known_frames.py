@@ -21,7 +21,6 @@ from videogen_models.known_frames import (
     first_frames,
     interpolate,
     interpolated_length,
-    key_clip,
     key_frames,
     spread,
 )
@@ -234,23 +233,6 @@ def test_however_many_pairs_are_drawn_at_once_the_clip_is_the_same(model: VideoU
         assert len(calls) == known_frames.interpolation_passes(2, 5, 1) == 8 // at_once
     hook.remove()
     assert torch.allclose(*clips, atol=1e-5)
-
-
-def test_a_long_clip_starts_from_the_image_model_and_goes_on_by_one_and_then_two_known_frames(model: VideoUNet) -> None:
-    masks: list[list[int]] = []
-
-    def note(_: object, arguments: tuple[Any, ...]) -> None:
-        masks.append([int(known) for known in arguments[3][0, :, -1, 0, 0]])
-
-    hook = model.register_forward_pre_hook(note)
-    sampler = Sampler(model, SCHEDULER, 1)
-    clip = key_clip(sampler, draws(), text(), frames=8, window=4)
-    hook.remove()
-    assert masks == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
-    assert clip.shape == (2, 8, 4, 4, 4)
-    assert torch.equal(clip[:, 0], sampler.image(draws()(1)[:, 0], text()))
-    with pytest.raises(ValueError, match="the window is 2 frames"):
-        key_clip(sampler, draws(), text(), frames=8, window=2)
 
 
 def test_sampling_can_be_repeated_told_of_and_cancelled(model: VideoUNet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,3 +177,21 @@ def test_a_number_of_frames_that_no_interpolation_gives_is_refused() -> None:
     config = align_your_latents_config(RECIPE).wire() | {"frames": 8, "interpolations": 1}
     with pytest.raises(ValueError, match="8 frames are no clip that was interpolated 1 times"):
         AlignYourLatentsConfig.model_validate(config)
+
+
+def test_with_two_context_frames_the_video_model_goes_on_from_one_and_then_from_both(model: AlignYourLatentsModel) -> None:
+    """The first frame is the image model's, the second the one that one context frame gives, and the third sees both."""
+    masks: list[list[int]] = []
+
+    def note(_: object, arguments: tuple[Any, ...]) -> None:
+        masks.append([int(known) for known in arguments[3][0, :, -1, 0, 0]])
+
+    one = clip(model)
+    two = AlignYourLatentsModel(model.backbone, model.config.model_copy(update={"context_frames": 2})).eval()
+    two.video.load_state_dict(model.video.state_dict())
+    two.video.register_forward_pre_hook(note)
+    both = clip(two)
+    without_repeats = [mask for mask, before in zip(masks, [None, *masks], strict=False) if mask != before]
+    assert without_repeats == [[1, 0, 0], [1, 1, 0]]
+    assert np.array_equal(both[:2], one[:2])
+    assert not np.array_equal(both[2], one[2])

@@ -240,7 +240,12 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "VideoFusion's block": ("text2video-zero", {"videoFusion": {"baseLearningRateScale": "1"}}, r"recipe\.videoFusion is set"),
     "a backbone of VideoFusion": ("videofusion", {"backbone": {"path": "x", "sha256": "0" * 64}}, r"recipe\.backbone is set"),
     "T' after T": ("text2video-zero", {"text2VideoZero": {"warpAt": 950}}, r"recipe\.text2VideoZero\.warpAt is 950"),
-    "guidance by no context": ("align-your-latents", {"alignYourLatents": {"contextGuidance": "2"}}, "needs contextFrames: 1"),
+    "guidance by no context": ("align-your-latents", {"alignYourLatents": {"contextGuidance": "2"}}, "needs contextFrames: 1 or 2"),
+    "no frame but the context": (
+        "align-your-latents",
+        {"frames": 2, "alignYourLatents": {"contextFrames": 2}},
+        "contextFrames is 2, recipe.frames 2; it must be less",
+    ),
     "frames that the U-Net cannot halve": (
         "text2video-zero",
         {"resolution": {"height": 16, "width": 24}, "architecture": "Small"},

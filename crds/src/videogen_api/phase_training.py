@@ -120,4 +120,9 @@ PHASE_RULES: tuple[tuple[str, str, str], ...] = (
         "recipe.alignYourLatents.interpolations needs a TrainInterpolation phase, or initFrom a model that had one; leave it out",
         ".spec.recipe.alignYourLatents.interpolations",
     ),
+    (
+        "!has(self.spec.recipe.alignYourLatents) || self.spec.recipe.alignYourLatents.contextFrames < self.spec.recipe.frames",
+        "recipe.alignYourLatents.contextFrames must be less than recipe.frames: the others go on from them",
+        ".spec.recipe.alignYourLatents.contextFrames",
+    ),
 )

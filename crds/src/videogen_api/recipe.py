@@ -185,11 +185,13 @@ class AlignYourLatents(Model):
     context_frames: int = Field(
         default=0,
         ge=0,
-        le=1,
-        description="Frames of a generated clip that the image model draws alone, before the others are drawn to go with them: 0 or 1.",
+        le=2,
+        description="Frames of a generated clip that are drawn before the others, which go on from them: 0, 1 (by the image model), or 2"
+        " (also the one after it); fewer than frames.",
     )
     context_guidance: PositiveDecimal = Field(
-        default="1", description="Scale s of the guidance by the context frames (equation 4), which contextFrames: 1 gives; 1 is without."
+        default="1",
+        description="Scale s of the guidance by the context frames (equation 4), which contextFrames: 1 or 2 gives; 1 is without.",
     )
     text_guidance: PositiveDecimal = Field(
         default="1", description="Scale of classifier-free guidance by the text when clips are generated; 1 is without."
@@ -282,7 +284,7 @@ class Recipe(Model):
             rules=[
                 (
                     "self.contextFrames > 0 || self.contextGuidance.matches('^1([.]0+)?$')",
-                    "contextGuidance leads by context frames and needs contextFrames: 1; without them leave it at 1",
+                    "contextGuidance leads by context frames and needs contextFrames: 1 or 2; without them leave it at 1",
                 )
             ]
         ),

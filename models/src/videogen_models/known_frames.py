@@ -140,32 +140,6 @@ def ddim_step(scheduler: DDIMScheduler, predicted: Tensor, noisy: Tensor, now: i
     return next_level.sqrt() * clean + (1 - next_level).sqrt() * noise
 
 
-Draw = Callable[[int], Tensor]  # frames -> noise [batch, frames, c, h, w], new at each call
-
-
-def key_clip(sampler: Sampler, draw: Draw, text: Tensor, frames: int, window: int) -> Tensor:
-    """Key frames [batch, frames, c, h, w]: the image model's one, `window` - 1 after it, then on by two known ones (section 3.2).
-
-    `window` is the number of frames that the model was trained for, 3 or more.
-    """
-    if window <= LARGEST_CONTEXT:
-        raise ValueError(f"the window is {window} frames; it must be more than the {LARGEST_CONTEXT} that are known in it")
-    clip = sampler.image(draw(1)[:, 0], text).unsqueeze(1)
-    while clip.shape[1] < frames:
-        count = min(LARGEST_CONTEXT, clip.shape[1])
-        clip = torch.cat([clip, _predict(sampler, draw(window), text, clip[:, -count:])], dim=1)
-    return clip[:, :frames]
-
-
-def _predict(sampler: Sampler, noise: Tensor, text: Tensor, context: Tensor) -> Tensor:
-    """The frames after `context`, without it."""
-    count = context.shape[1]
-    latents = torch.zeros_like(noise)
-    latents[:, :count] = context
-    known = first_frames([count] * len(noise), noise.shape[1])
-    return sampler.complete(noise, text, latents, known)[:, count:]
-
-
 def interpolate(sampler: Sampler, noise: Tensor, text: Tensor, keys: Tensor, rate: int) -> Tensor:
     """Three new frames between two: keys [batch, n, c, h, w], noise and result [batch, 4 (n - 1) + 1, c, h, w]; rate 0 first, 1 for the
     result again.

@@ -1,8 +1,9 @@
 """A complete Align-Your-Latents model (arXiv 2304.08818): a frozen image model with its autoencoder, and temporal layers.
 
 A clip is drawn at once, all frames by the video model; or the image model draws the first frame, and the video model those
-that follow it (section 3.2), guided by the context if wanted (equation 4). Two parts are there once they have been trained:
-temporal layers that put three frames between two (section 3.3), and those of the decoder (section 3.1.1).
+that follow it, or at first the second one and then those that follow both (section 3.2), guided by the context if wanted
+(equation 4). Two parts are there once they have been trained: temporal layers that put three frames between two (section 3.3),
+and those of the decoder (section 3.1.1).
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ class AlignYourLatentsModel(VideoModel):
 
     @torch.inference_mode()
     def generate(self, captions: Sequence[str], seeds: Sequence[int], steps: int, on_step: OnStep | None = None) -> npt.NDArray[np.uint8]:
-        """As every `VideoModel`; a context frame is drawn first, in `steps` more, and interpolations follow, in `steps` more for some pairs
-        of frames at a time.
+        """As every `VideoModel`; each context frame is drawn first, in `steps` more, and interpolations follow, in `steps` more for some
+        pairs of frames at a time.
         """
         check_pairs(captions, seeds)
         config, text = self.config, self.backbone.encode(captions)
@@ -156,10 +157,15 @@ class AlignYourLatentsModel(VideoModel):
     def _complete(self, sampler: Sampler, noise: Tensor, text: Tensor) -> Tensor:
         """Latents [batch, frames, c, h, w] of noise of this shape."""
         latents = torch.zeros_like(noise)
-        count = self.config.context_frames
-        if count:
+        if self.config.context_frames:
             latents[:, 0] = sampler.image(noise[:, 0], text)
-        return sampler.complete(noise, text, latents, first_frames([count] * len(noise), noise.shape[1]))
+        for known in range(1, self.config.context_frames):
+            latents[:, known] = self._predicted(sampler, noise, text, latents, known)[:, known]
+        return self._predicted(sampler, noise, text, latents, self.config.context_frames)
+
+    def _predicted(self, sampler: Sampler, noise: Tensor, text: Tensor, latents: Tensor, known: int) -> Tensor:
+        """The clip that goes on from the first `known` frames of `latents`."""
+        return sampler.complete(noise, text, latents, first_frames([known] * len(noise), noise.shape[1]))
 
     def save(self, folder: Path) -> None:
         """The image model's five folders, `model.json`, `temporal.safetensors` and, of the other two files, what there is."""

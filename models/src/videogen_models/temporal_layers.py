@@ -24,7 +24,6 @@ from videogen_api.meta import Observation
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
-LONGEST_DISTANCE = 8  # frames; what the paper attends over when a clip is longer than those of the training (appendix B)
 _SATURATED = 20.0  # sigmoid(20) is 1 in float32, to the bit
 
 

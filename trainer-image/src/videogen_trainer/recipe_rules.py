@@ -39,7 +39,9 @@ def _problems(job: Job) -> Iterator[str]:
             f" {ModelType.TEXT2VIDEO_ZERO} with recipe.backbone or initFrom: leave it out"
         )
     if (latents := recipe.align_your_latents) and not latents.context_frames and float(latents.context_guidance) != 1:
-        yield f"recipe.alignYourLatents.contextGuidance is {latents.context_guidance}; it needs contextFrames: 1, else leave it at 1"
+        yield f"recipe.alignYourLatents.contextGuidance is {latents.context_guidance}; it needs contextFrames: 1 or 2, else leave it at 1"
+    if latents and latents.context_frames >= recipe.frames:
+        yield f"recipe.alignYourLatents.contextFrames is {latents.context_frames}, recipe.frames {recipe.frames}; it must be less"
     if (zero := recipe.text2_video_zero) and zero.warp_at > zero.resume_at:
         yield f"recipe.text2VideoZero.warpAt is {zero.warp_at}; it may not be greater than resumeAt, {zero.resume_at}"
 
