@@ -84,11 +84,9 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, InvalidJob for clips of another
     length or size than the model's, OutOfMemory, ResultsTooLarge, Preempted.
     """
-    assert job.artifact is not None, "an Evaluate job without an artifact"
-    evaluation = job.evaluate or Evaluation()
-    extractors = load(evaluation.extractors, storage, world.device)
-    model = open_model(job.artifact, storage, world.device)
-    references = together(world, lambda check: open_references(job.data, storage, like=model.config, check=check))
+    artifact, evaluation = job.artifact, job.evaluate or Evaluation()
+    assert artifact is not None, "an Evaluate job without an artifact"
+    extractors, model, references = together(world, lambda check: _opened(job, artifact, evaluation, storage, world, check))
     real = world.concatenate(embed_references(references, extractors, world))
     rows, shown, at_once = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
     made = world.concatenate(rows)
@@ -128,6 +126,14 @@ def device_name(world: World) -> str:
         threads = torch.get_num_threads()
         name = f"{models[0] if models else 'a CPU'} ({threads} thread{'s' if threads > 1 else ''})"
     return name if world.size == 1 else f"{name}, {world.size} processes at once"
+
+
+def _opened(
+    job: Job, artifact: ArtifactReference, evaluation: Evaluation, storage: Path, world: World, check: Check
+) -> tuple[Extractors, VideoModel, References]:
+    extractors = load(evaluation.extractors, storage, world.device)
+    model = open_model(artifact, storage, world.device)
+    return extractors, model, open_references(job.data, storage, like=model.config, check=check)
 
 
 def open_model(artifact: ArtifactReference, storage: Path, device: torch.device) -> VideoModel:
