@@ -178,6 +178,7 @@ def of(*reasons: Reason) -> list[Report]:
     [
         (of(Reason.COMPLETED, Reason.COMPLETED), {}, Reason.COMPLETED),
         (of(Reason.NODE_LOST, Reason.DIVERGED), {0: 72, 1: 70}, Reason.DIVERGED),
+        (of(Reason.TRAINER_FAILED, Reason.ARTIFACT_INVALID), {0: 1, 1: 66}, Reason.ARTIFACT_INVALID),
         (of(Reason.NODE_LOST), {0: 72, 1: -9}, Reason.OUT_OF_MEMORY),
         (of(Reason.NODE_LOST, Reason.PREEMPTED), {0: 72, 1: 75}, Reason.PREEMPTED),
         (of(Reason.NODE_LOST), {0: 72, 1: -15}, Reason.NODE_LOST),
@@ -189,6 +190,7 @@ def of(*reasons: Reason) -> list[Report]:
     ids=[
         "all completed",
         "a cause goes before a lost peer",
+        "a cause goes before an import that its end broke",
         "a process killed for memory goes before a lost peer",
         "preemption goes before a lost peer",
         "a process that the agent ended is an echo",

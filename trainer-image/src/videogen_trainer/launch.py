@@ -28,7 +28,9 @@ from videogen_trainer.stopping import StopRequest, on_termination
 _LOG = logging.getLogger(__name__)
 STOP = "stop"
 _JOIN_SECONDS = 600  # pods of one job may start minutes apart
-_PEER = (Reason.PREEMPTED, Reason.NODE_LOST)  # ends that are often only the echo of another process' end
+# Ends that may only be the echo of another process' end, the most telling first. torchrun ends the others with all their children, so
+# that one which is still importing may fail for want of a program that it had called.
+_ECHOES = (Reason.TRAINER_FAILED, Reason.PREEMPTED, Reason.NODE_LOST)
 
 
 class _Stopped(Exception):
@@ -108,7 +110,7 @@ def combine(reports: list[Report], exit_codes: Mapping[int, int]) -> Report | No
     killed = [of_signal(rank, -code) for rank, code in exit_codes.items() if code < 0]
     failed = [*killed, *(one for one in reports if one.reason is not Reason.COMPLETED)]
     if failed:
-        return min(failed, key=lambda one: _PEER.index(one.reason) + 1 if one.reason in _PEER else 0)
+        return min(failed, key=lambda one: _ECHOES.index(one.reason) + 1 if one.reason in _ECHOES else 0)
     return reports[0] if reports and not exit_codes else None
 
 
