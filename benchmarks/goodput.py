@@ -191,7 +191,7 @@ def figures_of(attempts: Sequence[Attempt], wall: float, every: int) -> Iterator
     yield Figure("waiting for data, of all seconds", total("dataWaitSeconds") / wall)
     yield Figure("pauses for checkpoints, of all seconds", total("checkpointPauseSeconds") / wall)
     yield Figure("kills", kills)
-    yield Figure("kills that are missing of the one without which nothing was shown", max(0, 1 - kills), "", 0)
+    yield Figure("trainings without a kill, which show nothing", max(0, 1 - kills), "", 0)
     if kills:
         yield Figure(f"steps lost by a kill, of an interval of {every}: mean", sum(lost) / kills / every)
         yield Figure("steps lost by a kill, of an interval: most", max(lost, default=0.0) / every, "", LOST)

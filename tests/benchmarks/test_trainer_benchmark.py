@@ -97,9 +97,7 @@ def test_the_kill_that_cost_most_may_cost_one_interval_whatever_the_others_cost(
 
 def test_a_training_that_nothing_was_killed_of_shows_nothing() -> None:
     figures = list(goodput.figures_of([Attempt(told(99.0, 0.0))], 100.0, 8))
-    assert [figure.name for figure in figures if figure.verdict == "MISSED"] == [
-        "kills that are missing of the one without which nothing was shown"
-    ]
+    assert [figure.name for figure in figures if figure.verdict == "MISSED"] == ["trainings without a kill, which show nothing"]
 
 
 def test_a_kill_at_the_very_end_has_lost_nothing() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import resource
 import shutil
 import struct
 import subprocess
@@ -23,9 +21,10 @@ import pytest
 from PIL import Image
 
 from videogen_api.curation import Source
-from videogen_api.job import ExitCode, Job, Report
+from videogen_api.job import ExitCode
 from videogen_api.training_run import DataReference, Reason
 from videogen_testing.curation import curated, job, silent, write_video
+from videogen_testing.full_disk import limited
 from videogen_trainer.curate import run
 from videogen_trainer.curation import shards
 from videogen_trainer.curation.rejection import Cause, Rejection
@@ -292,20 +291,6 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> N
     assert frames == 10_000
     assert memory <= measured(tmp_path / "short.mp4")[1] + 20
     assert seconds_of(tmp_path / "long.mp4") == pytest.approx(1250)
-
-
-def limited(wanted: Job, storage: Path, most: int) -> tuple[int, Report]:
-    """The trainer as a process that may write no file larger than this: what a full disk does to a write, without a disk."""
-    (storage / "job.json").write_text(json.dumps(wanted.model_dump(mode="json", by_alias=True, exclude_none=True)))
-    message = storage / "message"
-    done = subprocess.run(
-        [sys.executable, "-m", "videogen_trainer", "--job", str(storage / "job.json"), "--storage", str(storage)],
-        env={"VIDEOGEN_TERMINATION_MESSAGE_PATH": str(message), "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, Report.model_validate_json(message.read_bytes())
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from videogen_api.job import ExitCode, Job, Report
+from videogen_api.job import ExitCode, Job
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason, Split
+from videogen_testing.full_disk import limited
 from videogen_trainer import tasks
 from videogen_trainer.curve import Curve
 from videogen_trainer.dataset import Clip, write_dataset
@@ -23,20 +20,6 @@ from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.samples import write_samples
 
 WORK = "runs/demo-01234567/train"
-
-
-def limited(wanted: Job, storage: Path, most: int) -> tuple[int, Report]:
-    """The trainer as a process that may write no file larger than this: what a full disk does to a write, without a disk."""
-    (storage / "job.json").write_text(json.dumps(wanted.model_dump(mode="json", by_alias=True, exclude_none=True)))
-    message = storage / "message"
-    done = subprocess.run(
-        [sys.executable, "-m", "videogen_trainer", "--job", str(storage / "job.json"), "--storage", str(storage)],
-        env={"VIDEOGEN_TERMINATION_MESSAGE_PATH": str(message), "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, Report.model_validate_json(message.read_bytes())
 
 
 @pytest.mark.timeout(170)  # processes import torch, diffusers and transformers: seconds on a busy core

@@ -8,20 +8,18 @@ values of different N are not comparable; `extrapolated` estimates the value at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Features = NDArray[np.float64]
-BLOCK = 256  # rows for one merge
 ROUND_OFF = 1e-6  # of the traces: how far below 0 rounding may take the distance of equal sets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Moments:
-    """Count, mean [D] and scatter [D, D] (sum of the deviations' outer products) of features seen so far."""
+    """Count, mean [D] and scatter [D, D] (sum of the deviations' outer products) of features."""
 
     count: int
     mean: Features
@@ -31,16 +29,6 @@ class Moments:
     def covariance(self) -> Features:
         """Unbiased covariance [D, D], divided by count - 1."""
         return self.scatter / (self.count - 1)
-
-    def merge(self, other: Moments) -> Moments:
-        """Moments of both parts together; exact, by Chan, Golub and LeVeque (1983), without cancellation of large means."""
-        count = self.count + other.count
-        shift = other.mean - self.mean
-        return Moments(
-            count=count,
-            mean=self.mean + shift * (other.count / count),
-            scatter=self.scatter + other.scatter + np.outer(shift, shift) * (self.count * other.count / count),
-        )
 
 
 def moments(features: Features) -> Moments:
@@ -53,25 +41,6 @@ def moments(features: Features) -> Moments:
     mean = exact.mean(axis=0)
     deviation = exact - mean
     return Moments(count=len(exact), mean=mean, scatter=deviation.T @ deviation)
-
-
-def accumulate(batches: Iterable[Features]) -> Moments:
-    """Moments of features that come in batches [n, D], in memory for BLOCK rows and two scatters.
-
-    Batches are gathered into blocks first: a merge costs D² whatever the batch's size. Raises ValueError as `moments`.
-    """
-    whole, waiting, count = None, list[Features](), 0
-    for batch in batches:
-        waiting.append(batch)
-        count += len(batch)
-        if count >= BLOCK:
-            whole, waiting, count = _merged(whole, waiting), [], 0
-    return _merged(whole, waiting) if waiting or whole is None else whole
-
-
-def _merged(whole: Moments | None, waiting: list[Features]) -> Moments:
-    part = moments(np.concatenate(waiting) if waiting else np.zeros((0, 0)))
-    return whole.merge(part) if whole else part
 
 
 def distance(real: Moments, generated: Moments) -> float:
