@@ -92,6 +92,16 @@ def silent() -> ProgressReporter:
     return silent_reporter()
 
 
+@pytest.fixture
+def train(storage: Path, silent: ProgressReporter) -> Callable[..., Report]:
+    """`train(job, stop)`: an attempt in this process."""
+
+    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
+        return tasks.attempt(job, storage, {}, silent, stop)
+
+    return run
+
+
 FAST = {1: 5, 2: 17}  # frames of clips that teach so many interpolations
 
 

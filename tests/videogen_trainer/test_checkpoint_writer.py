@@ -12,10 +12,9 @@ import torch
 
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
-from videogen_trainer import checkpoint, divergence, loop, tasks
+from videogen_trainer import checkpoint, divergence, loop
 from videogen_trainer.checkpoint_writer import CheckpointWriter
 from videogen_trainer.failure import Failure
-from videogen_trainer.progress import ProgressReporter
 
 WORK = "runs/demo-01234567/train"
 
@@ -99,14 +98,6 @@ def test_a_write_that_fails_at_the_end_is_told_too_but_not_in_place_of_another_e
         writer.save(1, state(1.0), {})
         raise KeyError("cause")
     assert "the last checkpoint was not written" in caplog.text
-
-
-@pytest.fixture
-def train(storage: Path, silent: ProgressReporter) -> Callable[..., Report]:
-    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
-        return tasks.attempt(job, storage, {}, silent, stop)
-
-    return run
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:

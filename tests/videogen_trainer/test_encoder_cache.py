@@ -19,6 +19,7 @@ from videogen_api.recipe import Architecture, Resolution
 from videogen_api.training_run import Reason
 from videogen_models.image_backbone import PRESETS, build_backbone
 from videogen_models.latent_scale import to_latents
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import encoder_cache, tasks
 from videogen_trainer.encoder_cache import EncoderCache, weights_digest
 from videogen_trainer.failure import Failure
@@ -29,17 +30,6 @@ WORK = "runs/next/train"
 FOLDER = f"{WORK}/encodings"
 FAMILIES = ["align-your-latents", "text2video-zero"]
 CLIPS = 12
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.fixture

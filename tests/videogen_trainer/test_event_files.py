@@ -23,23 +23,13 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from videogen_api.job import Job
 from videogen_api.training_run import Reason
 from videogen_testing.control_plane import free_port
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import tasks
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.tracking.event_files import EventFiles
 
 WORK = "runs/demo-01234567/train"
 FOLDER = f"{WORK}/tensorboard"
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def read(folder: Path) -> EventAccumulator:

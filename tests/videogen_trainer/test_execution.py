@@ -25,6 +25,7 @@ from videogen_models.image_backbone import PRESETS as IMAGE_PRESETS
 from videogen_models.image_backbone import build_backbone
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import tasks
 from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
@@ -198,17 +199,6 @@ def test_code_that_is_really_written_computes_what_the_networks_do(make_job: Cal
 
 def curve(storage: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.mark.usefixtures("without_code")

@@ -13,6 +13,7 @@ import pytest
 
 from videogen_api.job import ExitCode, Job, Report
 from videogen_api.training_run import Reason
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.explosion import ENOUGH, WINDOW, Level
 from videogen_trainer.progress import ProgressReporter
@@ -92,25 +93,6 @@ def test_first_values_of_zero_are_no_measure() -> None:
 
 def test_a_factor_of_zero_switches_it_off() -> None:
     assert found_at([1.0] * 100 + [1e30] * 100, factor=0.0) is None
-
-
-@pytest.fixture
-def train(storage: Path, silent: ProgressReporter) -> Train:
-    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
-        return tasks.attempt(job, storage, {}, silent, stop)
-
-    return run
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def curve(storage: Path) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from videogen_models.video import decode_mp4
 from videogen_serving.pipeline import Pipeline
 from videogen_serving.request import Request
 from videogen_serving.settings import Settings
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.distributed import World
 from videogen_trainer.families import Learner, learner_of
@@ -40,14 +41,6 @@ def family_job(make_job: Callable[..., Job]) -> Callable[..., Job]:
         return make_job({"videoFusion": {}, **(recipe or {})}, model={"type": family, "version": "1.0.0"}, **fields)
 
     return make
-
-
-@pytest.fixture
-def train(storage: Path, silent: ProgressReporter) -> Train:
-    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
-        return tasks.attempt(job, storage, {}, silent, stop)
-
-    return run
 
 
 def artifact(report: Report) -> ArtifactReference:
@@ -106,17 +99,6 @@ def test_a_clip_depends_neither_on_its_batch_nor_on_its_place_in_it(
     model = load_model(storage / artifact(train(family_job(family, {"steps": 1}))).path)
     together, alone = model.generate(["x", "a square"], [1, 2], 2), model.generate(["a square"], [2], 2)
     assert abs(together[1].astype(int) - alone[0]).max() <= 1  # kernels round differently for another batch
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

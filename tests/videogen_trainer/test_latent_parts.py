@@ -18,6 +18,7 @@ from videogen_api.training_run import Reason, Split
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.latent_video import DECODER, INTERPOLATION, TEMPORAL
 from videogen_models.video_model import CONFIG
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.data import Batches, open_mixture
 from videogen_trainer.dataset import Clip, write_dataset
@@ -263,17 +264,6 @@ def test_two_processes_learn_what_one_learns_of_a_decoder(
     together, alone = ([line["reconstruction"] for line in curve(storage, work)] for work in (job.work_path, "runs/alone"))
     assert together[0] == pytest.approx(alone[0], rel=1e-5)
     assert together == pytest.approx(alone, rel=0.02)
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.mark.parametrize("task", ["TrainInterpolation", "FineTuneDecoder"])

@@ -20,32 +20,13 @@ from videogen_api.training_run import Reason, Split
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.sampling import sample
 from videogen_models.video import decode_mp4
-from videogen_trainer import checkpoint, divergence, tasks
+from videogen_testing.stopping import StopAfter
+from videogen_trainer import checkpoint, divergence
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.explosion import Level
-from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.sample import main as sample_command
 
 WORK = "runs/demo-01234567/train"
-
-
-@pytest.fixture
-def train(storage: Path, silent: ProgressReporter) -> Callable[..., Report]:
-    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
-        return tasks.attempt(job, storage, {}, silent, stop)
-
-    return run
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def curve(storage: Path) -> list[dict[str, Any]]:

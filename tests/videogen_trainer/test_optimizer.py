@@ -19,11 +19,11 @@ from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
-from videogen_trainer import checkpoint, tasks
+from videogen_testing.stopping import StopAfter
+from videogen_trainer import checkpoint
 from videogen_trainer.distributed import World
 from videogen_trainer.divergence import Failure, judge_weights
 from videogen_trainer.families import learner_of
-from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.state import TrainState, new_state
 
 WORK = "runs/demo-01234567/train"
@@ -32,14 +32,6 @@ FAMILIES = ["videofusion", "align-your-latents", "text2video-zero"]
 
 def optimizer(name: str = "AdamW8bit", rate: str = "1e-3") -> dict[str, Any]:
     return {"optimizer": {"name": name, "learningRate": rate}}
-
-
-@pytest.fixture
-def train(storage: Path, silent: ProgressReporter) -> Callable[..., Report]:
-    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
-        return tasks.attempt(job, storage, {}, silent, stop)
-
-    return run
 
 
 def artifact(report: Report) -> ArtifactReference:
@@ -107,17 +99,6 @@ def same(one: TrainState, other: TrainState) -> bool:
     first, second = one.parts(), other.parts()
     assert {part: set(tensors) for part, tensors in first.items()} == {part: set(tensors) for part, tensors in second.items()}
     return all(torch.equal(tensor, second[part][name]) for part, tensors in first.items() for name, tensor in tensors.items())
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

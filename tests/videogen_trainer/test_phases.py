@@ -17,6 +17,7 @@ from videogen_api.training_run import Reason
 from videogen_models.bundle import verify_bundle
 from videogen_models.latent_video import TEMPORAL
 from videogen_models.video_model import CONFIG
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
@@ -152,17 +153,6 @@ def test_videofusion_is_fine_tuned_from_its_bundle(train: Train, phase_job: Make
     trained = artifact(train(phase_job("videofusion", "Train")))
     tuned = artifact(train(phase_job("videofusion", "FineTune", trained)))
     assert changed(storage, trained, tuned) == {"base.safetensors", "residual.safetensors", "text.safetensors"}
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.mark.parametrize("task", ["Adapt", "AlignCrossModal", "FineTune"])

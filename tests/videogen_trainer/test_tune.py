@@ -18,6 +18,7 @@ from videogen_api.job import Job, Report
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason, Split
 from videogen_testing.mlflow_server import mlflow_server
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import tasks, tune
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.failure import Failure
@@ -42,17 +43,6 @@ class Heard(ProgressReporter):
     def report(self, done: int, total: int, metrics: Mapping[str, object], *, final: bool = False) -> None:
         self.parts.append((done, total))
         self.metrics.append(metrics)
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def attempt(job: Job, storage: Path, stop: Callable[[], bool] = lambda: False, progress: ProgressReporter | None = None) -> Report:

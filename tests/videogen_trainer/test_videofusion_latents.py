@@ -18,23 +18,15 @@ from videogen_models.autoencoder import encode, load_autoencoder
 from videogen_models.backbone_folder import PARTS, folder_sha256
 from videogen_models.bundle import load_model
 from videogen_models.sampling import from_pixels
+from videogen_testing.stopping import StopAfter
 from videogen_trainer import tasks
 from videogen_trainer.data import Batches, open_mixture
 from videogen_trainer.distributed import World
 from videogen_trainer.families import learner_of
-from videogen_trainer.progress import ProgressReporter
 
 LATENT = {"videoFusion": {"baseLearningRateScale": "1", "space": "Latent"}}
 Train = Callable[..., Report]
 Make = Callable[..., Job]
-
-
-@pytest.fixture
-def train(storage: Path, silent: ProgressReporter) -> Train:
-    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
-        return tasks.attempt(job, storage, {}, silent, stop)
-
-    return run
 
 
 def artifact(report: Report) -> ArtifactReference:
@@ -103,17 +95,6 @@ def test_the_loss_falls(train: Train, latent_job: Make, storage: Path) -> None:
     lines = (storage / "runs/demo-01234567/train/curve.jsonl").read_text().splitlines()
     losses = [float(line.split('"loss": ')[1].split(",")[0]) for line in lines]
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
-
-
-class StopAfter:
-    """Asks to stop at the n-th question."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(train: Train, latent_job: Make, storage: Path) -> None:
