@@ -11,8 +11,8 @@ export OMP_NUM_THREADS ?= 1
 # Beyond Helm and Debian's programs: the API server that tests and benchmarks start for themselves.
 CONTROL_PLANE := kubernetes etcd training-operator
 
-# A module's tests stay together, so that what they share is made once.
-UNIT := $(BIN)/python -m pytest -q tests --ignore=tests/cluster --ignore=tests/e2e --numprocesses 2 --dist loadscope
+# A module's tests stay together, so that what they share is made once; those of a cluster too (tests/conftest.py).
+PYTEST := nice $(BIN)/python -m pytest -q --dist loadscope --no-loadscope-reorder
 
 .PHONY: help tools control-plane setup generate check unit test soak demo cluster install down
 .PHONY: bench-rollback bench-operator bench-metrics bench-trainer bench-goodput reproduce
@@ -50,11 +50,10 @@ check: setup tools ## lint, strict types, import contracts, generated files, cha
 	$(BIN)/python -m pytest -q tests/fences tests/charts
 
 unit: setup tools ## tests that need no cluster, on two cores
-	$(UNIT)
+	$(PYTEST) --numprocesses 2 tests --ignore=tests/cluster --ignore=tests/e2e
 
-test: setup install control-plane ## every test: unit, simulation, then, with the machine to themselves, real API server and end to end
-	$(UNIT)
-	$(BIN)/python -m pytest tests/cluster tests/e2e
+test: setup install control-plane ## every test: end to end, real API server, simulation and unit, side by side
+	$(PYTEST) --numprocesses 3 tests
 
 soak: setup control-plane ## the long fault campaigns: every write of the operator, every way it can be lost
 	$(BIN)/python -m pytest tests/cluster/soak/crash_campaign.py
