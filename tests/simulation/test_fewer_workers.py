@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from videogen_api.job import ExitCode, Job, Report
+from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_api.training_run import PhaseStatus, Reason
 from videogen_testing.run_simulation import RandomLife, Simulation
 from videogen_testing.runs import TRAIN, a_run, ended, running, trained
@@ -207,6 +208,17 @@ def test_the_deadline_of_the_phase_ends_it_while_it_waits_for_room() -> None:
     wait_in_vain(sim, 1)
     assert sim.top() == ("False", Reason.DEADLINE_EXCEEDED)
     assert sim.jobs() == ()
+
+
+def test_a_retry_request_after_a_failure_tries_all_workers_again() -> None:
+    sim = begun(workers=2, minWorkers=1, phase={"deadlineSeconds": 1000})
+    wait_in_vain(sim, 1)
+    sim.step(400)
+    sim.settle()
+    assert (sim.top(), phase_of(sim).workers) == (("False", Reason.DEADLINE_EXCEEDED), 1)
+    sim.annotate(ANNOTATION_REQUEST, "retry@1")
+    sim.settle()
+    assert file_of(sim).workers == phase_of(sim).workers == 2
 
 
 def test_an_operator_that_died_between_two_writes_goes_on_with_the_same_count() -> None:
