@@ -345,6 +345,36 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a frame that is too large": ([("spec.recipe.resolution.width", 2048)], "spec.recipe.resolution.width", "less than or equal to 1024"),
     "no workers": ([("spec.phases.1.resources", {"workers": 0})], "spec.phases[1].resources.workers", "greater than or equal to 1"),
     "129 workers": ([("spec.phases.1.resources", {"workers": 129})], "spec.phases[1].resources.workers", "less than or equal to 128"),
+    "at least more workers than at most": (
+        [("spec.phases.1.resources", {"workers": 2, "minWorkers": 4})],
+        "spec.phases[1].resources",
+        "minWorkers may not be greater than workers",
+    ),
+    "at least no workers": (
+        [("spec.phases.1.resources", {"workers": 2, "minWorkers": 0})],
+        "spec.phases[1].resources.minWorkers",
+        "greater than or equal to 1",
+    ),
+    "at least three of four workers, who cannot take the micro-batches of four": (
+        [("spec.phases.1.resources", {"workers": 4, "minWorkers": 3})],
+        "spec.phases",
+        "resources.minWorkers must divide resources.workers * recipe.gradientAccumulationSteps",
+    ),
+    "fewer workers to evaluate with": (
+        [("spec.phases.2.resources", {"workers": 2, "minWorkers": 1})],
+        "spec.phases",
+        "only a training phase, Train, FineTune, Adapt, AlignCrossModal, TrainInterpolation, FineTuneDecoder, goes on with fewer workers",
+    ),
+    "a deadline for all workers where there may not be fewer": (
+        [("spec.phases.1.resources", {"workers": 2, "allWorkersDeadlineSeconds": 60})],
+        "spec.phases[1].resources",
+        "set minWorkers beside it, or leave it out",
+    ),
+    "no time to find room for all workers": (
+        [("spec.phases.1.resources", {"workers": 2, "minWorkers": 1, "allWorkersDeadlineSeconds": 0})],
+        "spec.phases[1].resources.allWorkersDeadlineSeconds",
+        "greater than or equal to 1",
+    ),
     "no attempts": ([("spec.phases.1.attempts", 0)], "spec.phases[1].attempts", "greater than or equal to 1"),
     "a quantity with an unknown unit": (
         [("spec.phases.1.resources", {"memoryPerWorker": "4GB"})],
@@ -1013,6 +1043,16 @@ def test_how_a_recipe_is_computed_has_defaults_and_may_be_said(api: Api) -> None
     assert made["spec"]["recipe"]["loss"] == said
     sharded = [("spec.recipe.sharding", "Full"), ("spec.recipe.gradientCheckpointing", False), ("spec.recipe.precision", "BF16")]
     assert api.create(RUNS.format("default") + STRICT, run_of(*sharded))["spec"]["recipe"]["gradientCheckpointing"] is False
+
+
+def test_fewer_workers_may_be_what_divides_the_micro_batches_of_all(api: Api) -> None:
+    resources = {"workers": 4, "minWorkers": 3, "allWorkersDeadlineSeconds": 60}
+    edits = [("spec.recipe.globalBatchSize", 12), ("spec.recipe.gradientAccumulationSteps", 3), ("spec.phases.1.resources", resources)]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits))["spec"]["phases"]
+    assert made[1]["resources"] == {"gpusPerWorker": 0, "cpuPerWorker": "1", "memoryPerWorker": "4Gi"} | resources
+    assert not {"minWorkers", "allWorkersDeadlineSeconds"} & made[2]["resources"].keys(), "they have no defaults in the object"
+    same = {"workers": 1, "minWorkers": 1}
+    assert api.create(RUNS.format("default") + STRICT, run_of(("spec.phases.1.resources", same)))
 
 
 def test_clips_span_as_much_as_is_held_out_in_one_piece_and_more_where_nothing_is(api: Api) -> None:

@@ -1,5 +1,6 @@
 """TrainingRuns with the real operator against a real API server; the tests play training-operator and kubelet."""
 
+import json
 import signal
 import time
 from datetime import UTC, datetime
@@ -153,6 +154,27 @@ def test_preemption_resumes_and_rejected_data_stops_at_once(story: Story, operat
     assert "3 clips and a batch needs 4" in story.message()
     phase = story.run()["status"]["phases"][0]
     assert (phase["attempt"], phase["countedAttempts"], phase["checkpointStep"]) == (2, 1, 40)
+
+
+def test_where_two_workers_are_wanted_and_one_has_room_one_trains(story: Story, operator: Any) -> None:
+    operator.start()
+    story.begin(phases=[TRAIN | {"resources": {"workers": 2, "minWorkers": 1, "allWorkersDeadlineSeconds": 5}}])
+    no_place = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
+    names = play(story.api, story.namespace, story.job("train", 1), {"phase": "Pending", "conditions": [no_place]})
+    story.says("Unknown", Reason.UNSCHEDULABLE)
+    story.api.merge(f"{story.core}/pods/{names[0]}/status", {"status": running() | {"conditions": []}})
+    assert list(story.job("train", 2)["spec"]["pytorchReplicaSpecs"]) == ["Master"]
+    file = json.loads(story.api.get(f"{story.core}/configmaps/run-train-2")["data"]["job.json"])
+    assert (file["workers"], file["gradientAccumulationSteps"], file["recipe"]["gradientAccumulationSteps"]) == (1, 2, 1)
+    eventually(lambda: story.api.find(f"{story.jobs}/run-train-1") is None, 30)
+    play(story.api, story.namespace, story.job("train", 2), running())
+    story.says("Unknown", Reason.TRAINING)
+    assert "1 of 2 workers: there was no room for the others" in story.message()
+    phase = story.run()["status"]["phases"][0]
+    assert (phase["attempt"], phase["workers"], phase["countedAttempts"], phase["interruptions"]) == (2, 1, 0, 0)
+    assert [(one["reason"], one["workers"]) for one in phase["attempts"]] == [("Unschedulable", 2)]
+    story.end("train", 2, ExitCode.PREEMPTED, Report(reason=Reason.PREEMPTED, last_step=40))
+    assert story.job("train", 3)["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] == 2, "all are tried again"
 
 
 def test_work_that_was_done_while_the_operator_was_away_counts_after_the_deadline_too(story: Story, operator: Any) -> None:

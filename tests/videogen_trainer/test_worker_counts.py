@@ -19,6 +19,8 @@ WORK = "runs/demo-01234567/train"
 STEPS, SAFE = 8, 3
 BOUND = 1e-5  # of a loss, relative, in each of the steps after the checkpoint
 RECIPE: dict[str, Any] = {"steps": STEPS, "videoFusion": {}, "checkpoints": {"everySteps": SAFE, "keepLast": STEPS}}
+CASES = [(family, *counts, None) for family in ("videofusion", "align-your-latents", "text2video-zero") for counts in ((1, 2), (2, 1))]
+CASES += [("videofusion", 2, 1, 2)]  # with the accumulation that the operator gives to one worker in place of two
 pytestmark = pytest.mark.timeout(170)  # the first test starts PyTorch for the processes of all
 
 
@@ -28,10 +30,9 @@ def losses(storage: Path) -> list[float]:
     return [line["loss"] for line in lines]
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
-@pytest.mark.parametrize("family", ["videofusion", "align-your-latents", "text2video-zero"])
+@pytest.mark.parametrize(("family", "before", "after", "accumulation"), CASES)
 def test_in_another_number_of_processes_the_same_is_learned(
-    storage: Path, make_job: Callable[..., Job], family: str, before: int, after: int
+    storage: Path, make_job: Callable[..., Job], family: str, before: int, after: int, accumulation: int | None
 ) -> None:
     job = make_job(RECIPE, model={"type": family, "version": "1.0.0"})
     never_stopped = train_in(before, job, storage)
@@ -41,7 +42,7 @@ def test_in_another_number_of_processes_the_same_is_learned(
     for step in set(checkpoint.steps(root)) - {SAFE}:  # as if all had been killed in the step after that one
         shutil.rmtree(checkpoint.folder_of(root, step))
     shutil.rmtree(storage / "bundles")
-    resumed = train_in(after, job, storage)
+    resumed = train_in(after, job.model_copy(update={"gradient_accumulation_steps": accumulation}), storage)
     assert (resumed.reason, resumed.resumed_from_step, resumed.last_step) == (Reason.COMPLETED, SAFE, STEPS), resumed.message
     assert resumed.goodput
     assert resumed.goodput.repeated_steps == STEPS - SAFE

@@ -112,6 +112,14 @@ class Job(Observation):
     templates: Templates | None = None
     scenarios: Scenarios | None = None
     optimize: Optimize | None = None
+    # Fewer workers than were asked for take the same micro-batches, more of each one after the other; absent: the recipe's.
+    gradient_accumulation_steps: int | None = Field(default=None, ge=1)
+    join_seconds: int = Field(default=600, ge=1)  # that pods wait for each other before training begins
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Micro-batches of each process in a step of training."""
+        return self.gradient_accumulation_steps or self.recipe.gradient_accumulation_steps
 
 
 class Goodput(Observation):

@@ -57,6 +57,10 @@ def blocks(training: list[str]) -> Rules:
             f"self.all(p, !(p.task in {IN_ONE_POD}) || p.resources.workers <= 1)",
             "a Curate, Optimize or BuildTemplates phase runs in one pod; leave resources.workers at 1",
         ),
+        (
+            f"self.all(p, !has(p.resources.minWorkers) || p.task in {training})",
+            f"only a training phase, {', '.join(training)}, goes on with fewer workers; leave resources.minWorkers out of the others",
+        ),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from videogen_api import noise_shares, tuning
+from videogen_api import noise_shares, resources, tuning
 from videogen_api.curation import LONGEST_CLIP
 from videogen_api.phase_training import PHASE_RULES
 from videogen_api.training_run import TRAINING
@@ -142,4 +142,5 @@ RUN_RULES: tuple[tuple[str, str, str], ...] = (
         ".spec.phases",
     ),
     *_CURATION_RULES,
+    *resources.RUN_RULES,
 )

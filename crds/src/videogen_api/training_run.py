@@ -20,7 +20,6 @@ from videogen_api.meta import (
     ModelIdentity,
     ObjectName,
     Observation,
-    Quantity,
     ShortName,
     StoragePath,
     Text,
@@ -32,6 +31,7 @@ from videogen_api.noise_shares import Share
 from videogen_api.optimization import Optimization, Optimize
 from videogen_api.phase_training import PhaseTraining, phase_recipe
 from videogen_api.recipe import Recipe
+from videogen_api.resources import Resources
 from videogen_api.tracking import Tracking
 from videogen_api.tuning import PHASE_RULES, Trial, TunedParameter, Tuning
 
@@ -184,18 +184,6 @@ class Evaluation(Model):
     )
 
 
-class Resources(Model):
-    """What one phase's pods ask for."""
-
-    workers: int = Field(default=1, ge=1, le=128, description="Pods.")
-    gpus_per_worker: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; 0 trains on CPUs.")
-    processes_per_worker: int | None = Field(
-        default=None, ge=1, le=64, description="Processes of each pod, not of a Release phase; absent: one for each GPU, or one."
-    )
-    cpu_per_worker: Quantity = Field(default="1", description="CPU request of each pod.")
-    memory_per_worker: Quantity = Field(default="4Gi", description="Memory request and limit of each pod.")
-
-
 class Phase(Model):
     """One step of the schedule."""
 
@@ -314,6 +302,7 @@ class AttemptRecord(Observation):
     end_time: Timestamp | None = Field(default=None, description="When its end was observed.")
     resumed_from_step: int = Field(default=0, ge=0, le=10**9, description="Step that it began with.")
     last_step: int = Field(default=0, ge=0, le=10**9, description="Last step that is saved.")
+    workers: int | None = Field(default=None, ge=1, le=128, description="Pods of the attempt; absent: resources.workers.")
 
 
 class PhaseStatus(Observation):
@@ -357,6 +346,9 @@ class PhaseStatus(Observation):
     )
     optimization: Optimization | None = Field(default=None, description="What an Optimize phase has made, and what it cost.")
     time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
+    workers: int | None = Field(
+        default=None, ge=1, le=128, description="Pods of the current attempt, or of the next one; absent: resources.workers."
+    )
 
 
 class RunSummary(Observation):

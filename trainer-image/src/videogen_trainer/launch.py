@@ -27,7 +27,6 @@ from videogen_trainer.stopping import StopRequest, on_termination
 
 _LOG = logging.getLogger(__name__)
 STOP = "stop"
-_JOIN_SECONDS = 600  # pods of one job may start minutes apart
 # Ends that may only be the echo of another process' end, the most telling first. torchrun ends the others with all their children, so
 # that one which is still importing may fail for want of a program that it had called.
 _ECHOES = (Reason.TRAINER_FAILED, Reason.PREEMPTED, Reason.NODE_LOST)
@@ -53,7 +52,7 @@ def launch_config(job: Job, environment: Mapping[str, str]) -> LaunchConfig:
         rdzv_backend=environment.get("PET_RDZV_BACKEND", "c10d") if endpoint else "c10d",
         rdzv_endpoint=endpoint or "localhost:0",
         run_id=environment.get("PET_RDZV_ID") or f"{job.run_uid}-{job.phase}-{job.attempt}",
-        rdzv_configs={"join_timeout": _JOIN_SECONDS, "read_timeout": _JOIN_SECONDS, "timeout": _JOIN_SECONDS} | given,
+        rdzv_configs=dict.fromkeys(("join_timeout", "read_timeout", "timeout"), job.join_seconds) | given,  # pods may start minutes apart
         max_restarts=0,
         signals_to_handle="SIGQUIT",  # SIGTERM is ours: the processes shall save, and the agent would kill them after 30 s
     )

@@ -74,8 +74,9 @@ def _train(
     root = storage / job.work_path / "checkpoints"
     milestones.resumed_from_step = milestones.last_step = resumed = resume(state, root, job, world, milestones)
     milestones.sound_step = state.sound_step
-    batches = Batches(mixture, recipe, world.rank, world.size)
-    micro_batches = MicroBatches(batches, recipe, world, objective, meter)
+    dealt = recipe.model_copy(update={"gradient_accumulation_steps": job.accumulation_steps})  # among the workers that there are
+    batches = Batches(mixture, dealt, world.rank, world.size)
+    micro_batches = MicroBatches(batches, dealt, world, objective, meter)
     curve = Curve(storage / job.work_path / "curve.jsonl", resumed, time.monotonic) if world.leads else None
     reached = world.from_leader(curve.reached if curve else None)  # by the attempt before; steps until there are done again
     assert isinstance(reached, int)

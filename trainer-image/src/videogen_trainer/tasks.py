@@ -59,12 +59,12 @@ def check(job: Job) -> None:
     """Rules between fields. Raises Failure(InvalidJob)."""
     check_recipe(job)
     recipe, processes = job.recipe, job.workers * job.processes_per_worker
-    shares = processes * recipe.gradient_accumulation_steps
+    shares = processes * job.accumulation_steps
     if job.task in (*TRAINING, Task.TUNE) and recipe.global_batch_size % shares:
         raise Failure(
             Reason.INVALID_JOB,
             f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers x processesPerWorker x"
-            f" gradientAccumulationSteps = {job.workers} x {job.processes_per_worker} x {recipe.gradient_accumulation_steps} = {shares}",
+            f" gradientAccumulationSteps = {job.workers} x {job.processes_per_worker} x {job.accumulation_steps} = {shares}",
         )
     if job.task not in SPREAD and job.workers > 1:
         raise Failure(Reason.INVALID_JOB, f"resources.workers is {job.workers}; {job.task.value} runs in one pod, set it to 1")

@@ -140,6 +140,26 @@ def test_suspensions_are_no_interruptions() -> None:
     assert (state_of(status), status.interruptions, status.counted_attempts) == (State.BACK_OFF, 1, 0)
 
 
+def test_a_lack_of_room_counts_for_nothing_and_the_next_attempt_begins_at_once_with_fewer() -> None:
+    no_room = end(Action.RETRY_FREE, Reason.UNSCHEDULABLE)
+    status = after(Action.RETRY_FREE, Action.RETRY_FREE)
+    for number in range(2 * attempts.MAXIMUM_INTERRUPTIONS):
+        status = attempts.reduced(attempts.started(status, f"job-{number}", NOW, 4), no_room, 2, at(9))
+    assert (state_of(status), status.workers, status.retry_time) == (State.BACK_OFF, 2, timestamp(at(9)))
+    assert (status.interruptions, status.counted_attempts, status.attempts[-1].workers) == (2, 0, 4)
+
+
+def test_a_lack_of_room_between_two_preemptions_does_not_make_the_wait_longer_or_shorter() -> None:
+    no_room = end(Action.RETRY_FREE, Reason.UNSCHEDULABLE)
+    status, delays = FRESH, []
+    for number in range(4):
+        status = attempts.reduced(attempts.started(status, f"all-{number}", NOW, 2), no_room, 1, NOW)
+        status = attempts.ended(attempts.started(status, f"fewer-{number}", NOW, 1), SPEC, end(Action.RETRY_FREE, Reason.PREEMPTED), NOW)
+        delays.append(status.retry_time)
+        assert status.workers is None, "all are tried again"
+    assert delays == [timestamp(at(seconds)) for seconds in (2, 20, 40, 80)]
+
+
 def test_an_illegal_move_is_refused() -> None:
     with pytest.raises(AssertionError, match=r"train: Completed -> Active is no legal move"):
         attempts.moved(after(Action.SUCCEED), outcome=None)

@@ -9,7 +9,8 @@ stored: it follows from what must be remembered anyway (`PhaseStatus`), so the t
 
 Attempts that ended through no fault of the work (preemption, lost nodes) do not use up `phase.attempts`; they are
 bounded by MAXIMUM_INTERRUPTIONS all the same, so that nothing repeats for ever. A suspension is a person's own wish
-and is not counted at all.
+and is not counted at all. Nor is an attempt that had no room for all its workers: the next one has fewer, and any other
+end is followed by all of them again, so that these rows are short.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from videogen_operator.kinds.training_run.time_spent import spent, told_by
 MAXIMUM_INTERRUPTIONS = 100
 FIRST_DELAY, LONGEST_DELAY = 10, 300  # seconds before a repeated attempt
 PREEMPTED_DELAY = 2  # before the first repeat after a preemption
+NO_INTERRUPTIONS = (Reason.SUSPENDED, Reason.UNSCHEDULABLE)  # a person's wish; too little room for all workers
 REMEMBERED = 10  # records of ended attempts in the status
 
 
@@ -68,8 +70,8 @@ def moved(old: PhaseStatus, **changes: object) -> PhaseStatus:
     return new
 
 
-def started(phase: PhaseStatus, job: str, now: datetime) -> PhaseStatus:
-    """The next attempt exists."""
+def started(phase: PhaseStatus, job: str, now: datetime, workers: int | None = None) -> PhaseStatus:
+    """The next attempt exists; `workers`: its pods, None: as many as resources.workers."""
     return moved(
         phase,
         attempt=phase.attempt + 1,
@@ -78,6 +80,7 @@ def started(phase: PhaseStatus, job: str, now: datetime) -> PhaseStatus:
         attempt_start_time=timestamp(now),
         retry_time=None,
         progress=None,
+        workers=workers,
     )
 
 
@@ -111,14 +114,16 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         end_time=timestamp(now),
         resumed_from_step=report.resumed_from_step if report else 0,
         last_step=max(report.last_step if report else 0, phase.checkpoint_step),
+        workers=phase.workers,
     )
     kept = [old for old in phase.attempts if old.number != phase.attempt]
     changes: dict[str, object] = {
         "attempts": [*kept, record][-REMEMBERED:],
         "counted_attempts": phase.counted_attempts + int(counted),
-        "interruptions": phase.interruptions + int(end.action == Action.RETRY_FREE and end.reason != Reason.SUSPENDED),
+        "interruptions": phase.interruptions + int(end.action == Action.RETRY_FREE and end.reason not in NO_INTERRUPTIONS),
         "divergences": phase.divergences + int(end.reason == Reason.DIVERGED),
         "progress": None,
+        "workers": None,
         **spent(phase, (report.goodput if report else None) or told_by(phase.progress), elapsed_seconds(phase, now)),
     }
     if report:
@@ -135,9 +140,10 @@ def delay_after(phase: PhaseStatus) -> int:
 
     An attempt that saved a further step ends the row: what came before it says nothing of the next one.
     """
-    last = phase.attempts[-1]
+    tried = [record for record in phase.attempts if record.reason != Reason.UNSCHEDULABLE]
+    last = tried[-1]
     row = 0
-    for record, before in zip(reversed(phase.attempts), [*reversed(phase.attempts[:-1]), None], strict=True):
+    for record, before in zip(reversed(tried), [*reversed(tried[:-1]), None], strict=True):
         if record.counted != last.counted:
             break
         row += 1
@@ -148,12 +154,17 @@ def delay_after(phase: PhaseStatus) -> int:
     return int(min(FIRST_DELAY * 2 ** (row - 1), LONGEST_DELAY))
 
 
+def reduced(phase: PhaseStatus, end: Ending, workers: int, now: datetime) -> PhaseStatus:
+    """The current attempt had no room for all its workers: it counts for nothing, and the next one begins at once with fewer."""
+    return moved(recorded_end(phase, end, now), workers=workers, retry_time=timestamp(now))
+
+
 def suspended(phase: PhaseStatus, now: datetime) -> PhaseStatus:
     """Work stops because spec.suspend is true; a running attempt is recorded and does not count."""
     if state_of(phase) == State.ACTIVE:
         end = Ending(Reason.SUSPENDED, Action.RETRY_FREE, "stopped because spec.suspend is true")
         return moved(recorded_end(phase, end, now), suspend_time=timestamp(now))
-    return moved(phase, suspend_time=timestamp(now))
+    return moved(phase, suspend_time=timestamp(now), workers=None)
 
 
 def resumed(phase: PhaseStatus, now: datetime) -> PhaseStatus:
@@ -196,6 +207,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         optimization=None,
         time_spent=None,
         goodput=None,
+        workers=None,
     )
 
 

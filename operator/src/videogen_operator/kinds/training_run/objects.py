@@ -24,9 +24,11 @@ from videogen_api.job import (
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
 from videogen_api.recipe import Recipe
+from videogen_api.resources import Resources
 from videogen_api.tracking import CREDENTIALS, Tracking
-from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, ResolvedDataset, Resources, Task, TrainingRunSpec
+from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, ResolvedDataset, Task, TrainingRunSpec
 from videogen_api.tuning import applied
+from videogen_operator.kinds.training_run import fewer_workers
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
 from videogen_operator.kinds.training_run.observed import KIND, LABEL_RUN_UID, Observed
@@ -47,6 +49,7 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
     artifact = ArtifactReference(path=made.path, digest=made.digest) if made else None
     init = observed.init_from if isinstance(observed.init_from, ArtifactReference) else None
     source = artifact or init
+    asked, workers = phase.resources, fewer_workers.workers_of(status, phase.resources)
     return Job(
         contract=CONTRACT,
         run=observed.name,
@@ -64,13 +67,15 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         init_from=source if phase.task in {*TRAINING, Task.TUNE} else None,
         artifact=source if phase.task in USES_ARTIFACT else None,
         learning_rate_scale=learning_rate_scale(status),
-        workers=phase.resources.workers,
-        processes_per_worker=processes(phase.resources),
+        workers=workers,
+        processes_per_worker=processes(asked),
         tune=phase.tune,
         tracking=observed.spec.tracking,
         optimize=phase.optimize,
         templates=phase.templates,
         scenarios=phase.scenarios,
+        gradient_accumulation_steps=fewer_workers.accumulation_of(workers, asked, observed.spec.recipe.gradient_accumulation_steps),
+        join_seconds=fewer_workers.join_seconds(asked),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
-from videogen_operator.kinds.training_run import attempts, leftovers, objects, release, verdicts
+from videogen_operator.kinds.training_run import attempts, fewer_workers, leftovers, objects, release, verdicts
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
 from videogen_operator.kinds.training_run.observed import SAME_VERSION, Missing, Observed, Seen, Unreadable
@@ -104,9 +104,11 @@ def _begin(situation: Situation, inputs: Inputs) -> Step:
     job = objects.job_of(observed, situation.phase, status, attempt)
     create = (objects.config_map(observed, job), objects.pytorch_job(observed, situation.phase, job, inputs.settings))
     name = job_name(observed.name, situation.phase.name, attempt)
-    note = _note(situation, "JobCreated", f"{situation.phase.name}: attempt {attempt} is PyTorchJob {name}")
-    begun = attempts.started(status, name, situation.now)
-    said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {_pod_states((), situation.phase)}")
+    fewer = fewer_workers.words(status, situation.phase.resources)
+    words = f"attempt {attempt} is PyTorchJob {name}" + (f" with {fewer}" if fewer else "")
+    note = _note(situation, "JobCreated", f"{situation.phase.name}: {words}")
+    begun = attempts.started(status, name, situation.now, job.workers)
+    said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {_pod_states((), job.workers)}")
     return Step(status=begun, said=said, create=create, delete=old_jobs, notes=(note,))
 
 
@@ -115,14 +117,25 @@ def _watch(situation: Situation, inputs: Inputs) -> Step:
     status = situation.status
     if end := _end(situation):
         return _ended(situation, end)
+    coming = fewer_workers.reduction(situation)
+    if coming and coming.seconds <= 0:
+        return _reduced(situation, coming)
     status = _with_progress(situation, inputs)
+    said, again = _followed(situation, status)
+    return Step(status=status, said=fewer_workers.with_prospect(said, coming), again=_soonest(again, coming.seconds if coming else None))
+
+
+def _followed(situation: Situation, status: PhaseStatus) -> tuple[Wait, float | None]:
+    """What the current attempt does or waits for, and the seconds until it is looked at again."""
     if wait := during_attempt(situation):
-        return Step(status=status, said=wait, again=_healing(situation.observed))
+        return wait, _healing(situation.observed)
     if any((pod.get("status") or {}).get("phase") == "Running" for pod in situation.pods):
         some_ended = any(terminated(pod) for pod in situation.pods)
-        return Step(status=status, said=_doing(situation, progress_message(status)), again=STOPPING_SECONDS if some_ended else None)
-    said = Wait(Reason.STARTING, f"attempt {status.attempt} is starting: {_pod_states(situation.pods, situation.phase)}")
-    return Step(status=status, said=said, again=_soonest(_healing(situation.observed), unanswered_in(situation)))
+        words = (progress_message(status), fewer_workers.words(status, situation.phase.resources))
+        return _doing(situation, "; ".join(filter(None, words))), STOPPING_SECONDS if some_ended else None
+    states = _pod_states(situation.pods, fewer_workers.workers_of(status, situation.phase.resources))
+    said = Wait(Reason.STARTING, f"attempt {status.attempt} is starting: {states}")
+    return said, _soonest(_healing(situation.observed), unanswered_in(situation))
 
 
 def _end(situation: Situation) -> Ending | None:
@@ -139,6 +152,14 @@ def _ended(situation: Situation, end: Ending) -> Step:
     new = attempts.ended(status, spec, end, situation.now)
     message = f"{spec.name}: attempt {status.attempt} ended with {end.reason}: {end.message}"
     return Step(status=new, said=_retrying(new), notes=(_note(situation, "AttemptEnded", message, warning=True),))
+
+
+def _reduced(situation: Situation, due: fewer_workers.Reduction) -> Step:
+    """End an attempt that has no room for all its workers; the next one has fewer."""
+    status = situation.status
+    new = attempts.reduced(status, fewer_workers.ending(due), due.workers, situation.now)
+    message = f"{status.name}: attempt {status.attempt} ends: {due.message}; the next one has {due.workers}"
+    return Step(status=new, said=_retrying(new), notes=(_note(situation, "WorkersReduced", message, warning=True),))
 
 
 def _succeeded(situation: Situation, end: Ending) -> Step:
@@ -347,7 +368,8 @@ def _doing(situation: Situation, words: str) -> Wait:
 def _retrying(status: PhaseStatus) -> Wait:
     last = status.attempts[-1] if status.attempts else None
     why = f"attempt {last.number} ended with {last.reason}: {last.message}; " if last else ""
-    return Wait(Reason.RETRYING, f"{why}the next attempt goes on from step {status.checkpoint_step:,}")
+    fewer = f" with {status.workers} of them" if status.workers else ""
+    return Wait(Reason.RETRYING, f"{why}the next attempt goes on from step {status.checkpoint_step:,}{fewer}")
 
 
 def _made(end: Ending) -> str:
@@ -359,9 +381,9 @@ def _made(end: Ending) -> str:
     return f"{len(report.results)} metrics measured" if report else "done"
 
 
-def _pod_states(pods: tuple[Manifest, ...], phase: Phase) -> str:
+def _pod_states(pods: tuple[Manifest, ...], workers: int) -> str:
     phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
-    return f"{phases.count('Running')} of {phase.resources.workers} pods run" if phases else f"0 of {phase.resources.workers} pods exist"
+    return f"{phases.count('Running')} of {workers} pods run" if phases else f"0 of {workers} pods exist"
 
 
 def _note(situation: Situation, reason: str, message: str, warning: bool = False) -> Note:

@@ -1,0 +1,104 @@
+"""How many workers an attempt has: all, or fewer while the cluster has no room for all of them.
+
+An attempt is a gang of one size from beginning to end. When its pods have waited long enough for a place and some of them
+have none, the attempt ends and counts for nothing; the next one has as many workers as had a place, of the counts that keep
+batch and memory. What follows any other end tries all workers again. Within a row the count only falls, so a row is short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from videogen_api.resources import ALL_WORKERS_SECONDS, Resources
+from videogen_api.training_run import PhaseStatus, Reason
+from videogen_operator.kinds.training_run.failure_policy import Action, Ending
+from videogen_operator.kinds.training_run.waiting import Situation, Wait
+from videogen_operator.plan import Manifest
+
+JOIN_SECONDS = 600  # that pods wait for each other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduction:
+    """What a lack of room leads to, if it lasts."""
+
+    workers: int  # of the next attempt
+    seconds: float  # from now until it is due
+    found: str  # how many of the workers have a place
+    after: int  # seconds of waiting
+
+    @property
+    def message(self) -> str:
+        """Why the attempt ends, once it is due."""
+        return f"{self.found} after {self.after} s"
+
+
+def usable_counts(asked: Resources, accumulation: int) -> tuple[int, ...]:
+    """Counts of workers for which every process takes whole micro-batches of the same size, the largest count first."""
+    least = asked.min_workers or asked.workers
+    return tuple(count for count in range(asked.workers, least - 1, -1) if asked.workers * accumulation % count == 0)
+
+
+def workers_of(status: PhaseStatus, asked: Resources) -> int:
+    """Workers of the current attempt or, between attempts, of the next one."""
+    return status.workers or asked.workers
+
+
+def accumulation_of(workers: int, asked: Resources, accumulation: int) -> int | None:
+    """Micro-batches of a process in a step if so many workers do the work of all; None: `accumulation`, the recipe's."""
+    if workers == asked.workers:
+        return None
+    steps, rest = divmod(asked.workers * accumulation, workers)
+    assert not rest, f"{workers} workers cannot take the micro-batches of {asked.workers} x {accumulation}"
+    return steps
+
+
+def join_seconds(asked: Resources) -> int:
+    """How long the pods of an attempt wait for each other: not given up before the operator gives up, and then as long as ever."""
+    return JOIN_SECONDS + (deadline_of(asked) if asked.min_workers else 0)
+
+
+def deadline_of(asked: Resources) -> int:
+    """Seconds that an attempt waits for room for all its workers."""
+    return asked.all_workers_deadline_seconds or ALL_WORKERS_SECONDS
+
+
+def reduction(situation: Situation) -> Reduction | None:
+    """With how many workers the next attempt shall begin, and when. None: all have a place, or no usable smaller count has.
+
+    Training that has begun had a place for all: whatever is missing later is a loss, and tells its own reason.
+    """
+    status, asked = situation.status, situation.phase.resources
+    workers, began = workers_of(status, asked), status.attempt_start_time
+    placed = sum(has_place(pod) for pod in situation.pods)
+    counts = usable_counts(asked, situation.observed.spec.recipe.gradient_accumulation_steps)
+    fits = next((count for count in counts if count <= placed), None)
+    if began is None or placed >= workers or fits is None or status.progress is not None:
+        return None
+    left = deadline_of(asked) - (situation.now - datetime.fromisoformat(began)).total_seconds()
+    return Reduction(workers=fits, seconds=left, found=f"{placed} of {workers} workers have a place", after=deadline_of(asked))
+
+
+def has_place(pod: Manifest) -> bool:
+    """Whether the scheduler has given the pod a node."""
+    return bool((pod.get("spec") or {}).get("nodeName")) or (pod.get("status") or {}).get("phase", "Pending") != "Pending"
+
+
+def ending(due: Reduction) -> Ending:
+    """The end of an attempt whose workers had no place."""
+    return Ending(Reason.UNSCHEDULABLE, Action.RETRY_FREE, due.message)
+
+
+def with_prospect(said: Wait, coming: Reduction | None) -> Wait:
+    """What is said of an attempt, and what comes if its room stays too little."""
+    if coming is None:
+        return said
+    then = f"if that does not change within {coming.after} s, the next attempt has {coming.workers} (resources.minWorkers)"
+    return Wait(said.reason, f"{said.message}; {coming.found}; {then}")
+
+
+def words(status: PhaseStatus, asked: Resources) -> str:
+    """`2 of 4 workers: there was no room for the others`, while fewer work; else nothing."""
+    workers = workers_of(status, asked)
+    return f"{workers} of {asked.workers} workers: there was no room for the others" if workers < asked.workers else ""
