@@ -106,7 +106,7 @@ def test_two_workers_lose_one_and_go_on_without_doing_a_step_twice(cluster: Clus
 def test_two_workers_with_room_for_one_train_as_one_and_both_are_tried_again(cluster: Cluster, dataset: str) -> None:
     """Nodes of the local cluster offer 8 GPUs each, which compute on the CPU: a second pod that wants 5 finds none."""
     namespace, name = dataset, "crowded"
-    asked = {"workers": 2, "minWorkers": 1, "allWorkersDeadlineSeconds": 45, "gpusPerWorker": 5, "processesPerWorker": 1}
+    asked = {"workers": 2, "minWorkers": 1, "allWorkersDeadlineSeconds": 15, "gpusPerWorker": 5, "processesPerWorker": 1}
     with endless(cluster, namespace, name, **asked) as saved:
         trained = phase(cluster, namespace, name, "train")
         assert (trained["attempt"], trained["workers"]) == (2, 1), trained
