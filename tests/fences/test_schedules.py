@@ -165,12 +165,12 @@ def test_the_phases_of_text2video_zero_are_the_rows_r_t2v_1_to_r_t2v_5() -> None
 def test_the_emergency_runs_make_ten_types_of_five_variations_and_two_pods(spec: TrainingRunSpec) -> None:
     templates = next(phase.templates for phase in spec.phases if phase.task is Task.BUILD_TEMPLATES)
     assert templates
-    assert len(templates.types or TYPES) * templates.variations == 50, "R-T2V-3"
-    assert templates.least == 5, "R-T2V-3: all of them"
+    assert len(templates.types or TYPES) * templates.variations == 50
+    assert templates.least == 5, "all of them"
     release = spec.phases[-1].release
     assert release
     serving = release.serving
-    assert serving.replicas >= 2, "R-T2V-5"
+    assert serving.replicas >= 2, "one may be lost"
     assert {toleration.value for toleration in serving.tolerations} == set((serving.node_selector or {}).values()), "dedicated GPUs"
     given = yaml.safe_load((EXAMPLES / "emergency/priority-class.yaml").read_text())
     assert serving.priority_class_name == given["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Release names (R-VER): built and parsed in one place."""
+"""Release names: built and parsed in one place."""
 
 import pytest
 from hypothesis import assume, given

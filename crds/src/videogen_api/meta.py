@@ -133,7 +133,7 @@ class ModelIdentity(Model):
 
 
 def release_name(model: ModelIdentity) -> str:
-    """R-VER: `pib-videogen-{type}-v{major}.{minor}.{patch}-{specialization}`, at most 61 characters."""
+    """`pib-videogen-{type}-v{major}.{minor}.{patch}-{specialization}`, at most 61 characters."""
     return f"pib-videogen-{model.type.value}-v{model.version}-{model.specialization}"
 
 

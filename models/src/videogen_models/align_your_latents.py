@@ -28,7 +28,7 @@ PRESETS = {
     Architecture.PAPER: TemporalSize(head_width=64, groups=32, context_width=64, checkpointing=True),
 }
 
-# What is trained. Temporal: all temporal layers (R-AYL-1). Text: only how they attend to the text (R-AYL-2).
+# What is trained. Temporal: all temporal layers. Text: only how they attend to the text.
 Trained = Literal["Temporal", "Text"]
 
 

@@ -147,7 +147,7 @@ def test_a_video_that_is_not_good_enough_is_drawn_again_and_then_left_out(storag
 
 
 def test_all_variations_must_be_there_unless_fewer_are_allowed(storage: Path, attempt: Attempt) -> None:
-    """R-T2V-3: fifty checked videos; ten of them were a success."""
+    """Fifty checked videos; ten of them were a success."""
     one_try = {"types": [FLOOD], "variations": 6, "attemptsPerTemplate": 1}
     found = sorted(float(template.similarity or 0) for template in made(storage, attempt(one_try)))
     strict = one_try | {"quality": ANY | {"relevance": {"minimumSimilarity": f"{(found[0] + found[1]) / 2:.6f}"}}}

@@ -2,7 +2,7 @@
 
 A video that cannot be used and a clip that a filter keeps out are rejected, counted and shown; the work goes on. At the
 end the version as a whole is judged: with too few clips, or too large a rejected share, it is not published, nor is it if a
-source is missing or its table cannot be read. Then the parent version takes its place if one is named (R-DAT-5); else the attempt
+source is missing or its table cannot be read. Then the parent version takes its place if one is named; else the attempt
 fails.
 
 Videos are looked at one by one, in `processesPerWorker` processes (`curation/examine.py`); what was found in each is sealed in
