@@ -28,20 +28,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-_MODULES = (
-    "torch._dynamo",
-    "torch.distributed.checkpoint",
-    "torch.distributed.fsdp",
-    "torch.distributed.launcher.api",
-    "torch.utils.tensorboard",
+_MODULES = (  # the trainer's first: it decides what others find of bitsandbytes
     "videogen_trainer.evaluate",
     "videogen_trainer.families.align_your_latents",
     "videogen_trainer.families.text2video_zero",
     "videogen_trainer.families.videofusion",
     "videogen_trainer.launch",
     "videogen_trainer.loop",
+    "videogen_trainer.tasks",
     "videogen_trainer.tracking.event_files",
     "videogen_trainer.tune",
+    "diffusers.schedulers.scheduling_ddpm",
+    "diffusers.schedulers.scheduling_deis_multistep",
+    "diffusers.schedulers.scheduling_dpmsolver_singlestep",
+    "diffusers.schedulers.scheduling_edm_euler",
+    "diffusers.schedulers.scheduling_k_dpm_2_ancestral_discrete",
+    "diffusers.schedulers.scheduling_k_dpm_2_discrete",
+    "diffusers.schedulers.scheduling_unipc_multistep",
+    "torch._dynamo",
+    "torch.distributed.checkpoint",
+    "torch.distributed.fsdp",
+    "torch.distributed.launcher.api",
+    "torch.utils.tensorboard",
 )
 _MOST = 1 << 17  # bytes of a request
 _START_SECONDS = 100  # until the server has imported everything, on a busy core
@@ -131,6 +139,7 @@ def serve(address: str) -> None:
         listener.listen(64)
         os.write(1, b"ready\n")
         _Server(listener, woken).run()
+    os._exit(0)  # libraries that find fault with each other in the end have nothing to say here
 
 
 class _Server:
