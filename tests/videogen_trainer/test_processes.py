@@ -21,7 +21,7 @@ from videogen_trainer import checkpoint, tasks
 from videogen_trainer.progress import ProgressReporter
 
 WORK = "runs/demo-01234567/train"
-pytestmark = pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers: seconds on a busy core
+pytestmark = pytest.mark.timeout(170)  # each fresh process imports torch, diffusers and transformers: seconds on a busy core
 
 
 def wait_for_step(storage: Path, step: int, trainer: Any) -> None:
@@ -155,7 +155,7 @@ def test_asked_to_stop_it_saves_and_ends_as_preempted(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any]
 ) -> None:
     job = make_job({"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}})
-    trainer = start_trainer(job)
+    trainer = start_trainer(job, fresh=True)
     wait_for_step(storage, 2, trainer)
     trainer.process.send_signal(signal.SIGTERM)
     code, report = trainer.wait()
@@ -168,7 +168,7 @@ def test_two_processes_learn_what_one_learns(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
 ) -> None:
     recipe = {"steps": 5, "globalBatchSize": 8, "gradientAccumulationSteps": 2}
-    code, report = start_trainer(make_job(recipe, processesPerWorker=2)).wait()
+    code, report = start_trainer(make_job(recipe, processesPerWorker=2), fresh=True).wait()
     assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 5)
     together = losses(storage)
     shutil.rmtree(storage / "runs")
@@ -186,18 +186,18 @@ def port() -> Iterator[int]:
 
 
 @pytest.fixture
-def two_pods(start_trainer: Callable[..., Any], port: int) -> Callable[[Job], tuple[Any, Any]]:
+def two_pods(start_trainer: Callable[..., Any], port: int) -> Callable[..., tuple[Any, Any]]:
     """Two pods, as Kubeflow's training-operator starts the workers of an elastic job."""
 
-    def start(job: Job) -> tuple[Any, Any]:
+    def start(job: Job, *, fresh: bool = False) -> tuple[Any, Any]:
         environment = {"PET_RDZV_ENDPOINT": f"127.0.0.1:{port}", "PET_RDZV_BACKEND": "c10d", "PET_NNODES": "2:2"}
-        return start_trainer(job, "pod-0", environment), start_trainer(job, "pod-1", environment)
+        return start_trainer(job, "pod-0", environment, fresh=fresh), start_trainer(job, "pod-1", environment, fresh=fresh)
 
     return start
 
 
 def test_one_pod_of_two_is_asked_to_stop_and_both_save_and_then_go_on_to_the_end(
-    storage: Path, make_job: Callable[..., Job], two_pods: Callable[[Job], tuple[Any, Any]]
+    storage: Path, make_job: Callable[..., Job], two_pods: Callable[..., tuple[Any, Any]]
 ) -> None:
     recipe = {"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}}
     pods = two_pods(make_job(recipe, workers=2))
@@ -209,14 +209,14 @@ def test_one_pod_of_two_is_asked_to_stop_and_both_save_and_then_go_on_to_the_end
 
 
 def test_a_pod_that_vanishes_is_a_lost_peer_for_the_other(
-    storage: Path, make_job: Callable[..., Job], two_pods: Callable[[Job], tuple[Any, Any]]
+    storage: Path, make_job: Callable[..., Job], two_pods: Callable[..., tuple[Any, Any]]
 ) -> None:
     recipe = {"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}}
-    staying, leaving = two_pods(make_job(recipe, workers=2))
+    staying, leaving = two_pods(make_job(recipe, workers=2), fresh=True)
     wait_for_step(storage, 6, staying)  # it is begun when step 4 is safe, and by step 5 both know that of step 2
-    for child in Path(f"/proc/{leaving.process.pid}/task/{leaving.process.pid}/children").read_text().split():
+    for worker in leaving.workers():
         with contextlib.suppress(ProcessLookupError):  # the agent ends the rest of them as soon as it misses one
-            os.kill(int(child), signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
     code, report = leaving.wait()
     assert (code, report.reason) == (ExitCode.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)
     code, report = staying.wait()
@@ -233,7 +233,7 @@ def test_a_job_for_several_pods_without_a_rendezvous_is_refused(
 
 
 def test_a_job_of_another_contract_ends_with_its_own_exit_code(start_trainer: Callable[..., Any], make_job: Callable[..., Job]) -> None:
-    trainer = start_trainer(make_job(contract="v9"))
+    trainer = start_trainer(make_job(contract="v9"), fresh=True)
     code, report = trainer.wait()
     assert (code, report.reason) == (ExitCode.CONTRACT_UNSUPPORTED, Reason.CONTRACT_UNSUPPORTED)
     assert "Traceback" not in trainer.log.read_text()

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +23,8 @@ from videogen_api.recipe import Sharding
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model
 from videogen_models.video import decode_mp4
+from videogen_testing.control_plane import free_port
+from videogen_testing.forks import Fork
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
@@ -179,28 +179,29 @@ def test_a_part_put_together_is_the_whole(storage: Path, family_job: Callable[..
 PROCESSES = {"processesPerWorker": 2}
 
 
-def curve(storage: Path) -> list[float]:
+def curve(storage: Path, value: str = "loss") -> list[float]:
     lines = [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
-    return [line["loss"] for line in lines]
+    return [line[value] for line in lines]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_processes_with_shards_learn_what_one_learns(
     storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter, family: str
 ) -> None:
-    recipe = {"steps": 4, "globalBatchSize": 8, "gradientAccumulationSteps": 2}
+    recipe = {"steps": 4, "globalBatchSize": 8, "gradientAccumulationSteps": 2, "checkpoints": {"everySteps": 4, "keepLast": 2}}
     samples = {"everySteps": 4, "prompts": ["a square"], "samplingSteps": 1}
     job = family_job(family, recipe | {"sharding": "Full", "samples": samples}, **PROCESSES)
     code, report = start_trainer(job).wait()
     assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 4), report.message
-    together = curve(storage)
+    together, norms = curve(storage), curve(storage, "gradient")
     assert decode_mp4((storage / WORK / "samples/step-000000004/sample-00.mp4").read_bytes()).shape == (4, 16, 16, 3)
     assert report.artifact
     sharded = load_model(storage / report.artifact.path).state_dict()
     shutil.rmtree(storage / "runs")
     single = tasks.attempt(family_job(family, recipe), storage, {}, silent, lambda: False)
     assert together == pytest.approx(curve(storage), rel=1e-4)
+    assert norms == pytest.approx(curve(storage, "gradient"), rel=1e-3)
     assert single.artifact
     plain = load_model(storage / single.artifact.path).state_dict()
     assert [name for name in plain if not torch.allclose(sharded[name], plain[name], rtol=1e-2, atol=1e-3)] == []
@@ -212,9 +213,9 @@ def kill_in_the_middle(trainer: Any, storage: Path, step: int) -> None:
     while not any(found >= step for found in checkpoint.steps(root)):
         assert trainer.process.poll() is None, trainer.log.read_text()
         time.sleep(0.02)
-    for child in Path(f"/proc/{trainer.process.pid}/task/{trainer.process.pid}/children").read_text().split():
+    for worker in trainer.workers():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(child), signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
     code, _ = trainer.wait()
     assert code != ExitCode.SUCCEEDED
 
@@ -222,13 +223,12 @@ def kill_in_the_middle(trainer: Any, storage: Path, step: int) -> None:
 def test_from_an_earlier_checkpoint_shards_learn_the_same_to_the_bit(
     storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any]
 ) -> None:
-    recipe = {"steps": 6, "sharding": "Full", "checkpoints": {"everySteps": 2, "keepLast": 3}}
+    recipe = {"steps": 4, "sharding": "Full", "checkpoints": {"everySteps": 2, "keepLast": 2}}
     job = family_job("align-your-latents", recipe, **PROCESSES)
     code, never_killed = start_trainer(job).wait()
     assert (code, never_killed.resumed_from_step) == (ExitCode.SUCCEEDED, 0), never_killed.message
     losses = curve(storage)
-    for step in (4, 6):  # as if all had been killed in step 3
-        shutil.rmtree(checkpoint.folder_of(storage / WORK / "checkpoints", step))
+    shutil.rmtree(checkpoint.folder_of(storage / WORK / "checkpoints", 4))  # as if all had been killed in step 3
     shutil.rmtree(storage / "bundles")
     code, resumed = start_trainer(job).wait()
     assert (code, resumed.resumed_from_step) == (ExitCode.SUCCEEDED, 2), resumed.message
@@ -240,7 +240,8 @@ def test_a_phase_goes_on_in_one_process_without_shards(
     storage: Path, family_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
 ) -> None:
     recipe = {"steps": 14, "checkpoints": {"everySteps": 3, "keepLast": 2}}
-    kill_in_the_middle(start_trainer(family_job("videofusion", recipe | {"sharding": "Full"}, **PROCESSES)), storage, 3)
+    sharded = family_job("videofusion", recipe | {"sharding": "Full"}, **PROCESSES)
+    kill_in_the_middle(start_trainer(sharded, fresh=True), storage, 3)
     resumed = tasks.attempt(family_job("videofusion", recipe), storage, {}, silent, lambda: False)
     assert (resumed.reason, resumed.resumed_from_step >= 3) == (Reason.COMPLETED, True), resumed.message
     losses = curve(storage)
@@ -260,7 +261,7 @@ from videogen_trainer.sharding import own
 from videogen_trainer.state import new_state
 
 world = join(os.environ)
-job = Job.model_validate_json(sys.stdin.read())
+job = Job.model_validate_json(sys.argv[1])
 learner = learner_of(job, Path("."), world)
 world.distribute(learner.objective, job.recipe.sharding)
 state = new_state(learner.learned(), learner.slow, job.recipe, world.device)
@@ -273,31 +274,19 @@ leave()
 """
 
 
-def test_each_of_two_processes_has_half_of_the_state(family_job: Callable[..., Job], free_port: int) -> None:
+def test_each_of_two_processes_has_half_of_the_state(family_job: Callable[..., Job], tmp_path: Path) -> None:
     job = family_job("text2video-zero", {"sharding": Sharding.FULL}).model_dump_json(by_alias=True, exclude_none=True)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port),
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-    }
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", SHARE], env=environment | {"RANK": str(rank)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    shares = [float(process.communicate(job, timeout=110)[0]) for process in started]
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    outputs, started = [tmp_path / "0.log", tmp_path / "1.log"], []
+    for rank, output in enumerate(outputs):
+        with output.open("wb") as log:
+            started.append(
+                Fork([sys.executable, "-c", SHARE, job], environment | {"RANK": str(rank)}, stdout=log.fileno(), stderr=log.fileno())
+            )
+    assert [process.wait(110) for process in started] == [0, 0], [output.read_text() for output in outputs]
+    shares = [float(output.read_text().splitlines()[-1]) for output in outputs]
     assert sum(shares) == pytest.approx(1.0, abs=0.02)  # step counts are in both
     assert max(shares) < 0.55
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 BAD = {
