@@ -220,7 +220,7 @@ def test_processes_end_with_their_parent_however_it_is_ended_and_parts_stay(
     tmp_path: Path, start_trainer: Callable[..., Any], how: signal.Signals
 ) -> None:
     mixed_folder(tmp_path, 30)
-    trainer = start_trainer(job().model_copy(update={"processes_per_worker": 2}), "parent")
+    trainer = start_trainer(job().model_copy(update={"processes_per_worker": 2}), "parent", fresh=True)
     while not list((tmp_path / PARTS).glob("*.json")):
         time.sleep(0.01)
         assert trainer.process.poll() is None
