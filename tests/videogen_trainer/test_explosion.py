@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from videogen_api.job import ExitCode, Job, Report
 from videogen_api.training_run import Reason
@@ -116,13 +117,13 @@ class Calm:
 
 
 @pytest.fixture(scope="module")
-def calm(begun: Any, make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Calm]:
+def calm(squares: Path, make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Calm]:
     """`calm(keepLast=2)`: the run that keeps these checkpoints; each made once."""
 
     @cache
     def make(**kept: int) -> Calm:
-        folder = tmp_path_factory.mktemp("calm")
-        shutil.copytree(begun.folder / "datasets", folder / "datasets")
+        torch.set_num_threads(1)
+        folder = Path(shutil.copytree(squares, tmp_path_factory.mktemp("calm") / "storage"))
         job = make_job(CONSTANT | {"globalBatchSize": 2, "checkpoints": {"everySteps": 3, **kept}})
         assert tasks.attempt(job, folder, {}, silent(), StopAfter(CALM)).last_step == CALM
         return Calm(folder, job)
