@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import reproduce
+from benchmarks import reproduce, reproduce_estimate
 from benchmarks.reproduce_cases import IMAGE, INDEPENDENT, LATENTS, SHARED, TEMPORAL, TEMPORAL_UNTRAINED, VIDEOFUSION, ZERO, Case, chains
 from benchmarks.reproduce_estimate import Cost, estimate, probes
 from benchmarks.reproduce_tables import SHOWN, difference_table, mean_interval, verdict
@@ -110,8 +110,10 @@ FEW = [
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The jobs are done by the trainer in this process, which spares its start; their names."""
+    """The jobs are done by the trainer in this process, which spares its start, and those of the estimate are short; their names."""
     done: list[str] = []
+    monkeypatch.setattr(reproduce_estimate, "STEPS", 2)
+    monkeypatch.setattr(reproduce_estimate, "SAMPLES", 2)
 
     def attempt(_workshop: Workshop, path: Path, message: Path, name: str) -> None:
         done.append(name)
@@ -161,7 +163,7 @@ def test_every_family_has_its_row_of_untrained_trained_and_real(
 
 @pytest.mark.timeout(100)
 def test_the_estimate_alone_trains_nothing_but_probes(tmp_path: Path, attempts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert reproduce.main([*FEW, "--families", "text2video-zero", "--estimate", "--folder", str(tmp_path)]) == 0
+    assert reproduce.main([*FEW, "--clips", "108", "--families", "text2video-zero", "--estimate", "--folder", str(tmp_path)]) == 0
     assert attempts == ["curate 0", "text2video-zero probe 0", "text2video-zero probe evaluate 0"]
     assert "estimate, from a few steps of each family: 0 h" in capsys.readouterr().out
 

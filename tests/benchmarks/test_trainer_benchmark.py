@@ -27,10 +27,10 @@ def a_job(work: str = "w", steps: int = 4, **more: int) -> Job:
 @pytest.mark.parametrize("family", list(ModelType))
 def test_the_loops_of_the_peers_begin_with_the_loss_that_ours_begins_with_and_measure_every_step(storage: Path, family: ModelType) -> None:
     init = None if family is ModelType.VIDEOFUSION else training.image_model(storage)
-    job = training.training_job("w", batch=8, steps=4, every=4, family=family, init_from=init)
+    job = training.training_job("w", batch=8, steps=2, every=2, family=family, init_from=init)
     measured = {loop: training.run_ranks(loop, job, storage) for loop in ("ours", *trainer.PEERS)}
     first = {loop: ranks[0]["losses"][0] for loop, ranks in measured.items()}
-    assert {loop: len(ranks[0]["ends"]) for loop, ranks in measured.items()} == dict.fromkeys(measured, 4)
+    assert {loop: len(ranks[0]["ends"]) for loop, ranks in measured.items()} == dict.fromkeys(measured, 2)
     for loop in trainer.PEERS:  # untrained networks, other noise: the same loss but for what the noise makes of it
         assert first[loop] == pytest.approx(first["ours"], rel=0.5)
         assert measured[loop][0]["peak"] == pytest.approx(measured["ours"][0]["peak"], rel=0.5)
@@ -38,7 +38,7 @@ def test_the_loops_of_the_peers_begin_with_the_loss_that_ours_begins_with_and_me
 
 @pytest.mark.timeout(170)
 def test_the_cached_loop_is_compared_with_peers_that_encode_in_every_step(storage: Path) -> None:
-    work = trainer.Workload(storage=storage, image_model=training.image_model(storage), batch=2, steps=6, rounds=1)
+    work = trainer.Workload(storage=storage, image_model=training.image_model(storage), batch=2, steps=5, rounds=1)
     figures = {figure.name: figure for figure in trainer.speeds(work, ModelType.ALIGN_YOUR_LATENTS, 1)}
     assert figures["align-your-latents, cached, 1 process: time of a step, of that of plain"].aim == pytest.approx(1 / 1.2)
     assert figures["align-your-latents, 1 process: time of a step, of that of plain"].aim == 1.0

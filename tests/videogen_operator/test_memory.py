@@ -19,7 +19,7 @@ from videogen_operator.plan import Key
 from videogen_operator.resources import CONFIG_MAPS, MODEL_RELEASES, PODS
 from videogen_operator.world import ObjectWorld
 
-TIMES = 2_000
+TIMES = 1_000
 FEW = TIMES // 4  # blocks of memory; an entry takes one at least
 
 

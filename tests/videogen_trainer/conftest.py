@@ -61,6 +61,14 @@ def storage(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for fixtures that are made once; tests work on copies."""
+    folder = tmp_path_factory.mktemp("squares")
+    write_dataset(folder, "squares", "v1", square_clips(16), frames=FRAMES, resolution=Resolution(height=SIDE, width=SIDE))
+    return folder
+
+
 def a_job(recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
     content: dict[str, Any] = {
         "contract": "v1",

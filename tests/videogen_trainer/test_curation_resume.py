@@ -63,11 +63,12 @@ def made(storage: Path, wanted: Job) -> dict[str, bytes]:
 
 
 def test_any_number_of_processes_makes_the_same_bytes_of_version_and_report(tmp_path: Path) -> None:
+    """Two of them are in the test with kills below."""
     found = []
-    for processes in (1, 2, 3):
+    for processes in (1, 3):
         mixed_folder(tmp_path / str(processes), 9)
         found.append(made(tmp_path / str(processes), job(**EVERYTHING).model_copy(update={"processes_per_worker": processes})))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     page = found[0]["datasets/shapes/reports/v1.html"].decode()
     assert all(cause in page for cause in ("VideoUnreadable", "CaptionMissing", "Duplicate"))
 
@@ -76,13 +77,20 @@ def decoded_by(log: str) -> int:
     return int(re.findall(r"decoded (\d+) of \d+ videos", log)[-1])
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """The folder `raw` of 40 videos, and what one process that nothing interrupts makes of them."""
+    storage = tmp_path_factory.mktemp("calm")
+    mixed_folder(storage, 40)
+    return storage / "raw", made(storage, job(**EVERYTHING))
+
+
 @pytest.mark.parametrize(("processes", "kills"), [(1, 2), (2, 1)])
 def test_after_kills_at_any_time_the_version_is_the_same_and_no_sealed_video_is_decoded_again(
-    tmp_path: Path, start_trainer: Callable[..., Any], processes: int, kills: int
+    tmp_path: Path, calm: tuple[Path, dict[str, bytes]], start_trainer: Callable[..., Any], processes: int, kills: int
 ) -> None:
-    mixed_folder(tmp_path, 40)
-    calm = made(tmp_path, job(**EVERYTHING))
-    shutil.rmtree(tmp_path / "datasets/shapes")
+    raw, whole = calm
+    shutil.copytree(raw, tmp_path / "raw")
     wanted, random = job(**EVERYTHING).model_copy(update={"processes_per_worker": processes}), np.random.default_rng(processes)
     sealed: dict[str, int] = {}
     for attempt in range(kills):
@@ -99,7 +107,7 @@ def test_after_kills_at_any_time_the_version_is_the_same_and_no_sealed_video_is_
     trainer = start_trainer(wanted, "last")
     trainer.wait()
     assert 1 <= decoded_by(trainer.log.read_text()) <= 39 - len(sealed)
-    assert files(tmp_path) == calm
+    assert files(tmp_path) == whole
     assert not (tmp_path / PARTS).exists()
 
 
@@ -203,17 +211,22 @@ def test_answers_come_in_order_and_only_so_many_ahead() -> None:
         assert len(asked) <= number + 8 + 1
 
 
+def has_torch(pid: int) -> bool:
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_processes_end_with_their_parent_however_it_is_ended_and_parts_stay(
     tmp_path: Path, start_trainer: Callable[..., Any], how: signal.Signals
 ) -> None:
     mixed_folder(tmp_path, 30)
-    trainer = start_trainer(job().model_copy(update={"processes_per_worker": 2}), "parent")
+    trainer = start_trainer(job().model_copy(update={"processes_per_worker": 2}), "parent", fresh=True)
     while not list((tmp_path / PARTS).glob("*.json")):
         time.sleep(0.01)
         assert trainer.process.poll() is None
     children = psutil.Process(trainer.process.pid).children(recursive=True)
     assert len(children) >= 2
+    assert not [pid for pid in (trainer.process.pid, *(child.pid for child in children)) if has_torch(pid)], "nobody needs it here"
     trainer.process.send_signal(how)
     assert trainer.process.wait(timeout=10) == (-9 if how is signal.SIGKILL else ExitCode.PREEMPTED)
     ended, alive = psutil.wait_procs(children, timeout=10)

@@ -43,6 +43,32 @@ def family_job(make_job: Callable[..., Job]) -> Callable[..., Job]:
     return make
 
 
+@pytest.fixture
+def storage(begun: Any, tmp_path: Path) -> Path:
+    """With the bundles `image` and `made`."""
+    return Path(shutil.copytree(begun.folder, tmp_path / "storage"))
+
+
+@pytest.fixture
+def image(begun: Any) -> ArtifactReference:
+    """A bundle of an image model of random weights, of Text2Video-Zero."""
+    reference: ArtifactReference = begun.image
+    return reference
+
+
+@pytest.fixture
+def video(begun: Any) -> ArtifactReference:
+    """A bundle of Align-Your-Latents, in three steps."""
+    reference: ArtifactReference = begun.trained
+    return reference
+
+
+@pytest.fixture
+def made(image: ArtifactReference, video: ArtifactReference) -> dict[str, ArtifactReference]:
+    """A bundle of each family."""
+    return {"align-your-latents": video, "text2video-zero": image}
+
+
 def artifact(report: Report) -> ArtifactReference:
     assert report.artifact, report
     return report.artifact
@@ -68,10 +94,10 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
 def test_a_recipe_becomes_a_bundle_that_is_served_and_always_draws_the_same(
     train: Train, family_job: Callable[..., Job], storage: Path, family: str
 ) -> None:
-    report = train(family_job(family))
-    assert (report.reason, report.last_step) == (Reason.COMPLETED, 4), report.message
+    report = train(family_job(family, {"steps": 2}))
+    assert (report.reason, report.last_step) == (Reason.COMPLETED, 2), report.message
     manifest = verify_bundle(storage / artifact(report).path, artifact(report).digest)
-    assert (manifest.model.type, manifest.step) == (family, 4)
+    assert (manifest.model.type, manifest.step) == (family, 2)
     pipeline = pipeline_of(storage, artifact(report))
     pipeline.warm_up()
     result = pipeline.generate(Request(prompt="a square", seed=1))
@@ -82,8 +108,10 @@ def test_a_recipe_becomes_a_bundle_that_is_served_and_always_draws_the_same(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_bundle_is_evaluated(train: Train, family_job: Callable[..., Job], storage: Path, family: str) -> None:
-    trained = artifact(train(family_job(family, {"steps": 1})))
+def test_a_bundle_is_evaluated(
+    train: Train, family_job: Callable[..., Job], storage: Path, made: dict[str, ArtifactReference], family: str
+) -> None:
+    trained = made[family]
     held_out = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"}}]
     evaluate = {"samples": 3, "samplingSteps": 2}
     job = family_job(family, task="Evaluate", artifact=trained, data=held_out, evaluate=evaluate, workPath="runs/next/validate")
@@ -93,10 +121,8 @@ def test_a_bundle_is_evaluated(train: Train, family_job: Callable[..., Job], sto
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_clip_depends_neither_on_its_batch_nor_on_its_place_in_it(
-    train: Train, family_job: Callable[..., Job], storage: Path, family: str
-) -> None:
-    model = load_model(storage / artifact(train(family_job(family, {"steps": 1}))).path)
+def test_a_clip_depends_neither_on_its_batch_nor_on_its_place_in_it(storage: Path, made: dict[str, ArtifactReference], family: str) -> None:
+    model = load_model(storage / made[family].path)
     together, alone = model.generate(["x", "a square"], [1, 2], 2), model.generate(["a square"], [2], 2)
     assert abs(together[1].astype(int) - alone[0]).max() <= 1  # kernels round differently for another batch
 
@@ -105,7 +131,7 @@ def test_a_clip_depends_neither_on_its_batch_nor_on_its_place_in_it(
 def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
     train: Train, family_job: Callable[..., Job], storage: Path, family: str
 ) -> None:
-    job = family_job(family, {"steps": 5})
+    job = family_job(family, {"steps": 4, "globalBatchSize": 2})
     stopped = train(job, StopAfter(3))
     assert (stopped.reason, stopped.last_step) == (Reason.PREEMPTED, 3)
     resumed = train(job)
@@ -123,19 +149,19 @@ def test_the_digest_does_not_depend_on_where_the_storage_is(
     storage: Path,
     silent: ProgressReporter,
     tmp_path_factory: pytest.TempPathFactory,
+    image: ArtifactReference,
     family: str,
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "storage"
     shutil.copytree(storage, elsewhere)
-    first = artifact(train(family_job("text2video-zero", {"steps": 0})))
-    shutil.copytree(storage / first.path, elsewhere / first.path)
-    job = family_job(family, {"steps": 1}, initFrom=first, run="next", workPath="runs/next/train")
+    job = family_job(family, {"steps": 1}, initFrom=image, run="next", workPath="runs/next/train")
     there = tasks.attempt(job, elsewhere, {}, silent, lambda: False)
     assert artifact(train(job)) == artifact(there)
 
 
-def test_the_image_model_stays_as_it_is_while_temporal_layers_learn(train: Train, family_job: Callable[..., Job], storage: Path) -> None:
-    image = artifact(train(family_job("text2video-zero", {"steps": 2})))
+def test_the_image_model_stays_as_it_is_while_temporal_layers_learn(
+    train: Train, family_job: Callable[..., Job], storage: Path, image: ArtifactReference
+) -> None:
     begun = family_job("align-your-latents", {"steps": 3}, initFrom=image, workPath="runs/next/train")
     before = learner_of(begun, storage, World()).model
     assert isinstance(before, AlignYourLatentsModel)
@@ -156,20 +182,22 @@ def checkpointed(storage: Path, work: str) -> dict[str, dict[str, Tensor]]:
 
 
 def test_checkpoints_hold_what_learns_and_nothing_else(train: Train, family_job: Callable[..., Job], storage: Path) -> None:
-    image = artifact(train(family_job("text2video-zero", {"steps": 2})))
+    once = {"steps": 1, "globalBatchSize": 2}
+    image = artifact(train(family_job("text2video-zero", once)))
     assert {name.split(".")[1] for name in checkpointed(storage, WORK)["model"]} == {"unet", "vae", "text"}
-    train(family_job("text2video-zero", {"steps": 2}, initFrom=image, workPath="runs/adapt/train"))
+    train(family_job("text2video-zero", once, initFrom=image, workPath="runs/adapt/train"))
     assert {name.split(".")[1] for name in checkpointed(storage, "runs/adapt/train")["model"]} == {"unet"}
-    train(family_job("align-your-latents", {"steps": 2}, initFrom=image, workPath="runs/video/train"))
+    train(family_job("align-your-latents", once, initFrom=image, workPath="runs/video/train"))
     saved = checkpointed(storage, "runs/video/train")
     for names in (saved["model"], saved["ema"], saved["optimizer"]):
         assert {".".join(name.split(".")[:2]) for name in names} == {"video.temporal"}
 
 
-def test_a_given_image_model_learns_in_its_unet_alone(train: Train, family_job: Callable[..., Job], storage: Path) -> None:
-    given = artifact(train(family_job("text2video-zero", {"steps": 0})))
-    adapted = artifact(train(family_job("text2video-zero", {"steps": 3}, initFrom=given, workPath="runs/next/train")))
-    weights = image_weights(storage / given.path)
+def test_a_given_image_model_learns_in_its_unet_alone(
+    train: Train, family_job: Callable[..., Job], storage: Path, image: ArtifactReference
+) -> None:
+    adapted = artifact(train(family_job("text2video-zero", {"steps": 2}, initFrom=image, workPath="runs/next/train")))
+    weights = image_weights(storage / image.path)
     kept = same(weights, image_weights(storage / adapted.path))
     assert kept == [name for name in weights if not name.startswith("unet.")]
 
@@ -203,8 +231,7 @@ def losses(learner: Learner, job: Job, storage: Path) -> Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_loss_falls(train: Train, family_job: Callable[..., Job], storage: Path, family: str) -> None:
-    image = artifact(train(family_job("text2video-zero", {"steps": 0})))
+def test_the_loss_falls(train: Train, family_job: Callable[..., Job], storage: Path, image: ArtifactReference, family: str) -> None:
     recipe = {"steps": 24, "checkpoints": {"everySteps": 24}, "optimizer": {"learningRate": "5e-3"}}
     report = train(family_job(family, recipe, initFrom=image, workPath="runs/next/train"))
     assert report.reason is Reason.COMPLETED, report.message
@@ -247,26 +274,28 @@ def test_a_recipe_that_does_not_fit_its_family_is_refused(family_job: Callable[.
 
 
 @pytest.mark.parametrize("family, accepted", [("videofusion", "videofusion"), ("text2video-zero", "text2video-zero")])
-def test_weights_of_another_family_are_refused_by_name(train: Train, family_job: Callable[..., Job], family: str, accepted: str) -> None:
-    video = artifact(train(family_job("align-your-latents", {"steps": 1})))
+def test_weights_of_another_family_are_refused_by_name(
+    train: Train, family_job: Callable[..., Job], video: ArtifactReference, family: str, accepted: str
+) -> None:
     report = train(family_job(family, initFrom=video, workPath="runs/next/train"))
     assert report.reason is Reason.INVALID_JOB
     assert f"is a model of type align-your-latents; a run of type {family} accepts {accepted}" in report.message
 
 
-def test_temporal_layers_learn_on_from_those_of_a_bundle(train: Train, family_job: Callable[..., Job], storage: Path) -> None:
-    first = artifact(train(family_job("align-your-latents", {"steps": 3})))
-    job = family_job("align-your-latents", {"seed": 9}, initFrom=first, workPath="runs/next/train")
-    begun, loaded = learner_of(job, storage, World()).model.state_dict(), load_model(storage / first.path).state_dict()
+def test_temporal_layers_learn_on_from_those_of_a_bundle(
+    train: Train, family_job: Callable[..., Job], storage: Path, video: ArtifactReference
+) -> None:
+    job = family_job("align-your-latents", {"seed": 9}, initFrom=video, workPath="runs/next/train")
+    begun, loaded = learner_of(job, storage, World()).model.state_dict(), load_model(storage / video.path).state_dict()
     assert same(begun, loaded) == list(begun)
     other = train(job.model_copy(update={"recipe": job.recipe.model_copy(update={"architecture": "Small"})}))
     assert (other.reason, "architecture must be the same" in other.message) == (Reason.INVALID_JOB, True)
 
 
 @pytest.fixture
-def mounted(train: Train, family_job: Callable[..., Job], storage: Path) -> Path:
+def mounted(storage: Path, image: ArtifactReference) -> Path:
     """A pretrained image model as a user puts it into the storage."""
-    path = artifact(train(family_job("text2video-zero", {"steps": 0, "seed": 3}))).path
+    path = image.path
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         shutil.copytree(storage / path / part, storage / "raw/image-model" / part)
     (storage / "raw/image-model/.gitattributes").touch()
@@ -289,7 +318,7 @@ def test_training_begins_with_a_mounted_image_model(
 def test_a_second_train_phase_goes_on_from_the_firsts_bundle_and_not_from_the_mounted_model(
     train: Train, family_job: Callable[..., Job], storage: Path, mounted: Path, family: str
 ) -> None:
-    recipe = {"steps": 3, "backbone": {"path": "raw/image-model", "sha256": folder_sha256(mounted)}}
+    recipe = {"steps": 2, "backbone": {"path": "raw/image-model", "sha256": folder_sha256(mounted)}}
     first = artifact(train(family_job(family, recipe, workPath="runs/first/train")))
     job = family_job(family, recipe, initFrom=first, workPath="runs/second/train")
     tasks.check(job)

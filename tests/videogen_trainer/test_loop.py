@@ -6,6 +6,8 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,62 @@ from videogen_api.training_run import Reason, Split
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.sampling import sample
 from videogen_models.video import decode_mp4
+from videogen_testing.curation import silent
 from videogen_testing.stopping import StopAfter
-from videogen_trainer import checkpoint, divergence
+from videogen_trainer import checkpoint, divergence, tasks
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.explosion import Level
 from videogen_trainer.sample import main as sample_command
 
 WORK = "runs/demo-01234567/train"
+GoneOn = Callable[[int], None]
 
 
 def curve(storage: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an attempt of `make_job()` has left and reported."""
+
+    storage: Path
+    report: Report
+
+
+@pytest.fixture(scope="module")
+def trained(squares: Path, make_job: Callable[..., Job], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
+    """`trained(stop_after)`: each made once; tests that write work on copies."""
+
+    @cache
+    def make(stop_after: int = 100) -> Trained:
+        torch.set_num_threads(1)
+        folder = Path(shutil.copytree(squares, tmp_path_factory.mktemp("trained") / "storage"))
+        return Trained(folder, tasks.attempt(make_job(), folder, {}, silent(), StopAfter(stop_after)))
+
+    return make
+
+
+@pytest.fixture
+def whole(trained: Callable[..., Trained]) -> Trained:
+    """An attempt that nothing interrupted."""
+    return trained()
+
+
+@pytest.fixture
+def gone_on(storage: Path, trained: Callable[..., Trained]) -> GoneOn:
+    """`gone_on(2)`: the test's storage becomes what an attempt has left that was asked to stop after step 2."""
+
+    def go_on(steps: int) -> None:
+        shutil.copytree(trained(steps).storage, storage, dirs_exist_ok=True)
+
+    return go_on
+
+
+@pytest.fixture
+def after(whole: Trained, storage: Path) -> Path:
+    """The same data and what the attempt has left."""
+    return Path(shutil.copytree(whole.storage, storage, dirs_exist_ok=True))
 
 
 def artifact(report: Report) -> ArtifactReference:
@@ -38,8 +85,8 @@ def artifact(report: Report) -> ArtifactReference:
     return report.artifact
 
 
-def test_training_ends_with_a_bundle_that_generates(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
-    report = train(make_job())
+def test_training_ends_with_a_bundle_that_generates(whole: Trained, make_job: Callable[..., Job]) -> None:
+    storage, report = whole.storage, whole.report
     assert (report.reason, report.last_step, report.resumed_from_step) == (Reason.COMPLETED, 4, 0)
     assert [(one.dataset, one.version, one.clips) for one in report.datasets] == [("squares", "v1", 12)]
     folder = storage / artifact(report).path
@@ -49,14 +96,12 @@ def test_training_ends_with_a_bundle_that_generates(train: Callable[..., Report]
     assert [line["step"] for line in curve(storage)] == [1, 2, 3, 4]
 
 
-def test_the_sample_command_writes_a_video_of_a_bundle(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = artifact(train(make_job({"steps": 1}))).path
-    arguments = ["sample", "--storage", str(storage), "--prompt", "a square", "--steps", "2", "--out", str(storage / "x.mp4")]
+def test_the_sample_command_writes_a_video_of_a_bundle(whole: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = artifact(whole.report).path
+    arguments = ["sample", "--storage", str(whole.storage), "--prompt", "a square", "--steps", "2", "--out", str(tmp_path / "x.mp4")]
     monkeypatch.setattr("sys.argv", [*arguments, "--bundle", path])
     sample_command()
-    assert decode_mp4((storage / "x.mp4").read_bytes()).shape == (4, 16, 16, 3)
+    assert decode_mp4((tmp_path / "x.mp4").read_bytes()).shape == (4, 16, 16, 3)
     monkeypatch.setattr("sys.argv", [*arguments, "--bundle", "bundles/none"])
     with pytest.raises(SystemExit, match="is no bundle"):
         sample_command()
@@ -69,41 +114,41 @@ def test_the_loss_falls(train: Callable[..., Report], make_job: Callable[..., Jo
 
 
 def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+    train: Callable[..., Report],
+    make_job: Callable[..., Job],
+    storage: Path,
+    whole: Trained,
+    trained: Callable[..., Trained],
+    gone_on: GoneOn,
 ) -> None:
-    job = make_job({"steps": 6})
-    stopped = train(job, StopAfter(3))  # step 3 has no checkpoint of its own
+    stopped = trained(3).report  # step 3 has no checkpoint of its own
     assert (stopped.reason, stopped.last_step) == (Reason.PREEMPTED, 3)
-    resumed = train(job)
+    gone_on(3)
+    resumed = train(make_job())
     assert resumed.resumed_from_step == 3
-    lines = curve(storage)
-    shutil.rmtree(storage / "runs")
-    whole = train(job)
-    assert artifact(whole) == artifact(resumed)
-    assert curve(storage) == lines
-    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert artifact(resumed) == artifact(whole.report)
+    assert curve(storage) == curve(whole.storage)
+    assert [line["step"] for line in curve(storage)] == [1, 2, 3, 4]
 
 
 def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
 ) -> None:
-    whole = train(make_job())
-    newest = checkpoint.folder_of(storage / WORK / "checkpoints", 4) / "optimizer.safetensors"
+    newest = checkpoint.folder_of(after / WORK / "checkpoints", 4) / "optimizer.safetensors"
     newest.write_bytes(newest.read_bytes()[:-8] + b"\x00" * 8)
     again = train(make_job())
     assert again.resumed_from_step == 2
     told = "4 steps on 12 clips; went on from step 2, for the newest checkpoint is damaged: "
     assert again.message.startswith(told) and "step-000000004/optimizer.safetensors has SHA-256" in again.message
-    assert artifact(again) == artifact(whole)
-    assert [line["step"] for line in curve(storage)] == [1, 2, 3, 4]
-    assert checkpoint.newest_valid(storage / WORK / "checkpoints") == 4
+    assert artifact(again) == artifact(whole.report)
+    assert [line["step"] for line in curve(after)] == [1, 2, 3, 4]
+    assert checkpoint.newest_valid(after / WORK / "checkpoints") == 4
 
 
 def test_if_every_checkpoint_is_damaged_that_is_told_before_the_run_begins_anew(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
 ) -> None:
-    whole = train(make_job())
-    root = storage / WORK / "checkpoints"
+    root = after / WORK / "checkpoints"
     for step in (2, 4):
         (checkpoint.folder_of(root, step) / "model.safetensors").write_bytes(b"")
     report = train(make_job())
@@ -111,23 +156,24 @@ def test_if_every_checkpoint_is_damaged_that_is_told_before_the_run_begins_anew(
     assert report.message.startswith("all 2 checkpoints are damaged, the newest: ")
     assert "step-000000004/model.safetensors" in report.message and "the next attempt begins anew" in report.message
     again = train(make_job(attempt=2))
-    assert (again.reason, again.resumed_from_step, artifact(again)) == (Reason.COMPLETED, 0, artifact(whole))
+    assert (again.reason, again.resumed_from_step, artifact(again)) == (Reason.COMPLETED, 0, artifact(whole.report))
     assert not list(root.glob("damaged-*"))
 
 
-def test_a_run_that_is_done_only_names_its_bundle_again(train: Callable[..., Report], make_job: Callable[..., Job]) -> None:
-    first, second = train(make_job()), train(make_job(attempt=2))
+def test_a_run_that_is_done_only_names_its_bundle_again(
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+) -> None:
+    second = train(make_job(attempt=2))
     assert second.resumed_from_step == 4
-    assert artifact(second) == artifact(first)
+    assert artifact(second) == artifact(whole.report)
 
 
-def test_accumulated_batches_learn_what_one_batch_learns(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
-    curves = []
-    for parts in (1, 4):
-        assert train(make_job({"gradientAccumulationSteps": parts})).reason is Reason.COMPLETED
-        curves.append([line["loss"] for line in curve(storage)])
-        shutil.rmtree(storage / "runs")
-    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+def test_accumulated_batches_learn_what_one_batch_learns(
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, whole: Trained
+) -> None:
+    assert train(make_job({"gradientAccumulationSteps": 4})).reason is Reason.COMPLETED
+    in_parts, at_once = ([line["loss"] for line in curve(place)] for place in (storage, whole.storage))
+    assert in_parts == pytest.approx(at_once, rel=1e-4)
 
 
 @pytest.mark.parametrize("precision, tolerance", [("BF16", 0.05), ("FP16", 0.01)])
@@ -136,7 +182,7 @@ def test_mixed_precision_learns_what_full_precision_learns(
 ) -> None:
     curves = []
     for kind in ("FP32", precision):
-        report = train(make_job({"precision": kind, "steps": 2}))
+        report = train(make_job({"precision": kind, "steps": 2, "globalBatchSize": 2}))
         curves.append([line["loss"] for line in curve(storage)])
         weights = load_model(storage / artifact(report).path).state_dict()
         assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
@@ -186,25 +232,23 @@ def explode(root: Path, step: int) -> None:
 
 
 def test_what_diverges_again_from_a_checkpoint_goes_back_to_the_one_before(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, gone_on: GoneOn
 ) -> None:
     root = storage / WORK / "checkpoints"
-    job = make_job({"steps": 6})
-    assert train(job, StopAfter(4)).last_step == 4
-    explode(root, 4)
-    again = train(job)
-    assert (again.reason, again.resumed_from_step, again.last_step) == (Reason.DIVERGED, 4, 2)
+    gone_on(3)
+    explode(root, 3)
+    again = train(make_job())
+    assert (again.reason, again.resumed_from_step, again.last_step) == (Reason.DIVERGED, 3, 2)
     assert checkpoint.steps(root) == [2]
-    report = train(job)
-    assert (report.reason, report.resumed_from_step, report.last_step) == (Reason.COMPLETED, 2, 6)
+    report = train(make_job())
+    assert (report.reason, report.resumed_from_step, report.last_step) == (Reason.COMPLETED, 2, 4)
 
 
-def test_the_only_checkpoint_is_kept(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
+def test_the_only_checkpoint_is_kept(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, gone_on: GoneOn) -> None:
     root = storage / WORK / "checkpoints"
-    job = make_job({"steps": 6})
-    assert train(job, StopAfter(2)).last_step == 2
+    gone_on(2)
     explode(root, 2)
-    assert (train(job).reason, checkpoint.steps(root)) == (Reason.DIVERGED, [2])
+    assert (train(make_job()).reason, checkpoint.steps(root)) == (Reason.DIVERGED, [2])
 
 
 class State:
@@ -251,13 +295,15 @@ def test_when_training_has_diverged(
         assert state.levels["gradient norm"].count == (0 if math.isinf(gradient) else 1)  # what is left out is no measure
 
 
-def test_training_goes_on_from_the_weights_of_a_bundle(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
-    first = artifact(train(make_job({"steps": 8, "optimizer": {"learningRate": "3e-3"}})))
+def test_training_goes_on_from_the_weights_of_a_bundle(
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+) -> None:
+    first = artifact(whole.report)
     job = make_job({"steps": 1, "schedule": {"warmupSteps": 5}, "seed": 5}, initFrom=first, workPath="runs/next/train")
     second = artifact(train(job))
-    weights = [load_model(storage / reference.path).state_dict() for reference in (first, second)]
+    weights = [load_model(after / reference.path).state_dict() for reference in (first, second)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])  # the first step's rate is 0
-    manifest = Manifest.model_validate_json((storage / second.path / "manifest.json").read_bytes())
+    manifest = Manifest.model_validate_json((after / second.path / "manifest.json").read_bytes())
     assert manifest.init_from == first.digest
     assert second.digest != first.digest
 
@@ -267,20 +313,24 @@ def harm_digest(job: Job) -> Job:
     return job.model_copy(update={"init_from": job.init_from.model_copy(update={"digest": "sha256:" + "0" * 64})})
 
 
-def test_a_bundle_to_start_from_is_verified_and_must_fit(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
-    first = artifact(train(make_job({"steps": 1})))
+def test_a_bundle_to_start_from_is_verified_and_must_fit(
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+) -> None:
+    first = artifact(whole.report)
     job = make_job({"steps": 1}, initFrom=first, workPath="runs/next/train")
     wrong = train(harm_digest(job))
     assert (wrong.reason, "expected sha256:000" in wrong.message) == (Reason.ARTIFACT_INVALID, True)
-    data = (storage / first.path / "text.safetensors").read_bytes()
-    (storage / first.path / "text.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    data = (after / first.path / "text.safetensors").read_bytes()
+    (after / first.path / "text.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert train(job).reason is Reason.ARTIFACT_INVALID
 
 
-def test_a_bundle_of_another_clip_length_is_no_start(train: Callable[..., Report], make_job: Callable[..., Job], storage: Path) -> None:
-    first = artifact(train(make_job({"steps": 1})))
+def test_a_bundle_of_another_clip_length_is_no_start(
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+) -> None:
+    first = artifact(whole.report)
     clips = [Clip(frames=np.zeros((2, 16, 16, 3), np.uint8), caption="dark", split=Split.TRAIN)] * 4
-    write_dataset(storage, "short", "v1", clips, frames=2, resolution=Resolution(height=16, width=16))
+    write_dataset(after, "short", "v1", clips, frames=2, resolution=Resolution(height=16, width=16))
     data = [{"reference": {"dataset": "short", "version": "v1"}}]
     report = train(make_job({"frames": 2}, initFrom=first, data=data, workPath="runs/a/b"))
     assert report.reason is Reason.INVALID_JOB
@@ -295,10 +345,10 @@ def saved_by(storage: Path, recipe: object) -> None:
 
 
 def test_a_recipe_field_that_is_new_in_this_image_keeps_running_runs_alive(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, gone_on: GoneOn
 ) -> None:
     job = make_job()
-    assert train(job, StopAfter(2)).last_step == 2
+    gone_on(2)
     older = job.recipe.wire()
     del older["emaDecay"], older["optimizer"]["weightDecay"]
     saved_by(storage, older)
@@ -308,9 +358,9 @@ def test_a_recipe_field_that_is_new_in_this_image_keeps_running_runs_alive(
 
 @pytest.mark.parametrize("unread", ["0" * 64, {"fieldOfAnotherImage": 1}, None], ids=["no recipe", "an unknown field", "nothing"])
 def test_a_checkpoint_whose_recipe_cannot_be_read_is_not_resumed(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, unread: object
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, gone_on: GoneOn, unread: object
 ) -> None:
-    assert train(make_job(), StopAfter(2)).last_step == 2
+    gone_on(2)
     saved_by(storage, unread)
     assert train(make_job()).reason is Reason.INVALID_JOB
 
@@ -326,8 +376,7 @@ def test_an_attempt_removes_what_its_run_left_unfinished_and_no_other_runs(
     assert (own.exists(), others.exists()) == (False, True)
 
 
-def test_another_recipe_does_not_resume_these_checkpoints(train: Callable[..., Report], make_job: Callable[..., Job]) -> None:
-    train(make_job())
+def test_another_recipe_does_not_resume_these_checkpoints(train: Callable[..., Report], make_job: Callable[..., Job], after: Path) -> None:
     report = train(make_job({"seed": 9}))
     assert report.reason is Reason.INVALID_JOB
     assert "another recipe" in report.message

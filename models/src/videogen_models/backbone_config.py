@@ -216,6 +216,12 @@ _RUNS: dict[Any, Callable[[Any], None]] = {
 }
 
 
-def size_of(part: nn.Module) -> int:
-    """How many numbers its weights are."""
-    return sum(math.prod(parameter.shape) for parameter in part.parameters())
+_sizes: dict[tuple[Any, str], int] = {}  # of configs that were tried: to run a network on nothing takes longer than to read its weights
+
+
+def size_of(kind: Any, config: dict[str, Any], path: Path) -> int:
+    """How many numbers the weights of a part's network are. Arguments and errors are those of `skeleton`."""
+    described = kind, json.dumps(config, sort_keys=True)
+    if described not in _sizes:
+        _sizes[described] = sum(math.prod(parameter.shape) for parameter in skeleton(kind, config, path).parameters())
+    return _sizes[described]

@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from videogen_api.bundle import ALLOWED_SUFFIXES, BundleFile, canonical_json
-from videogen_models.backbone_config import read_object, read_schedule, size_of, skeleton
+from videogen_models.backbone_config import read_object, read_schedule, size_of
 from videogen_models.image_backbone import HASHED, HashedWords, ImageBackbone, Tokens
 from videogen_models.quantization import read_weights
 from videogen_models.sealed import CorruptError, describe
@@ -119,7 +119,7 @@ _KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CL
 
 def _part(kind: Any, folder: Path) -> Any:
     config = read_object(folder / "config.json")
-    size = size_of(skeleton(kind, config, folder / "config.json"))
+    size = size_of(kind, config, folder / "config.json")
     if (folder / QUANTIZED).is_file():
         return _quantized_part(kind, config, folder / QUANTIZED)
     _check_files(folder, size)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 from videogen_api.job import Job, Report
+from videogen_testing.forks import Fork
+
+# As `python -m videogen_trainer`, which may write no file larger than the first argument says.
+_LIMITED = """
+import resource, sys
+most = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+from videogen_trainer.__main__ import main
+main()
+"""
 
 
 def limited(wanted: Job, storage: Path, most: int) -> tuple[int, Report]:
     """The trainer as a process that may write no file larger than this: what a full disk does to a write, without a disk."""
     (storage / "job.json").write_text(json.dumps(wanted.model_dump(mode="json", by_alias=True, exclude_none=True)))
     message = storage / "message"
-    done = subprocess.run(
-        [sys.executable, "-m", "videogen_trainer", "--job", str(storage / "job.json"), "--storage", str(storage)],
-        env={"VIDEOGEN_TERMINATION_MESSAGE_PATH": str(message), "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, Report.model_validate_json(message.read_bytes())
+    command = [sys.executable, "-c", _LIMITED, str(most), "--job", str(storage / "job.json"), "--storage", str(storage)]
+    variables = {"PATH": os.environ["PATH"], "VIDEOGEN_TERMINATION_MESSAGE_PATH": str(message), "OMP_NUM_THREADS": "1"}
+    trainer = Fork(command, variables)
+    try:
+        return trainer.wait(60), Report.model_validate_json(message.read_bytes())
+    finally:
+        trainer.kill()

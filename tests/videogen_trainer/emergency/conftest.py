@@ -72,12 +72,12 @@ def storage(prepared: tuple[Path, ArtifactReference], tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared[0], tmp_path / "storage"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def artifact(prepared: tuple[Path, ArtifactReference]) -> ArtifactReference:
     return prepared[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def emergency_job(artifact: ArtifactReference) -> Callable[..., Job]:
     """`emergency_job("BuildTemplates", templates={...})`."""
     return lambda task, **fields: Job.model_validate(content(task=task, artifact=artifact.wire()) | fields)

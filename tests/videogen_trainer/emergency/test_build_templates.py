@@ -8,11 +8,14 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from videogen_api.bundle import Manifest
@@ -21,31 +24,60 @@ from videogen_api.job import ArtifactReference, ExitCode, Job, Report
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.video import decode_mp4, encode_mp4
+from videogen_testing.curation import silent
 from videogen_trainer import report as reports
 from videogen_trainer import tasks
 from videogen_trainer.emergency.build_templates import Wanted, in_words
 from videogen_trainer.emergency.captions import captioned
 from videogen_trainer.emergency.catalogue import TYPES
 from videogen_trainer.emergency.shelf import Made
-from videogen_trainer.progress import ProgressReporter
 
 WORK = "runs/demo-01234567/work"
 FLOOD = {"category": "flood", "prompt": "a red square moves right", "caption": "Flood: move to higher ground", "urgency": "immediate"}
 FIRE = {"category": "forest-fire", "prompt": "a yellow circle grows", "caption": "Forest fire: leave the area", "urgency": "expected"}
 ANY = {"minimumCoherence": "0", "maximumArtefactRate": "1"}
 WANTED: dict[str, Any] = {"types": [FLOOD, FIRE], "variations": 2, "samplingSteps": 2, "quality": ANY}
+ONE_TRY: dict[str, Any] = {"types": [FLOOD], "variations": 6, "attemptsPerTemplate": 1}
 Attempt = Callable[..., Report]
 
 
-@pytest.fixture
-def attempt(storage: Path, silent: ProgressReporter, emergency_job: Callable[..., Job]) -> Attempt:
-    """`attempt(templates={...}, stop=..., **job)`: WANTED with changes."""
+@pytest.fixture(scope="module")
+def attempt_in(emergency_job: Callable[..., Job]) -> Callable[..., Report]:
+    """`attempt_in(storage, templates={...}, stop=..., **job)`: WANTED with changes."""
 
-    def run(templates: dict[str, Any] | None = None, stop: Callable[[], bool] = lambda: False, **fields: Any) -> Report:
+    def run(storage: Path, templates: dict[str, Any] | None = None, stop: Callable[[], bool] = lambda: False, **fields: Any) -> Report:
         job = emergency_job("BuildTemplates", templates=WANTED | (templates or {}), **fields)
-        return tasks.attempt(job, storage, {}, silent, stop)
+        return tasks.attempt(job, storage, {}, silent(), stop)
 
     return run
+
+
+@pytest.fixture
+def attempt(storage: Path, attempt_in: Callable[..., Report]) -> Attempt:
+    """The same in the test's storage."""
+    return partial(attempt_in, storage)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What an attempt that nothing interrupted has left and reported."""
+
+    storage: Path
+    report: Report
+
+
+@pytest.fixture(scope="module")
+def whole(prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Of WANTED; made once, tests that write work on copies."""
+    torch.set_num_threads(1)
+    storage = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("whole") / "storage"))
+    return Whole(storage, attempt_in(storage))
+
+
+@pytest.fixture
+def after(whole: Whole, tmp_path: Path) -> Path:
+    """A copy of what it has left."""
+    return Path(shutil.copytree(whole.storage, tmp_path / "after"))
 
 
 def made(storage: Path, report: Report) -> list[Template]:
@@ -58,8 +90,8 @@ def files(manifest: Manifest) -> dict[str, str]:
     return {file.path: file.sha256 for file in manifest.files}
 
 
-def test_the_new_bundle_has_the_same_weights_and_the_templates(storage: Path, artifact: ArtifactReference, attempt: Attempt) -> None:
-    report = attempt()
+def test_the_new_bundle_has_the_same_weights_and_the_templates(whole: Whole, artifact: ArtifactReference) -> None:
+    storage, report = whole.storage, whole.report
     templates = made(storage, report)
     assert report.artifact and report.artifact != artifact
     assert report.message == "4 of 4 templates of 2 types; see samples/templates.html of the phase's folder"
@@ -85,8 +117,8 @@ def test_the_new_bundle_has_the_same_weights_and_the_templates(storage: Path, ar
     load_model(storage / report.artifact.path, report.artifact.digest)
 
 
-def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(storage: Path, attempt: Attempt) -> None:
-    report = attempt()
+def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(whole: Whole) -> None:
+    storage, report = whole.storage, whole.report
     template = made(storage, report)[1]
     assert report.artifact
     model = load_model(storage / report.artifact.path)
@@ -97,35 +129,43 @@ def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(sto
     )
 
 
-def test_an_interrupted_attempt_goes_on_behind_the_last_finished_template(storage: Path, attempt: Attempt) -> None:
-    whole = attempt()
-    shutil.rmtree(storage / "runs")
+def test_an_interrupted_attempt_goes_on_behind_the_last_finished_template(whole: Whole, storage: Path, attempt: Attempt) -> None:
     shelf = storage / WORK / "templates"
     stopped = attempt(stop=(shelf / "flood-2.json").exists)
     assert stopped.reason is Reason.PREEMPTED
     assert sorted(path.name for path in shelf.iterdir()) == ["flood-1.json", "flood-1.mp4", "flood-2.json", "flood-2.mp4"]
     kept = {path: path.stat().st_mtime_ns for path in shelf.iterdir()}
-    assert attempt() == whole
+    assert attempt() == whole.report
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-def test_what_is_finished_is_trusted_only_if_it_is_whole_and_of_the_same_job(storage: Path, attempt: Attempt) -> None:
-    whole, shelf = attempt(), storage / WORK / "templates"
+def test_what_is_finished_is_trusted_only_if_it_is_whole_and_of_the_same_job(
+    whole: Whole, after: Path, attempt_in: Callable[..., Report]
+) -> None:
+    attempt, shelf = partial(attempt_in, after), after / WORK / "templates"
     (shelf / "flood-1.mp4").write_bytes(b"x")
     (shelf / "flood-2.json").write_bytes(b"{")
     (shelf / "forest-fire-1.mp4").unlink()
-    assert attempt() == whole
+    assert attempt() == whole.report
     before = {path: path.stat().st_mtime_ns for path in shelf.iterdir()}
     other = attempt({"types": [FLOOD | {"caption": "Flood: climb"}, FIRE]})
     assert {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time} == {"flood-1", "flood-2"}
-    assert [template.caption for template in made(storage, other)][:2] == ["Flood: climb"] * 2
-    assert {template.steps for template in made(storage, attempt({"samplingSteps": 3}))} == {3}
+    assert [template.caption for template in made(after, other)][:2] == ["Flood: climb"] * 2
+    assert {template.steps for template in made(after, attempt({"samplingSteps": 3}))} == {3}
 
 
-def test_a_video_that_is_not_good_enough_is_drawn_again_and_then_left_out(storage: Path, attempt: Attempt) -> None:
+@pytest.fixture(scope="module")
+def free(
+    prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory
+) -> list[Template]:
+    """What one try of each variation is, with no bound."""
+    storage = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("free") / "storage"))
+    return made(storage, attempt_in(storage, ONE_TRY))
+
+
+def test_a_video_that_is_not_good_enough_is_drawn_again_and_then_left_out(storage: Path, attempt: Attempt, free: list[Template]) -> None:
     """The bound lies between what one try of each variation has reached."""
-    one_try = {"types": [FLOOD], "variations": 6, "attemptsPerTemplate": 1, "minimumVariations": 1}
-    free = made(storage, attempt(one_try))
+    one_try = ONE_TRY | {"minimumVariations": 1}
     found = sorted(float(template.similarity or 0) for template in free)
     bound = f"{(found[2] + found[3]) / 2:.6f}"
     strict = one_try | {"quality": ANY | {"relevance": {"minimumSimilarity": bound}}}
@@ -146,11 +186,10 @@ def test_a_video_that_is_not_good_enough_is_drawn_again_and_then_left_out(storag
     assert {one.seed for one in again} > {one.seed for one in kept}
 
 
-def test_all_variations_must_be_there_unless_fewer_are_allowed(storage: Path, attempt: Attempt) -> None:
+def test_all_variations_must_be_there_unless_fewer_are_allowed(storage: Path, attempt: Attempt, free: list[Template]) -> None:
     """Fifty checked videos; ten of them were a success."""
-    one_try = {"types": [FLOOD], "variations": 6, "attemptsPerTemplate": 1}
-    found = sorted(float(template.similarity or 0) for template in made(storage, attempt(one_try)))
-    strict = one_try | {"quality": ANY | {"relevance": {"minimumSimilarity": f"{(found[0] + found[1]) / 2:.6f}"}}}
+    found = sorted(float(template.similarity or 0) for template in free)
+    strict = ONE_TRY | {"quality": ANY | {"relevance": {"minimumSimilarity": f"{(found[0] + found[1]) / 2:.6f}"}}}
     refused = attempt(strict)
     assert (refused.reason, refused.artifact) == (Reason.TEMPLATES_REJECTED, None)
     assert refused.message.startswith("flood: fewer than 6 videos of a type are good enough; lacking are flood ")
@@ -195,13 +234,13 @@ def test_templates_are_shown_to_people(storage: Path, attempt: Attempt) -> None:
         assert np.asarray(sheet.convert("L")).std() > 10
 
 
-def test_templates_of_a_bundle_that_has_some_are_replaced(storage: Path, attempt: Attempt) -> None:
-    first = attempt()
-    assert first.artifact
-    second = attempt({"types": [FIRE], "variations": 1}, artifact=first.artifact.wire(), workPath="runs/demo-01234567/again")
-    assert [template.file for template in made(storage, second)] == ["templates/forest-fire-1.mp4"]
+def test_templates_of_a_bundle_that_has_some_are_replaced(whole: Whole, after: Path, attempt_in: Callable[..., Report]) -> None:
+    assert whole.report.artifact
+    again = {"artifact": whole.report.artifact.wire(), "workPath": "runs/demo-01234567/again"}
+    second = attempt_in(after, {"types": [FIRE], "variations": 1}, **again)
+    assert [template.file for template in made(after, second)] == ["templates/forest-fire-1.mp4"]
     assert second.artifact
-    assert not (storage / second.artifact.path / "templates/flood-1.mp4").exists()
+    assert not (after / second.artifact.path / "templates/flood-1.mp4").exists()
 
 
 REFUSED: dict[str, tuple[dict[str, Any], Reason, str]] = {
@@ -257,7 +296,7 @@ def test_ten_types_are_brought_along(storage: Path, attempt: Attempt) -> None:
 def test_a_process_that_is_asked_to_stop_says_where_the_next_attempt_goes_on(
     storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job]
 ) -> None:
-    trainer = start_trainer(emergency_job("BuildTemplates", templates=WANTED | {"variations": 20, "samplingSteps": 50}))
+    trainer = start_trainer(emergency_job("BuildTemplates", templates=WANTED | {"variations": 20, "samplingSteps": 20}))
     shelf = storage / WORK / "templates"
     while not (shelf / "flood-1.json").exists():
         assert trainer.process.poll() is None, trainer.log.read_text()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, Job, Report
@@ -16,8 +20,8 @@ from videogen_api.training_run import Reason
 from videogen_serving.pipeline import Pipeline
 from videogen_serving.request import Request
 from videogen_serving.settings import Settings
+from videogen_testing.curation import silent
 from videogen_trainer import tasks
-from videogen_trainer.progress import ProgressReporter
 
 FOLDER = "runs/demo-01234567/work/scenarios"
 ANY = {"minimumCoherence": "0", "maximumArtefactRate": "1"}
@@ -26,17 +30,45 @@ PROMPTS = ["a red square moves right", "a blue circle", "a green triangle grows"
 Attempt = Callable[..., Report]
 
 
-@pytest.fixture
-def attempt(storage: Path, silent: ProgressReporter, emergency_job: Callable[..., Job]) -> Attempt:
-    """`attempt(scenarios={...}, stop=..., **job)`: WANTED, four scenarios of a table, with changes."""
-    rows = [{"prompt": prompt, "category": "flood", "urgency": "immediate"} for prompt in PROMPTS]
-    (storage / "scenarios.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+@pytest.fixture(scope="module")
+def attempt_in(emergency_job: Callable[..., Job]) -> Callable[..., Report]:
+    """`attempt_in(storage, scenarios={...}, stop=..., **job)`: WANTED, four scenarios of a table, with changes."""
 
-    def run(scenarios: dict[str, Any] | None = None, stop: Callable[[], bool] = lambda: False, **fields: Any) -> Report:
+    def run(storage: Path, scenarios: dict[str, Any] | None = None, stop: Callable[[], bool] = lambda: False, **fields: Any) -> Report:
+        rows = [{"prompt": prompt, "category": "flood", "urgency": "immediate"} for prompt in PROMPTS]
+        (storage / "scenarios.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         job = emergency_job("TestScenarios", scenarios=WANTED | (scenarios or {}), **fields)
-        return tasks.attempt(job, storage, {}, silent, stop)
+        return tasks.attempt(job, storage, {}, silent(), stop)
 
     return run
+
+
+@pytest.fixture
+def attempt(storage: Path, attempt_in: Callable[..., Report]) -> Attempt:
+    """The same in the test's storage."""
+    return partial(attempt_in, storage)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What an attempt that nothing interrupted has left and reported."""
+
+    storage: Path
+    report: Report
+
+
+@pytest.fixture(scope="module")
+def tried(prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory) -> Tried:
+    """Of WANTED; made once, tests that write work on copies."""
+    torch.set_num_threads(1)
+    storage = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("tried") / "storage"))
+    return Tried(storage, attempt_in(storage))
+
+
+@pytest.fixture
+def after(tried: Tried, tmp_path: Path) -> Path:
+    """A copy of what it has left."""
+    return Path(shutil.copytree(tried.storage, tmp_path / "after"))
 
 
 def outcomes(storage: Path, name: str = "outcomes.jsonl") -> list[dict[str, Any]]:
@@ -48,8 +80,8 @@ def named(report: Report) -> dict[Metric, MetricResult]:
     return {result.metric: result for result in report.results}
 
 
-def test_every_scenario_has_an_outcome_and_together_they_are_results(storage: Path, artifact: ArtifactReference, attempt: Attempt) -> None:
-    report = attempt()
+def test_every_scenario_has_an_outcome_and_together_they_are_results(tried: Tried, artifact: ArtifactReference) -> None:
+    storage, report = tried.storage, tried.report
     found = named(report)
     assert set(found) == {Metric.SCENARIO_PASS_RATIO, Metric.GENERATION_SECONDS}
     assert {(result.frames, result.resolution is not None) for result in found.values()} == {(4, True)}
@@ -70,8 +102,8 @@ def test_every_scenario_has_an_outcome_and_together_they_are_results(storage: Pa
     assert '<a href="line-0001.mp4">' in page
 
 
-def test_a_scenarios_video_is_the_servers(storage: Path, artifact: ArtifactReference, attempt: Attempt) -> None:
-    attempt()
+def test_a_scenarios_video_is_the_servers(tried: Tried, artifact: ArtifactReference) -> None:
+    storage = tried.storage
     settings = Settings(release="x", bundle_path=storage / artifact.path, bundle_digest=artifact.digest, sampling_steps=2)
     pipeline = Pipeline.load(settings, clock=lambda: 0.0, new_seed=lambda: 0)
     for one in outcomes(storage):
@@ -92,13 +124,14 @@ def test_a_scenario_that_takes_too_long_is_stopped_by_the_server_and_fails(stora
     assert '<div class="no">no picture</div>' in (storage / FOLDER / "scenarios.html").read_text()
 
 
-def test_scenarios_whose_videos_are_not_good_enough_fail_with_their_reason_and_the_others_count(storage: Path, attempt: Attempt) -> None:
-    attempt()
-    likeness = sorted(one["similarity"] for one in outcomes(storage))
+def test_scenarios_whose_videos_are_not_good_enough_fail_with_their_reason_and_the_others_count(
+    after: Path, attempt_in: Callable[..., Report]
+) -> None:
+    likeness = sorted(one["similarity"] for one in outcomes(after))
     bound = f"{(likeness[1] + likeness[2]) / 2:.6f}"
-    report = attempt({"quality": ANY | {"relevance": {"minimumSimilarity": bound}}})
+    report = attempt_in(after, {"quality": ANY | {"relevance": {"minimumSimilarity": bound}}})
     assert named(report)[Metric.SCENARIO_PASS_RATIO].value == "0.500000"
-    for one in outcomes(storage):
+    for one in outcomes(after):
         assert one["passed"] is (one["similarity"] >= float(bound))
         assert one.get("reason", "").startswith("similarity is " if not one["passed"] else "")
     assert "first that failed: line-000" in report.message
@@ -117,13 +150,12 @@ def test_an_interrupted_attempt_asks_only_what_is_not_answered(storage: Path, at
     assert [one["prompt"] for one in outcomes(storage)] == PROMPTS
 
 
-def test_an_answer_that_was_lost_or_is_of_another_job_is_asked_again(storage: Path, attempt: Attempt) -> None:
-    attempt()
-    (storage / FOLDER / "line-0002.mp4").write_bytes(b"x")
-    assert named(attempt())[Metric.SCENARIO_PASS_RATIO].samples == 4
-    assert [one["id"] for one in outcomes(storage, "outcomes-0.jsonl")] == ["line-0001", "line-0002", "line-0003", "line-0004", "line-0002"]
-    attempt({"samplingSteps": 3})
-    assert len(outcomes(storage, "outcomes-0.jsonl")) == 9
+def test_an_answer_that_was_lost_or_is_of_another_job_is_asked_again(after: Path, attempt_in: Callable[..., Report]) -> None:
+    (after / FOLDER / "line-0002.mp4").write_bytes(b"x")
+    assert named(attempt_in(after))[Metric.SCENARIO_PASS_RATIO].samples == 4
+    assert [one["id"] for one in outcomes(after, "outcomes-0.jsonl")] == ["line-0001", "line-0002", "line-0003", "line-0004", "line-0002"]
+    attempt_in(after, {"samplingSteps": 3})
+    assert len(outcomes(after, "outcomes-0.jsonl")) == 9
 
 
 def test_a_stop_in_the_middle_of_a_video_ends_it(storage: Path, attempt: Attempt) -> None:
@@ -144,13 +176,13 @@ def test_prompts_that_the_server_refuses_are_failed_scenarios(storage: Path, att
 
 @pytest.mark.timeout(120)
 def test_several_processes_share_the_scenarios(
-    storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job], attempt: Attempt
+    tried: Tried, storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job]
 ) -> None:
+    shutil.copy(tried.storage / "scenarios.jsonl", storage)
     job = emergency_job("TestScenarios", scenarios=WANTED, processesPerWorker=2)
     code, report = start_trainer(job).wait()
     assert (code, report.reason) == (0, Reason.COMPLETED), report.message
     assert named(report)[Metric.SCENARIO_PASS_RATIO].samples == 4
     assert [len(outcomes(storage, f"outcomes-{rank}.jsonl")) for rank in (0, 1)] == [2, 2]
-    together = {one["id"]: one["videoSha256"] for one in outcomes(storage)}
-    attempt()
-    assert {one["id"]: one["videoSha256"] for one in outcomes(storage)} == together
+    alone, together = ({one["id"]: one["videoSha256"] for one in outcomes(place)} for place in (tried.storage, storage))
+    assert alone == together

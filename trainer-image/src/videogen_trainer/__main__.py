@@ -72,10 +72,11 @@ def _process(arguments: argparse.Namespace) -> NoReturn:
 
 def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
     on_termination(stop.ask if job.task in _GOES_ON else _interrupt)
-    # One thread unless told otherwise: small networks only lose by more, and resuming is bit-identical for one number only.
-    import torch
+    if job.task is not Task.CURATE:  # which needs torch for its relevance filter alone, and two seconds less without
+        # One thread unless told otherwise: small networks only lose by more, and resuming is bit-identical for one number only.
+        import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     progress = ProgressReporter(endpoint_of(os.environ), job.progress_interval_seconds, time.monotonic, lambda: datetime.now(UTC))
     return tasks.attempt(job, storage, os.environ, progress, stop, Meter(clock=time.monotonic, begun=_BEGUN))
 

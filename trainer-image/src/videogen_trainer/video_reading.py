@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -105,14 +106,14 @@ def read_timed_frames(path: Footage) -> Iterator[tuple[float | None, Picture]]:
     Raises Failure(VideoUnreadable) naming the file if it is empty, corrupt, truncated or has no video.
     """
     with _opened(path) as (container, stream):
-        count, seconds = 0, 0.0
+        count, seconds, converter = 0, 0.0, VideoReformatter()  # one for all: to make its tables takes longer than to use them
         for packet in container.demux():
             seconds = max(seconds, _end_of(packet))
             for frame in stream.decode(packet) if packet.stream is stream else ():
                 if frame.is_corrupt:
                     raise unreadable(path, f"frame {count} is damaged")
                 _check_size(path, frame.width, frame.height)
-                yield frame.time, _upright(frame)
+                yield frame.time, _upright(frame, converter)
                 count += 1
         if count == 0:
             raise unreadable(path, "it has no frames")
@@ -199,8 +200,8 @@ def unreadable(path: Footage, why: str) -> Failure:
     return Failure(Reason.VIDEO_UNREADABLE, f"{path} cannot be read as video: {why}; replace the file or take it out of the source")
 
 
-def _upright(frame: av.VideoFrame) -> Picture:
-    picture = frame.to_ndarray(format="rgb24")
+def _upright(frame: av.VideoFrame, converter: VideoReformatter) -> Picture:
+    picture = converter.reformat(frame, format="rgb24").to_ndarray()
     return np.ascontiguousarray(np.rot90(picture, k=round(frame.rotation / 90)))  # phones store the turn beside the picture
 
 
