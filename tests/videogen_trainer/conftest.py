@@ -19,6 +19,7 @@ import torch
 from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Split
+from videogen_testing.forks import Fork, forked_by
 from videogen_trainer import tasks
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.progress import ProgressReporter
@@ -135,21 +136,30 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
 
 
 class Trainer:
-    """A real process of the trainer."""
+    """A real process of the trainer, forked (`videogen_testing.forks`) or in a fresh interpreter, as in a pod."""
 
-    def __init__(self, job: Job, storage: Path, name: str, environment: dict[str, str] | None, program: tuple[str, ...]) -> None:
+    def __init__(
+        self, job: Job, storage: Path, name: str, environment: dict[str, str] | None, program: tuple[str, ...], *, fresh: bool
+    ) -> None:
         self.message = storage / f"{name}.termination"
         self.log = storage / f"{name}.log"
         path = storage / f"{name}.job.json"
         path.write_text(json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True)))
         variables = {"PATH": os.environ["PATH"], "VIDEOGEN_TERMINATION_MESSAGE_PATH": str(self.message), "OMP_NUM_THREADS": "1"}
+        start: Any = subprocess.Popen if fresh else Fork
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = start(
                 [sys.executable, *program, "--job", str(path), "--storage", str(storage)],
                 env=variables | (environment or {}),
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=log.fileno(),
+                stderr=log.fileno(),
             )
+
+    def workers(self) -> list[int]:
+        """The processes that its agent has started, and that have not ended."""
+        if isinstance(self.process, Fork):
+            return forked_by(self.process.pid)
+        return [int(child) for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
 
     def wait(self) -> tuple[int, Report]:
         """The exit code and the Report in the termination message."""
@@ -169,9 +179,14 @@ def start_trainer(storage: Path) -> Iterator[Callable[..., Trainer]]:
     started: list[Trainer] = []
 
     def start(
-        job: Job, name: str = "trainer", environment: dict[str, str] | None = None, program: tuple[str, ...] = ("-m", "videogen_trainer")
+        job: Job,
+        name: str = "trainer",
+        environment: dict[str, str] | None = None,
+        program: tuple[str, ...] = ("-m", "videogen_trainer"),
+        *,
+        fresh: bool = False,
     ) -> Trainer:
-        started.append(Trainer(job, storage, name, environment, program))
+        started.append(Trainer(job, storage, name, environment, program, fresh=fresh))
         return started[-1]
 
     yield start

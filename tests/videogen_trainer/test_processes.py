@@ -214,9 +214,9 @@ def test_a_pod_that_vanishes_is_a_lost_peer_for_the_other(
     recipe = {"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}}
     staying, leaving = two_pods(make_job(recipe, workers=2))
     wait_for_step(storage, 6, staying)  # it is begun when step 4 is safe, and by step 5 both know that of step 2
-    for child in Path(f"/proc/{leaving.process.pid}/task/{leaving.process.pid}/children").read_text().split():
+    for worker in leaving.workers():
         with contextlib.suppress(ProcessLookupError):  # the agent ends the rest of them as soon as it misses one
-            os.kill(int(child), signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
     code, report = leaving.wait()
     assert (code, report.reason) == (ExitCode.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)
     code, report = staying.wait()

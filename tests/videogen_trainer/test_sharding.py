@@ -212,9 +212,9 @@ def kill_in_the_middle(trainer: Any, storage: Path, step: int) -> None:
     while not any(found >= step for found in checkpoint.steps(root)):
         assert trainer.process.poll() is None, trainer.log.read_text()
         time.sleep(0.02)
-    for child in Path(f"/proc/{trainer.process.pid}/task/{trainer.process.pid}/children").read_text().split():
+    for worker in trainer.workers():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(child), signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
     code, _ = trainer.wait()
     assert code != ExitCode.SUCCEEDED
 
