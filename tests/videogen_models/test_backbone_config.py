@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from videogen_models.backbone_config import read_schedule, skeleton
-from videogen_models.backbone_folder import load_backbone, save_backbone
+from videogen_models.backbone_folder import load_backbone
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.sealed import CorruptError
 
@@ -23,17 +24,10 @@ SCHEDULER = "scheduler/scheduler_config.json"
 WRONG: tuple[object, ...] = (None, "x", -1, 0, 10**12, [None], {}, ["x", "x"], 1e-30, 1e30)  # of a kind, negative, none, huge
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, backbone: ImageBackbone) -> Path:
-    folder = tmp_path_factory.mktemp("backbone")
-    save_backbone(backbone, folder)
-    return folder
-
-
 @pytest.fixture
-def folder(tmp_path: Path, backbone: ImageBackbone) -> Path:
-    save_backbone(backbone, tmp_path)
-    return tmp_path
+def folder(tmp_path: Path, saved_backbone: Path) -> Path:
+    """One that the test may harm."""
+    return Path(shutil.copytree(saved_backbone, tmp_path, dirs_exist_ok=True))
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -63,8 +57,8 @@ USED = {
 
 
 @pytest.mark.parametrize("part", USED)
-def test_a_field_that_the_networks_are_made_of_is_refused_whatever_is_wrong_with_it(part: str, shared: Path) -> None:
-    path = shared / part / "config.json"
+def test_a_field_that_the_networks_are_made_of_is_refused_whatever_is_wrong_with_it(part: str, saved_backbone: Path) -> None:
+    path = saved_backbone / part / "config.json"
     whole = content(path)
     assert not refused(part, whole, path)
     passed = [(field, wrong) for field in USED[part] for wrong in WRONG if not refused(part, whole | {field: wrong}, path)]
@@ -72,8 +66,8 @@ def test_a_field_that_the_networks_are_made_of_is_refused_whatever_is_wrong_with
 
 
 @pytest.mark.parametrize("part", KINDS)
-def test_no_field_of_a_config_whatever_it_says_ends_in_another_error(part: str, shared: Path) -> None:
-    path = shared / part / "config.json"
+def test_no_field_of_a_config_whatever_it_says_ends_in_another_error(part: str, saved_backbone: Path) -> None:
+    path = saved_backbone / part / "config.json"
     whole = content(path)
     for number, field in enumerate(whole):
         refused(part, whole | {field: WRONG[number % len(WRONG)]}, path)
@@ -97,20 +91,20 @@ def test_no_field_of_a_config_whatever_it_says_ends_in_another_error(part: str, 
     ],
 )
 def test_a_noise_schedule_that_the_models_were_not_made_for_is_refused(
-    change: dict[str, object], message: str, shared: Path, tmp_path: Path
+    change: dict[str, object], message: str, saved_backbone: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "scheduler_config.json"
-    path.write_text(json.dumps(content(shared / SCHEDULER) | change))
+    path.write_text(json.dumps(content(saved_backbone / SCHEDULER) | change))
     with pytest.raises(CorruptError, match=f"scheduler_config.json.*{message}"):
         read_schedule(path)
 
 
-def test_a_schedule_of_another_method_is_refused_and_those_of_the_accepted_ones_are_read(shared: Path, tmp_path: Path) -> None:
+def test_a_schedule_of_another_method_is_refused_and_those_of_the_accepted_ones_are_read(saved_backbone: Path, tmp_path: Path) -> None:
     path = tmp_path / "scheduler_config.json"
     path.write_text('{"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}')
     with pytest.raises(CorruptError, match="beta_start is missing"):
         read_schedule(path)
-    whole = content(shared / SCHEDULER)
+    whole = content(saved_backbone / SCHEDULER)
     for change in ({"prediction_type": "v_prediction"}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}):
         path.write_text(json.dumps(whole | change))
         assert read_schedule(path) == whole | change

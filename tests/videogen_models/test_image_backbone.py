@@ -22,9 +22,9 @@ UNET, VAE, TEXT = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pyt
 
 
 @pytest.fixture
-def folder(tmp_path: Path, backbone: ImageBackbone) -> Path:
-    save_backbone(backbone, tmp_path)
-    return tmp_path
+def folder(tmp_path: Path, saved_backbone: Path) -> Path:
+    """One that the test may harm."""
+    return Path(shutil.copytree(saved_backbone, tmp_path, dirs_exist_ok=True))
 
 
 def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:

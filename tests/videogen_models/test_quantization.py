@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,10 +245,25 @@ FILES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def in_bytes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModelType, Path], Path]:
+    """`in_bytes(family, folder)`: a model of the family in Int8Weights, made once and copied."""
+
+    @functools.cache
+    def made(family: ModelType) -> Path:
+        folder = tmp_path_factory.mktemp(family.value)
+        save_quantized(model_of(family), folder, Quantization.INT8_WEIGHTS)
+        return folder
+
+    return lambda family, folder: shutil.copytree(made(family), folder, dirs_exist_ok=True)
+
+
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("family, file", FILES)
-def test_quantized_weights_that_do_not_fit_are_refused_with_the_file_named(tmp_path: Path, family: ModelType, file: str, harm: str) -> None:
-    save_quantized(model_of(family), tmp_path, Quantization.INT8_WEIGHTS)
+def test_quantized_weights_that_do_not_fit_are_refused_with_the_file_named(
+    tmp_path: Path, in_bytes: Callable[[ModelType, Path], Path], family: ModelType, file: str, harm: str
+) -> None:
+    in_bytes(family, tmp_path)
     weights = load_file(tmp_path / file)
     HARMS[harm][0](weights)
     save_file(weights, tmp_path / file)
@@ -255,16 +272,16 @@ def test_quantized_weights_that_do_not_fit_are_refused_with_the_file_named(tmp_p
     assert Path(file).name in str(caught.value) or family is ModelType.VIDEOFUSION
 
 
-def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path) -> None:
-    save_quantized(model_of(ModelType.TEXT2VIDEO_ZERO), tmp_path, Quantization.INT8_WEIGHTS)
+def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, in_bytes: Callable[[ModelType, Path], Path]) -> None:
+    in_bytes(ModelType.TEXT2VIDEO_ZERO, tmp_path)
     file = tmp_path / "vae/quantized.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(CorruptError, match=r"vae/quantized\.safetensors: the weights cannot be loaded"):
         read_model(tmp_path)
 
 
-def test_reading_quantized_weights_draws_no_random_number(tmp_path: Path) -> None:
-    save_quantized(model_of(ModelType.TEXT2VIDEO_ZERO), tmp_path, Quantization.INT8_WEIGHTS)
+def test_reading_quantized_weights_draws_no_random_number(tmp_path: Path, in_bytes: Callable[[ModelType, Path], Path]) -> None:
+    in_bytes(ModelType.TEXT2VIDEO_ZERO, tmp_path)
     torch.manual_seed(5)
     read_model(tmp_path)
     drawn = torch.randn(3)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,12 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from videogen_api.job import ArtifactReference, ExitCode, Job, Report
+from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.recipe import Architecture, Resolution
 from videogen_api.training_run import Reason
 from videogen_models.image_backbone import PRESETS, build_backbone
 from videogen_models.latent_scale import to_latents
+from videogen_testing.ranks import train_in
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import encoder_cache, tasks
 from videogen_trainer.encoder_cache import EncoderCache, weights_digest
@@ -32,30 +36,34 @@ FAMILIES = ["align-your-latents", "text2video-zero"]
 CLIPS = 12
 
 
-@pytest.fixture
-def train(storage: Path, silent: ProgressReporter) -> Callable[..., Report]:
-    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
-        report = tasks.attempt(job, storage, {}, silent, stop)
-        assert report.reason in {Reason.COMPLETED, Reason.PREEMPTED}, report.message
-        return report
-
-    return run
+Make = Callable[..., Job]
+STEPS = 6  # two epochs
 
 
 @pytest.fixture
-def image_model(train: Callable[..., Report], make_job: Callable[..., Job]) -> ArtifactReference:
-    made = train(make_job({"videoFusion": {}, "steps": 0}, model={"type": "text2video-zero", "version": "1.0.0"})).artifact
-    assert made
-    return made
+def storage(begun: Any, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(begun.folder, tmp_path / "storage"))
+
+
+def attempt(job: Job, storage: Path, stop: Callable[[], bool] = lambda: False) -> Report:
+    silent = ProgressReporter(None, 5, clock=lambda: 0.0, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    report = tasks.attempt(job, storage, {}, silent, stop)
+    assert report.reason in {Reason.COMPLETED, Reason.PREEMPTED}, report.message
+    return report
 
 
 @pytest.fixture
-def cached(make_job: Callable[..., Job], image_model: ArtifactReference) -> Callable[..., Job]:
+def train(storage: Path) -> Callable[..., Report]:
+    return lambda job, stop=lambda: False: attempt(job, storage, stop)
+
+
+@pytest.fixture(scope="module")
+def cached(make_job: Make, begun: Any) -> Make:
     """`cached(family, recipe)`: training of an image model's family, with the cache."""
 
     def make(family: str, recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
-        own = {"videoFusion": {}, "steps": 9, "cacheLatents": True, "checkpoints": {"everySteps": 3}} | (recipe or {})
-        return make_job(own, model={"type": family, "version": "1.0.0"}, initFrom=image_model.wire(), workPath=WORK, **fields)
+        own = {"videoFusion": {}, "steps": STEPS, "cacheLatents": True, "checkpoints": {"everySteps": 3}} | (recipe or {})
+        return make_job(own, model={"type": family, "version": "1.0.0"}, initFrom=begun.image.wire(), workPath=WORK, **fields)
 
     return make
 
@@ -63,15 +71,19 @@ def cached(make_job: Callable[..., Job], image_model: ArtifactReference) -> Call
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many frames each call of an autoencoder's encoder has had."""
+    return counted(monkeypatch)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     encode = AutoencoderKL.encode
 
-    def counted(self: AutoencoderKL, images: torch.Tensor, *rest: Any) -> Any:
+    def counting(self: AutoencoderKL, images: torch.Tensor, *rest: Any) -> Any:
         if not images.is_meta:  # which a folder's configuration is tried with
             seen.append(len(images))
         return encode(self, images, *rest)
 
-    monkeypatch.setattr(AutoencoderKL, "encode", counted)
+    monkeypatch.setattr(AutoencoderKL, "encode", counting)
     return seen
 
 
@@ -83,24 +95,58 @@ def entries(storage: Path) -> list[Path]:
     return sorted((storage / FOLDER).rglob("*.safetensors"))
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What an attempt came to."""
+
+    artifact: ArtifactReference | None
+    resumed_from: int | None
+    losses: list[float]
+    encoded: list[int]
+    is_kept: bool  # the cache, afterwards
+
+
+def seen_at(job: Job, storage: Path, stop: Callable[[], bool] = lambda: False) -> Trained:
+    with pytest.MonkeyPatch.context() as patches:
+        seen = counted(patches)
+        report = attempt(job, storage, stop)
+    return Trained(report.artifact, report.resumed_from_step, losses(storage), seen, (storage / FOLDER).exists())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(begun: Any, cached: Make, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """`undisturbed(family)`: a training with the cache in one attempt, done once for all tests."""
+    torch.set_num_threads(1)
+    return functools.cache(
+        lambda family: seen_at(cached(family), shutil.copytree(begun.folder, tmp_path_factory.mktemp("undisturbed"), dirs_exist_ok=True))
+    )
+
+
+@pytest.fixture(scope="module")
+def stopped(begun: Any, cached: Make, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`stopped(family)`: a storage in which such a training has been stopped after an epoch and a step; tests work on copies."""
+
+    def stop(family: str) -> Path:
+        folder = Path(shutil.copytree(begun.folder, tmp_path_factory.mktemp("stopped"), dirs_exist_ok=True))
+        assert attempt(cached(family), folder, StopAfter(4)).reason is Reason.PREEMPTED
+        return folder
+
+    return functools.cache(stop)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_with_the_cache_is_training_without(
-    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, family: str
+    train: Callable[..., Report], cached: Make, storage: Path, undisturbed: Callable[[str], Trained], family: str
 ) -> None:
-    train(cached(family))
-    with_cache = losses(storage)
-    assert not (storage / FOLDER).exists()  # training has ended well
-    shutil.rmtree(storage / WORK)
+    with_cache = undisturbed(family)
+    assert not with_cache.is_kept  # training has ended well
     train(cached(family, {"cacheLatents": False}))
-    assert with_cache == pytest.approx(losses(storage), rel=1e-4)
-    assert len(set(with_cache)) == 9
+    assert with_cache.losses == pytest.approx(losses(storage), rel=1e-4)
+    assert len(set(with_cache.losses)) == STEPS
 
 
-def test_each_clip_is_encoded_once_however_often_it_is_seen(
-    train: Callable[..., Report], cached: Callable[..., Job], encoded: list[int]
-) -> None:
-    train(cached("align-your-latents"))  # three epochs
-    assert encoded == [4] * CLIPS
+def test_each_clip_is_encoded_once_however_often_it_is_seen(undisturbed: Callable[[str], Trained]) -> None:
+    assert undisturbed("align-your-latents").encoded == [4] * CLIPS
 
 
 LATER = {"TrainInterpolation": ("fast", "v2", 6, {16, 1}, 17), "FineTuneDecoder": ("squares", "v1", CLIPS, {4}, 4)}
@@ -108,17 +154,16 @@ LATER = {"TrainInterpolation": ("fast", "v2", 6, {16, 1}, 17), "FineTuneDecoder"
 
 @pytest.mark.parametrize("task", LATER)
 def test_later_phases_encode_each_clip_once_too_and_learn_what_they_learn_without(
-    train: Callable[..., Report], make_job: Callable[..., Job], begun: Any, storage: Path, encoded: list[int], task: str
+    train: Callable[..., Report], make_job: Make, begun: Any, storage: Path, encoded: list[int], task: str
 ) -> None:
     dataset, version, clips, at_once, frames = LATER[task]
-    shutil.copytree(begun.folder, storage, dirs_exist_ok=True)
     data = [{"reference": {"dataset": dataset, "version": version}}]
     model = {"type": "align-your-latents", "version": "1.0.0"}
     curves = {}
     for cache in (True, False):
         encoded.clear()
         blocks = {"videoFusion": {}, "alignYourLatents": {"interpolations": 2}} if dataset == "fast" else {"videoFusion": {}}
-        recipe = blocks | {"steps": 6, "cacheLatents": cache}
+        recipe = blocks | {"steps": clips // 2, "cacheLatents": cache}  # two epochs
         train(make_job(recipe, task=task, model=model, data=data, initFrom=begun.trained.wire(), workPath=WORK))
         curves[cache] = losses(storage)
         if cache:
@@ -127,31 +172,22 @@ def test_later_phases_encode_each_clip_once_too_and_learn_what_they_learn_withou
     assert curves[True] == pytest.approx(curves[False], rel=1e-4)
 
 
-def test_each_frame_is_encoded_once_however_often_it_is_seen(
-    train: Callable[..., Report], cached: Callable[..., Job], encoded: list[int]
-) -> None:
-    train(cached("text2video-zero", {"steps": 30}))  # ten frames of each clip, which has four
+def test_each_frame_is_encoded_once_however_often_it_is_seen(train: Callable[..., Report], cached: Make, encoded: list[int]) -> None:
+    train(cached("text2video-zero", {"steps": 15, "checkpoints": {}}))  # five frames of each clip, which has four
     assert set(encoded) == {1}
     assert CLIPS < len(encoded) <= 4 * CLIPS
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
-    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, family: str
+    cached: Make, storage: Path, undisturbed: Callable[[str], Trained], stopped: Callable[[str], Path], family: str
 ) -> None:
-    train(cached(family), StopAfter(5))
-    resumed, curve = train(cached(family, {}, attempt=2)), losses(storage)
-    assert resumed.resumed_from_step == 5
-    shutil.rmtree(storage / WORK)
-    assert train(cached(family)).artifact == resumed.artifact
-    assert losses(storage) == curve
-
-
-def test_the_next_attempt_encodes_nothing_again(train: Callable[..., Report], cached: Callable[..., Job], encoded: list[int]) -> None:
-    train(cached("align-your-latents"), StopAfter(4))  # one epoch and a step
-    encoded.clear()
-    train(cached("align-your-latents"))
-    assert encoded == []
+    shutil.copytree(stopped(family), storage, dirs_exist_ok=True)
+    second, whole = seen_at(cached(family, {}, attempt=2), storage), undisturbed(family)
+    assert (second.artifact, second.losses) == (whole.artifact, whole.losses)
+    assert second.resumed_from == 4
+    if family == "align-your-latents":  # which has seen whole clips; the other sees other frames of them in the second epoch
+        assert second.encoded == []
 
 
 HARMS: dict[str, Callable[[Path], Any]] = {
@@ -163,33 +199,24 @@ HARMS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_what_is_damaged_is_made_again(
-    train: Callable[..., Report],
-    cached: Callable[..., Job],
-    storage: Path,
-    encoded: list[int],
-    caplog: pytest.LogCaptureFixture,
-    harm: str,
+    cached: Make, storage: Path, stopped: Callable[[str], Path], caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:
-    train(cached("align-your-latents"), StopAfter(4))
+    shutil.copytree(stopped("align-your-latents"), storage, dirs_exist_ok=True)
     for path in entries(storage):
         HARMS[harm](path)
-    encoded.clear()
-    train(cached("align-your-latents"))
-    assert encoded == [4] * CLIPS
+    second = seen_at(cached("align-your-latents"), storage)
+    assert second.encoded == [4] * 8  # the clips of the two steps that are left
     assert "made again" in caplog.text
 
 
 def test_what_does_not_fit_into_memory_is_read_again(
-    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+    cached: Make, storage: Path, undisturbed: Callable[[str], Trained], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoder_cache, "MEMORY_BYTES", 5000)  # two encodings or so
-    train(cached("align-your-latents"))
-    curve = losses(storage)
-    assert encoded == [4] * CLIPS
-    shutil.rmtree(storage / WORK)
+    found = seen_at(cached("align-your-latents"), storage)
+    assert found.encoded == [4] * CLIPS
     monkeypatch.undo()
-    train(cached("align-your-latents"))
-    assert losses(storage) == curve
+    assert found.losses == undisturbed("align-your-latents").losses
 
 
 def test_other_encoders_and_other_clips_have_other_entries(tmp_path: Path) -> None:
@@ -204,12 +231,12 @@ def test_other_encoders_and_other_clips_have_other_entries(tmp_path: Path) -> No
 
 
 def test_a_storage_that_takes_no_encodings_is_said_once_and_training_goes_on(
-    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, caplog: pytest.LogCaptureFixture
+    train: Callable[..., Report], cached: Make, storage: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (storage / WORK).mkdir(parents=True)
     (storage / FOLDER).touch()
     with caplog.at_level(logging.WARNING):
-        train(cached("align-your-latents"))
+        train(cached("align-your-latents", {"steps": 2}))
     assert caplog.text.count("no encodings are kept") == 1
 
 
@@ -220,7 +247,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("recipe, family", REFUSED.values(), ids=REFUSED)
-def test_without_frozen_encoders_it_is_refused(make_job: Callable[..., Job], recipe: dict[str, Any], family: str) -> None:
+def test_without_frozen_encoders_it_is_refused(make_job: Make, recipe: dict[str, Any], family: str) -> None:
     with pytest.raises(Failure, match=r"recipe\.cacheLatents is true; it needs encoders that do not learn") as caught:
         tasks.check(make_job(recipe | {"cacheLatents": True}, model={"type": family, "version": "1.0.0"}))
     assert caught.value.reason is Reason.INVALID_JOB
@@ -228,16 +255,10 @@ def test_without_frozen_encoders_it_is_refused(make_job: Callable[..., Job], rec
 
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_two_processes_learn_what_one_does(
-    train: Callable[..., Report], cached: Callable[..., Job], storage: Path, start_trainer: Callable[..., Any], family: str
-) -> None:
-    trainer = start_trainer(cached(family, processesPerWorker=2))
-    code, _ = trainer.wait()
-    assert code == ExitCode.SUCCEEDED, trainer.log.read_text()
-    together = losses(storage)
-    shutil.rmtree(storage / WORK)
-    train(cached(family))
-    assert together == pytest.approx(losses(storage), rel=1e-3)
+def test_two_processes_learn_what_one_does(cached: Make, storage: Path, undisturbed: Callable[[str], Trained], family: str) -> None:
+    report = train_in(2, cached(family, processesPerWorker=2), storage)
+    assert report.reason is Reason.COMPLETED, report.message
+    assert losses(storage) == pytest.approx(undisturbed(family).losses, rel=1e-3)
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from videogen_api.training_run import Reason
 from videogen_models.align_your_latents import PRESETS, VideoUNet
 from videogen_models.image_backbone import PRESETS as IMAGE_PRESETS
 from videogen_models.image_backbone import build_backbone
+from videogen_models.networks import PRESETS as GENERATOR_PRESETS
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
 from videogen_testing.stopping import StopAfter
@@ -116,7 +117,18 @@ def test_an_architecture_that_saves_memory_can_be_told_not_to() -> None:
 
 
 @pytest.fixture
-def without_code() -> Iterator[None]:
+def few_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny with fewer layers, each of which takes its time to compile however small it is; VideoFusion's base has two levels."""
+    tiny = Architecture.TINY
+    image, generators = IMAGE_PRESETS[tiny], GENERATOR_PRESETS[tiny]
+    text = {"text": image.text.model_copy(update={"layers": 1})}
+    residual = generators.residual.model_copy(update={"widths": [32], "attention": [False]})
+    monkeypatch.setitem(IMAGE_PRESETS, tiny, image.model_copy(update={"widths": [32], "attention": [True], **text}))
+    monkeypatch.setitem(GENERATOR_PRESETS, tiny, generators.model_copy(update={"residual": residual, **text}))
+
+
+@pytest.fixture
+def without_code(few_layers: None) -> Iterator[None]:
     """All of torch.compile but the last step, which writes C++ and takes a minute for these networks."""
     with torch.compiler.set_stance(force_backend="aot_eager"):
         yield
@@ -156,7 +168,7 @@ def test_compiled_networks_send_their_gradients_also_where_activations_are_recom
 
 
 class Prediction(nn.Module):
-    """A U-Net of one level, whose code is written in seconds."""
+    """A U-Net of one level with one residual block, whose code is written in seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +178,7 @@ class Prediction(nn.Module):
             in_channels=2,
             out_channels=2,
             block_out_channels=(8,),
-            layers_per_block=1,
+            layers_per_block=0,  # and one more on the way up
             down_block_types=("DownBlock2D",),
             mid_block_type=None,
             up_block_types=("UpBlock2D",),
@@ -179,7 +191,12 @@ class Prediction(nn.Module):
         return found.square().mean()
 
 
-def test_code_that_is_really_written_computes_what_the_networks_do(make_job: Callable[..., Job]) -> None:
+def test_code_that_is_really_written_computes_what_the_networks_do(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what an earlier run wrote is not written again
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # g++ by this process: others would import torch first
+    monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", True)  # the processor's word for it, without a program for each set
     plain, compiled = Prediction(), Prediction()
     prepare(compiled, make_job({"compile": True}).recipe, CPU)
     noisy = torch.randn(2, 2, 8, 8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ import pytest
 import torch
 
 from videogen_api.evaluation import Metric
-from videogen_api.job import ArtifactReference, ExitCode, Job, Report
+from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason, Split
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.latent_video import DECODER, INTERPOLATION, TEMPORAL
 from videogen_models.video_model import CONFIG
+from videogen_testing.ranks import train_in
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.data import Batches, open_mixture
@@ -31,22 +34,45 @@ from videogen_trainer.synthetic import synthetic_clip
 Train = Callable[..., Report]
 MakeJob = Callable[..., Job]
 SIDE = 16
+SHARED = "runs/learned"
 FAST = {1: 5, 2: 17}  # frames of a clip that teaches so many interpolations
 
 
-@pytest.fixture
-def storage(begun: Any, tmp_path: Path) -> Path:
-    """Datasets `squares` and `fast`, whose version v<n> teaches n interpolations, and the bundle `trained`."""
-    return Path(shutil.copytree(begun.folder, tmp_path / "storage"))
+@dataclass(frozen=True)
+class Learned:
+    """A storage with a bundle that each of the tasks has made of the trained one, in three steps."""
+
+    folder: Path
+    trained: ArtifactReference
+    taught: dict[int, ArtifactReference]  # by the interpolations
+    decoding: ArtifactReference
+
+
+@pytest.fixture(scope="module")
+def learned(begun: Any, part_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    """Made once; tests work on copies."""
+    torch.set_num_threads(1)
+    folder = Path(shutil.copytree(begun.folder, tmp_path_factory.mktemp("learned"), dirs_exist_ok=True))
+
+    def bundle(task: str, work: str, recipe: dict[str, Any] | None = None, **fields: Any) -> ArtifactReference:
+        return artifact(attempt(part_job(task, begun.trained, recipe, workPath=f"{SHARED}/{work}", **fields), folder))
+
+    taught = {times: bundle("TrainInterpolation", f"taught-{times}", interpolations(times), **of_fast(times)) for times in FAST}
+    return Learned(folder, begun.trained, taught, bundle("FineTuneDecoder", "decoding"))
 
 
 @pytest.fixture
-def trained(begun: Any) -> ArtifactReference:
-    reference: ArtifactReference = begun.trained
-    return reference
+def storage(learned: Learned, tmp_path: Path) -> Path:
+    """Datasets `squares` and `fast`, whose version v<n> teaches n interpolations, and the bundles of `learned`."""
+    return Path(shutil.copytree(learned.folder, tmp_path / "storage"))
 
 
 @pytest.fixture
+def trained(learned: Learned) -> ArtifactReference:
+    return learned.trained
+
+
+@pytest.fixture(scope="module")
 def part_job(make_job: MakeJob) -> MakeJob:
     def make(task: str, after: ArtifactReference | None = None, recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
         model = {"type": "align-your-latents", "version": "1.0.0"}
@@ -57,13 +83,15 @@ def part_job(make_job: MakeJob) -> MakeJob:
     return make
 
 
-@pytest.fixture
-def train(storage: Path, silent: ProgressReporter) -> Train:
-    def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Report:
-        tasks.check(job)
-        return tasks.attempt(job, storage, {}, silent, stop)
+def attempt(job: Job, storage: Path, stop: Callable[[], bool] = lambda: False) -> Report:
+    tasks.check(job)
+    silent = ProgressReporter(None, 5, clock=lambda: 0.0, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    return tasks.attempt(job, storage, {}, silent, stop)
 
-    return run
+
+@pytest.fixture
+def train(storage: Path) -> Train:
+    return lambda job, stop=lambda: False: attempt(job, storage, stop)
 
 
 def artifact(report: Report) -> ArtifactReference:
@@ -91,9 +119,9 @@ def curve(storage: Path, work: str) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("times, frames, frame_rate", [(1, 13, 32), (2, 49, 128)])
 def test_interpolation_is_learned_beside_the_other_layers_and_used_from_then_on(
-    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference, times: int, frames: int, frame_rate: int
+    train: Train, part_job: MakeJob, storage: Path, learned: Learned, times: int, frames: int, frame_rate: int
 ) -> None:
-    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(times), **of_fast(times))))
+    trained, taught = learned.trained, learned.taught[times]
     assert changed(storage, trained, taught) == {INTERPOLATION, CONFIG}
     tuned = artifact(train(part_job("FineTune", taught)))
     assert changed(storage, taught, tuned) == {TEMPORAL}
@@ -104,9 +132,9 @@ def test_interpolation_is_learned_beside_the_other_layers_and_used_from_then_on(
 
 
 def test_an_interpolated_clip_is_evaluated_against_clips_of_its_own_length_alone(
-    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+    train: Train, part_job: MakeJob, storage: Path, learned: Learned
 ) -> None:
-    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(1), **of_fast(1))))
+    taught = learned.taught[1]
     made = [synthetic_clip(number, seed=3, frames=13, height=SIDE, width=SIDE) for number in range(3)]
     clips = [Clip(frames=clip.frames, caption=clip.caption, split=Split.HELD_OUT) for clip in made]
     write_dataset(storage, "squares", "long", clips, frames=13, resolution=Resolution(height=SIDE, width=SIDE))
@@ -171,18 +199,15 @@ def test_clips_of_another_length_are_refused_with_the_length_that_is_wanted(
     assert "TrainInterpolation: of 5 frames with a quarter of the frameStride" in report.message
 
 
-def test_more_interpolations_than_were_learned_are_refused(
-    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
-) -> None:
-    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(1), **of_fast(1))))
-    for begun, found in ((taught, "1"), (trained, "none")):
+def test_more_interpolations_than_were_learned_are_refused(train: Train, part_job: MakeJob, learned: Learned) -> None:
+    for begun, found in ((learned.taught[1], "1"), (learned.trained, "none")):
         report = train(part_job("FineTune", begun, interpolations(2)))
         assert report.reason is Reason.INVALID_JOB
         assert f"interpolations is 2; initFrom has layers for {found}, put a TrainInterpolation phase before it" in report.message
 
 
-def test_interpolation_may_be_learned_on_at_both_rates(train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference) -> None:
-    once = artifact(train(part_job("TrainInterpolation", trained, interpolations(1), **of_fast(1))))
+def test_interpolation_may_be_learned_on_at_both_rates(train: Train, part_job: MakeJob, storage: Path, learned: Learned) -> None:
+    once = learned.taught[1]
     twice = artifact(train(part_job("TrainInterpolation", once, interpolations(2), workPath="runs/b", **of_fast(2))))
     assert changed(storage, once, twice) == {INTERPOLATION, CONFIG}
     assert load_model(storage / twice.path).config.frames == 49
@@ -192,9 +217,9 @@ def test_interpolation_may_be_learned_on_at_both_rates(train: Train, part_job: M
 
 
 def test_a_decoder_is_learned_beside_the_image_models_which_keeps_its_bytes_and_used_from_then_on(
-    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+    train: Train, part_job: MakeJob, storage: Path, learned: Learned
 ) -> None:
-    decoding = artifact(train(part_job("FineTuneDecoder", trained)))
+    trained, decoding = learned.trained, learned.decoding
     assert changed(storage, trained, decoding) == {DECODER, CONFIG}
     tuned = artifact(train(part_job("FineTune", decoding)))
     assert changed(storage, decoding, tuned) == {TEMPORAL}
@@ -215,10 +240,9 @@ LEARNED = {
 
 
 def test_of_a_model_that_has_all_parts_each_task_learns_its_own_alone(
-    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
+    train: Train, part_job: MakeJob, storage: Path, learned: Learned
 ) -> None:
-    taught = artifact(train(part_job("TrainInterpolation", trained, interpolations(1, steps=1), **of_fast(1))))
-    whole = artifact(train(part_job("FineTuneDecoder", taught, {"steps": 1})))
+    whole = artifact(train(part_job("FineTuneDecoder", learned.taught[1], {"steps": 1})))
     found = {}
     for task in LEARNED:
         learner = learner_of(part_job(task, whole), storage, World())
@@ -228,13 +252,10 @@ def test_of_a_model_that_has_all_parts_each_task_learns_its_own_alone(
     assert found == LEARNED
 
 
-def test_the_discriminator_is_in_checkpoints_and_in_no_bundle(
-    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
-) -> None:
-    decoding = artifact(train(part_job("FineTuneDecoder", trained)))
-    tensors, _ = checkpoint.load(storage / "runs/a/FineTuneDecoder/checkpoints", 3)
+def test_the_discriminator_is_in_checkpoints_and_in_no_bundle(learned: Learned) -> None:
+    tensors, _ = checkpoint.load(learned.folder / SHARED / "decoding/checkpoints", 3)
     assert {name.split(".")[0] for name in tensors["model"]} == {"decoder", "discriminator"}
-    assert not [path for path in (storage / decoding.path).rglob("*") if "discriminator" in path.name]
+    assert not [path for path in (learned.folder / learned.decoding.path).rglob("*") if "discriminator" in path.name]
 
 
 def test_the_reconstruction_gets_better(train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference) -> None:
@@ -252,14 +273,14 @@ def test_the_error_of_the_frames_between_falls(train: Train, part_job: MakeJob, 
     assert sum(line["loss"] for line in lines[-6:]) < 0.8 * sum(line["loss"] for line in lines[:6])
 
 
-@pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers
+@pytest.mark.timeout(170)  # two processes, whatever else the machine does
 def test_two_processes_learn_what_one_learns_of_a_decoder(
-    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference, start_trainer: Callable[..., Any]
+    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference
 ) -> None:
     """Only nearly the same: each process weighs its own clips' adversarial loss by their gradients."""
     job = part_job("FineTuneDecoder", trained, {"steps": 4})
-    code, report = start_trainer(job.model_copy(update={"processes_per_worker": 2})).wait()
-    assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 4), report.message
+    report = train_in(2, job.model_copy(update={"processes_per_worker": 2}), storage)
+    assert (report.reason, report.last_step) == (Reason.COMPLETED, 4), report.message
     train(job.model_copy(update={"work_path": "runs/alone"}))
     together, alone = ([line["reconstruction"] for line in curve(storage, work)] for work in (job.work_path, "runs/alone"))
     assert together[0] == pytest.approx(alone[0], rel=1e-5)
@@ -267,11 +288,11 @@ def test_two_processes_learn_what_one_learns_of_a_decoder(
 
 
 @pytest.mark.parametrize("task", ["TrainInterpolation", "FineTuneDecoder"])
-def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
-    train: Train, part_job: MakeJob, storage: Path, trained: ArtifactReference, task: str
-) -> None:
+def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(train: Train, part_job: MakeJob, learned: Learned, task: str) -> None:
     more = of_fast(1) if task == "TrainInterpolation" else {}
-    job = part_job(task, trained, interpolations(1) if more else {}, **more)
+    whole = learned.taught[1] if more else learned.decoding
+    job = part_job(task, learned.trained, interpolations(1) if more else {}, **more)
     assert (stopped := train(job, StopAfter(2))).reason is Reason.PREEMPTED, stopped.message
-    whole = train(job.model_copy(update={"work_path": "runs/whole"}))
-    assert artifact(train(job)).digest == artifact(whole).digest
+    resumed = train(job)
+    assert resumed.resumed_from_step == 2
+    assert artifact(resumed).digest == whole.digest

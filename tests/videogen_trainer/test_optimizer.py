@@ -105,7 +105,7 @@ def same(one: TrainState, other: TrainState) -> bool:
 def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
     train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, family: str
 ) -> None:
-    job = make_job(optimizer() | {"steps": 5, "videoFusion": {}}, model={"type": family, "version": "1.0.0"})
+    job = make_job(optimizer() | {"steps": 4, "videoFusion": {}}, model={"type": family, "version": "1.0.0"})
     stopped = train(job, StopAfter(3))
     assert (stopped.reason, stopped.last_step) == (Reason.PREEMPTED, 3), stopped.message
     resumed = train(job)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from videogen_trainer import tasks
 from videogen_trainer.data import Batches, open_mixture
 from videogen_trainer.distributed import World
 from videogen_trainer.families import learner_of
+from videogen_trainer.progress import ProgressReporter
 
 LATENT = {"videoFusion": {"baseLearningRateScale": "1", "space": "Latent"}}
 Train = Callable[..., Report]
@@ -34,19 +37,41 @@ def artifact(report: Report) -> ArtifactReference:
     return report.artifact
 
 
-@pytest.fixture
-def image(train: Train, make_job: Make) -> ArtifactReference:
-    """The bundle of an image model, as it is."""
-    model = {"type": "text2video-zero", "version": "1.0.0"}
-    return artifact(train(make_job({"steps": 0, "schedule": {}, "videoFusion": {}}, model=model, workPath="runs/image/train")))
+@dataclass(frozen=True)
+class Made:
+    """A storage with the bundle of an image model, as it is, and one in its latents, of four steps."""
+
+    folder: Path
+    image: ArtifactReference
+    trained: ArtifactReference
+
+
+@pytest.fixture(scope="module")
+def made(begun: Any, latent_job: Make, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Made once; tests work on copies."""
+    torch.set_num_threads(1)
+    folder = Path(shutil.copytree(begun.folder, tmp_path_factory.mktemp("made"), dirs_exist_ok=True))
+    silent = ProgressReporter(None, 5, clock=lambda: 0.0, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    trained = tasks.attempt(latent_job(workPath="runs/made/train"), folder, {}, silent, lambda: False)
+    return Made(folder, begun.image, artifact(trained))
 
 
 @pytest.fixture
-def latent_job(make_job: Make, image: ArtifactReference) -> Make:
+def storage(made: Made, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made.folder, tmp_path / "storage"))
+
+
+@pytest.fixture
+def image(made: Made) -> ArtifactReference:
+    return made.image
+
+
+@pytest.fixture(scope="module")
+def latent_job(make_job: Make, begun: Any) -> Make:
     """A Train job in the latents of that image model."""
 
     def make(recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
-        return make_job(LATENT | (recipe or {}), **({"initFrom": image} | fields))
+        return make_job(LATENT | (recipe or {}), **({"initFrom": begun.image} | fields))
 
     return make
 
@@ -59,11 +84,9 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_the_bundle_holds_the_autoencoder_as_it_was_and_is_evaluated(
-    train: Train, latent_job: Make, make_job: Make, image: ArtifactReference, storage: Path
-) -> None:
-    trained = artifact(train(latent_job()))
-    assert equal(autoencoder_of(storage, trained), autoencoder_of(storage, image))
+def test_the_bundle_holds_the_autoencoder_as_it_was_and_is_evaluated(train: Train, make_job: Make, made: Made, storage: Path) -> None:
+    trained = made.trained
+    assert equal(autoencoder_of(storage, trained), autoencoder_of(storage, made.image))
     model = load_model(storage / trained.path, trained.digest)
     assert model.generate(["a square"], [1], 2).shape == (1, 4, 16, 16, 3)
     held_out = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"}}]
@@ -97,19 +120,16 @@ def test_the_loss_falls(train: Train, latent_job: Make, storage: Path) -> None:
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
 
 
-def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(train: Train, latent_job: Make, storage: Path) -> None:
-    job = latent_job({"steps": 5})
-    assert train(job, StopAfter(3)).reason is Reason.PREEMPTED
-    resumed = train(job)
+def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(train: Train, latent_job: Make, made: Made) -> None:
+    assert train(latent_job(), StopAfter(3)).reason is Reason.PREEMPTED
+    resumed = train(latent_job())
     assert resumed.resumed_from_step == 3
-    shutil.rmtree(storage / "runs/demo-01234567")
-    assert artifact(train(job)) == artifact(resumed)
+    assert artifact(resumed) == made.trained
 
 
-def test_a_bundle_in_latents_is_gone_on_from(train: Train, latent_job: Make, storage: Path) -> None:
-    first = artifact(train(latent_job()))
-    begun = learner_of(latent_job(initFrom=first), storage, World()).model.state_dict()
-    assert equal(begun, load_model(storage / first.path).state_dict())
+def test_a_bundle_in_latents_is_gone_on_from(latent_job: Make, made: Made) -> None:
+    first = learner_of(latent_job(initFrom=made.trained), made.folder, World()).model.state_dict()
+    assert equal(first, load_model(made.folder / made.trained.path).state_dict())
 
 
 @pytest.fixture
@@ -156,17 +176,16 @@ def test_a_space_without_an_autoencoder_is_refused(make_job: Make) -> None:
 
 
 @pytest.mark.parametrize("first, then", [("Pixel", "Latent"), ("Latent", "Pixel")])
-def test_weights_of_the_other_space_are_refused(train: Train, latent_job: Make, make_job: Make, first: str, then: str) -> None:
-    made = artifact(train(latent_job() if first == "Latent" else make_job()))
+def test_weights_of_the_other_space_are_refused(train: Train, made: Made, make_job: Make, first: str, then: str) -> None:
+    weights = made.trained if first == "Latent" else artifact(train(make_job()))
     block = {"videoFusion": {"space": then}}
-    report = train(make_job(block, initFrom=made, workPath="runs/next/train"))
+    report = train(make_job(block, initFrom=weights, workPath="runs/next/train"))
     assert report.reason is Reason.INVALID_JOB
     assert f"works in space {first}, the recipe says recipe.videoFusion.space {then}" in report.message
 
 
-def test_an_image_model_alone_is_nothing_to_fine_tune(train: Train, latent_job: Make) -> None:
+def test_an_image_model_alone_is_nothing_to_fine_tune(train: Train, latent_job: Make, made: Made) -> None:
     report = train(latent_job(task="FineTune"))
     assert report.reason is Reason.INVALID_JOB
     assert "it has an autoencoder and no generators, with which a FineTune phase goes on" in report.message
-    trained = artifact(train(latent_job()))
-    assert artifact(train(latent_job(task="FineTune", initFrom=trained, workPath="runs/next/fine-tune")))
+    assert artifact(train(latent_job(task="FineTune", initFrom=made.trained, workPath="runs/next/fine-tune")))
