@@ -161,7 +161,7 @@ def test_where_two_workers_are_wanted_and_one_has_room_one_trains(story: Story, 
     story.begin(phases=[TRAIN | {"resources": {"workers": 2, "minWorkers": 1, "allWorkersDeadlineSeconds": 5}}])
     no_place = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
     names = play(story.api, story.namespace, story.job("train", 1), {"phase": "Pending", "conditions": [no_place]})
-    story.says("Unknown", Reason.UNSCHEDULABLE)
+    story.says("Unknown", Reason.INSUFFICIENT_CAPACITY)  # there is no node here
     story.api.merge(f"{story.core}/pods/{names[0]}/status", {"status": running() | {"conditions": []}})
     assert list(story.job("train", 2)["spec"]["pytorchReplicaSpecs"]) == ["Master"]
     file = json.loads(story.api.get(f"{story.core}/configmaps/run-train-2")["data"]["job.json"])
