@@ -58,7 +58,7 @@ def measured(report: Report) -> list[MetricResult]:
 def test_two_processes_measure_to_the_digit_what_one_does(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
 ) -> None:
-    code, together = start_trainer(evaluation(make_job, storage, processesPerWorker=2)).wait()
+    code, together = start_trainer(evaluation(make_job, storage, processesPerWorker=2), fresh=True).wait()
     assert code == ExitCode.SUCCEEDED
     alone = tasks.attempt(evaluation(make_job, storage), storage, {}, silent, lambda: False)
     assert measured(together) == measured(alone)  # values, intervals, counts and words
