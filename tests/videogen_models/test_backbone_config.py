@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from videogen_models import backbone_config
 from videogen_models.backbone_config import read_schedule, skeleton
 from videogen_models.backbone_folder import load_backbone
 from videogen_models.image_backbone import ImageBackbone
@@ -46,6 +47,21 @@ def refused(part: str, config: dict[str, Any], path: Path) -> bool:
     except CorruptError:
         return True
     return False
+
+
+def test_a_config_is_tried_once_wherever_it_lies_and_another_one_for_itself(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+    monkeypatch.setattr(backbone_config, "_sizes", {})
+    monkeypatch.setattr(backbone_config, "skeleton", lambda kind, config, path: (tried.append(path), skeleton(kind, config, path))[1])
+    elsewhere = Path(shutil.copytree(folder, tmp_path_factory.mktemp("elsewhere") / "model"))
+    for place in (folder, elsewhere):
+        load_backbone(place)
+    assert [path.parent.name for path in tried] == ["unet", "vae", "text_encoder"]
+    harmed(folder / "unet/config.json", in_channels=0)
+    with pytest.raises(CorruptError, match="in_channels is 0"):
+        load_backbone(folder)
 
 
 # What the code computes with: to none of these any of the values above may pass.
