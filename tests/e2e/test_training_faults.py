@@ -129,7 +129,7 @@ def test_a_run_deleted_in_mid_training_takes_everything_with_it(cluster: Cluster
     namespace, name = dataset, "unwanted"
     cluster.apply(run(namespace, name, train(), steps=ENDLESS))
     selector = f"videogen.pib.gov.in/run={name}"
-    cluster.wait("its pod", lambda: cluster.list("pod", namespace, selector), 120)
+    cluster.wait("it to train", lambda: phase(cluster, namespace, name, "train").get("progress"), 300)
     cluster("delete", "trainingrun", name, "-n", namespace, "--timeout=60s")
     cluster.wait("its job to go", lambda: not cluster.list("pytorchjob", namespace, selector), 60)
     cluster.wait("its pods to go", lambda: not cluster.list("pod", namespace, selector), 120)

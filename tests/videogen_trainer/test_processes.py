@@ -164,6 +164,26 @@ def test_asked_to_stop_it_saves_and_ends_as_preempted(
     assert len(losses(storage)) == report.last_step
 
 
+ASKED_WHILE_THE_AGENT_IS_IMPORTED = """
+import os, signal, sys
+
+class Asking:
+    def find_spec(self, name, *_):
+        if name == "videogen_trainer.launch":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Asking())
+from videogen_trainer.__main__ import main
+main()
+"""
+
+
+def test_asked_to_stop_before_it_began_it_ends_at_once(make_job: Callable[..., Job], start_trainer: Callable[..., Any]) -> None:
+    trainer = start_trainer(make_job(processesPerWorker=2), program=("-c", ASKED_WHILE_THE_AGENT_IS_IMPORTED), fresh=True)
+    code, report = trainer.wait()
+    assert (code, report.reason, report.message) == (ExitCode.PREEMPTED, Reason.PREEMPTED, "asked to stop before it began")
+
+
 def test_two_processes_learn_what_one_learns(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
 ) -> None:

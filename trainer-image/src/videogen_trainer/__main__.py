@@ -47,17 +47,18 @@ def _arguments() -> argparse.Namespace:
 
 
 def _pod(arguments: argparse.Namespace) -> Report:
+    on_termination(_begin_not)  # what is imported first takes seconds
     try:
         job = tasks.read_job(arguments.job)
+        if tasks.processes_of(job) == 1:
+            return _attempt(job, arguments.storage, StopRequest())
+        from videogen_trainer.launch import launch  # torch's agent; a pod with one process needs none
+
+        with tempfile.TemporaryDirectory(prefix="videogen-reports-") as folder:
+            passed_on = ["--job", str(arguments.job), "--storage", str(arguments.storage)]
+            return launch(job, passed_on, os.environ, Path(folder))
     except Failure as failure:
         return report.of_failure(failure)
-    if tasks.processes_of(job) == 1:
-        return _attempt(job, arguments.storage, StopRequest())
-    from videogen_trainer.launch import launch  # torch's agent; a pod with one process needs none
-
-    with tempfile.TemporaryDirectory(prefix="videogen-reports-") as folder:
-        passed_on = ["--job", str(arguments.job), "--storage", str(arguments.storage)]
-        return launch(job, passed_on, os.environ, Path(folder))
 
 
 def _process(arguments: argparse.Namespace) -> NoReturn:
@@ -79,6 +80,10 @@ def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     progress = ProgressReporter(endpoint_of(os.environ), job.progress_interval_seconds, time.monotonic, lambda: datetime.now(UTC))
     return tasks.attempt(job, storage, os.environ, progress, stop, Meter(clock=time.monotonic, begun=_BEGUN))
+
+
+def _begin_not() -> NoReturn:
+    raise Failure(Reason.PREEMPTED, "asked to stop before it began")
 
 
 def _interrupt() -> NoReturn:
