@@ -146,7 +146,9 @@ def _trained(job: Job, storage: Path, world: World, progress: ProgressReporter, 
     except Failure as failure:
         if failure.reason is Reason.DIVERGED:  # in all processes, in the same step
             # Once one has ended the others have 30 s, and checkpoints may be large.
-            back = world.from_leader(distrust(job, storage, milestones) if world.leads else None)
+            told = world.from_leader([distrust(job, storage, milestones), milestones.last_step] if world.leads else None)
+            assert isinstance(told, list)
+            back, milestones.last_step = told
             raise Failure(failure.reason, f"{failure.message}; {back}") from failure
         raise
 

@@ -112,6 +112,14 @@ def test_each_divergence_halves_the_learning_rate_to_a_sixteenth(diverged: int, 
     assert attempts.learning_rate_scale(status) == scale
 
 
+def test_after_a_divergence_the_newest_checkpoint_is_the_one_that_the_trainer_went_back_to() -> None:
+    status = attempts.started(FRESH, "job-1", NOW).model_copy(update={"checkpoint_step": 80})
+    status = attempts.ended(status, SPEC, end(Action.RETRY_SLOWER, Reason.DIVERGED, step=40), NOW)
+    assert (status.checkpoint_step, status.attempts[-1].last_step) == (40, 40)
+    status = attempts.ended(attempts.started(status, "job-2", NOW), SPEC, end(Action.RETRY, step=0), NOW)
+    assert status.checkpoint_step == 40
+
+
 def test_a_divergence_is_not_forgotten_among_preemptions_and_retry_requests() -> None:
     spec = SPEC.model_copy(update={"attempts": 1})
     status = attempts.ended(attempts.started(FRESH, "job-1", NOW), spec, end(Action.RETRY_SLOWER, Reason.DIVERGED), NOW)

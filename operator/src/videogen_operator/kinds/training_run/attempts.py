@@ -105,6 +105,9 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
     """The status with a record of the ended attempt and with what its report says."""
     counted = end.action in {Action.RETRY, Action.RETRY_SLOWER, Action.FAIL}
     report = end.report
+    saved = max(report.last_step if report else 0, phase.checkpoint_step)
+    if report and end.reason is Reason.DIVERGED:  # the trainer has taken back what it saved since the divergence began
+        saved = report.last_step
     record = AttemptRecord(
         number=phase.attempt,
         reason=end.reason,
@@ -113,7 +116,7 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         start_time=phase.attempt_start_time,
         end_time=timestamp(now),
         resumed_from_step=report.resumed_from_step if report else 0,
-        last_step=max(report.last_step if report else 0, phase.checkpoint_step),
+        last_step=saved,
         workers=phase.workers,
     )
     kept = [old for old in phase.attempts if old.number != phase.attempt]
@@ -124,10 +127,10 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         "divergences": phase.divergences + int(end.reason == Reason.DIVERGED),
         "progress": None,
         "workers": None,
+        "checkpoint_step": saved,
         **spent(phase, (report.goodput if report else None) or told_by(phase.progress), elapsed_seconds(phase, now)),
     }
     if report:
-        changes["checkpoint_step"] = max(phase.checkpoint_step, report.last_step)
         changes["datasets"] = report.datasets or phase.datasets
         changes["results"] = report.results or phase.results
         changes["trials"] = report.trials or phase.trials
