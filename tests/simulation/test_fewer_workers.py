@@ -31,7 +31,10 @@ def begun(accumulation: int = 1, phase: dict[str, Any] | None = None, **resource
 def place(sim: Simulation, count: int) -> None:
     """So many pods of the current job find a node and run; the others find none."""
     for index, pod in enumerate(sim.made[sim.current_job()["metadata"]["name"]]):
-        sim.put({"apiVersion": "v1", "kind": "Pod"} | pod | {"status": running() if index < count else NO_PLACE}, "models")
+        old = sim.world.get("Pod", "models", pod["metadata"]["name"])
+        had = [one for one in (old or {}).get("status", {}).get("conditions", []) if one["status"] == "True"]
+        placed = running() | {"conditions": had or [{"type": "PodScheduled", "status": "True", "lastTransitionTime": sim.now.isoformat()}]}
+        sim.put({"apiVersion": "v1", "kind": "Pod"} | pod | {"status": placed if index < count else NO_PLACE}, "models")
 
 
 def phase_of(sim: Simulation) -> PhaseStatus:
@@ -86,6 +89,57 @@ def test_a_run_that_has_room_for_one_of_two_workers_reads_like_this() -> None:
     records = [(one.reason, one.workers, one.counted) for one in phase_of(sim).attempts]
     assert records == [(Reason.UNSCHEDULABLE, 2, False), (Reason.COMPLETED, 1, False)]
     assert (phase_of(sim).counted_attempts, phase_of(sim).interruptions) == (0, 0)
+
+
+def test_room_for_all_that_comes_late_is_given_to_one_after_the_other_and_all_train() -> None:
+    sim = begun(workers=4, minWorkers=1)
+    wait_in_vain(sim, 0, 700)
+    for count in (1, 2, 3):
+        place(sim, count)
+        sim.settle()
+        sim.step(20)
+        assert phase_of(sim).attempt == 1, f"{count} have a place, and the scheduler is at work"
+    place(sim, 4)
+    sim.settle()
+    sim.step(5000)
+    assert (phase_of(sim).attempt, phase_of(sim).workers) == (1, 4)
+
+
+def test_where_room_comes_late_for_some_they_are_waited_with_until_no_more_is_given() -> None:
+    sim = begun(workers=4, minWorkers=1)
+    wait_in_vain(sim, 0, 700)
+    place(sim, 2)
+    sim.settle()
+    sim.step(29)
+    assert phase_of(sim).attempt == 1
+    sim.step(1)
+    sim.settle()
+    assert (phase_of(sim).attempt, phase_of(sim).workers) == (2, 2)
+    assert sim.log[1].startswith("WorkersReduced: train: attempt 1 ends: 2 of 4 workers have a place after 730 s")
+
+
+def test_pods_that_are_made_late_have_their_whole_time() -> None:
+    sim = begun(workers=2, minWorkers=1)
+    sim.step(700)
+    place(sim, 1)
+    sim.settle()
+    sim.step(599)
+    assert phase_of(sim).attempt == 1
+    sim.step(1)
+    sim.settle()
+    assert (phase_of(sim).attempt, phase_of(sim).workers) == (2, 1)
+
+
+def test_a_gang_that_was_given_up_is_stopped_also_when_the_next_one_cannot_begin() -> None:
+    sim = begun(workers=2, minWorkers=1)
+    place(sim, 1)
+    sim.settle()
+    sim.step(600)
+    claim = sim.world.get("PersistentVolumeClaim", "models", "models")
+    assert claim
+    sim.world.remove(claim)
+    sim.settle()
+    assert (sim.top(), len(sim.jobs())) == (("Unknown", Reason.CLAIM_NOT_FOUND), 0)
 
 
 COUNTS = [

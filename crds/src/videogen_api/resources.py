@@ -41,7 +41,8 @@ class Resources(Model):
         ge=1,
         le=86_400,
         description="With minWorkers: an attempt waits this long for room for its pods before the next one begins with fewer; absent:"
-        f" {ALL_WORKERS_SECONDS}. Every attempt after another end tries all workers again.",
+        f" {ALL_WORKERS_SECONDS}. Every attempt after another end tries all workers again. A phase's deadlineSeconds must be longer, or"
+        " it ends first.",
     )
 
 

@@ -53,6 +53,8 @@ class Simulation:
         known = dict(old["metadata"]) if old else {"uid": f"uid-{item['kind']}-{item['metadata']['name']}-{next(self._versions)}"}
         if namespace:
             known["namespace"] = namespace
+        if item["kind"] == "Pod":
+            known.setdefault("creationTimestamp", self.now.isoformat())
         version = {"resourceVersion": str(next(self._versions))}
         self.world.store(dict(item) | {"metadata": dict(item["metadata"]) | known | metadata | version})
 

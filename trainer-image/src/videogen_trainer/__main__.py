@@ -25,6 +25,10 @@ _GOES_ON = (*TRAINING, Task.TUNE, Task.OPTIMIZE, Task.BUILD_TEMPLATES, Task.TEST
 ENV_TERMINATION_MESSAGE_PATH = "VIDEOGEN_TERMINATION_MESSAGE_PATH"
 
 
+class _Stopped(BaseException):  # no Exception, which libraries catch in places while they are imported
+    """The pod was asked to stop while it was importing."""
+
+
 def main() -> None:
     """One attempt of one job, as the pod's only process, as the agent of several, or as one of those."""
     arguments = _arguments()
@@ -47,7 +51,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _pod(arguments: argparse.Namespace) -> Report:
-    on_termination(_begin_not)  # what is imported first takes seconds
+    on_termination(_not_begin)  # what is imported first takes seconds
     try:
         job = tasks.read_job(arguments.job)
         if tasks.processes_of(job) == 1:
@@ -59,6 +63,8 @@ def _pod(arguments: argparse.Namespace) -> Report:
             return launch(job, passed_on, os.environ, Path(folder))
     except Failure as failure:
         return report.of_failure(failure)
+    except _Stopped:
+        return Report(reason=Reason.PREEMPTED, message="asked to stop before it began")
 
 
 def _process(arguments: argparse.Namespace) -> NoReturn:
@@ -82,8 +88,8 @@ def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
     return tasks.attempt(job, storage, os.environ, progress, stop, Meter(clock=time.monotonic, begun=_BEGUN))
 
 
-def _begin_not() -> NoReturn:
-    raise Failure(Reason.PREEMPTED, "asked to stop before it began")
+def _not_begin() -> NoReturn:
+    raise _Stopped
 
 
 def _interrupt() -> NoReturn:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -71,6 +73,7 @@ def launch(job: Job, arguments: list[str], environment: Mapping[str, str], repor
     failures: dict[int, int] = {}
     try:
         config = launch_config(job, environment)
+        await_address(config.rdzv_endpoint.rpartition(":")[0], job.join_seconds)
         command = ("-u", "-m", "videogen_trainer", *arguments, "--reports", str(reports))
         elastic_launch(config, sys.executable)(*command)
     except Failure as failure:
@@ -83,6 +86,22 @@ def launch(job: Job, arguments: list[str], environment: Mapping[str, str], repor
         message = f"the pods of this job did not meet at {environment.get('PET_RDZV_ENDPOINT', 'localhost')}: {error}"
         return combine(_read(reports), failures) or Report(reason=Reason.NODE_LOST, message=report.shorten(message, 1024))
     return combine(_read(reports), failures) or Report(reason=Reason.TRAINER_FAILED, message="the processes ended without a report")
+
+
+def await_address(host: str, seconds: int) -> None:
+    """Until the name of the pod that all meet at has an address, which it has once that pod runs. Raises TimeoutError.
+
+    Torch would wait for it too, but in C++, where this pod would not hear that it is asked to stop.
+    """
+    _LOG.info("waiting for %s to have an address", host)
+    for _ in range(seconds):
+        try:
+            socket.getaddrinfo(host, None)
+        except socket.gaierror:
+            time.sleep(1)
+        else:
+            return
+    raise TimeoutError(f"{host} has had no address for {seconds} s")
 
 
 def _working(reports: Path) -> bool:

@@ -2,13 +2,14 @@
 
 An attempt is a gang of one size from beginning to end. When its pods have waited long enough for a place and some of them
 have none, the attempt ends and counts for nothing; the next one has as many workers as had a place, of the counts that keep
-batch and memory. What follows any other end tries all workers again. Within a row the count only falls, so a row is short.
+batch and memory. The wait begins when the newest pod is made, and is not over while the scheduler is still giving places.
+What follows any other end tries all workers again. Within a row the count only falls, so a row is short.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from videogen_api.resources import ALL_WORKERS_SECONDS, Resources
 from videogen_api.training_run import PhaseStatus, Reason
@@ -17,6 +18,7 @@ from videogen_operator.kinds.training_run.waiting import Situation, Wait
 from videogen_operator.plan import Manifest
 
 JOIN_SECONDS = 600  # that pods wait for each other
+PLACING_SECONDS = 30  # from a pod's place to the next one's, where there is room: the scheduler gives them one by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +78,22 @@ def reduction(situation: Situation) -> Reduction | None:
     fits = next((count for count in counts if count <= placed), None)
     if began is None or placed >= workers or fits is None or status.progress is not None:
         return None
-    left = deadline_of(asked) - (situation.now - datetime.fromisoformat(began)).total_seconds()
-    return Reduction(workers=fits, seconds=left, found=f"{placed} of {workers} workers have a place", after=deadline_of(asked))
+    since = max([datetime.fromisoformat(began), *(_made(pod) for pod in situation.pods)])
+    placed_last = max((time for pod in situation.pods if (time := _placed(pod))), default=since)
+    due = max(since + timedelta(seconds=deadline_of(asked)), placed_last + timedelta(seconds=PLACING_SECONDS))
+    waits, left = (due - since).total_seconds(), (due - situation.now).total_seconds()
+    return Reduction(workers=fits, seconds=left, found=f"{placed} of {workers} workers have a place", after=round(waits))
+
+
+def _made(pod: Manifest) -> datetime:
+    return datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+
+
+def _placed(pod: Manifest) -> datetime | None:
+    """When the scheduler gave the pod a node; None: it has none."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    times = (one["lastTransitionTime"] for one in conditions if one["type"] == "PodScheduled" and one["status"] == "True")
+    return next((datetime.fromisoformat(time) for time in times), None)
 
 
 def has_place(pod: Manifest) -> bool:

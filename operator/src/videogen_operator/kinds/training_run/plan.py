@@ -90,10 +90,11 @@ def _advance(situation: Situation, inputs: Inputs) -> Step:
 def _begin(situation: Situation, inputs: Inputs) -> Step:
     """Create the next attempt, if nothing stands against it."""
     status, observed = situation.status, situation.observed
-    if wait := before_attempt(situation):
-        return Step(status=status, said=wait, again=REFUSED_SECONDS if situation.failures else _healing(observed))
-    left = seconds_until(status.retry_time, situation.now)
     old_pods, old_jobs = leftovers.past_pods(observed, status), leftovers.past_jobs(observed, status)
+    if wait := before_attempt(situation):
+        again = REFUSED_SECONDS if situation.failures else _healing(observed)
+        return Step(status=status, said=wait, delete=old_jobs if old_pods else (), again=again)
+    left = seconds_until(status.retry_time, situation.now)
     if left > 0:
         return Step(status=status, said=_retrying(status), delete=old_jobs if old_pods else (), again=left)
     if old_pods:
