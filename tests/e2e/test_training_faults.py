@@ -103,11 +103,24 @@ def test_two_workers_lose_one_and_go_on_without_doing_a_step_twice(cluster: Clus
         goes_on_from(cluster, namespace, name, "worker-0", saved)
 
 
-def test_two_workers_with_room_for_one_train_as_one(cluster: Cluster, dataset: str) -> None:
-    """Nodes of the local cluster offer 8 GPUs each, which compute on the CPU: a second pod that wants 5 finds none."""
+@pytest.fixture
+def gpus_of_the_only_node(cluster: Cluster) -> Iterator[int]:
+    """How many GPUs a node offers, those of the local cluster compute on the CPU; no pod is given to another node meanwhile."""
+    first, *others = cluster.list("node", "default")
+    names = [node["metadata"]["name"] for node in others]
+    gpus = int(first["status"]["allocatable"].get("nvidia.com/gpu", 0))
+    assert gpus, f"{first['metadata']['name']} has no GPUs, of which two workers could want more than there are"
+    if names:
+        cluster("cordon", *names)
+    yield gpus
+    if names:
+        cluster("uncordon", *names)
+
+
+def test_two_workers_with_room_for_one_train_as_one(cluster: Cluster, dataset: str, gpus_of_the_only_node: int) -> None:
     namespace, name = dataset, "crowded"
-    asked = {"workers": 2, "minWorkers": 1, "allWorkersDeadlineSeconds": 15, "gpusPerWorker": 5, "processesPerWorker": 1}
-    with endless(cluster, namespace, name, **asked):
+    asked = {"workers": 2, "minWorkers": 1, "allWorkersDeadlineSeconds": 15, "gpusPerWorker": gpus_of_the_only_node // 2 + 1}
+    with endless(cluster, namespace, name, **asked, processesPerWorker=1):
         trained = phase(cluster, namespace, name, "train")
         assert (trained["attempt"], trained["workers"]) == (2, 1), trained
         assert [(one["reason"], one["workers"]) for one in trained["attempts"]] == [("Unschedulable", 2)]
