@@ -113,8 +113,9 @@ _address: list[str] = []  # of the server: known to it and so to its forks
 
 
 def _connected() -> socket.socket:
+    address = _address[0] if _address else _started()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.connect(_address[0] if _address else _started())
+    connection.connect(address)
     return connection
 
 
