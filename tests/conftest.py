@@ -18,8 +18,9 @@ class OneWorkerForACluster(LoadScopeScheduling):  # type: ignore[misc]
         return next((folder for folder in CLUSTERS if nodeid.startswith(f"{folder}/")), nodeid.partition("::")[0])
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWorkerForACluster:
-    return OneWorkerForACluster(config, log)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWorkerForACluster | None:
+    return OneWorkerForACluster(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(trylast=True)

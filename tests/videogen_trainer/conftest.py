@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -167,6 +169,8 @@ class Trainer:
         """The processes that its agent has started, and that have not ended."""
         if isinstance(self.process, Fork):
             return forked_by(self.process.pid)
+        if self.process.poll() is not None:
+            return []
         return [int(child) for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
 
     def wait(self) -> tuple[int, Report]:
@@ -177,9 +181,12 @@ class Trainer:
 
     def end(self) -> None:
         """Leave no process behind."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        workers = self.workers()
+        self.process.kill()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        self.process.wait()
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ from videogen_trainer.dataset import open_dataset
 from videogen_trainer.failure import Failure
 from videogen_trainer.video_reading import read_frames, seconds_of
 
+pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
+
 
 def jpeg_video(path: Path, width: int, height: int, *, frames: int = 4, said: tuple[int, int] | None = None) -> None:
     """An mp4 of grey JPEG pictures; `said` is what the pictures say that their width and height are."""

@@ -26,6 +26,7 @@ from videogen_trainer.curation.side_by_side import in_order
 from videogen_trainer.failure import Failure
 
 PARTS = "runs/demo-12345678/curation/parts"
+pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
 EVERYTHING: dict[str, Any] = {
     "filters": Filters(
         motion=MotionFilter(minimum="0.2"),

@@ -27,6 +27,7 @@ MakeJob = Callable[..., Job]
 WORK = "runs/demo-01234567/train"
 CALM = 11  # steps before the rate is made 500 times what it was
 CONSTANT: dict[str, Any] = {"schedule": {"type": "Constant"}, "optimizer": {"learningRate": "1e-3"}, "steps": 25}
+pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
 
 
 def found_at(values: Iterable[float], factor: float = 10.0) -> int | None:

@@ -27,6 +27,7 @@ from videogen_trainer.tracking import mlflow_run
 from videogen_trainer.tracking.mlflow_run import MlflowRun
 
 WORK = "runs/demo-01234567/train"
+pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_two_processes_learn_what_one_learns_of_an_image_based_family(
 ) -> None:
     recipe = {"steps": 4, "globalBatchSize": 8, "gradientAccumulationSteps": 2, "videoFusion": {}}
     job = make_job(recipe, model={"type": family, "version": "1.0.0"})
-    code, report = start_trainer(job.model_copy(update={"processes_per_worker": 2})).wait()
+    code, report = start_trainer(job.model_copy(update={"processes_per_worker": 2}), fresh=family == "align-your-latents").wait()
     assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 4), report.message
     together = losses(storage)
     shutil.rmtree(storage / "runs")

@@ -306,7 +306,7 @@ def test_a_recipe_is_refused_for(tuning: Make, name: str) -> None:
 
 @pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers: seconds on a busy core
 def test_two_processes_find_what_one_does(searched: Searched, tuning: Make, start_trainer: Callable[..., Any]) -> None:
-    code, together = start_trainer(tuning(processesPerWorker=2)).wait()
+    code, together = start_trainer(tuning(processesPerWorker=2), fresh=True).wait()
     assert code == 0, together.message
     for one, other in zip(searched.report.trials, together.trials, strict=True):
         assert float(str(other.result)) == pytest.approx(float(str(one.result)), rel=1e-2)

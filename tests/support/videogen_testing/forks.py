@@ -1,7 +1,7 @@
 """Python programs in processes forked from one that has imported the trainer: what PyTorch takes to start is paid once.
 
-Such a process has its own pid, session, environment, output, signals and exit code, and runs what its command line says (`-m`, `-c` or a
-file) from the first line on. Torch's agent, in one of them, has its workers forked here too, not from itself, where threads run. What
+Such a process has its own pid, process group, environment, output, signals and exit code, and runs what its command line says (`-m`, `-c`
+or a file) from the first line on. Torch's agent, in one of them, has its workers forked here too, not from itself, where threads run. What
 differs from an interpreter of its own: modules are there already, the parent is the server, hashes of strings are those of the others.
 """
 
@@ -25,8 +25,11 @@ import time
 import traceback
 import types
 from collections.abc import Mapping, Sequence
+from multiprocessing import util
 from pathlib import Path
 from typing import Any, NoReturn
+
+import numpy as np
 
 _MODULES = (  # the trainer's first: it decides what others find of bitsandbytes
     "videogen_trainer.evaluate",
@@ -82,7 +85,7 @@ class Fork:
         """The exit code, negative for a signal. Raises TimeoutExpired."""
         if self.returncode is None:
             self.returncode = int(self._answer(timeout))
-            self._answers.close()
+            self._answers.close()  # until now the pid was nobody else's
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -91,6 +94,11 @@ class Fork:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def end(self) -> None:
+        """Leave neither the process behind nor the connection."""
+        self.kill()
+        self.wait()
 
 
 def forked_by(pid: int) -> list[int]:
@@ -105,8 +113,9 @@ _address: list[str] = []  # of the server: known to it and so to its forks
 
 
 def _connected() -> socket.socket:
+    address = _address[0] if _address else _started()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.connect(_address[0] if _address else _started())
+    connection.connect(address)
     return connection
 
 
@@ -118,7 +127,10 @@ def _started() -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     server = subprocess.Popen([sys.executable, "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout
-    assert server.stdout.readline() == b"ready\n", "the server of forks did not start"
+    if not select.select([server.stdout], [], [], _START_SECONDS)[0] or server.stdout.readline() != b"ready\n":
+        server.kill()
+        server.communicate()
+        raise RuntimeError("the server of forks did not start")
     atexit.register(server.communicate)  # which closes that end, and waits
     return address
 
@@ -138,7 +150,9 @@ def serve(address: str) -> None:
         listener.bind(address)
         listener.listen(64)
         os.write(1, b"ready\n")
-        _Server(listener, woken).run()
+        server = _Server(listener, woken)
+        server.run()
+        server.end()
     os._exit(0)  # libraries that find fault with each other in the end have nothing to say here
 
 
@@ -146,42 +160,58 @@ class _Server:
     def __init__(self, listener: socket.socket, woken: int) -> None:
         self._listener, self._woken = listener, woken
         self._running: dict[int, tuple[socket.socket, int]] = {}  # who asked for a pid: its connection, its pid
+        self._ended: dict[socket.socket, int] = {}  # zombies: who has not closed the connection may be about to signal the pid
 
     def run(self) -> None:
         while True:
-            ready = select.select([0, self._woken, self._listener], [], [])[0]
+            ready = select.select([0, self._woken, self._listener, *self._ended], [], [])[0]
             if self._woken in ready:
                 os.read(self._woken, _MOST)
-            self._reap()
+            for connection in self._ended.keys() & set(ready):
+                os.waitpid(self._ended.pop(connection), 0)
+                connection.close()
+            self._tell()
             if self._listener in ready:
                 self._serve(self._listener.accept()[0])
             if 0 in ready:
                 return
 
-    def _reap(self) -> None:
-        while self._running:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if not pid:
-                return
-            connection, _ = self._running.pop(pid)
-            with connection, contextlib.suppress(OSError):  # who asked may be gone
-                connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+    def end(self) -> None:
+        """Let no program outlive the tests."""
+        for pid in self._running:  # nobody else reaps them
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._running:
+            os.waitpid(pid, 0)
+
+    def _tell(self) -> None:
+        for pid in list(self._running):
+            if ended := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                connection, _ = self._running.pop(pid)
+                self._ended[connection] = pid
+                code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+                with contextlib.suppress(OSError):  # who asked may be gone
+                    connection.send(str(code).encode())
 
     def _serve(self, connection: socket.socket) -> None:
         message, output, _, _ = socket.recv_fds(connection, _MOST, 2)
+        if not message:  # who connected is gone
+            connection.close()
+            return
         asked = json.loads(message)
         if "of" in asked:
-            with connection:
+            with connection, contextlib.suppress(OSError):
                 connection.send(json.dumps([pid for pid, (_, by) in self._running.items() if by == asked["of"]]).encode())
             return
         pid = os.fork()
         if pid == 0:
             _become(asked["command"], asked["environment"], output)
+        os.setpgid(pid, pid)  # for killpg; a session would be an autogroup of the scheduler, in which alone nice counts
         for descriptor in output:
             os.close(descriptor)
         by = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
         self._running[pid] = (connection, by)
-        connection.send(str(pid).encode())
+        with contextlib.suppress(OSError):
+            connection.send(str(pid).encode())
 
 
 def _become(command: list[str], environment: dict[str, str], output: list[int]) -> NoReturn:
@@ -193,12 +223,14 @@ def _become(command: list[str], environment: dict[str, str], output: list[int]) 
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:  # noqa: BLE001 - printed, as an interpreter does it
         traceback.print_exc()
     finally:
-        with contextlib.suppress(BaseException):
-            threading._shutdown()  # type: ignore[attr-defined]
-            sys.stdout.flush()
+        for last in (threading._shutdown, util._exit_function, sys.stdout.flush):  # type: ignore[attr-defined]
+            with contextlib.suppress(BaseException):
+                last()
         os._exit(code)
 
 
@@ -206,13 +238,13 @@ def _be_new(environment: dict[str, str], output: list[int]) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.setsid()
     for standard, descriptor in zip((1, 2), output, strict=True):
         os.dup2(descriptor, standard)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(environment)
+    np.random.seed()  # noqa: NPY002 - libraries draw from it, and forks would draw the same
     agent = importlib.import_module("torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler")
     agent.Popen = Fork  # type: ignore[attr-defined]
 

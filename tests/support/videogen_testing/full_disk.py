@@ -30,4 +30,4 @@ def limited(wanted: Job, storage: Path, most: int) -> tuple[int, Report]:
     try:
         return trainer.wait(60), Report.model_validate_json(message.read_bytes())
     finally:
-        trainer.kill()
+        trainer.end()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from videogen_api.job import Job, Report
@@ -27,9 +29,17 @@ def train_in(processes: int, job: Job, storage: Path) -> Report:
             own = {name: str(value) for name, value in variables.items()}
             started.append(Fork(command, {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"} | own))
         try:
-            for process in started:
-                process.wait(_LIMIT_SECONDS)
+            _wait_for(started, Path(folder))
             return Report.model_validate_json(Path(folder, "process-0.json").read_bytes())
         finally:
             for process in started:
-                process.kill()
+                process.end()
+
+
+def _wait_for(started: Sequence[Fork], reports: Path) -> None:
+    """Until all have ended well. One that has not fails at once: the others would wait for it."""
+    deadline = time.monotonic() + _LIMIT_SECONDS
+    while None in (codes := [process.poll() for process in started]) and not any(codes):
+        assert time.monotonic() < deadline, f"exit codes {codes} after {_LIMIT_SECONDS} s"
+        time.sleep(0.05)
+    assert not any(codes), (codes, [path.read_text() for path in reports.glob("process-*.json")])

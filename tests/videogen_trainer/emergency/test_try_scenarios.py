@@ -174,13 +174,13 @@ def test_prompts_that_the_server_refuses_are_failed_scenarios(storage: Path, att
     assert one["reason"].startswith("invalid: PROMPT has the unprintable character U+202E")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers: seconds on a busy core
 def test_several_processes_share_the_scenarios(
     tried: Tried, storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job]
 ) -> None:
     shutil.copy(tried.storage / "scenarios.jsonl", storage)
     job = emergency_job("TestScenarios", scenarios=WANTED, processesPerWorker=2)
-    code, report = start_trainer(job).wait()
+    code, report = start_trainer(job, fresh=True).wait()
     assert (code, report.reason) == (0, Reason.COMPLETED), report.message
     assert named(report)[Metric.SCENARIO_PASS_RATIO].samples == 4
     assert [len(outcomes(storage, f"outcomes-{rank}.jsonl")) for rank in (0, 1)] == [2, 2]

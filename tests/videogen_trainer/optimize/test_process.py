@@ -26,7 +26,7 @@ def test_a_stopped_optimisation_ends_as_preempted_and_keeps_what_it_has_measured
     first = tasks.attempt(make_job({"steps": 1}), storage, {}, silent, lambda: False).artifact
     optimize = {"samples": 1_000_000, "samplingSteps": 1}
     job = make_job({"steps": 1}, task="Optimize", artifact=first, optimize=optimize, data=DATA, workPath=WORK)
-    trainer = start_trainer(job)
+    trainer = start_trainer(job, fresh=True)
     while not (kept := list((storage / WORK / "optimizing").rglob("batch-*.safetensors"))):
         assert trainer.process.poll() is None, trainer.log.read_text()
         time.sleep(0.02)
