@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 CONTROL_PLANE := kubernetes etcd training-operator
 
 # A module's tests stay together, so that what they share is made once; those of a cluster too (tests/conftest.py).
-PYTEST := nice $(BIN)/python -m pytest -q --dist loadscope --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q --dist loadscope --no-loadscope-reorder
 
 .PHONY: help tools control-plane setup generate check unit test soak demo cluster install down
 .PHONY: bench-rollback bench-operator bench-metrics bench-trainer bench-goodput reproduce
