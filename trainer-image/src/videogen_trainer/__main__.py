@@ -18,15 +18,11 @@ from videogen_trainer import report, tasks
 from videogen_trainer.failure import Failure
 from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter, endpoint_of
-from videogen_trainer.stopping import StopRequest, on_termination
+from videogen_trainer.stopping import Stopped, StopRequest, on_termination
 
 _BEGUN = time.monotonic()  # before torch is imported, which takes seconds
 _GOES_ON = (*TRAINING, Task.TUNE, Task.OPTIMIZE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)  # where an attempt ended, once asked to stop
 ENV_TERMINATION_MESSAGE_PATH = "VIDEOGEN_TERMINATION_MESSAGE_PATH"
-
-
-class _Stopped(BaseException):  # no Exception, which libraries catch in places while they are imported
-    """The pod was asked to stop while it was importing."""
 
 
 def main() -> None:
@@ -51,7 +47,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _pod(arguments: argparse.Namespace) -> Report:
-    on_termination(_not_begin)  # what is imported first takes seconds
+    on_termination(_end_at_once)  # what is imported first takes seconds
     try:
         job = tasks.read_job(arguments.job)
         if tasks.processes_of(job) == 1:
@@ -63,7 +59,7 @@ def _pod(arguments: argparse.Namespace) -> Report:
             return launch(job, passed_on, os.environ, Path(folder))
     except Failure as failure:
         return report.of_failure(failure)
-    except _Stopped:
+    except Stopped:
         return Report(reason=Reason.PREEMPTED, message="asked to stop before it began")
 
 
@@ -88,8 +84,8 @@ def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
     return tasks.attempt(job, storage, os.environ, progress, stop, Meter(clock=time.monotonic, begun=_BEGUN))
 
 
-def _not_begin() -> NoReturn:
-    raise _Stopped
+def _end_at_once() -> NoReturn:
+    raise Stopped
 
 
 def _interrupt() -> NoReturn:

@@ -25,17 +25,13 @@ from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
 from videogen_trainer import report
 from videogen_trainer.failure import Failure
-from videogen_trainer.stopping import StopRequest, on_termination
+from videogen_trainer.stopping import Stopped, StopRequest, on_termination
 
 _LOG = logging.getLogger(__name__)
 STOP = "stop"
 # Ends that may only be the echo of another process' end, the most telling first. torchrun ends the others with all their children, so
 # that one which is still importing may fail for want of a program that it had called.
 _ECHOES = (Reason.TRAINER_FAILED, Reason.PREEMPTED, Reason.NODE_LOST)
-
-
-class _Stopped(Exception):
-    """The pod was asked to stop while no process of it was at work."""
 
 
 def launch_config(job: Job, environment: Mapping[str, str]) -> LaunchConfig:
@@ -67,7 +63,7 @@ def launch(job: Job, arguments: list[str], environment: Mapping[str, str], repor
     def terminate() -> None:
         stop.ask()
         if not _working(reports):
-            raise _Stopped
+            raise Stopped
 
     on_termination(terminate)
     failures: dict[int, int] = {}
@@ -78,7 +74,7 @@ def launch(job: Job, arguments: list[str], environment: Mapping[str, str], repor
         elastic_launch(config, sys.executable)(*command)
     except Failure as failure:
         return report.of_failure(failure)
-    except _Stopped:
+    except Stopped:
         return combine(_read(reports), failures) or Report(reason=Reason.PREEMPTED, message="asked to stop before training began")
     except ChildFailedError as error:
         failures = {rank: failure.exitcode for rank, failure in error.failures.items()}

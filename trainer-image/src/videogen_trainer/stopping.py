@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+class Stopped(BaseException):
+    """The pod was asked to stop while none of its processes was at work. No Exception: libraries catch those while they are imported."""
+
+
 class StopRequest:
     """True once the pod was asked to stop."""
 
