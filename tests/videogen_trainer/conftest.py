@@ -145,6 +145,18 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
     return Begun(folder, image, bundle("align-your-latents", steps=3))
 
 
+@pytest.fixture
+def image(begun: Begun) -> ArtifactReference:
+    """A bundle of an image model of random weights, of Text2Video-Zero; in copies of what `begun` has."""
+    return begun.image
+
+
+@pytest.fixture
+def trained(begun: Begun) -> ArtifactReference:
+    """A bundle of Align-Your-Latents, in three steps; in the same."""
+    return begun.trained
+
+
 class Trainer:
     """A real process of the trainer, forked (`videogen_testing.forks`) or in a fresh interpreter, as in a pod."""
 

@@ -12,11 +12,10 @@ import torch
 
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
+from videogen_testing.attempted import WORK
 from videogen_trainer import checkpoint, divergence, loop
 from videogen_trainer.checkpoint_writer import CheckpointWriter
 from videogen_trainer.failure import Failure
-
-WORK = "runs/demo-01234567/train"
 
 
 class Gate:

@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from videogen_api.job import ArtifactReference, Job, Report
+from videogen_api.job import Job, Report
 from videogen_api.recipe import Architecture, Recipe, Resolution
 from videogen_api.training_run import Reason
 from videogen_models.image_backbone import SCHEDULE
@@ -22,6 +22,7 @@ from videogen_models.networks import model_config
 from videogen_models.noise import mix
 from videogen_models.text import tokenize
 from videogen_models.videofusion import VideoFusionModel
+from videogen_testing.attempted import artifact
 from videogen_trainer import tasks
 from videogen_trainer.data import Batch
 from videogen_trainer.diffusion_loss import denoising_loss, noise_weights, velocity_weights, with_offset
@@ -207,11 +208,6 @@ def test_a_recipe_that_sets_nothing_has_the_loss_of_one_without_the_block(
 @pytest.fixture
 def train(storage: Path, silent: ProgressReporter) -> Callable[[Job], Report]:
     return lambda job: tasks.attempt(job, storage, {}, silent, lambda: False)
-
-
-def artifact(report: Report) -> ArtifactReference:
-    assert report.artifact, report
-    return report.artifact
 
 
 @pytest.mark.parametrize("family", IMAGE_BASED)

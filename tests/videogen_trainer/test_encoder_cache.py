@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from videogen_api.recipe import Architecture, Resolution
 from videogen_api.training_run import Reason
 from videogen_models.image_backbone import PRESETS, build_backbone
 from videogen_models.latent_scale import to_latents
+from videogen_testing.attempted import losses
 from videogen_testing.ranks import train_in
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import encoder_cache, tasks
@@ -87,10 +87,6 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def losses(storage: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
-
-
 def entries(storage: Path) -> list[Path]:
     return sorted((storage / FOLDER).rglob("*.safetensors"))
 
@@ -110,7 +106,7 @@ def seen_at(job: Job, storage: Path, stop: Callable[[], bool] = lambda: False) -
     with pytest.MonkeyPatch.context() as patches:
         seen = counted(patches)
         report = attempt(job, storage, stop)
-    return Trained(report.artifact, report.resumed_from_step, losses(storage), seen, (storage / FOLDER).exists())
+    return Trained(report.artifact, report.resumed_from_step, losses(storage, WORK), seen, (storage / FOLDER).exists())
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +137,7 @@ def test_training_with_the_cache_is_training_without(
     with_cache = undisturbed(family)
     assert not with_cache.is_kept  # training has ended well
     train(cached(family, {"cacheLatents": False}))
-    assert with_cache.losses == pytest.approx(losses(storage), rel=1e-4)
+    assert with_cache.losses == pytest.approx(losses(storage, WORK), rel=1e-4)
     assert len(set(with_cache.losses)) == STEPS
 
 
@@ -165,7 +161,7 @@ def test_later_phases_encode_each_clip_once_too_and_learn_what_they_learn_withou
         blocks = {"videoFusion": {}, "alignYourLatents": {"interpolations": 2}} if dataset == "fast" else {"videoFusion": {}}
         recipe = blocks | {"steps": clips // 2, "cacheLatents": cache}  # two epochs
         train(make_job(recipe, task=task, model=model, data=data, initFrom=begun.trained.wire(), workPath=WORK))
-        curves[cache] = losses(storage)
+        curves[cache] = losses(storage, WORK)
         if cache:
             assert (set(encoded), sum(encoded)) == (at_once, frames * clips)
         shutil.rmtree(storage / WORK)
@@ -258,7 +254,7 @@ def test_without_frozen_encoders_it_is_refused(make_job: Make, recipe: dict[str,
 def test_two_processes_learn_what_one_does(cached: Make, storage: Path, undisturbed: Callable[[str], Trained], family: str) -> None:
     report = train_in(2, cached(family, processesPerWorker=2), storage)
     assert report.reason is Reason.COMPLETED, report.message
-    assert losses(storage) == pytest.approx(undisturbed(family).losses, rel=1e-3)
+    assert losses(storage, WORK) == pytest.approx(undisturbed(family).losses, rel=1e-3)
 
 
 @torch.no_grad()

@@ -22,13 +22,13 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 
 from videogen_api.job import Job
 from videogen_api.training_run import Reason
+from videogen_testing.attempted import WORK, curve
 from videogen_testing.control_plane import free_port
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import tasks
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.tracking.event_files import EventFiles
 
-WORK = "runs/demo-01234567/train"
 FOLDER = f"{WORK}/tensorboard"
 
 
@@ -36,10 +36,6 @@ def read(folder: Path) -> EventAccumulator:
     found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
     found.Reload()
     return found
-
-
-def curve(storage: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
 
 
 def test_every_step_is_there_with_all_that_it_was_worth(storage: Path, make_job: Callable[..., Job], silent: ProgressReporter) -> None:

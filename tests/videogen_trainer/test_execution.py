@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from videogen_models.image_backbone import build_backbone
 from videogen_models.networks import PRESETS as GENERATOR_PRESETS
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
+from videogen_testing import attempted
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import tasks
 from videogen_trainer.data import Batch
@@ -36,7 +36,6 @@ from videogen_trainer.families import Learner, learner_of
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.state import is_same_recipe
 
-WORK = "runs/demo-01234567/train"
 FAMILIES = ["videofusion", "align-your-latents", "text2video-zero"]
 CPU = torch.device("cpu")
 pytestmark = [
@@ -214,10 +213,6 @@ def test_code_that_is_really_written_computes_what_the_networks_do(
     torch.compiler.reset()
 
 
-def curve(storage: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.usefixtures("without_code")
 def test_a_phase_goes_on_with_or_without_compiled_networks_and_kept_activations(
     make_job: Callable[..., Job], storage: Path, silent: ProgressReporter
@@ -227,13 +222,13 @@ def test_a_phase_goes_on_with_or_without_compiled_networks_and_kept_activations(
 
     samples = {"everySteps": 2, "prompts": ["a square"], "samplingSteps": 1}
     assert train({"samples": samples}).reason is Reason.COMPLETED
-    plain = curve(storage)
+    plain = attempted.losses(storage)
     shutil.rmtree(storage / "runs")
     stopped = train({"samples": samples, "compile": True}, 3)
     assert (stopped.reason, stopped.last_step) == (Reason.PREEMPTED, 3), stopped.message
     resumed = train({"samples": samples, "gradientCheckpointing": True})
     assert (resumed.reason, resumed.resumed_from_step) == (Reason.COMPLETED, 3), resumed.message
-    assert curve(storage) == pytest.approx(plain, rel=1e-4)
+    assert attempted.losses(storage) == pytest.approx(plain, rel=1e-4)
 
 
 def test_how_a_recipe_is_computed_is_not_what_it_is(make_job: Callable[..., Job]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 
 from videogen_api.job import ExitCode, Job, Report
 from videogen_api.training_run import Reason
+from videogen_testing.attempted import WORK, curve
 from videogen_testing.curation import silent
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
@@ -24,7 +24,6 @@ from videogen_trainer.progress import ProgressReporter
 
 Train = Callable[..., Report]
 MakeJob = Callable[..., Job]
-WORK = "runs/demo-01234567/train"
 CALM = 11  # steps before the rate is made 500 times what it was
 CONSTANT: dict[str, Any] = {"schedule": {"type": "Constant"}, "optimizer": {"learningRate": "1e-3"}, "steps": 25}
 pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
@@ -98,10 +97,6 @@ def test_first_values_of_zero_are_no_measure() -> None:
 
 def test_a_factor_of_zero_switches_it_off() -> None:
     assert found_at([1.0] * 100 + [1e30] * 100, factor=0.0) is None
-
-
-def curve(storage: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
 
 
 @dataclass(frozen=True)
@@ -202,11 +197,10 @@ def test_a_checkpoint_of_an_image_that_knew_no_explosions_is_resumed(train: Trai
 
 def highest_count(storage: Path, work: str = WORK) -> int:
     """How near a training came to being told as an explosion, 0 to `ENOUGH`."""
-    rows = [json.loads(line) for line in (storage / work / "curve.jsonl").read_text().splitlines()]
     highest = 0
     for name in ("loss", "gradient"):
         level = Level()
-        for row in rows:
+        for row in curve(storage, work):
             level.add(row[name], 10.0)
             highest = max(highest, level.beyond)
     return highest

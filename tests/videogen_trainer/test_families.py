@@ -24,13 +24,13 @@ from videogen_models.video import decode_mp4
 from videogen_serving.pipeline import Pipeline
 from videogen_serving.request import Request
 from videogen_serving.settings import Settings
+from videogen_testing.attempted import WORK, artifact
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.distributed import World
 from videogen_trainer.families import Learner, learner_of
 from videogen_trainer.progress import ProgressReporter
 
-WORK = "runs/demo-01234567/train"
 FAMILIES = ["align-your-latents", "text2video-zero"]
 Train = Callable[..., Report]
 
@@ -50,28 +50,9 @@ def storage(begun: Any, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def image(begun: Any) -> ArtifactReference:
-    """A bundle of an image model of random weights, of Text2Video-Zero."""
-    reference: ArtifactReference = begun.image
-    return reference
-
-
-@pytest.fixture
-def video(begun: Any) -> ArtifactReference:
-    """A bundle of Align-Your-Latents, in three steps."""
-    reference: ArtifactReference = begun.trained
-    return reference
-
-
-@pytest.fixture
-def made(image: ArtifactReference, video: ArtifactReference) -> dict[str, ArtifactReference]:
+def made(image: ArtifactReference, trained: ArtifactReference) -> dict[str, ArtifactReference]:
     """A bundle of each family."""
-    return {"align-your-latents": video, "text2video-zero": image}
-
-
-def artifact(report: Report) -> ArtifactReference:
-    assert report.artifact, report
-    return report.artifact
+    return {"align-your-latents": trained, "text2video-zero": image}
 
 
 def pipeline_of(storage: Path, reference: ArtifactReference) -> Pipeline:
@@ -275,18 +256,18 @@ def test_a_recipe_that_does_not_fit_its_family_is_refused(family_job: Callable[.
 
 @pytest.mark.parametrize("family, accepted", [("videofusion", "videofusion"), ("text2video-zero", "text2video-zero")])
 def test_weights_of_another_family_are_refused_by_name(
-    train: Train, family_job: Callable[..., Job], video: ArtifactReference, family: str, accepted: str
+    train: Train, family_job: Callable[..., Job], trained: ArtifactReference, family: str, accepted: str
 ) -> None:
-    report = train(family_job(family, initFrom=video, workPath="runs/next/train"))
+    report = train(family_job(family, initFrom=trained, workPath="runs/next/train"))
     assert report.reason is Reason.INVALID_JOB
     assert f"is a model of type align-your-latents; a run of type {family} accepts {accepted}" in report.message
 
 
 def test_temporal_layers_learn_on_from_those_of_a_bundle(
-    train: Train, family_job: Callable[..., Job], storage: Path, video: ArtifactReference
+    train: Train, family_job: Callable[..., Job], storage: Path, trained: ArtifactReference
 ) -> None:
-    job = family_job("align-your-latents", {"seed": 9}, initFrom=video, workPath="runs/next/train")
-    begun, loaded = learner_of(job, storage, World()).model.state_dict(), load_model(storage / video.path).state_dict()
+    job = family_job("align-your-latents", {"seed": 9}, initFrom=trained, workPath="runs/next/train")
+    begun, loaded = learner_of(job, storage, World()).model.state_dict(), load_model(storage / trained.path).state_dict()
     assert same(begun, loaded) == list(begun)
     other = train(job.model_copy(update={"recipe": job.recipe.model_copy(update={"architecture": "Small"})}))
     assert (other.reason, "architecture must be the same" in other.message) == (Reason.INVALID_JOB, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
+from videogen_testing.attempted import WORK, losses
 from videogen_trainer import checkpoint
 from videogen_trainer.data import positions
 from videogen_trainer.failure import Failure
@@ -20,7 +20,6 @@ from videogen_trainer.launch import launch_config
 from videogen_trainer.objective import Objective
 from videogen_trainer.tasks import check
 
-WORK = "runs/demo-01234567/train"
 Train = Callable[..., Report]
 
 
@@ -35,10 +34,6 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Objective, "forward", counted)
     return seen
-
-
-def losses(storage: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("workers, accumulation, fewer", [(4, 1, 2), (4, 1, 1), (4, 3, 3), (8, 3, 6), (2, 4, 1)])

@@ -11,6 +11,7 @@ import pytest
 from videogen_api.job import ExitCode, Job
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason, Split
+from videogen_testing.attempted import WORK
 from videogen_testing.full_disk import limited
 from videogen_trainer import tasks
 from videogen_trainer.curve import Curve
@@ -18,8 +19,6 @@ from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.samples import write_samples
-
-WORK = "runs/demo-01234567/train"
 
 
 @pytest.mark.timeout(170)  # processes import torch, diffusers and transformers: seconds on a busy core

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from videogen_api.job import Goodput, Job
+from videogen_testing.attempted import WORK
 from videogen_trainer import checkpoint, report, tasks
 from videogen_trainer.curve import Curve
 from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter
-
-WORK = "runs/demo-01234567/train"
 
 
 class Clock:

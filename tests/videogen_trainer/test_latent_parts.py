@@ -20,6 +20,7 @@ from videogen_api.training_run import Reason, Split
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.latent_video import DECODER, INTERPOLATION, TEMPORAL
 from videogen_models.video_model import CONFIG
+from videogen_testing.attempted import artifact
 from videogen_testing.ranks import train_in
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
@@ -92,11 +93,6 @@ def attempt(job: Job, storage: Path, stop: Callable[[], bool] = lambda: False) -
 @pytest.fixture
 def train(storage: Path) -> Train:
     return lambda job, stop=lambda: False: attempt(job, storage, stop)
-
-
-def artifact(report: Report) -> ArtifactReference:
-    assert report.artifact, report.message
-    return report.artifact
 
 
 def of_fast(times: int) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,13 @@ import pytest
 import torch
 
 from videogen_api.bundle import Manifest
-from videogen_api.job import ArtifactReference, Job, Report
+from videogen_api.job import Job, Report
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason, Split
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.sampling import sample
 from videogen_models.video import decode_mp4
+from videogen_testing.attempted import WORK, Attempted, artifact, curve
 from videogen_testing.curation import silent
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, divergence, tasks
@@ -29,43 +28,30 @@ from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.explosion import Level
 from videogen_trainer.sample import main as sample_command
 
-WORK = "runs/demo-01234567/train"
 GoneOn = Callable[[int], None]
 
 
-def curve(storage: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What an attempt of `make_job()` has left and reported."""
-
-    storage: Path
-    report: Report
-
-
 @pytest.fixture(scope="module")
-def trained(squares: Path, make_job: Callable[..., Job], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
+def trained(squares: Path, make_job: Callable[..., Job], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Attempted]:
     """`trained(stop_after)`: each made once; tests that write work on copies."""
 
     @cache
-    def make(stop_after: int = 100) -> Trained:
+    def make(stop_after: int = 100) -> Attempted:
         torch.set_num_threads(1)
         folder = Path(shutil.copytree(squares, tmp_path_factory.mktemp("trained") / "storage"))
-        return Trained(folder, tasks.attempt(make_job(), folder, {}, silent(), StopAfter(stop_after)))
+        return Attempted(folder, tasks.attempt(make_job(), folder, {}, silent(), StopAfter(stop_after)))
 
     return make
 
 
 @pytest.fixture
-def whole(trained: Callable[..., Trained]) -> Trained:
+def whole(trained: Callable[..., Attempted]) -> Attempted:
     """An attempt that nothing interrupted."""
     return trained()
 
 
 @pytest.fixture
-def gone_on(storage: Path, trained: Callable[..., Trained]) -> GoneOn:
+def gone_on(storage: Path, trained: Callable[..., Attempted]) -> GoneOn:
     """`gone_on(2)`: the test's storage becomes what an attempt has left that was asked to stop after step 2."""
 
     def go_on(steps: int) -> None:
@@ -75,17 +61,12 @@ def gone_on(storage: Path, trained: Callable[..., Trained]) -> GoneOn:
 
 
 @pytest.fixture
-def after(whole: Trained, storage: Path) -> Path:
+def after(whole: Attempted, storage: Path) -> Path:
     """The same data and what the attempt has left."""
     return Path(shutil.copytree(whole.storage, storage, dirs_exist_ok=True))
 
 
-def artifact(report: Report) -> ArtifactReference:
-    assert report.artifact, report
-    return report.artifact
-
-
-def test_training_ends_with_a_bundle_that_generates(whole: Trained, make_job: Callable[..., Job]) -> None:
+def test_training_ends_with_a_bundle_that_generates(whole: Attempted, make_job: Callable[..., Job]) -> None:
     storage, report = whole.storage, whole.report
     assert (report.reason, report.last_step, report.resumed_from_step) == (Reason.COMPLETED, 4, 0)
     assert [(one.dataset, one.version, one.clips) for one in report.datasets] == [("squares", "v1", 12)]
@@ -96,7 +77,7 @@ def test_training_ends_with_a_bundle_that_generates(whole: Trained, make_job: Ca
     assert [line["step"] for line in curve(storage)] == [1, 2, 3, 4]
 
 
-def test_the_sample_command_writes_a_video_of_a_bundle(whole: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_command_writes_a_video_of_a_bundle(whole: Attempted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = artifact(whole.report).path
     arguments = ["sample", "--storage", str(whole.storage), "--prompt", "a square", "--steps", "2", "--out", str(tmp_path / "x.mp4")]
     monkeypatch.setattr("sys.argv", [*arguments, "--bundle", path])
@@ -117,8 +98,8 @@ def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
     train: Callable[..., Report],
     make_job: Callable[..., Job],
     storage: Path,
-    whole: Trained,
-    trained: Callable[..., Trained],
+    whole: Attempted,
+    trained: Callable[..., Attempted],
     gone_on: GoneOn,
 ) -> None:
     stopped = trained(3).report  # step 3 has no checkpoint of its own
@@ -132,7 +113,7 @@ def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
 
 
 def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(
-    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Attempted, after: Path
 ) -> None:
     newest = checkpoint.folder_of(after / WORK / "checkpoints", 4) / "optimizer.safetensors"
     newest.write_bytes(newest.read_bytes()[:-8] + b"\x00" * 8)
@@ -146,7 +127,7 @@ def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(
 
 
 def test_if_every_checkpoint_is_damaged_that_is_told_before_the_run_begins_anew(
-    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Attempted, after: Path
 ) -> None:
     root = after / WORK / "checkpoints"
     for step in (2, 4):
@@ -161,7 +142,7 @@ def test_if_every_checkpoint_is_damaged_that_is_told_before_the_run_begins_anew(
 
 
 def test_a_run_that_is_done_only_names_its_bundle_again(
-    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Attempted, after: Path
 ) -> None:
     second = train(make_job(attempt=2))
     assert second.resumed_from_step == 4
@@ -169,7 +150,7 @@ def test_a_run_that_is_done_only_names_its_bundle_again(
 
 
 def test_accumulated_batches_learn_what_one_batch_learns(
-    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, whole: Trained
+    train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, whole: Attempted
 ) -> None:
     assert train(make_job({"gradientAccumulationSteps": 4})).reason is Reason.COMPLETED
     in_parts, at_once = ([line["loss"] for line in curve(place)] for place in (storage, whole.storage))
@@ -296,7 +277,7 @@ def test_when_training_has_diverged(
 
 
 def test_training_goes_on_from_the_weights_of_a_bundle(
-    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Attempted, after: Path
 ) -> None:
     first = artifact(whole.report)
     job = make_job({"steps": 1, "schedule": {"warmupSteps": 5}, "seed": 5}, initFrom=first, workPath="runs/next/train")
@@ -314,7 +295,7 @@ def harm_digest(job: Job) -> Job:
 
 
 def test_a_bundle_to_start_from_is_verified_and_must_fit(
-    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Attempted, after: Path
 ) -> None:
     first = artifact(whole.report)
     job = make_job({"steps": 1}, initFrom=first, workPath="runs/next/train")
@@ -326,7 +307,7 @@ def test_a_bundle_to_start_from_is_verified_and_must_fit(
 
 
 def test_a_bundle_of_another_clip_length_is_no_start(
-    train: Callable[..., Report], make_job: Callable[..., Job], whole: Trained, after: Path
+    train: Callable[..., Report], make_job: Callable[..., Job], whole: Attempted, after: Path
 ) -> None:
     first = artifact(whole.report)
     clips = [Clip(frames=np.zeros((2, 16, 16, 3), np.uint8), caption="dark", split=Split.TRAIN)] * 4

@@ -14,12 +14,11 @@ import torch
 
 from videogen_api.job import ExitCode, Job, Report
 from videogen_api.training_run import Reason
+from videogen_testing.attempted import WORK
 from videogen_trainer import tasks
 from videogen_trainer.data import Batch
 from videogen_trainer.objective import Objective
 from videogen_trainer.progress import ProgressReporter
-
-WORK = "runs/demo-01234567/train"
 
 
 def take_all_memory() -> None:

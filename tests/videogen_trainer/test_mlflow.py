@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -16,6 +15,7 @@ from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import Job, Report
 from videogen_api.tracking import Mlflow
 from videogen_api.training_run import Reason
+from videogen_testing.attempted import WORK, curve
 from videogen_testing.control_plane import free_port
 from videogen_testing.forks import Fork
 from videogen_testing.mlflow_server import MlflowServer, mlflow_server
@@ -26,7 +26,6 @@ from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.tracking import mlflow_run
 from videogen_trainer.tracking.mlflow_run import MlflowRun
 
-WORK = "runs/demo-01234567/train"
 pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
 
 
@@ -53,10 +52,6 @@ def told(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def tracking(uri: str, **more: str) -> dict[str, Any]:
     return {"tracking": {"mlflow": {"uri": uri} | more}}
-
-
-def curve(storage: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:

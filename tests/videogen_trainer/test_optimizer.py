@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from videogen_api.job import ArtifactReference, Job, Report
+from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
+from videogen_testing.attempted import WORK, artifact
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint
 from videogen_trainer.distributed import World
@@ -26,17 +27,11 @@ from videogen_trainer.divergence import Failure, judge_weights
 from videogen_trainer.families import learner_of
 from videogen_trainer.state import TrainState, new_state
 
-WORK = "runs/demo-01234567/train"
 FAMILIES = ["videofusion", "align-your-latents", "text2video-zero"]
 
 
 def optimizer(name: str = "AdamW8bit", rate: str = "1e-3") -> dict[str, Any]:
     return {"optimizer": {"name": name, "learningRate": rate}}
-
-
-def artifact(report: Report) -> ArtifactReference:
-    assert report.artifact, report
-    return report.artifact
 
 
 def state_of(job: Job, storage: Path) -> TrainState:

@@ -17,6 +17,7 @@ from videogen_api.training_run import Reason
 from videogen_models.bundle import verify_bundle
 from videogen_models.latent_video import TEMPORAL
 from videogen_models.video_model import CONFIG
+from videogen_testing.attempted import artifact
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.failure import Failure
@@ -54,25 +55,6 @@ def train(storage: Path, silent: ProgressReporter) -> Train:
 def storage(begun: Any, tmp_path: Path) -> Path:
     """With the bundles `image` and `trained`."""
     return Path(shutil.copytree(begun.folder, tmp_path / "storage"))
-
-
-@pytest.fixture
-def image(begun: Any) -> ArtifactReference:
-    """A bundle of an image model of random weights."""
-    reference: ArtifactReference = begun.image
-    return reference
-
-
-@pytest.fixture
-def trained(begun: Any) -> ArtifactReference:
-    """A bundle of Align-Your-Latents."""
-    reference: ArtifactReference = begun.trained
-    return reference
-
-
-def artifact(report: Report) -> ArtifactReference:
-    assert report.artifact, report.message
-    return report.artifact
 
 
 def changed(storage: Path, one: ArtifactReference, other: ArtifactReference) -> set[str]:

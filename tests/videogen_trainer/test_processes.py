@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -17,10 +16,10 @@ import pytest
 
 from videogen_api.job import ExitCode, Job
 from videogen_api.training_run import Reason
+from videogen_testing.attempted import WORK, losses
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.progress import ProgressReporter
 
-WORK = "runs/demo-01234567/train"
 pytestmark = pytest.mark.timeout(170)  # each fresh process imports torch, diffusers and transformers: seconds on a busy core
 
 
@@ -30,12 +29,6 @@ def wait_for_step(storage: Path, step: int, trainer: Any) -> None:
     while not any(found >= step for found in checkpoint.steps(root)):
         assert trainer.process.poll() is None, trainer.log.read_text()
         time.sleep(0.02)
-
-
-def losses(storage: Path) -> list[float]:
-    lines = [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
-    return [line["loss"] for line in lines]
 
 
 # The trainer as it is, but for a SIGKILL in the middle of step 5: a killer from outside could come too late on a fast machine.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +16,11 @@ from videogen_api.meta import ModelType
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model
 from videogen_models.video import decode_mp4
+from videogen_testing.attempted import WORK, losses
 from videogen_trainer import samples, tasks
 from videogen_trainer.progress import ProgressReporter
 
-WORK = "runs/demo-01234567/train"
 WANTED = {"everySteps": 2, "prompts": ["a square moves right", "a dark square"], "samplingSteps": 2}
-
-
-def losses(storage: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("family", list(ModelType))

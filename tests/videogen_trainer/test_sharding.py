@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -23,6 +22,7 @@ from videogen_api.recipe import Sharding
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model
 from videogen_models.video import decode_mp4
+from videogen_testing.attempted import WORK, curve, losses
 from videogen_testing.control_plane import free_port
 from videogen_testing.forks import Fork
 from videogen_trainer import checkpoint, tasks
@@ -36,7 +36,6 @@ from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.sharding import is_shard, is_sharded, own, part_of, shard, whole
 from videogen_trainer.state import TrainState, new_state
 
-WORK = "runs/demo-01234567/train"
 FAMILIES = ["videofusion", "align-your-latents", "text2video-zero"]
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.timeout(170)  # processes import torch, and DTensors are slow on a busy core
@@ -179,10 +178,8 @@ def test_a_part_put_together_is_the_whole(storage: Path, family_job: Callable[..
 PROCESSES = {"processesPerWorker": 2}
 
 
-def curve(storage: Path, value: str = "loss") -> list[float]:
-    lines = [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
-    return [line[value] for line in lines]
+def norms(storage: Path) -> list[float]:
+    return [line["gradient"] for line in curve(storage)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -194,14 +191,14 @@ def test_two_processes_with_shards_learn_what_one_learns(
     job = family_job(family, recipe | {"sharding": "Full", "samples": samples}, **PROCESSES)
     code, report = start_trainer(job).wait()
     assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 4), report.message
-    together, norms = curve(storage), curve(storage, "gradient")
+    together, gradients = losses(storage), norms(storage)
     assert decode_mp4((storage / WORK / "samples/step-000000004/sample-00.mp4").read_bytes()).shape == (4, 16, 16, 3)
     assert report.artifact
     sharded = load_model(storage / report.artifact.path).state_dict()
     shutil.rmtree(storage / "runs")
     single = tasks.attempt(family_job(family, recipe), storage, {}, silent, lambda: False)
-    assert together == pytest.approx(curve(storage), rel=1e-4)
-    assert norms == pytest.approx(curve(storage, "gradient"), rel=1e-3)
+    assert together == pytest.approx(losses(storage), rel=1e-4)
+    assert gradients == pytest.approx(norms(storage), rel=1e-3)
     assert single.artifact
     plain = load_model(storage / single.artifact.path).state_dict()
     assert [name for name in plain if not torch.allclose(sharded[name], plain[name], rtol=1e-2, atol=1e-3)] == []
@@ -227,13 +224,13 @@ def test_from_an_earlier_checkpoint_shards_learn_the_same_to_the_bit(
     job = family_job("align-your-latents", recipe, **PROCESSES)
     code, never_killed = start_trainer(job).wait()
     assert (code, never_killed.resumed_from_step) == (ExitCode.SUCCEEDED, 0), never_killed.message
-    losses = curve(storage)
+    before = losses(storage)
     shutil.rmtree(checkpoint.folder_of(storage / WORK / "checkpoints", 4))  # as if all had been killed in step 3
     shutil.rmtree(storage / "bundles")
     code, resumed = start_trainer(job).wait()
     assert (code, resumed.resumed_from_step) == (ExitCode.SUCCEEDED, 2), resumed.message
     assert never_killed.artifact == resumed.artifact
-    assert curve(storage) == losses
+    assert losses(storage) == before
 
 
 def test_a_phase_goes_on_in_one_process_without_shards(
@@ -244,10 +241,10 @@ def test_a_phase_goes_on_in_one_process_without_shards(
     kill_in_the_middle(start_trainer(sharded, fresh=True), storage, 3)
     resumed = tasks.attempt(family_job("videofusion", recipe), storage, {}, silent, lambda: False)
     assert (resumed.reason, resumed.resumed_from_step >= 3) == (Reason.COMPLETED, True), resumed.message
-    losses = curve(storage)
+    before = losses(storage)
     shutil.rmtree(storage / "runs")
     tasks.attempt(family_job("videofusion", recipe), storage, {}, silent, lambda: False)
-    assert losses[:10] == pytest.approx(curve(storage)[:10], rel=1e-3)
+    assert before[:10] == pytest.approx(losses(storage)[:10], rel=1e-3)
 
 
 # What a process has of the training state, and of a layer's gradient, beside what there is in all.

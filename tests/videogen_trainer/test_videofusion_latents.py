@@ -20,6 +20,7 @@ from videogen_models.autoencoder import encode, load_autoencoder
 from videogen_models.backbone_folder import PARTS, folder_sha256
 from videogen_models.bundle import load_model
 from videogen_models.sampling import from_pixels
+from videogen_testing.attempted import artifact
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import tasks
 from videogen_trainer.data import Batches, open_mixture
@@ -30,11 +31,6 @@ from videogen_trainer.progress import ProgressReporter
 LATENT = {"videoFusion": {"baseLearningRateScale": "1", "space": "Latent"}}
 Train = Callable[..., Report]
 Make = Callable[..., Job]
-
-
-def artifact(report: Report) -> ArtifactReference:
-    assert report.artifact, report.message
-    return report.artifact
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,22 +11,16 @@ import pytest
 
 from videogen_api.job import Job
 from videogen_api.training_run import Reason
+from videogen_testing.attempted import WORK, losses
 from videogen_testing.ranks import train_in
 from videogen_trainer import checkpoint
 
-WORK = "runs/demo-01234567/train"
 STEPS, SAFE = 8, 3
 BOUND = 1e-5  # of a loss, relative, in each of the steps after the checkpoint
 RECIPE: dict[str, Any] = {"steps": STEPS, "videoFusion": {}, "checkpoints": {"everySteps": SAFE, "keepLast": STEPS}}
 CASES = [(family, *counts, None) for family in ("videofusion", "align-your-latents", "text2video-zero") for counts in ((1, 2), (2, 1))]
 CASES += [("videofusion", 2, 1, 2)]  # with the accumulation that the operator gives to one worker in place of two
 pytestmark = pytest.mark.timeout(170)  # the first test starts PyTorch for the processes of all
-
-
-def losses(storage: Path) -> list[float]:
-    lines = [json.loads(line) for line in (storage / WORK / "curve.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
-    return [line["loss"] for line in lines]
 
 
 @pytest.mark.parametrize(("family", "before", "after", "accumulation"), CASES)
@@ -38,6 +31,7 @@ def test_in_another_number_of_processes_the_same_is_learned(
     never_stopped = train_in(before, job, storage)
     assert never_stopped.reason is Reason.COMPLETED, never_stopped.message
     expected = losses(storage)
+    assert len(expected) == STEPS
     root = storage / WORK / "checkpoints"
     for step in set(checkpoint.steps(root)) - {SAFE}:  # as if all had been killed in the step after that one
         shutil.rmtree(checkpoint.folder_of(root, step))

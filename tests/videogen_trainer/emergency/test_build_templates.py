@@ -8,7 +8,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from videogen_api.job import ArtifactReference, ExitCode, Job, Report
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.video import decode_mp4, encode_mp4
+from videogen_testing.attempted import Attempted
 from videogen_testing.curation import silent
 from videogen_trainer import report as reports
 from videogen_trainer import tasks
@@ -58,24 +58,18 @@ def attempt(storage: Path, attempt_in: Callable[..., Report]) -> Attempt:
     return partial(attempt_in, storage)
 
 
-@dataclass(frozen=True)
-class Whole:
-    """What an attempt that nothing interrupted has left and reported."""
-
-    storage: Path
-    report: Report
-
-
 @pytest.fixture(scope="module")
-def whole(prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(
+    prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory
+) -> Attempted:
     """Of WANTED; made once, tests that write work on copies."""
     torch.set_num_threads(1)
     storage = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("whole") / "storage"))
-    return Whole(storage, attempt_in(storage))
+    return Attempted(storage, attempt_in(storage))
 
 
 @pytest.fixture
-def after(whole: Whole, tmp_path: Path) -> Path:
+def after(whole: Attempted, tmp_path: Path) -> Path:
     """A copy of what it has left."""
     return Path(shutil.copytree(whole.storage, tmp_path / "after"))
 
@@ -90,7 +84,7 @@ def files(manifest: Manifest) -> dict[str, str]:
     return {file.path: file.sha256 for file in manifest.files}
 
 
-def test_the_new_bundle_has_the_same_weights_and_the_templates(whole: Whole, artifact: ArtifactReference) -> None:
+def test_the_new_bundle_has_the_same_weights_and_the_templates(whole: Attempted, artifact: ArtifactReference) -> None:
     storage, report = whole.storage, whole.report
     templates = made(storage, report)
     assert report.artifact and report.artifact != artifact
@@ -117,7 +111,7 @@ def test_the_new_bundle_has_the_same_weights_and_the_templates(whole: Whole, art
     load_model(storage / report.artifact.path, report.artifact.digest)
 
 
-def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(whole: Whole) -> None:
+def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(whole: Attempted) -> None:
     storage, report = whole.storage, whole.report
     template = made(storage, report)[1]
     assert report.artifact
@@ -129,7 +123,7 @@ def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(who
     )
 
 
-def test_an_interrupted_attempt_goes_on_behind_the_last_finished_template(whole: Whole, storage: Path, attempt: Attempt) -> None:
+def test_an_interrupted_attempt_goes_on_behind_the_last_finished_template(whole: Attempted, storage: Path, attempt: Attempt) -> None:
     shelf = storage / WORK / "templates"
     stopped = attempt(stop=(shelf / "flood-2.json").exists)
     assert stopped.reason is Reason.PREEMPTED
@@ -140,7 +134,7 @@ def test_an_interrupted_attempt_goes_on_behind_the_last_finished_template(whole:
 
 
 def test_what_is_finished_is_trusted_only_if_it_is_whole_and_of_the_same_job(
-    whole: Whole, after: Path, attempt_in: Callable[..., Report]
+    whole: Attempted, after: Path, attempt_in: Callable[..., Report]
 ) -> None:
     attempt, shelf = partial(attempt_in, after), after / WORK / "templates"
     (shelf / "flood-1.mp4").write_bytes(b"x")
@@ -234,7 +228,7 @@ def test_templates_are_shown_to_people(storage: Path, attempt: Attempt) -> None:
         assert np.asarray(sheet.convert("L")).std() > 10
 
 
-def test_templates_of_a_bundle_that_has_some_are_replaced(whole: Whole, after: Path, attempt_in: Callable[..., Report]) -> None:
+def test_templates_of_a_bundle_that_has_some_are_replaced(whole: Attempted, after: Path, attempt_in: Callable[..., Report]) -> None:
     assert whole.report.artifact
     again = {"artifact": whole.report.artifact.wire(), "workPath": "runs/demo-01234567/again"}
     second = attempt_in(after, {"types": [FIRE], "variations": 1}, **again)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from videogen_api.training_run import Reason
 from videogen_serving.pipeline import Pipeline
 from videogen_serving.request import Request
 from videogen_serving.settings import Settings
+from videogen_testing.attempted import Attempted
 from videogen_testing.curation import silent
 from videogen_trainer import tasks
 
@@ -49,24 +49,18 @@ def attempt(storage: Path, attempt_in: Callable[..., Report]) -> Attempt:
     return partial(attempt_in, storage)
 
 
-@dataclass(frozen=True)
-class Tried:
-    """What an attempt that nothing interrupted has left and reported."""
-
-    storage: Path
-    report: Report
-
-
 @pytest.fixture(scope="module")
-def tried(prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory) -> Tried:
+def tried(
+    prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory
+) -> Attempted:
     """Of WANTED; made once, tests that write work on copies."""
     torch.set_num_threads(1)
     storage = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("tried") / "storage"))
-    return Tried(storage, attempt_in(storage))
+    return Attempted(storage, attempt_in(storage))
 
 
 @pytest.fixture
-def after(tried: Tried, tmp_path: Path) -> Path:
+def after(tried: Attempted, tmp_path: Path) -> Path:
     """A copy of what it has left."""
     return Path(shutil.copytree(tried.storage, tmp_path / "after"))
 
@@ -80,7 +74,7 @@ def named(report: Report) -> dict[Metric, MetricResult]:
     return {result.metric: result for result in report.results}
 
 
-def test_every_scenario_has_an_outcome_and_together_they_are_results(tried: Tried, artifact: ArtifactReference) -> None:
+def test_every_scenario_has_an_outcome_and_together_they_are_results(tried: Attempted, artifact: ArtifactReference) -> None:
     storage, report = tried.storage, tried.report
     found = named(report)
     assert set(found) == {Metric.SCENARIO_PASS_RATIO, Metric.GENERATION_SECONDS}
@@ -102,7 +96,7 @@ def test_every_scenario_has_an_outcome_and_together_they_are_results(tried: Trie
     assert '<a href="line-0001.mp4">' in page
 
 
-def test_a_scenarios_video_is_the_servers(tried: Tried, artifact: ArtifactReference) -> None:
+def test_a_scenarios_video_is_the_servers(tried: Attempted, artifact: ArtifactReference) -> None:
     storage = tried.storage
     settings = Settings(release="x", bundle_path=storage / artifact.path, bundle_digest=artifact.digest, sampling_steps=2)
     pipeline = Pipeline.load(settings, clock=lambda: 0.0, new_seed=lambda: 0)
@@ -176,7 +170,7 @@ def test_prompts_that_the_server_refuses_are_failed_scenarios(storage: Path, att
 
 @pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers: seconds on a busy core
 def test_several_processes_share_the_scenarios(
-    tried: Tried, storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job]
+    tried: Attempted, storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job]
 ) -> None:
     shutil.copy(tried.storage / "scenarios.jsonl", storage)
     job = emergency_job("TestScenarios", scenarios=WANTED, processesPerWorker=2)
