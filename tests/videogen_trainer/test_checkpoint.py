@@ -11,6 +11,7 @@ import torch
 
 from videogen_models.sealed import staging
 from videogen_trainer import checkpoint
+from videogen_trainer.failure import Failure
 
 
 def save(root: Path, step: int, keep_last: int = 3) -> Path:
@@ -30,6 +31,60 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
         save(tmp_path, step, keep_last=2)
     assert checkpoint.steps(tmp_path) == [11, 10]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000010", "step-000000011"]
+
+
+PARTS = [  # of four processes: rows of `w`, of which there are fewer than processes, and `alpha`, which is whole
+    {"model": {"w": torch.full((2, 3), 1.0), "alpha": torch.tensor(0.5)}},
+    {"model": {"w": torch.full((2, 3), 2.0)}},
+    {"model": {"w": torch.full((1, 3), 3.0)}},
+    {"model": {"w": torch.zeros(0, 3)}},
+]
+WHOLE = torch.tensor([1.0, 1.0, 2.0, 2.0, 3.0]).unsqueeze(1).expand(5, 3)
+
+
+def save_in_parts(root: Path, step: int) -> Path:
+    for rank, tensors in enumerate(PARTS):
+        checkpoint.save_part(root, step, tensors, rank, len(PARTS))
+    checkpoint.seal(root, step, {"skipped": 0}, len(PARTS), 3)
+    return checkpoint.folder_of(root, step)
+
+
+def test_parts_of_several_processes_come_back_whole(tmp_path: Path) -> None:
+    folder = save_in_parts(tmp_path, 7)
+    tensors, state = checkpoint.load(tmp_path, 7)
+    assert {name: tensor.tolist() for name, tensor in tensors["model"].items()} == {"w": WHOLE.tolist(), "alpha": 0.5}
+    assert state == {"step": 7, "skipped": 0}
+    parts = [f"model-0000{number}-of-00004.safetensors" for number in (1, 2, 3, 4)]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", *parts, "state.json"]
+    assert checkpoint.newest_valid(tmp_path) == 7
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_parts_are_no_checkpoint_before_they_are_sealed(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    for rank in (0, 1, 3):
+        checkpoint.save_part(tmp_path, 2, PARTS[rank], rank, 4)
+    assert checkpoint.steps(tmp_path) == [1]
+    with pytest.raises(Failure, match=r"step-000000002 cannot be written: .*sums-00003-of-00004\.json"):
+        checkpoint.seal(tmp_path, 2, {}, 4, 3)
+    assert checkpoint.steps(tmp_path) == [1]
+    checkpoint.remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+
+
+def test_a_damaged_part_falls_back_to_the_checkpoint_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path, 1)
+    part = save_in_parts(tmp_path, 2) / "model-00003-of-00004.safetensors"
+    part.write_bytes(part.read_bytes()[:-1] + b"\x01")
+    assert checkpoint.newest_valid(tmp_path) == 1
+    assert f"{part} has SHA-256" in caplog.text
+
+
+def test_what_was_read_outlives_the_checkpoint(tmp_path: Path) -> None:
+    folder = save(tmp_path, 7)
+    tensor = checkpoint.load(tmp_path, 7)[0]["model"]["w"]
+    (folder / "model.safetensors").write_bytes(bytes((folder / "model.safetensors").stat().st_size))
+    assert tensor.tolist() == [7.0, 7.0, 7.0]
 
 
 @pytest.mark.parametrize(

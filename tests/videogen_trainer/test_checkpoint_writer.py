@@ -15,6 +15,7 @@ from videogen_api.training_run import Reason
 from videogen_testing.attempted import WORK
 from videogen_trainer import checkpoint, divergence, loop
 from videogen_trainer.checkpoint_writer import CheckpointWriter
+from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
 
 
@@ -97,6 +98,48 @@ def test_a_write_that_fails_at_the_end_is_told_too_but_not_in_place_of_another_e
         writer.save(1, state(1.0), {})
         raise KeyError("cause")
     assert "the last checkpoint was not written" in caplog.text
+
+
+def test_parts_are_published_by_the_first_process_when_all_have_written_theirs(tmp_path: Path) -> None:
+    first, second = (CheckpointWriter(tmp_path, 3, world=World(rank=rank, size=2)) for rank in (0, 1))
+    with first, second:
+        for writer in (first, second):
+            writer.save_shards(1, state(1.0), {})
+            writer.wait()
+        assert (first.written, second.written, checkpoint.steps(tmp_path)) == (1, 1, [])
+        for written in (0.5, 1.0, 1.0):  # means over both processes: only one has written; both have; and are heard of again
+            for writer in (first, second):
+                writer.all_written(written)
+            first.wait()
+            assert checkpoint.steps(tmp_path) == ([1] if written == 1 else [])
+        assert (first.published, second.published) == (1, 0)
+    assert checkpoint.load(tmp_path, 1)[0]["model"]["w"].tolist() == [1.0] * 6
+
+
+def test_the_next_parts_wait_until_the_checkpoint_before_is_safe(tmp_path: Path) -> None:
+    with CheckpointWriter(tmp_path, 3) as writer:
+        writer.save_shards(1, state(1.0), {})
+        writer.save_shards(2, state(2.0), {})
+        assert checkpoint.steps(tmp_path) == [1]
+        writer.finish()
+        assert checkpoint.steps(tmp_path) == [2, 1]
+
+
+@pytest.mark.parametrize(("error", "kept"), [(Failure(Reason.DIVERGED, "told so"), [1]), (KeyError("of this process alone"), [])])
+def test_parts_are_published_after_an_error_that_all_processes_have(tmp_path: Path, error: Exception, kept: list[int]) -> None:
+    with pytest.raises(type(error)), CheckpointWriter(tmp_path, 3) as writer:
+        writer.save_shards(1, state(1.0), {})
+        raise error
+    assert checkpoint.steps(tmp_path) == kept
+
+
+def test_a_part_that_cannot_be_written_is_told_by_its_process(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with CheckpointWriter(tmp_path / "file", 3, world=World(rank=1, size=2)) as writer:
+        writer.save_shards(1, state(1.0), {})
+        with pytest.raises(Failure, match="file/step-000000001 cannot be written"):
+            writer.wait()
+        assert writer.written == 0
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:

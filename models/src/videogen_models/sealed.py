@@ -28,7 +28,11 @@ def sha256_of(path: Path) -> str:
 
 def describe(folder: Path) -> list[BundleFile]:
     """Every file below `folder` but its manifest, sorted by path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return described(folder, sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST))
+
+
+def described(folder: Path, files: Sequence[Path]) -> list[BundleFile]:
+    """These files below `folder`."""
     return [BundleFile(path=path.relative_to(folder).as_posix(), sha256=sha256_of(path), size=path.stat().st_size) for path in files]
 
 
@@ -76,11 +80,11 @@ def publish(staged: Path, target: Path) -> None:
     """Make `staged` durable and visible as `target` in one step; a non-empty `target` that exists raises OSError."""
     for path in sorted(staged.rglob("*"), reverse=True):
         path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its user alone; servers may be another
-        _sync(path)
-    _sync(staged)
+        sync(path)
+    sync(staged)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(staged, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -93,10 +97,11 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     os.chmod(name, 0o644)
     os.rename(name, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

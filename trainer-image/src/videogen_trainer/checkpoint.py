@@ -1,6 +1,7 @@
 """Checkpoints: sealed folders `step-<n>`, published at once, verified before use. The newest `keep_last` and the best `keep_best` stay.
 
-A folder holds safetensors files of tensors and `state.json`. Nothing is unpickled.
+A folder holds safetensors files of tensors and `state.json`. Nothing is unpickled. Where each process has its shards of the tensors, each
+writes a file of them, `<name>-00001-of-00004.safetensors`, and what is whole is in the first; any number of processes reads them again.
 """
 
 from __future__ import annotations
@@ -10,22 +11,27 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from videogen_api.bundle import MANIFEST, BundleFile, canonical_json
-from videogen_models.sealed import CorruptError, describe, publish, staging, verify
+from videogen_models.sealed import CorruptError, describe, described, publish, staging, sync, verify
 from videogen_trainer.dataset import writing
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)")
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
 _FILES = TypeAdapter(list[BundleFile])
 _STATE = "state.json"
+_SUMS = "sums"
 _ASIDE = "damaged-"  # how the names of folders begin that were checkpoints
 STAGING = ".staging-"  # how `staging` begins its folders' names
 SUFFIXES = (".safetensors", ".json")
@@ -59,14 +65,57 @@ def save(
     A folder of the same step can only be one that `load_latest` refused, and gives way.
     """
     with writing(folder_of(root, step)), staging(root) as staged:
-        for name, content in tensors.items():
-            whole = {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}
-            with writing(folder_of(root, step) / (file := f"{name}.safetensors")):
-                save_file(whole, staged / file)
-        (staged / _STATE).write_bytes(canonical_json({"step": step, **state}))
-        (staged / MANIFEST).write_bytes(canonical_json([file.wire() for file in describe(staged)]))
-        shutil.rmtree(folder_of(root, step), ignore_errors=True)
-        publish(staged, folder_of(root, step))
+        _write(staged, folder_of(root, step), tensors, "")
+        _publish(root, step, staged, state, describe(staged))
+    _prune(root, step, keep_last, sound, keep_best)
+
+
+def save_part(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], rank: int, size: int) -> None:
+    """Write what process `rank` of `size` has of a checkpoint, which `seal` publishes when all have. Raises Failure(StorageFailed)."""
+    staged, part = _staged(root, step), f"-{rank + 1:05}-of-{size:05}"
+    with writing(folder_of(root, step)):
+        staged.mkdir(parents=True, exist_ok=True)
+        files = _write(staged, folder_of(root, step), tensors, part)
+        for path in files:
+            sync(path)  # here: another machine, whose process seals, has not what is on its way
+        (staged / f"{_SUMS}{part}.json").write_bytes(canonical_json([file.wire() for file in described(staged, files)]))
+
+
+def seal(root: Path, step: int, state: Mapping[str, Any], size: int, keep_last: int, sound: int | None = None, keep_best: int = 0) -> None:
+    """Publish a checkpoint of which all processes have written their part, and delete older ones, as `save` does."""
+    staged = _staged(root, step)
+    with writing(folder_of(root, step)):
+        sums = [staged / f"{_SUMS}-{rank + 1:05}-of-{size:05}.json" for rank in range(size)]
+        files = [file for path in sums for file in _FILES.validate_json(path.read_bytes())]
+        for path in sums:
+            path.unlink()
+        _publish(root, step, staged, state, files)
+    _prune(root, step, keep_last, sound, keep_best)
+
+
+def _staged(root: Path, step: int) -> Path:
+    return root / f"{STAGING}{folder_of(root, step).name}"
+
+
+def _write(staged: Path, target: Path, tensors: Mapping[str, Mapping[str, Tensor]], part: str) -> list[Path]:
+    written = []
+    for name, content in tensors.items():
+        here = {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}
+        with writing(target / (file := f"{name}{part}.safetensors")):
+            save_file(here, staged / file)
+        written.append(staged / file)
+    return written
+
+
+def _publish(root: Path, step: int, staged: Path, state: Mapping[str, Any], files: Sequence[BundleFile]) -> None:
+    (staged / _STATE).write_bytes(canonical_json({"step": step, **state}))
+    listed = sorted([*files, *described(staged, [staged / _STATE])], key=lambda file: file.path)
+    (staged / MANIFEST).write_bytes(canonical_json([file.wire() for file in listed]))
+    shutil.rmtree(folder_of(root, step), ignore_errors=True)
+    publish(staged, folder_of(root, step))
+
+
+def _prune(root: Path, step: int, keep_last: int, sound: int | None, keep_best: int) -> None:
     counted = [step for step in steps(root) if sound is None or step <= sound]
     best = sorted(counted, key=lambda step: _mean_loss(folder_of(root, step)))[:keep_best]
     for old in set(counted[keep_last:]) - set(best):
@@ -149,8 +198,31 @@ def verify_checkpoint(folder: Path) -> None:
     verify(folder, files, SUFFIXES)
 
 
-def load(root: Path, step: int) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+class Saved(Mapping[str, Tensor]):
+    """Tensors by name, each read when it is asked for, and put together if processes had shards of it: along their first dimension, as
+    `fully_shard` takes them apart.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        files = [safe_open(path, framework="pt") for path in paths]
+        self._names = list(files[0].keys())  # the first process has them all
+        self._files = [(file, frozenset(file.keys())) for file in files]
+
+    def __getitem__(self, name: str) -> Tensor:
+        parts = [file.get_tensor(name) for file, names in self._files if name in names]
+        return torch.cat(parts) if len(parts) > 1 else parts[0].clone()  # a copy: what is read stays good when its file is deleted
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def load(root: Path, step: int) -> tuple[dict[str, Saved], dict[str, Any]]:
     """Tensors by file and key, and the state, of a checkpoint that has been verified."""
     folder = folder_of(root, step)
-    tensors = {path.stem: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
-    return tensors, json.loads((folder / _STATE).read_bytes())
+    parts = defaultdict(list)
+    for path in sorted(folder.glob("*.safetensors")):
+        parts[_PART.sub("", path.stem)].append(path)
+    return {name: Saved(paths) for name, paths in parts.items()}, json.loads((folder / _STATE).read_bytes())

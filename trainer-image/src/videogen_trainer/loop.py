@@ -45,7 +45,7 @@ def train(job: Job, storage: Path, world: World, progress: ProgressReporter, sto
     Raises Failure: what `open_mixture` and `learner_of` raise, InvalidJob, ArtifactInvalid, Diverged, Preempted.
     """
     kept = job.recipe.checkpoints
-    writer = CheckpointWriter(storage / job.work_path / "checkpoints", kept.keep_last, kept.keep_best)
+    writer = CheckpointWriter(storage / job.work_path / "checkpoints", kept.keep_last, kept.keep_best, world)
     tracking = Tracking(job, storage, world)
     try:
         with tracking, writer:
@@ -85,15 +85,17 @@ def _train(
 
     def save(*, at_once: bool) -> None:
         judge_weights(state, world)
-        tensors = state.tensors(kept=world.leads)
         if world.leads:
             assert curve
             curve.flush()
             tracking.flush()
-            writer.save(state.step, tensors, state.values() | {"recipe": recipe.wire()}, state.sound_step if state.is_suspect else None)
+        values, sound = state.values() | {"recipe": recipe.wire()}, state.sound_step if state.is_suspect else None
+        if state.is_sharded:
+            writer.save_shards(state.step, state.shards(leads=world.leads), values, sound)
+        elif world.leads:
+            writer.save(state.step, state.tensors(), values, sound)
         if at_once:
-            writer.wait()
-            world.from_leader(None)  # no process ends before the checkpoint is safe
+            writer.finish()  # no process ends before the checkpoint is safe
             milestones.last_step = state.step
 
     def passed(batch: Batch, divisor: float) -> torch.Tensor:
@@ -111,9 +113,10 @@ def _train(
         losses = micro_batches.step(state.step, passed)
         state.scaler.unscale_(state.optimizer)
         gradient = clip_gradients(state.parameters, clip_norm)
-        told = torch.tensor([float(stop()), writer.poll()], dtype=torch.float64, device=world.device)
-        *terms, stopping, saved = world.mean(torch.cat([losses, told]))
-        milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer writes
+        told = torch.tensor([float(stop()), writer.poll(), writer.written], dtype=torch.float64, device=world.device)
+        *terms, stopping, saved, written = world.mean(torch.cat([losses, told]))
+        milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer publishes
+        writer.all_written(written)
         loss = sum(terms)
         judge(state, recipe, loss, gradient)
         milestones.sound_step = state.sound_step

@@ -1,7 +1,7 @@
 """Fully sharded data parallelism (FSDP2, `torch.distributed.fsdp.fully_shard`): each process keeps a part of every tensor.
 
 A layer is put together for its pass and taken apart after it. Outside of passes weights, gradients and optimiser states are
-DTensors; checkpoints and bundles hold whole tensors, so that any number of processes can go on from them.
+DTensors. In a checkpoint each process has its own; bundles hold whole tensors.
 """
 
 from __future__ import annotations

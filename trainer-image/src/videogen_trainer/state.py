@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from videogen_api.recipe import Precision, Recipe
 from videogen_trainer.explosion import Level
 from videogen_trainer.optimizer import SLOW, moments, new_optimizer, restore_moments
-from videogen_trainer.sharding import is_shard, part_of, whole
+from videogen_trainer.sharding import is_shard, own, part_of, whole
 
 _DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 _HOW = {"compile", "gradient_checkpointing", "sharding", "divergence_factor"}  # fields of a recipe that say how, and not what, is learned
@@ -60,15 +60,21 @@ class TrainState:
         return any(is_shard(parameter) for parameter in self.learned.values())
 
     def averaged_weights(self, *, kept: bool = True) -> dict[str, Tensor]:
-        """The moving average of what learns, by its names in the model, whole; `kept` and who must call it as in `tensors`."""
-        return {name: whole(average, kept=kept) for name, average in self._averages().items()}
-
-    def tensors(self, *, kept: bool = True) -> dict[str, dict[str, Tensor]]:
-        """Everything for a checkpoint, by file and name, whole.
+        """The moving average of what learns, by its names in the model, whole.
 
         With shards every process must call it; those that do not keep the tensors get empty ones.
         """
-        return {file: {name: whole(tensor, kept=kept) for name, tensor in part.items()} for file, part in self.parts().items()}
+        return {name: whole(average, kept=kept) for name, average in self._averages().items()}
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Everything for a checkpoint, by file and name, whole. With shards every process must call it."""
+        return {file: {name: whole(tensor) for name, tensor in part.items()} for file, part in self.parts().items()}
+
+    def shards(self, *, leads: bool) -> dict[str, dict[str, Tensor]]:
+        """As `tensors`, for a checkpoint in parts: this process' shards, and in the one that leads also what is whole."""
+        return {
+            file: {name: own(tensor) for name, tensor in part.items() if leads or is_shard(tensor)} for file, part in self.parts().items()
+        }
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """As `tensors`, what this process has of it."""
