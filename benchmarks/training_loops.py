@@ -32,6 +32,7 @@ from videogen_api.job import Job
 from videogen_api.training_run import Reason
 from videogen_trainer import tasks
 from videogen_trainer.data import Mixture, open_mixture
+from videogen_trainer.dataset import check_alone, unchecked
 from videogen_trainer.learning_rate import rate_factor
 from videogen_trainer.progress import ProgressReporter
 
@@ -91,7 +92,7 @@ class Clips(Dataset[tuple[Tensor, str]]):
 
 def loader_of(job: Job, storage: Path, size: int, rank: int, *, split: bool) -> DataLoader[tuple[Tensor, str]]:
     """A shuffling loader without workers, the examples' default; `split` gives each rank its share."""
-    clips = Clips(open_mixture(storage, job, verified=rank == 0))
+    clips = Clips(open_mixture(storage, job, check=check_alone if rank == 0 else unchecked))
     sampler: DistributedSampler[tuple[Tensor, str]] | None = DistributedSampler(clips, size, rank) if split and size > 1 else None
     batch = job.recipe.global_batch_size // size
     return DataLoader(clips, batch, shuffle=sampler is None, sampler=sampler, drop_last=True, collate_fn=_collate)

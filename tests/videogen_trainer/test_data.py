@@ -51,7 +51,7 @@ def test_samples_are_chosen_at_most_and_always_the_same(samples: int | None, cou
 
 
 def test_only_the_split_that_is_asked_for_is_read(storage: Path, make_job: Callable[..., Job]) -> None:
-    mixture = open_mixture(storage, make_job(), verified=True)
+    mixture = open_mixture(storage, make_job())
     captions = {mixture.clip(number)[1] for number in range(len(mixture))}
     assert captions == {f"square {number} moves right" for number in range(16) if number % 4 != 3}
     assert mixture.resolved[0].clips == 12
@@ -60,7 +60,7 @@ def test_only_the_split_that_is_asked_for_is_read(storage: Path, make_job: Calla
 def test_datasets_are_mixed_by_their_samples(storage: Path, make_job: Callable[..., Job]) -> None:
     reference = {"dataset": "squares", "version": "v1"}
     data = [{"reference": reference | {"samples": 3}}, {"reference": reference | {"split": "HeldOut", "samples": 2}}]
-    mixture = open_mixture(storage, make_job(data=data), verified=True)
+    mixture = open_mixture(storage, make_job(data=data))
     assert [part.clips for part in mixture.resolved] == [3, 2]
     held_out = [int(mixture.clip(number)[1].split()[1]) % 4 == 3 for number in range(5)]
     assert held_out == [False, False, False, True, True]
@@ -70,7 +70,7 @@ def test_datasets_are_mixed_by_their_samples(storage: Path, make_job: Callable[.
 
 def test_batches_are_the_same_read_ahead_or_not(storage: Path, make_job: Callable[..., Job]) -> None:
     job = make_job({"globalBatchSize": 8, "gradientAccumulationSteps": 2})
-    mixture = open_mixture(storage, job, verified=True)
+    mixture = open_mixture(storage, job)
     batches, jumping = Batches(mixture, job.recipe, 0, 1), Batches(mixture, job.recipe, 0, 1)
     in_order = {(step, part): batches.get(step, part).captions for step in range(3) for part in range(2)}
     for step, part in [(2, 1), (0, 0), (1, 1), (0, 1)]:
@@ -92,11 +92,11 @@ def test_data_that_does_not_fit_the_recipe_is_refused(
     storage: Path, make_job: Callable[..., Job], recipe: dict[str, object], reason: Reason, message: str
 ) -> None:
     with pytest.raises(Failure, match=message) as caught:
-        open_mixture(storage, make_job(recipe), verified=True)
+        open_mixture(storage, make_job(recipe))
     assert caught.value.reason is reason
 
 
 def test_an_empty_split_is_too_small(storage: Path, make_job: Callable[..., Job]) -> None:
     write_dataset(storage, "empty", "v1", [], frames=4, resolution=Resolution(height=16, width=16))
     with pytest.raises(Failure, match="0 clips"):
-        open_mixture(storage, make_job(data=[{"reference": {"dataset": "empty", "version": "v1"}}]), verified=True)
+        open_mixture(storage, make_job(data=[{"reference": {"dataset": "empty", "version": "v1"}}]))

@@ -13,7 +13,7 @@ import pytest
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, Split
 from videogen_trainer import dataset as module
-from videogen_trainer.dataset import Clip, Dataset, open_dataset, write_dataset
+from videogen_trainer.dataset import Clip, Dataset, open_dataset, unchecked, write_dataset
 from videogen_trainer.failure import Failure
 
 SHAPE = {"frames": 2, "resolution": Resolution(height=16, width=16)}
@@ -110,7 +110,7 @@ def test_a_file_that_goes_while_a_dataset_is_in_use_is_named_and_is_no_failure_o
     assert caught.value.reason is Reason.DATASET_CORRUPT
     (opened.folder / "index.json").unlink()
     with pytest.raises(Failure, match=r"dataset d v1: .*index.json is missing, although manifest.json lists it; curate") as caught:
-        open_dataset(tmp_path, REFERENCE, verified=False)  # as every process but the first opens it
+        open_dataset(tmp_path, REFERENCE, check=unchecked)  # as every process but the first opens it
     assert caught.value.reason is Reason.DATASET_CORRUPT
 
 

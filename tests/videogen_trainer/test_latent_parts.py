@@ -165,7 +165,7 @@ def test_with_one_interpolation_there_is_one_rate_and_all_five_frames_are_seen()
 def test_only_the_frames_between_are_unknown(part_job: MakeJob, storage: Path, trained: ArtifactReference) -> None:
     job = part_job("TrainInterpolation", trained, interpolations(2), **of_fast(2))
     learner = learner_of(job, storage, World())
-    batches = Batches(open_mixture(storage, job, verified=True), job.recipe, 0, 1)
+    batches = Batches(open_mixture(storage, job), job.recipe, 0, 1)
     latents, _, known, _, _, rate = learner.prepare(batches.get(0, 0))
     batches.close()
     assert known[0, :, -1, 0, 0].tolist() == [1, 0, 0, 0, 1]
@@ -178,7 +178,7 @@ def test_every_parameter_that_learns_takes_part_in_a_step(part_job: MakeJob, sto
     more = of_fast(2) if task == "TrainInterpolation" else {}
     job = part_job(task, trained, interpolations(2) if more else {}, **more)
     learner = learner_of(job, storage, World())
-    batches = Batches(open_mixture(storage, job, verified=True), job.recipe, 0, 1)
+    batches = Batches(open_mixture(storage, job), job.recipe, 0, 1)
     learner.objective(*learner.prepare(batches.get(0, 0))).sum().backward()
     batches.close()
     assert [name for name, parameter in learner.learned().items() if parameter.grad is None] == []

@@ -95,7 +95,7 @@ def test_the_bundle_holds_the_autoencoder_as_it_was_and_is_evaluated(train: Trai
 def test_the_generators_learn_from_the_latents_of_the_frames(latent_job: Make, storage: Path) -> None:
     job = latent_job()
     learner = learner_of(job, storage, World())
-    mixture = open_mixture(storage, job, verified=True)
+    mixture = open_mixture(storage, job)
     batches = Batches(mixture, job.recipe, 0, 1)
     batch = batches.get(0, 0)
     batches.close()

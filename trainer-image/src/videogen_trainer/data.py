@@ -65,14 +65,14 @@ class Mixture:
         return [part.dataset.resolved.model_copy(update={"clips": len(part.numbers)}) for part in self.parts]
 
 
-def open_mixture(storage: Path, job: Job, *, verified: bool = True, check: Check = check_alone) -> Mixture:
-    """Open the job's datasets; `verified` and `check`: see `open_dataset`.
+def open_mixture(storage: Path, job: Job, *, check: Check = check_alone) -> Mixture:
+    """Open the job's datasets; `check`: see `open_dataset`.
 
     Raises Failure: DatasetNotFound, DatasetCorrupt, DatasetTooSmall, InvalidJob.
     """
     parts = []
     for index, data in enumerate(job.data):
-        dataset = open_dataset(storage, data.reference, data.digest, verified=verified, check=check)
+        dataset = open_dataset(storage, data.reference, data.digest, check=check)
         _check_shape(dataset, job, f"data[{index}]")
         available = dataset.part(data.reference.split)
         parts.append(Part(dataset=dataset, numbers=choose(available, data.reference.samples, job.recipe.seed, dataset.resolved.digest)))

@@ -303,13 +303,14 @@ def check_alone(what: str, folder: Path, files: Sequence[BundleFile]) -> None:
         raise Failure(Reason.DATASET_CORRUPT, f"{what}: {error}") from error
 
 
-def open_dataset(
-    storage: Path, reference: DataReference, pinned: str | None = None, *, verified: bool = True, check: Check = check_alone
-) -> Dataset:
+def unchecked(what: str, folder: Path, files: Sequence[BundleFile]) -> None:
+    """For who only looks, or beside a process that checks."""
+
+
+def open_dataset(storage: Path, reference: DataReference, pinned: str | None = None, *, check: Check = check_alone) -> Dataset:
     """Open a dataset version, by its pinned digest if an earlier attempt has one.
 
-    `check` checks the files of its manifest, before anything of them is read (`verification.together`: by all processes of a job);
-    `verified=False` skips it, for processes beside one that has.
+    `check` checks the files of its manifest, before anything of them is read (`verification.together`: by all processes of a job).
     Raises Failure: DatasetNotFound if there is no such version, DatasetCorrupt if anything has another sum.
     """
     digest = pinned or resolve(storage, reference)
@@ -323,8 +324,7 @@ def open_dataset(
         raise Failure(Reason.DATASET_CORRUPT, f"{folder / MANIFEST} has digest {found}, expected {digest}; curate the version again")
     try:
         manifest = DatasetManifest.model_validate_json(data)
-        if verified:
-            check(f"dataset {reference.dataset} {reference.version}", folder, manifest.files)
+        check(f"dataset {reference.dataset} {reference.version}", folder, manifest.files)
         index = DatasetIndex.model_validate_json((folder / INDEX).read_bytes())
     except FileNotFoundError as error:
         what = f"dataset {reference.dataset} {reference.version}: {folder / INDEX}"

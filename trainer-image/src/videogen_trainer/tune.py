@@ -25,7 +25,7 @@ from videogen_api.training_run import Evaluation, Reason, ResolvedDataset, Split
 from videogen_api.tuning import Trial, Tuning, with_base_noise_share
 from videogen_models.sealed import write_durably
 from videogen_trainer import evaluate
-from videogen_trainer.dataset import writing
+from videogen_trainer.dataset import unchecked, writing
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate.task import open_references
 from videogen_trainer.failure import Failure
@@ -54,7 +54,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     Raises Failure: what training and evaluating raise, but Diverged only if every trial diverged.
     """
     assert job.tune is not None, "a Tune job without its block"
-    open_references(held_out(job), storage, like=job.recipe, verified=False)  # what is wrong ends the phase before a trial is trained
+    open_references(held_out(job), storage, like=job.recipe, check=unchecked)  # what is wrong ends the phase before a trial is trained
     search = Search(job=job, tuning=job.tune, storage=storage, world=world, progress=progress, stop=stop, milestones=milestones)
     records = [search.trial(number) for number in range(len(job.tune.values))]
     own = job.recipe.video_fusion.base_noise_share

@@ -18,6 +18,7 @@ from videogen_api.emergency import ClipQuality
 from videogen_api.evaluation import ExtractorArchitecture
 from videogen_api.job import PinnedData
 from videogen_api.training_run import Reason, ResolvedDataset
+from videogen_trainer.dataset import Check, check_alone
 from videogen_trainer.evaluate import artefacts
 from videogen_trainer.evaluate.clip_score import similarities
 from videogen_trainer.evaluate.coherence import coherence, motion, steadiness
@@ -81,10 +82,13 @@ class Judge:
             raise Failure(Reason.INVALID_JOB, f"{said}; name a CLIP of yours in relevance.extractor, or leave relevance out")
 
 
-def open_judge(quality: ClipQuality, data: list[PinnedData], storage: Path, device: torch.device, *, verified: bool = True) -> Judge:
-    """The judge by the clips of `data`. Raises Failure: DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing."""
+def open_judge(quality: ClipQuality, data: list[PinnedData], storage: Path, device: torch.device, *, check: Check = check_alone) -> Judge:
+    """The judge by the clips of `data`; `check`: as `open_dataset`.
+
+    Raises Failure: DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing.
+    """
     encoder = _encoder(quality, storage, device)
-    references = open_references(data, storage, verified=verified)
+    references = open_references(data, storage, check=check)
     batches = (references.frames(places) for places in references.batches())
     measured = [(artefacts.measures(clips).reshape(-1, len(artefacts.FLOORS)), motion(clips)) for clips in batches]
     return Judge(

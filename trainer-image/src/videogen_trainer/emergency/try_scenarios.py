@@ -37,6 +37,7 @@ from videogen_trainer.evaluate.measure import NO_NETWORK, decimal
 from videogen_trainer.evaluate.task import device_name
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.verification import together
 
 FOLDER = "scenarios"
 
@@ -93,7 +94,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     assert job.artifact is not None, "a TestScenarios job without an artifact"
     wanted = job.scenarios or Scenarios()
     scenarios = read_scenarios(wanted, storage)
-    judge = open_judge(wanted.quality, job.data, storage, world.device, verified=world.leads)
+    judge = together(world, lambda check: open_judge(wanted.quality, job.data, storage, world.device, check=check))
     judge.check_prompts(scenario.prompt for scenario in scenarios)
     steps, seconds = wanted.sampling_steps, wanted.maximum_seconds
     runtime = Runtime.open(job.artifact, storage, job.model, steps=steps, seconds=seconds)

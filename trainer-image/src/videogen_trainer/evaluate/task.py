@@ -159,10 +159,8 @@ def clip_size(clips: ClipSize) -> str:
     return f"{clips.frames} frames of {clips.resolution.height} x {clips.resolution.width}"
 
 
-def open_references(
-    data: list[PinnedData], storage: Path, *, like: ClipSize | None = None, verified: bool = True, check: Check = check_alone
-) -> References:
-    """All clips that the job names, in order. `verified`, `check`: as `open_dataset`.
+def open_references(data: list[PinnedData], storage: Path, *, like: ClipSize | None = None, check: Check = check_alone) -> References:
+    """All clips that the job names, in order. `check`: as `open_dataset`.
 
     Raises Failure, also if they are fewer than 2 (DatasetTooSmall), or of another length or size than `like` (InvalidJob): a Fréchet
     distance between clips of 4 frames and clips of 13, or of other pixels, is one of lengths and sizes, not of models.
@@ -170,7 +168,7 @@ def open_references(
     clips: list[tuple[Dataset, int]] = []
     resolved = []
     for entry in data:
-        dataset = open_dataset(storage, entry.reference, entry.digest, verified=verified, check=check)
+        dataset = open_dataset(storage, entry.reference, entry.digest, check=check)
         _check_size(dataset, like)
         numbers = dataset.part(entry.reference.split)[: entry.reference.samples]
         clips += [(dataset, number) for number in numbers]
