@@ -7,6 +7,7 @@ al., 2022, arXiv 2110.02861). Tensors of fewer than 4,096 weights keep 32 bits. 
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -39,6 +40,7 @@ def new_optimizer(slow: Sequence[nn.Parameter], others: Sequence[nn.Parameter], 
     if wanted.name is OptimizerName.ADAMW_8BIT:
         if sys.modules.get("bitsandbytes", True) is None:
             del sys.modules["bitsandbytes"]  # see videogen_trainer/__init__.py
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it misses a package for 4-bit layers; there are none
         from bitsandbytes.optim.adamw import AdamW8bit  # only where it is wanted: it loads a library of its own
 
         optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=0.0, weight_decay=decay)
