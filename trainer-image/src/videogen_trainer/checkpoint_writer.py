@@ -124,7 +124,7 @@ class CheckpointWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            if isinstance(error, Failure) and error.reason is Reason.DIVERGED:
+            if self._parts and isinstance(error, Failure) and error.reason is Reason.DIVERGED:
                 self.finish()  # all processes diverge in the same step
             self.wait()
         except Exception:
