@@ -23,6 +23,7 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     save(tmp_path, 7)
     tensors, state = checkpoint.load(tmp_path, 7)
     assert torch.equal(tensors["model"]["w"], torch.full((3,), 7.0))
+    assert ("w" in tensors["model"], "other" in tensors["model"], len(tensors["model"])) == (True, False, 1)
     assert state == {"step": 7, "skipped": 0}
 
 

@@ -78,7 +78,7 @@ def test_every_weight_takes_part_in_a_step_but_those_of_the_autoencoder(space: S
     Objective(model)(clean, tokens, draw(0, [0, 1], model.frame_shape, 2)).sum().backward()
     unused = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    assert unused == frozen  # DistributedDataParallel would wait for the gradients of others
+    assert unused == frozen
     assert all(name.startswith("vae.") for name in frozen)
 
 

@@ -63,7 +63,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_bundle_to_the_bit(
     assert checkpoint.steps(storage / WORK / "checkpoints") == [3]
     assert not (storage / "bundles").exists()
     code, resumed = start_trainer(job).wait()
-    assert (code, resumed.reason) == (ExitCode.SUCCEEDED, Reason.COMPLETED)
+    assert (code, resumed.reason) == (ExitCode.SUCCEEDED, Reason.COMPLETED), resumed.message
     assert resumed.resumed_from_step == 3
     curve = losses(storage)
     shutil.rmtree(storage / "runs")
@@ -106,19 +106,19 @@ def test_two_processes_learn_what_one_learns_of_an_image_based_family(
     assert together == pytest.approx(losses(storage), rel=1e-4)
 
 
-# Killed by the thread that writes the checkpoint of step 6, when all its files are there and none is sealed.
+# Killed by the thread that writes the checkpoint of step 6, when all its files are there and it has no name yet.
 KILLED_IN_THE_WRITE = """
-import json, os, signal
+import os, signal
 from videogen_trainer import __main__, checkpoint
 
-describe = checkpoint.describe
+publish = checkpoint.publish
 
-def killed(folder):
-    if json.loads((folder / "state.json").read_bytes())["step"] == 6:
+def killed(staged, target):
+    if target.name == "step-000000006":
         os.kill(os.getpid(), signal.SIGKILL)
-    return describe(folder)
+    publish(staged, target)
 
-checkpoint.describe = killed
+checkpoint.publish = killed
 __main__.main()
 """
 

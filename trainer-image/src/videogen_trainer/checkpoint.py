@@ -210,6 +210,8 @@ class Saved(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         parts = [file.get_tensor(name) for file, names in self._files if name in names]
+        if not parts:
+            raise KeyError(name)
         return torch.cat(parts) if len(parts) > 1 else parts[0].clone()  # a copy: what is read stays good when its file is deleted
 
     def __iter__(self) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -15,12 +14,11 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from videogen_api.recipe import Sharding
 from videogen_api.training_run import Reason
 from videogen_trainer.failure import Failure
-from videogen_trainer.sharding import is_shard, shard
+from videogen_trainer.sharding import shard
 
 T = TypeVar("T")
 
@@ -43,7 +41,7 @@ class World:
         return self.rank == 0
 
     def distribute(self, module: nn.Module, sharding: Sharding = Sharding.NONE) -> nn.Module:
-        """The module with its gradients averaged over all processes, and with its parameters in shards if wanted.
+        """The module with the first process' weights in all of them, or with its parameters in shards if wanted.
 
         Parameters that are in shards are others than they were.
         """
@@ -51,25 +49,13 @@ class World:
             return module
         if sharding is Sharding.FULL:
             return shard(module, self.device, self.size)
-        devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
-
-    def local(self, module: nn.Module, *, only: bool) -> AbstractContextManager[None]:
-        """A context in which, if `only`, gradients stay local: for all but the last part of an accumulated batch."""
-        return module.no_sync() if only and isinstance(module, DistributedDataParallel) else nullcontext()
+        for tensor in (*module.parameters(), *module.buffers()):  # drawn from one seed, on machines that may round differently
+            dist.broadcast(tensor.detach(), 0)
+        return module
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process; the same answer in all."""
         return flag if self.size == 1 else self.mean(torch.tensor([float(flag)], device=self.device))[0] > 0
-
-    def average_gradients(self, module: nn.Module) -> None:
-        """Average the gradients of a module over all processes: for passes that were all `local`, and for what is in no shards."""
-        if self.size == 1:
-            return
-        for parameter in module.parameters():
-            if parameter.grad is not None and not is_shard(parameter.grad):
-                parameter.grad.div_(self.size)  # before the sum, as DistributedDataParallel does it
-                dist.all_reduce(parameter.grad)
 
     def mean(self, values: Tensor) -> list[float]:
         """Mean over all processes of each value; the same numbers everywhere, so all take the same decisions."""

@@ -45,9 +45,6 @@ def recompute_activations(objective: nn.Module, *, on: bool) -> None:
 
 def compile_networks(objective: nn.Module) -> None:
     """Have the networks of an objective compiled when they are called for the first time."""
-    from torch import _dynamo
-
-    _dynamo.config.optimize_ddp = False  # it cuts networks where gradients are sent, and cannot where activations are recomputed
     for network in outermost(objective):
         network.compile()  # in place: a wrapper would prefix the names of all weights
 

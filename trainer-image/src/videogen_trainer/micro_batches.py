@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import Reason
+from videogen_trainer.averaging import GradientAverage
 from videogen_trainer.data import Batch, Batches
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
-from videogen_trainer.sharding import is_sharded
+from videogen_trainer.sharding import is_shard, is_sharded
 
 _LOG = logging.getLogger(__name__)
 
 # Several processes can only agree on a smaller micro-batch in a step whose gradients they average at its end, instead of while they
-# are made, which is faster. Steps are alike: what is enough for two, with the optimiser's states in place, is enough for all.
+# are made, which is faster where sending takes long. Steps are alike: what is enough for two, with the optimiser's states in place,
+# is enough for all.
 _TRIED_STEPS = 2
 
 Pass = Callable[[Batch, float], Tensor]  # batch, divisor of its losses -> losses, detached, the gradients being added
@@ -39,6 +42,8 @@ class MicroBatches:
         self._share = recipe.global_batch_size // (self._parts * world.size)
         self._world = world
         self._objective = objective
+        whole = (parameter for parameter in objective.parameters() if not is_shard(parameter))
+        self._average = GradientAverage(whole, world.size) if world.size > 1 else None
         self._meter = meter
         self._tried = 0
         self.clips = self._share
@@ -56,28 +61,30 @@ class MicroBatches:
     def _step(self, number: int, run: Pass) -> Tensor | None:
         """None if a process has not enough memory; then there are no gradients."""
         if is_sharded(self._objective):
-            losses = self._passes(number, run, averaged=True)
-            self._world.average_gradients(self._objective)
+            losses = self._passes(number, run)
+            if self._average:
+                self._average.average()
             return losses
-        if self._world.size > 1 and self._tried >= _TRIED_STEPS:
-            return self._passes(number, run, averaged=True)
+        if self._average and self._tried >= _TRIED_STEPS:
+            return self._passes(number, run, self._average.meanwhile)
         found = self._passes_if_memory_suffices(number, run)
         if self._world.any(found is None):
             self._objective.zero_grad(set_to_none=True)
             return None
-        self._world.average_gradients(self._objective)
+        if self._average:
+            self._average.average()
         return found
 
     def _passes_if_memory_suffices(self, number: int, run: Pass) -> Tensor | None:
         try:
-            return self._passes(number, run, averaged=False)
+            return self._passes(number, run)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             _LOG.warning("step %d: %s", number, error)
             return None
 
-    def _passes(self, number: int, run: Pass, *, averaged: bool) -> Tensor:
+    def _passes(self, number: int, run: Pass, last_pass: Callable[[], AbstractContextManager[None]] = nullcontext) -> Tensor:
         losses: list[Tensor] = []
         for part in range(self._parts):
             with self._meter.waiting_for_data():
@@ -85,7 +92,7 @@ class MicroBatches:
             pieces = batch.pieces(self.clips)
             for place, piece in enumerate(pieces, start=1):
                 last = part + 1 == self._parts and place == len(pieces)
-                with self._world.local(self._objective, only=not (averaged and last)):
+                with last_pass() if last else nullcontext():
                     losses.append(run(piece, self._parts * len(batch.positions) / len(piece.positions)))
         return torch.stack(losses).sum(dim=0)
 

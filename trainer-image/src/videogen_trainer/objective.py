@@ -74,7 +74,7 @@ def _draw_one(
 
 
 class Objective(nn.Module):
-    """The loss as a module, so that DistributedDataParallel can wrap all networks at once."""
+    """The loss as a module, so that all networks are one."""
 
     def __init__(self, model: VideoFusionModel, gamma: float | None = None) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ LAYERS = (ResnetBlock2D, Transformer2DModel, TemporalConvolution, TemporalAttent
 def shard(module: nn.Module, device: torch.device, processes: int) -> nn.Module:
     """The module, whose parameters become shards. Every process must call it, with the same weights.
 
-    Single numbers, such as the temporal layers' alpha, stay whole: their gradients are `World.average_gradients`' affair. So do
+    Single numbers, such as the temporal layers' alpha, stay whole: their gradients are `GradientAverage`'s affair. So do
     autoencoders that do not learn, which make a batch's latents outside of the module's pass.
     """
     mesh = init_device_mesh(device.type, (processes,))

@@ -1,0 +1,107 @@
+"""Gradients are averaged over processes in every step alike, and sent while others are made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from videogen_api.job import Job
+from videogen_testing.attempted import WORK, artifact, losses
+from videogen_testing.ranks import train_in
+from videogen_trainer import averaging, checkpoint
+from videogen_trainer.averaging import GradientAverage, buckets
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(5)))
+
+
+def test_buckets_have_what_learns_from_the_last_on() -> None:
+    module = layers()
+    module[3].requires_grad_(False)
+    parameters = list(module.parameters())
+    places = {parameter: place for place, parameter in enumerate(parameters)}
+    assert [[places[one] for one in bucket] for bucket in buckets(parameters, 2 * parameters[0].nbytes)] == [[4, 2], [1, 0]]
+    assert [len(bucket) for bucket in buckets(parameters, 1)] == [1, 1, 1, 1]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """What is sent, as it was then."""
+    seen: list[Tensor] = []
+    all_reduce = dist.all_reduce
+
+    def noted(tensor: Tensor, **options: Any) -> dist.Work | None:
+        seen.append(tensor.clone())
+        return all_reduce(tensor, **options)
+
+    monkeypatch.setattr(dist, "all_reduce", noted)
+    monkeypatch.setattr(averaging, "BUCKET_BYTES", 2 * 64)
+    return seen
+
+
+@pytest.mark.parametrize("is_sent_meanwhile", [True, False])
+def test_all_gradients_are_divided_and_sent_in_one_layout(sent: list[Tensor], is_sent_meanwhile: bool) -> None:
+    module, expected = layers(), layers()
+    average = GradientAverage(module.parameters(), 2)
+    for _ in range(2):  # the first pass adds up here alone
+        expected(torch.ones(3, 4)).square().sum().backward()
+    module(torch.ones(3, 4)).square().sum().backward()
+    with average.meanwhile() if is_sent_meanwhile else nullcontext():
+        module(torch.ones(3, 4)).square().sum().backward()
+        assert len(sent) == (3 if is_sent_meanwhile else 0)
+    if not is_sent_meanwhile:
+        average.average()
+    gradients = [one.grad / 2 for one in expected.parameters() if one.grad is not None]
+    assert [one.tolist() for one in sent] == [
+        torch.cat([gradients[place].flatten() for place in places]).tolist() for places in ((4, 3), (2, 1), (0,))
+    ]
+    assert [one.grad.tolist() for one in module.parameters() if one.grad is not None] == [one.tolist() for one in gradients]
+
+
+def test_buckets_are_sent_in_their_order_whichever_is_ready_first(sent: list[Tensor]) -> None:
+    first, last = nn.Linear(8, 8, bias=False), nn.Linear(4, 4, bias=False)
+    average = GradientAverage([*last.parameters(), *first.parameters()], 1)  # first's bucket is sent first, and made last
+    with average.meanwhile():
+        last(first(torch.ones(1, 8))[:, :4]).sum().backward()
+        assert [one.numel() for one in sent] == [64, 16]
+
+
+def test_what_has_no_gradient_is_left_alone(sent: list[Tensor]) -> None:
+    module, unused = layers(), nn.Linear(64, 2)
+    average = GradientAverage([*module.parameters(), *unused.parameters()], 1)
+    with average.meanwhile():
+        module(torch.ones(3, 4)).sum().backward()
+        assert not sent, "nobody knows yet that there will be none"
+    assert unused.weight.grad is None
+    assert len(sent) == 3
+
+
+@pytest.mark.timeout(170)  # nine processes of PyTorch
+@pytest.mark.parametrize("sharding", ["None", "Full"])
+def test_three_processes_go_on_to_the_same_weights_to_the_bit(storage: Path, make_job: Callable[..., Job], sharding: str) -> None:
+    recipe = {"steps": 6, "globalBatchSize": 6, "sharding": sharding, "videoFusion": {}, "checkpoints": {"everySteps": 3, "keepLast": 3}}
+    never_stopped = train_in(3, make_job(recipe), storage)
+    expected, root = losses(storage), storage / WORK / "checkpoints"
+    shutil.rmtree(checkpoint.folder_of(root, 6))
+    shutil.rmtree(storage / "bundles")
+    resumed = train_in(3, make_job(recipe), storage)
+    assert resumed.resumed_from_step == 3
+    assert losses(storage) == expected
+    assert artifact(resumed) == artifact(never_stopped)
