@@ -319,6 +319,16 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.alignYourLatents.contextFrames",
         "contextFrames must be less than recipe.frames",
     ),
+    "clips that are not longer": (
+        [
+            ("spec.recipe.frames", 8),
+            ("spec.recipe.alignYourLatents", {"clipFrames": 8}),
+            of("align-your-latents"),
+            ("spec.initFrom", INIT),
+        ],
+        "spec.recipe.alignYourLatents.clipFrames",
+        "clipFrames must be more than recipe.frames",
+    ),
     "three context frames": (
         [("spec.recipe.alignYourLatents", {"contextFrames": 3}), of("align-your-latents"), ("spec.initFrom", INIT)],
         "spec.recipe.alignYourLatents.contextFrames",

@@ -197,7 +197,7 @@ def test_known_frames_come_out_as_they_went_in_and_the_others_depend_on_the_nois
 
 
 def test_8_key_frames_become_29_and_113_frames_with_the_key_frames_untouched(model: VideoUNet) -> None:
-    keys, sampler, draw = latents(8), Sampler(model, SCHEDULER, 1, distance=8), draws()
+    keys, sampler, draw = latents(8), Sampler(model, SCHEDULER, 1), draws()
     with torch.inference_mode():
         medium = interpolate(sampler, draw(29), text(), keys, rate=0)
         fine = interpolate(sampler, draw(113), text(), medium, rate=1)

@@ -67,6 +67,35 @@ def interpolating(model: AlignYourLatentsModel, times: int) -> AlignYourLatentsM
     return model
 
 
+def longer(frames: int) -> AlignYourLatentsModel:
+    """A model of clips of 3 frames that draws so many."""
+    latents = RECIPE.align_your_latents
+    assert latents
+    recipe = RECIPE.model_copy(update={"align_your_latents": latents.model_copy(update={"clip_frames": frames})})
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    made = AlignYourLatentsModel(build_backbone(PRESETS[Architecture.TINY], RECIPE.resolution), align_your_latents_config(recipe))
+    stirred(made.video.temporal)
+    return made.eval().requires_grad_(False)
+
+
+def test_a_clip_longer_than_those_of_the_training_is_drawn_by_attention_to_as_many_frames_as_these_had(tmp_path: Path) -> None:
+    model = longer(7)
+    found = clip(model)
+    assert (found.shape, model.video.distance, model.config.key_frames) == ((7, 16, 24, 3), 3, 7)
+    model.save(tmp_path)
+    assert np.array_equal(clip(AlignYourLatentsModel.load(tmp_path)), found)
+    model.video.distance = None
+    assert not np.array_equal(clip(model), found)
+
+
+def test_within_the_length_of_the_training_attention_sees_all_frames(model: AlignYourLatentsModel) -> None:
+    assert model.video.distance is None
+    found = clip(model)
+    model.video.distance = 3  # as that of longer clips, which changes nothing in three frames
+    assert np.array_equal(clip(model), found)
+
+
 @pytest.mark.parametrize("times, frames, frame_rate", [(1, 9, 8), (2, 33, 32)])
 def test_key_frames_stay_in_place_and_new_ones_come_between_them(
     model: AlignYourLatentsModel, times: int, frames: int, frame_rate: int

@@ -236,6 +236,11 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         {"frames": 2, "alignYourLatents": {"contextFrames": 2}},
         "contextFrames is 2, recipe.frames 2; it must be less",
     ),
+    "clips that are not longer": (
+        "align-your-latents",
+        {"frames": 4, "alignYourLatents": {"clipFrames": 4}},
+        "clipFrames is 4, recipe.frames 4; it must be more",
+    ),
     "frames that the U-Net cannot halve": (
         "text2video-zero",
         {"resolution": {"height": 16, "width": 24}, "architecture": "Small"},

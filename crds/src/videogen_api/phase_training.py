@@ -121,6 +121,12 @@ PHASE_RULES: tuple[tuple[str, str, str], ...] = (
         ".spec.recipe.alignYourLatents.interpolations",
     ),
     (
+        "!has(self.spec.recipe.alignYourLatents) || !has(self.spec.recipe.alignYourLatents.clipFrames)"
+        " || self.spec.recipe.alignYourLatents.clipFrames > self.spec.recipe.frames",
+        "recipe.alignYourLatents.clipFrames must be more than recipe.frames, which clips have without it",
+        ".spec.recipe.alignYourLatents.clipFrames",
+    ),
+    (
         "!has(self.spec.recipe.alignYourLatents) || self.spec.recipe.alignYourLatents.contextFrames < self.spec.recipe.frames",
         "recipe.alignYourLatents.contextFrames must be less than recipe.frames: the others go on from them",
         ".spec.recipe.alignYourLatents.contextFrames",

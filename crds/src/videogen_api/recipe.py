@@ -182,6 +182,13 @@ class AlignYourLatents(Model):
     consistency_weight: PositiveDecimal = Field(
         default="0.5", description="Weight of the temporal consistency term in the loss; 0 is the paper's loss."
     )
+    clip_frames: int | None = Field(
+        default=None,
+        ge=3,
+        le=512,
+        description="Frames of a generated clip, before its interpolations, where they are more than the recipe's frames, which the"
+        " training sees: attention then reaches that many frames to each side. Absent: as many as frames.",
+    )
     context_frames: int = Field(
         default=0,
         ge=0,

@@ -66,9 +66,11 @@ class VideoUNet(nn.Module):
     Raises ValueError for an image U-Net with blocks or conditions that Stable Diffusion 1 and 2 do not have.
     """
 
-    def __init__(self, image: UNet2DConditionModel, size: TemporalSize) -> None:
+    def __init__(self, image: UNet2DConditionModel, size: TemporalSize, distance: int | None = None) -> None:
+        """distance: how many frames away attention sees, None: all. It is for clips longer than those of the training (appendix B)."""
         super().__init__()
         _check(image)
+        self.distance = distance
         self.image = image.requires_grad_(False)
         self.temporal = TemporalLayers(image, size)
         self.checkpointing = size.checkpointing
@@ -80,17 +82,16 @@ class VideoUNet(nn.Module):
         text: Tensor,
         condition: Tensor | None = None,
         rate: Tensor | None = None,
-        distance: int | None = None,
     ) -> Tensor:
         """The prediction for noisy = z_tau [batch, frames, c, h, w], of its shape: noise or velocity, as the image U-Net was trained.
 
         timestep int64 [batch], text [batch, length, width]; condition = c_S [batch, frames, c + 1, h, w], without it no frame is
-        known; rate int64 [batch], 0 or 1, for interpolation; distance: how many frames away attention sees, None: all.
+        known; rate int64 [batch], 0 or 1, for interpolation.
         """
         frames = noisy.shape[1]
         images, texts = noisy.flatten(0, 1), text.repeat_interleave(frames, dim=0)
         time = _time(self.image, images, timestep.repeat_interleave(frames), texts)
-        call = Call(frames, text, self._temporal_time(time, rate, frames), distance)
+        call = Call(frames, text, self._temporal_time(time, rate, frames), self.distance)
         if condition is None:
             condition = torch.zeros_like(noisy[:, :, :1]).expand(-1, -1, noisy.shape[2] + 1, -1, -1)
         walk = _Walk(self, time, texts, call)

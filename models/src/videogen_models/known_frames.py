@@ -81,7 +81,6 @@ class Sampler:
     scheduler: DDIMScheduler
     steps: int
     guidance: Guidance = Guidance()
-    distance: int | None = None  # of attention, in frames; None: all
     on_step: OnStep | None = None
 
     @torch.inference_mode()
@@ -108,14 +107,14 @@ class Sampler:
 
     def predict(self, noisy: Tensor, timestep: Tensor, text: Tensor, given: Tensor, rate: Tensor | None = None) -> Tensor:
         """f' = f(z) + s (f(z; c_S) - f(z)) (equation 4), and the same for the text beside it; given = c_S, as `condition` says."""
-        found: Tensor = self.model(noisy, timestep, text, given, rate, self.distance)
+        found: Tensor = self.model(noisy, timestep, text, given, rate)
         guided = found
         if self.guidance.context != 1:
-            without: Tensor = self.model(noisy, timestep, text, None, rate, self.distance)
+            without: Tensor = self.model(noisy, timestep, text, None, rate)
             guided = guided + (self.guidance.context - 1) * (found - without)
         if self.guidance.text != 1:
             assert self.guidance.nothing is not None
-            without = self.model(noisy, timestep, self.guidance.nothing.expand_as(text), given, rate, self.distance)
+            without = self.model(noisy, timestep, self.guidance.nothing.expand_as(text), given, rate)
             guided = guided + (self.guidance.text - 1) * (found - without)
         return guided
 

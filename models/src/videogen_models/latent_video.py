@@ -50,6 +50,7 @@ class AlignYourLatentsConfig(Observation):
     resolution: Resolution
     frame_rate: int
     temporal: TemporalSize
+    distance: int | None = Field(default=None, ge=1)  # how many frames away attention sees; None: all
     context_frames: int
     context_guidance: float
     text_guidance: float
@@ -79,10 +80,11 @@ def align_your_latents_config(recipe: Recipe) -> AlignYourLatentsConfig:
     """What a recipe says of it."""
     wanted = recipe.align_your_latents or AlignYourLatents()
     return AlignYourLatentsConfig(
-        frames=recipe.frames,
+        frames=wanted.clip_frames or recipe.frames,
         resolution=recipe.resolution,
         frame_rate=recipe.frame_rate,
         temporal=PRESETS[recipe.architecture],
+        distance=recipe.frames if wanted.clip_frames else None,
         context_frames=wanted.context_frames,
         context_guidance=float(wanted.context_guidance),
         text_guidance=float(wanted.text_guidance),
@@ -99,7 +101,7 @@ class AlignYourLatentsModel(VideoModel):
         super().__init__()
         backbone.resize(config.resolution)
         self.backbone = backbone.requires_grad_(False)
-        self.video = VideoUNet(backbone.unet, config.temporal)
+        self.video = VideoUNet(backbone.unet, config.temporal, config.distance)
         self._config = config
         self.between = VideoUNet(backbone.unet, config.temporal) if config.interpolations else None
         self.decoder = TemporalDecoder(backbone.vae, config.decoder) if config.decoder else None

@@ -42,6 +42,8 @@ def _problems(job: Job) -> Iterator[str]:
         yield f"recipe.alignYourLatents.contextGuidance is {latents.context_guidance}; it needs contextFrames: 1 or 2, else leave it at 1"
     if latents and latents.context_frames >= recipe.frames:
         yield f"recipe.alignYourLatents.contextFrames is {latents.context_frames}, recipe.frames {recipe.frames}; it must be less"
+    if latents and latents.clip_frames and latents.clip_frames <= recipe.frames:
+        yield f"recipe.alignYourLatents.clipFrames is {latents.clip_frames}, recipe.frames {recipe.frames}; it must be more, or left out"
     if (zero := recipe.text2_video_zero) and zero.warp_at > zero.resume_at:
         yield f"recipe.text2VideoZero.warpAt is {zero.warp_at}; it may not be greater than resumeAt, {zero.resume_at}"
 
