@@ -98,6 +98,13 @@ GOOD = {"path": "a.mp4", "caption": "a thing"}
         ({"path": "absent.mp4", "caption": "b"}, Cause.VIDEO_MISSING, "2: there is no video 'absent.mp4'"),
         ({"path": "a.mp4", "caption": "b"}, Cause.TABLE_INVALID, "a.mp4 is in line 1 too"),
         ({"path": "b.mp4", "caption": "  "}, Cause.CAPTION_MISSING, "2: the caption of 'b.mp4' is empty"),
+        (
+            {"path": "b.mp4", "caption": "a cat \ud83d"},
+            Cause.CAPTION_MISSING,
+            r"2: the caption of 'b.mp4' has half of a character \(.ud83d\)",
+        ),
+        ({"path": "b.mp4", "caption": "a cat", "\ud83d": 1}, Cause.TABLE_INVALID, "2: row: .*unicode.*, found .*ud83d.; known"),
+        ({"path": "\ud83d.mp4", "caption": "a cat"}, Cause.TABLE_INVALID, "2: path: .*found"),
     ],
 )
 def test_a_bad_row_is_rejected_with_file_and_line_and_the_others_go_on(tmp_path: Path, row: Any, cause: Cause, words: str) -> None:

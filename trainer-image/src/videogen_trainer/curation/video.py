@@ -90,7 +90,13 @@ def caption_of(data: bytes, name: str) -> str:
 
 
 def checked(caption: str, what: str) -> str:
-    """The caption on one line. Raises Rejected(CaptionMissing) if nothing is left, or if it was UTF-16: every second byte is zero."""
+    """The caption on one line.
+
+    Raises Rejected(CaptionMissing) if nothing is left, if it was UTF-16 (every second byte is zero), or if it has half of a character:
+    JSON can write one half of a surrogate pair (RFC 8259, section 8.2), and no file in UTF-8 can hold it.
+    """
+    if half := next((letter for letter in caption if "\ud800" <= letter <= "\udfff"), ""):
+        raise Rejected(Cause.CAPTION_MISSING, f"{what} has half of a character (\\u{ord(half):04x}); write all of it, or in UTF-8")
     if "\0" in caption:
         raise Rejected(Cause.CAPTION_MISSING, f"{what} has zero bytes, as UTF-16 has; save the caption as UTF-8")
     if not (words := " ".join(caption.split())):
