@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,19 @@ from videogen_api.curation import Source
 from videogen_api.training_run import Reason
 from videogen_trainer.curation.rejection import Cause, Reject, Rejected, Rejection
 from videogen_trainer.curation.shards import of_shards
-from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, plain_file, row_of, video_of
+from videogen_trainer.curation.video import (
+    SUFFIXES,
+    TEXT_BYTES,
+    Row,
+    Video,
+    caption_of,
+    json_object,
+    leads_out,
+    name_of,
+    plain_file,
+    row_of,
+    video_of,
+)
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import shorten
 
@@ -36,6 +49,9 @@ def find_videos(sources: list[Source], storage: Path, reject: Reject) -> list[Vi
     for source in sources:
         if not (folder := storage / source.path).is_dir():
             raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no folder {folder}; upload the videos or correct the path")
+        if leads_out(folder, storage):
+            said = f"curate.sources: {folder} is a link that leads out of the storage; upload the videos below {storage}"
+            raise Failure(Reason.VIDEO_MISSING, said)
         for path, item in _of_source(folder, source, storage):
             found.setdefault(path, item)
     ordered = [found[path] for path in sorted(found)]
@@ -59,22 +75,39 @@ def _of_folder(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Pa
     for path in paths:
         name = name_of(path, storage)
         try:
-            yield path, Video(path=path, name=name, caption=_caption_beside(path, name), licence=source.licence)
+            yield path, _captioned(path, name, source, storage)
         except Rejected as rejected:
             yield path, Rejection(cause=rejected.cause, source=name, why=rejected.why)
 
 
-def _caption_beside(video: Path, name: str) -> str:
+def _captioned(path: Path, name: str, source: Source, storage: Path) -> Video:
+    if leads_out(path, storage):
+        raise Rejected(Cause.VIDEO_MISSING, f"{name} is a link that leads out of the storage; upload the video itself")
+    return Video(path=path, name=name, caption=_caption_beside(path, name, storage), licence=source.licence)
+
+
+def _caption_beside(video: Path, name: str, storage: Path) -> str:
     try:
-        return caption_of(video.with_suffix(".txt").read_bytes(), f"{name.rpartition('.')[0]}.txt")
+        return caption_of(_text(video.with_suffix(".txt"), storage), f"{name.rpartition('.')[0]}.txt")
     except FileNotFoundError as error:
         raise Rejected(Cause.CAPTION_MISSING, f"{name} has no caption; put it into a text file of the same name (.txt)") from error
     except PermissionError as error:
         said = f"the caption of {name} may not be read by the trainer's user; give the text file read permission for all"
         raise Rejected(Cause.CAPTION_MISSING, said) from error
-    except OSError as error:  # of the volume, or a folder of that name
+    except OSError as error:  # of the volume, or it is no such file
         said = f"the caption of {name} cannot be read: {error.strerror or error}; upload its text file again"
         raise Rejected(Cause.CAPTION_MISSING, said) from error
+
+
+def _text(path: Path, storage: Path) -> bytes:
+    """The bytes of a caption's file. Raises OSError, FileNotFoundError only if nothing is there."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no plain file")
+    with plain_file(path, storage).open("rb") as file:
+        data = file.read(TEXT_BYTES + 1)
+    if len(data) > TEXT_BYTES:
+        raise OSError(f"it has more than {TEXT_BYTES:,} bytes")
+    return data
 
 
 def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
@@ -82,7 +115,7 @@ def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Pat
     table = folder / source.table
     lines: dict[Path, int] = {}
     line = 0
-    for line, content in _rows(table):
+    for line, content in _rows(table, storage):
         place = f"{name_of(table, storage)}:{line}"
         try:
             row = row_of(content)
@@ -115,10 +148,11 @@ def _below(folder: Path, name: str) -> Path:
     return path
 
 
-def _rows(table: Path) -> _Numbered:
+def _rows(table: Path, storage: Path) -> _Numbered:
     """The rows by their lines. Raises Failure: VideoMissing, TableInvalid."""
     try:
-        yield from _csv_rows(plain_file(table)) if table.suffix == ".csv" else _jsonl_rows(plain_file(table))
+        plain_file(table, storage)
+        yield from _csv_rows(table) if table.suffix == ".csv" else _jsonl_rows(table)
     except FileNotFoundError as error:
         said = f"curate.sources: there is no table {table}; upload it or correct the source's table"
         raise Failure(Reason.VIDEO_MISSING, said) from error
@@ -131,8 +165,14 @@ def _rows(table: Path) -> _Numbered:
 
 def _jsonl_rows(table: Path) -> _Numbered:
     with table.open("rb") as file:
-        for line, data in enumerate(file, 1):
-            if data.strip():
+        for line in count(1):
+            if not (data := file.readline(TEXT_BYTES)):
+                return
+            if len(data) == TEXT_BYTES and not data.endswith(b"\n"):
+                while (rest := file.readline(TEXT_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                yield line, ValueError(f"the line has {TEXT_BYTES:,} bytes or more; shorten its caption or transcript")
+            elif data.strip():
                 yield line, json_object(data, "the line")
 
 
