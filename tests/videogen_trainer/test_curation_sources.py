@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -73,6 +74,25 @@ def test_annotations_reach_the_dataset_and_a_clip_has_what_is_said_during_it(tmp
     assert statistics.licences == {"CC-BY-4.0": 1, "GODL-India": 2}
     assert statistics.categories == {"": 1, "flood": 2}
     assert (statistics.with_transcript, statistics.urgencies) == (2, {"": 1, "high": 2})
+
+
+def test_a_transcript_is_kept_of_a_video_whose_first_frame_is_not_at_zero(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/early.mp4", 16, caption=None)
+    with av.open(str(tmp_path / "raw/early.mp4")) as early, av.open(str(tmp_path / "raw/late.mp4"), "w") as late:
+        stream = late.add_stream_from_template(early.streams.video[0])
+        for packet in early.demux():
+            if packet.pts is not None and packet.dts is not None and packet.time_base:
+                packet.pts, packet.dts = packet.pts + int(10 / packet.time_base), packet.dts + int(10 / packet.time_base)
+                packet.stream = stream
+                late.mux(packet)
+    assert next(av.open(str(tmp_path / "raw/late.mp4")).decode(video=0)).time == 10
+    table(tmp_path / "raw", {"path": "late.mp4", "caption": "a speech", "transcript": TRANSCRIPT})
+    wanted = job(held_out_percent=0)
+    assert wanted.curate is not None
+    source = Source(path="raw", table="videos.jsonl")
+    dataset = curated(tmp_path, wanted.model_copy(update={"curate": wanted.curate.model_copy(update={"sources": [source]})}))
+    said = [[(part.start, part.end, part.text) for part in record.transcript or []] for record in dataset.records]
+    assert said == [[(0, 0.5, "Good evening")], [(0.2, 0.875, "the news")]]
 
 
 GOOD = {"path": "a.mp4", "caption": "a thing"}

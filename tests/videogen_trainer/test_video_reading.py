@@ -1,7 +1,8 @@
-"""Reading webm files, which say how long they are and not how many frames they have."""
+"""Reading files that were cut off, trimmed or begin late; webm says how long it is and not how many frames it has."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from videogen_trainer.failure import Failure
-from videogen_trainer.video_reading import read_frames
+from videogen_trainer.video_reading import read_frames, read_timed_frames, seconds_of
 
 SAMPLES = 960  # of an Opus packet of 20 ms
 VARIABLE = [*range(0, 400, 33), 2000, *range(2033, 2400, 33), 5000]  # thousandths of a second: pictures that stand for long
@@ -68,3 +69,40 @@ def test_a_webm_that_was_cut_off_is_refused_with_and_without_sound(tmp_path: Pat
 def test_a_whole_webm_is_read_to_its_end(tmp_path: Path, times: list[int], sound: float, options: dict[str, str]) -> None:
     webm(tmp_path / "a.webm", times, sound, **options)
     assert frames_in(tmp_path / "a.webm") == len(times)
+
+
+LATE = 10_000  # thousandths of a second
+
+
+def late_webm(folder: Path) -> Path:
+    webm(folder / "a.webm", list(range(LATE, LATE + 4000, 125)), 0)
+    return folder / "a.webm"
+
+
+def late_mp4(folder: Path) -> Path:
+    with av.open(str(folder / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(32):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 8 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number + LATE // 125, Fraction(1, 8)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return folder / "a.mp4"
+
+
+@pytest.mark.parametrize(("make", "seconds"), [(late_webm, 31 / 8 + 1 / 30), (late_mp4, 4)])  # webm: as long as a frame of 30 a second
+def test_a_video_whose_first_frame_is_not_at_zero_is_as_long_and_timed_as_one_whose_is(
+    tmp_path: Path, make: Callable[[Path], Path], seconds: float
+) -> None:
+    with av.open(str(path := make(tmp_path))) as container:
+        assert container.start_time == LATE * 1000
+    assert [time for time, _ in read_timed_frames(path)] == pytest.approx([number / 8 for number in range(32)], abs=1e-3)
+    assert seconds_of(path) == pytest.approx(seconds, abs=1e-3)
+
+
+def test_pictures_that_begin_after_the_sound_are_timed_by_it_as_what_is_said_is(tmp_path: Path) -> None:
+    webm(tmp_path / "a.webm", list(range(1000, 2000, 125)), 2)
+    times = [time for time, _ in read_timed_frames(tmp_path / "a.webm")]
+    assert times == pytest.approx([1 + number / 8 for number in range(8)], abs=1e-2)
+    assert seconds_of(tmp_path / "a.webm") == pytest.approx(0.875, abs=0.15)

@@ -103,17 +103,19 @@ def read_frames(path: Footage) -> Iterator[Picture]:
 def read_timed_frames(path: Footage) -> Iterator[tuple[float | None, Picture]]:
     """Frames uint8 [H, W, 3] (RGB, upright) of the first video stream, each with its time in seconds if the file says it.
 
+    Times count from the file's first picture or sound, as players and transcripts do: recordings that were cut may begin at any time.
     Raises Failure(VideoUnreadable) naming the file if it is empty, corrupt, truncated or has no video.
     """
     with _opened(path) as (container, stream):
-        count, seconds, converter = 0, 0.0, VideoReformatter()  # one for all: to make its tables takes longer than to use them
+        count, seconds, start = 0, 0.0, max(0, container.start_time or 0) / av.time_base
+        converter = VideoReformatter()  # one for all: to make its tables takes longer than to use them
         for packet in container.demux():
             seconds = max(seconds, _end_of(packet))
             for frame in stream.decode(packet) if packet.stream is stream else ():
                 if frame.is_corrupt:
                     raise unreadable(path, f"frame {count} is damaged")
                 _check_size(path, frame.width, frame.height)
-                yield frame.time, _upright(frame, converter)
+                yield None if frame.time is None else frame.time - start, _upright(frame, converter)
                 count += 1
         if count == 0:
             raise unreadable(path, "it has no frames")
@@ -137,7 +139,7 @@ def seconds_of(path: Footage) -> float:
     with _opened(path) as (container, stream):
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)
-        if container.duration:
+        if container.duration and (stream.start_time or 0) <= 0:  # else it may be when the video ends
             return float(container.duration / av.time_base)
         first, last = None, 0
         for packet in container.demux(stream):

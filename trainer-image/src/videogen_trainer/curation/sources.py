@@ -1,7 +1,7 @@
 """Videos and what is said of them: folders with a text file beside each video, a CSV or JSONL table, or shards (`shards.py`).
 
 A table's rows have `path` (relative to the source's folder) and `caption`, and may have `transcript` (a list of {"start",
-"end", "text"}, in seconds of the video; in CSV the same as JSON in the cell), `category`, `urgency` and `licence`.
+"end", "text"}, in seconds from its first picture or sound; in CSV the same as JSON in the cell), `category`, `urgency` and `licence`.
 """
 
 from __future__ import annotations
