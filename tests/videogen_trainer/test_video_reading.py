@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,9 @@ import av
 import numpy as np
 import pytest
 
+from videogen_models.video import encode_mp4
 from videogen_trainer.failure import Failure
+from videogen_trainer.synthetic import synthetic_clip
 from videogen_trainer.video_reading import read_frames, read_timed_frames, seconds_of
 
 SAMPLES = 960  # of an Opus packet of 20 ms
@@ -106,3 +109,38 @@ def test_pictures_that_begin_after_the_sound_are_timed_by_it_as_what_is_said_is(
     times = [time for time, _ in read_timed_frames(tmp_path / "a.webm")]
     assert times == pytest.approx([1 + number / 8 for number in range(8)], abs=1e-2)
     assert seconds_of(tmp_path / "a.webm") == pytest.approx(0.875, abs=0.15)
+
+
+def trimmed(first: float, seconds: float) -> bytes:
+    """An mp4 of 5 s whose edit list shows a part of it, as `ffmpeg -c copy` and telephones trim; all 40 frames are still in it."""
+    data = bytearray(encode_mp4(synthetic_clip(0, seed=9, frames=40, height=32, width=32).frames, 8))
+    header, edits = data.index(b"mdhd"), data.index(b"elst")
+    assert struct.unpack_from(">IIIi", data, edits + 4) == (0, 1, 5000, 0)  # one edit of 5 s, in thousandths, that begins at 0
+    scale = struct.unpack_from(">I", data, header + 16)[0]
+    struct.pack_into(">Ii", data, edits + 12, int(1000 * seconds), int(scale * first))
+    return bytes(data)
+
+
+@pytest.mark.parametrize(("first", "seconds", "frames"), [(3, 2, 16), (0, 2, 16), (1, 3, 24), (0, 5, 40)])
+def test_a_trimmed_mp4_has_the_frames_that_it_shows(tmp_path: Path, first: float, seconds: float, frames: int) -> None:
+    (tmp_path / "a.mp4").write_bytes(trimmed(first, seconds))
+    assert frames_in(tmp_path / "a.mp4") == frames
+    assert seconds_of(tmp_path / "a.mp4") == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_trimmed_mp4_that_was_cut_off_is_refused(tmp_path: Path, first: int) -> None:
+    """Its index stands in front, as in files for the web, and says more than there is."""
+    (tmp_path / "whole.mp4").write_bytes(trimmed(first, 5 - first))
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "faststart"}) as front:
+        stream = front.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux():
+            if packet.pts is not None:
+                packet.stream = stream
+                front.mux(packet)
+    assert frames_in(tmp_path / "a.mp4") == 40 - 8 * first
+    with av.open(str(tmp_path / "a.mp4")) as whole:
+        end = whole.streams.video[0].index_entries[30].pos
+    (tmp_path / "a.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:end])
+    with pytest.raises(Failure, match=f"a.mp4 cannot be read as video: it ends after {30 - 8 * first} of {40 - 8 * first} frames"):
+        frames_in(tmp_path / "a.mp4")

@@ -119,8 +119,8 @@ def read_timed_frames(path: Footage) -> Iterator[tuple[float | None, Picture]]:
                 count += 1
         if count == 0:
             raise unreadable(path, "it has no frames")
-        if count < TRUNCATED * stream.frames:
-            raise unreadable(path, f"it ends after {count} of {stream.frames} frames")
+        if count < TRUNCATED * (shown := _shown(stream)):
+            raise unreadable(path, f"it ends after {count} of {shown} frames")
         if not stream.frames and seconds < TRUNCATED * (announced := (container.duration or 0) / av.time_base):
             raise unreadable(path, f"it ends after {seconds:.2f} of {announced:.2f} seconds")
 
@@ -213,6 +213,14 @@ def _end_of(packet: av.Packet[av.stream.Stream]) -> float:
     A webm says only how long all of it is, so all of it is looked at: sound may be longer than pictures.
     """
     return float((packet.pts + (packet.duration or 0)) * packet.time_base) if packet.pts is not None and packet.time_base else 0.0
+
+
+def _shown(stream: av.VideoStream) -> int:
+    """How many frames an mp4 announces, without those that its edit list hides (ISO/IEC 14496-12, 8.6.6): a trim may leave them in.
+
+    0 for files that announce none, such as webm and mp4 in fragments.
+    """
+    return sum(not entry.is_discard for entry in stream.index_entries) if stream.frames else 0
 
 
 def _kinds(container: av.container.InputContainer) -> str:
