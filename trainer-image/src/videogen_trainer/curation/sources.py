@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr, Self
 
 from videogen_api.curation import Source
 from videogen_api.training_run import Reason
@@ -33,8 +34,9 @@ from videogen_trainer.curation.video import (
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import shorten
 
-_CELL_CHARACTERS = 16 << 20  # the module's own limit is less than the transcript of an hour
 _REQUIRED = ("path", "caption")
+_QUOTE = "quote cells that have commas or quotes"
+_ENDS = ("\n", "\r", b"\n")  # of lines, as `readline` knows them of text and of bytes
 _Numbered = Iterator[tuple[int, dict[str, Any] | ValueError]]
 
 
@@ -166,28 +168,73 @@ def _rows(table: Path, storage: Path) -> _Numbered:
 def _jsonl_rows(table: Path) -> _Numbered:
     with table.open("rb") as file:
         for line in count(1):
-            if not (data := file.readline(TEXT_BYTES)):
+            if not (data := _bounded(file)):
                 return
-            if len(data) == TEXT_BYTES and not data.endswith(b"\n"):
-                while (rest := file.readline(TEXT_BYTES)) and not rest.endswith(b"\n"):
-                    pass
+            if len(data) == TEXT_BYTES:
                 yield line, ValueError(f"the line has {TEXT_BYTES:,} bytes or more; shorten its caption or transcript")
             elif data.strip():
                 yield line, json_object(data, "the line")
 
 
+def _bounded(file: IO[AnyStr]) -> AnyStr:
+    """The next line; of a longer one its first `TEXT_BYTES`, and its rest is passed over."""
+    line = rest = file.readline(TEXT_BYTES)
+    while len(rest) == TEXT_BYTES and rest[-1:] not in _ENDS:
+        rest = file.readline(TEXT_BYTES)
+    return line
+
+
 def _csv_rows(table: Path) -> _Numbered:
-    csv.field_size_limit(_CELL_CHARACTERS)
+    csv.field_size_limit(TEXT_BYTES)  # its own limit is less than the transcript of an hour
     with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # so that only rows with bad bytes are bad
-        reader = csv.DictReader(file, strict=True)
+        lines = _Lines(file)
+        reader = csv.DictReader(lines, strict=True)
         try:
             _check_header(table, reader.fieldnames or [])
-            for content in reader:
-                yield reader.line_num, _cells(content)
         except csv.Error as error:
-            raise Failure(
-                Reason.TABLE_INVALID, f"{table} is no CSV after line {reader.line_num}: {error}; quote cells that have commas or quotes"
-            ) from error
+            raise Failure(Reason.TABLE_INVALID, f"{table}:1 is no CSV: {error}; {_QUOTE}") from error
+        while True:
+            lines.forget()
+            try:
+                content = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield lines.go_back(), ValueError(f"the row is no CSV: {error}; {_QUOTE}")
+            else:
+                yield lines.number, _cells(content)
+
+
+class _Lines:
+    """A table's lines for `csv`; after a bad row reading goes on behind its first line, for a quote without end takes all rows in."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file, self._row, self._again = file, list[str](), deque[str]()
+        self.number = 0  # of the newest line, from 1
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        if not (line := self._again.popleft() if self._again else _bounded(self._file)):
+            raise StopIteration
+        self.number += 1
+        self._row.append(line)
+        if len(line) == TEXT_BYTES:
+            raise csv.Error(f"a line has {TEXT_BYTES:,} characters or more")
+        return line
+
+    def forget(self) -> None:
+        """The row that was read is done with."""
+        self._row.clear()
+
+    def go_back(self) -> int:
+        """Read the row's lines again but for its first one, whose number this is."""
+        while len(self._row) > 1 and not self._row[0].strip():
+            self._row.pop(0)
+        self.number -= len(self._row) - 1
+        self._again.extendleft(reversed(self._row[1:]))
+        return self.number
 
 
 def _check_header(table: Path, header: list[str] | Any) -> None:
