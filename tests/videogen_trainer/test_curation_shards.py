@@ -17,7 +17,7 @@ from videogen_api.curation import Source
 from videogen_api.job import Job
 from videogen_api.training_run import Reason
 from videogen_models.video import encode_mp4
-from videogen_testing.curation import curated, job, write_video
+from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
 from videogen_trainer.curation import shards
 from videogen_trainer.curation.rejection import Cause, Rejection
@@ -112,6 +112,15 @@ def test_json_has_the_columns_of_a_table_and_other_fields_are_ignored(tmp_path: 
     assert [video.caption for video in titled] == ["A title"]
     assert [rejection.cause for rejection in rejected] == [Cause.CAPTION_MISSING]
     assert "give it the field 'title' in its .json" in rejected[0].why
+
+
+def test_a_caption_in_json_with_half_of_a_character_is_rejected_and_the_others_are_the_version(tmp_path: Path) -> None:
+    """JSON can write it; a dataset in UTF-8 cannot hold it."""
+    bad = ("2.mp4", mp4(1)), ("2.json", rb'{"caption": "a cat \ud83d"}')
+    pack(tmp_path / "raw/a.tar", ("1.mp4", mp4()), ("1.json", rb'{"caption": "a cat \ud83d\ude3a"}'), *bad)
+    report = run(sharded(), tmp_path, silent())
+    assert (report.datasets[0].clips, report.datasets[0].rejected) == (1, 1)
+    assert r"the caption of 'raw/a.tar/2.mp4' has half of a character (\ud83d)" in report.message
 
 
 @pytest.mark.parametrize(

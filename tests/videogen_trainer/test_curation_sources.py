@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
 from videogen_trainer.curation.rejection import Cause, Rejection
 from videogen_trainer.curation.sources import find_videos
-from videogen_trainer.curation.video import Video
+from videogen_trainer.curation.video import TEXT_BYTES, Video
 from videogen_trainer.failure import Failure
 from videogen_trainer.video_reading import read_frames
 
@@ -75,6 +76,25 @@ def test_annotations_reach_the_dataset_and_a_clip_has_what_is_said_during_it(tmp
     assert (statistics.with_transcript, statistics.urgencies) == (2, {"": 1, "high": 2})
 
 
+def test_a_transcript_is_kept_of_a_video_whose_first_frame_is_not_at_zero(tmp_path: Path) -> None:
+    write_video(tmp_path / "raw/early.mp4", 16, caption=None)
+    with av.open(str(tmp_path / "raw/early.mp4")) as early, av.open(str(tmp_path / "raw/late.mp4"), "w") as late:
+        stream = late.add_stream_from_template(early.streams.video[0])
+        for packet in early.demux():
+            if packet.pts is not None and packet.dts is not None and packet.time_base:
+                packet.pts, packet.dts = packet.pts + int(10 / packet.time_base), packet.dts + int(10 / packet.time_base)
+                packet.stream = stream
+                late.mux(packet)
+    assert next(av.open(str(tmp_path / "raw/late.mp4")).decode(video=0)).time == 10
+    table(tmp_path / "raw", {"path": "late.mp4", "caption": "a speech", "transcript": TRANSCRIPT})
+    wanted = job(held_out_percent=0)
+    assert wanted.curate is not None
+    source = Source(path="raw", table="videos.jsonl")
+    dataset = curated(tmp_path, wanted.model_copy(update={"curate": wanted.curate.model_copy(update={"sources": [source]})}))
+    said = [[(part.start, part.end, part.text) for part in record.transcript or []] for record in dataset.records]
+    assert said == [[(0, 0.5, "Good evening")], [(0.2, 0.875, "the news")]]
+
+
 GOOD = {"path": "a.mp4", "caption": "a thing"}
 
 
@@ -98,6 +118,13 @@ GOOD = {"path": "a.mp4", "caption": "a thing"}
         ({"path": "absent.mp4", "caption": "b"}, Cause.VIDEO_MISSING, "2: there is no video 'absent.mp4'"),
         ({"path": "a.mp4", "caption": "b"}, Cause.TABLE_INVALID, "a.mp4 is in line 1 too"),
         ({"path": "b.mp4", "caption": "  "}, Cause.CAPTION_MISSING, "2: the caption of 'b.mp4' is empty"),
+        (
+            {"path": "b.mp4", "caption": "a cat \ud83d"},
+            Cause.CAPTION_MISSING,
+            r"2: the caption of 'b.mp4' has half of a character \(.ud83d\)",
+        ),
+        ({"path": "b.mp4", "caption": "a cat", "\ud83d": 1}, Cause.TABLE_INVALID, "2: row: .*unicode.*, found .*ud83d.; known"),
+        ({"path": "\ud83d.mp4", "caption": "a cat"}, Cause.TABLE_INVALID, "2: path: .*found"),
     ],
 )
 def test_a_bad_row_is_rejected_with_file_and_line_and_the_others_go_on(tmp_path: Path, row: Any, cause: Cause, words: str) -> None:
@@ -119,7 +146,7 @@ def test_a_bad_row_is_rejected_with_file_and_line_and_the_others_go_on(tmp_path:
         ("t.csv", b"", r"t.csv:1 has no column 'path'"),
         ("t.csv", b"path,caption,Fu\xdfball\na.mp4,x,y\n", r"t.csv:1 is not UTF-8 \(byte 0xdf\)"),
         ("t.csv", "path,caption\na.mp4,x\n".encode("utf-16"), r"t.csv:1 is not UTF-8 \(byte 0xff\)"),
-        ("t.csv", b'path,caption\na.mp4,"x" y\n', r"t.csv is no CSV after line 1"),
+        ("t.csv", b'path,"caption"s\na.mp4,x\n', r"t.csv:1 is no CSV: .*; quote cells that have commas or quotes"),
         ("t.csv", b"path,caption\n", r"t.csv has no rows"),
         ("t.jsonl", b"\n\n", r"t.jsonl has no rows"),
     ],
@@ -143,6 +170,38 @@ def test_a_row_of_a_csv_with_bad_bytes_is_rejected_with_its_line_and_the_others_
     assert sorted(rejection.why for rejection in rejected) == [
         f"raw/t.csv:{line}: the row is not UTF-8 (byte {byte}); save it as UTF-8" for line, byte in ((3, "0xdf"), (5, "0xe2"), (6, "0xff"))
     ]
+
+
+BAD_ROWS = ['b.mp4,"b"x', 'b.mp4,"b', 'b.mp4,"b\n"x', 'b.mp4,"b\n\n', pytest.param("b.mp4," + "b" * (2 * TEXT_BYTES), id="without end")]
+
+
+@pytest.mark.parametrize("bad", BAD_ROWS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_row_of_a_csv_with_a_bad_quote_is_rejected_with_its_line_and_the_others_go_on(tmp_path: Path, bad: str, end: str) -> None:
+    """Also if the quote has no end, and takes in all rows after it."""
+    for name in "abcd":
+        write_video(tmp_path / f"raw/{name}.mp4", 2, caption=None)
+    rows = ["path,caption", "", 'a.mp4,"one\nand one"', bad, "c.mp4,three", 'd.mp4,"four"']
+    (tmp_path / "raw/t.csv").write_text("\n".join(rows), newline=end)
+    videos, rejected = found_in(tmp_path, "t.csv")
+    assert [(video.name, video.caption) for video in videos] == [
+        ("raw/a.mp4", "one and one"),
+        ("raw/c.mp4", "three"),
+        ("raw/d.mp4", "four"),
+    ]
+    assert {rejection.cause for rejection in rejected} == {Cause.TABLE_INVALID}
+    assert rejected[0].why.startswith("raw/t.csv:5: the row is no CSV: ")
+    assert all("raw/t.csv:6: " in rejection.why for rejection in rejected[1:])  # what is left of a row of two lines
+
+
+def test_a_line_without_end_inside_a_bad_row_of_a_csv_takes_no_other_row_with_it(tmp_path: Path) -> None:
+    """Only what ends lines for files ends them, not U+2028, as it does for `str.splitlines`."""
+    for name in "ab":
+        write_video(tmp_path / f"raw/{name}.mp4", 2, caption=None)
+    (tmp_path / "raw/t.csv").write_text('path,caption\na.mp4,"one\nx,' + "\u2028x" * TEXT_BYTES + "\nb.mp4,two\n")
+    videos, rejected = found_in(tmp_path, "t.csv")
+    assert [video.name for video in videos] == ["raw/b.mp4"]
+    assert sorted(rejection.source for rejection in rejected) == ["raw/t.csv:2", "raw/t.csv:3"]
 
 
 def test_a_row_of_a_csv_with_too_many_cells_is_rejected(tmp_path: Path) -> None:

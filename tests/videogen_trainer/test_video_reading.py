@@ -1,7 +1,9 @@
-"""Reading webm files, which say how long they are and not how many frames they have."""
+"""Reading files that were cut off, trimmed or begin late; webm says how long it is and not how many frames it has."""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import av
 import numpy as np
 import pytest
 
+from videogen_models.video import encode_mp4
 from videogen_trainer.failure import Failure
-from videogen_trainer.video_reading import read_frames
+from videogen_trainer.synthetic import synthetic_clip
+from videogen_trainer.video_reading import read_frames, read_timed_frames, seconds_of
 
 SAMPLES = 960  # of an Opus packet of 20 ms
 VARIABLE = [*range(0, 400, 33), 2000, *range(2033, 2400, 33), 5000]  # thousandths of a second: pictures that stand for long
@@ -68,3 +72,75 @@ def test_a_webm_that_was_cut_off_is_refused_with_and_without_sound(tmp_path: Pat
 def test_a_whole_webm_is_read_to_its_end(tmp_path: Path, times: list[int], sound: float, options: dict[str, str]) -> None:
     webm(tmp_path / "a.webm", times, sound, **options)
     assert frames_in(tmp_path / "a.webm") == len(times)
+
+
+LATE = 10_000  # thousandths of a second
+
+
+def late_webm(folder: Path) -> Path:
+    webm(folder / "a.webm", list(range(LATE, LATE + 4000, 125)), 0)
+    return folder / "a.webm"
+
+
+def late_mp4(folder: Path) -> Path:
+    with av.open(str(folder / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(32):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 8 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number + LATE // 125, Fraction(1, 8)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return folder / "a.mp4"
+
+
+@pytest.mark.parametrize(("make", "seconds"), [(late_webm, 31 / 8 + 1 / 30), (late_mp4, 4)])  # webm: as long as a frame of 30 a second
+def test_a_video_whose_first_frame_is_not_at_zero_is_as_long_and_timed_as_one_whose_is(
+    tmp_path: Path, make: Callable[[Path], Path], seconds: float
+) -> None:
+    with av.open(str(path := make(tmp_path))) as container:
+        assert container.start_time == LATE * 1000
+    assert [time for time, _ in read_timed_frames(path)] == pytest.approx([number / 8 for number in range(32)], abs=1e-3)
+    assert seconds_of(path) == pytest.approx(seconds, abs=1e-3)
+
+
+def test_pictures_that_begin_after_the_sound_are_timed_by_it_as_what_is_said_is(tmp_path: Path) -> None:
+    webm(tmp_path / "a.webm", list(range(1000, 2000, 125)), 2)
+    times = [time for time, _ in read_timed_frames(tmp_path / "a.webm")]
+    assert times == pytest.approx([1 + number / 8 for number in range(8)], abs=1e-2)
+    assert seconds_of(tmp_path / "a.webm") == pytest.approx(0.875, abs=0.15)
+
+
+def trimmed(first: float, seconds: float) -> bytes:
+    """An mp4 of 5 s whose edit list shows a part of it, as `ffmpeg -c copy` and telephones trim; all 40 frames are still in it."""
+    data = bytearray(encode_mp4(synthetic_clip(0, seed=9, frames=40, height=32, width=32).frames, 8))
+    header, edits = data.index(b"mdhd"), data.index(b"elst")
+    assert struct.unpack_from(">IIIi", data, edits + 4) == (0, 1, 5000, 0)  # one edit of 5 s, in thousandths, that begins at 0
+    scale = struct.unpack_from(">I", data, header + 16)[0]
+    struct.pack_into(">Ii", data, edits + 12, int(1000 * seconds), int(scale * first))
+    return bytes(data)
+
+
+@pytest.mark.parametrize(("first", "seconds", "frames"), [(3, 2, 16), (0, 2, 16), (1, 3, 24), (0, 5, 40)])
+def test_a_trimmed_mp4_has_the_frames_that_it_shows(tmp_path: Path, first: float, seconds: float, frames: int) -> None:
+    (tmp_path / "a.mp4").write_bytes(trimmed(first, seconds))
+    assert frames_in(tmp_path / "a.mp4") == frames
+    assert seconds_of(tmp_path / "a.mp4") == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_trimmed_mp4_that_was_cut_off_is_refused(tmp_path: Path, first: int) -> None:
+    """Its index stands in front, as in files for the web, and says more than there is."""
+    (tmp_path / "whole.mp4").write_bytes(trimmed(first, 5 - first))
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "faststart"}) as front:
+        stream = front.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux():
+            if packet.pts is not None:
+                packet.stream = stream
+                front.mux(packet)
+    assert frames_in(tmp_path / "a.mp4") == 40 - 8 * first
+    with av.open(str(tmp_path / "a.mp4")) as whole:
+        end = whole.streams.video[0].index_entries[30].pos
+    (tmp_path / "a.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:end])
+    with pytest.raises(Failure, match=f"a.mp4 cannot be read as video: it ends after {30 - 8 * first} of {40 - 8 * first} frames"):
+        frames_in(tmp_path / "a.mp4")

@@ -42,6 +42,7 @@ _LOG = logging.getLogger(__name__)
 RETRIED = {Reason.STORAGE_FAILED, Reason.OUT_OF_MEMORY, Reason.PREEMPTED}  # an attempt after these goes on where they ended
 
 
+COMPARED = 2  # held-out clips without which nothing can be evaluated
 SOURCE_REJECTED = {Reason.VIDEO_MISSING, Reason.TABLE_INVALID}  # of a source as a whole: a check that the version fails
 
 
@@ -90,9 +91,20 @@ def _run(job: Job, curate: Curate, wanted: Wanted, progress: ProgressReporter) -
         _write_page(storage, curate, f"Rejected. {rejected.message.replace(f'{storage}/', '')}", tally)
         return _with_parent(storage, curate, job.recipe, rejected, tally)
     message = f"{tally.clips:,} clips of {tally.videos:,} videos: {tally.train:,} Train, {tally.held_out:,} HeldOut"
+    message += _warning(curate, tally)
     where = _write_page(storage, curate, f"Accepted: {message}.", tally)
     message += f"; rejected {tally.in_words()}" if tally.rejected else ""
     return Report(message=f"{message[:900]}; see {where}", datasets=[made.model_copy(update={"rejected": tally.rejected.total()})])
+
+
+def _warning(curate: Curate, tally: Tally) -> str:
+    """What phases after this one will lack; nothing if all is well. It rejects nothing: another dataset may have what this one lacks."""
+    if curate.held_out_percent and tally.held_out < COMPARED:
+        lack = f"{tally.held_out} HeldOut, and Evaluate needs {COMPARED} clips at least: add longer or more videos"
+        return f"; warning: only {lack}, or raise curate.heldOutPercent ({curate.held_out_percent})"
+    if not tally.train:
+        return f"; warning: no clip to train with: add longer or more videos, or lower curate.heldOutPercent ({curate.held_out_percent})"
+    return ""
 
 
 def _videos(curate: Curate, storage: Path, tally: Tally) -> list[Video]:

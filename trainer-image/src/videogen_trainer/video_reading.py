@@ -103,22 +103,24 @@ def read_frames(path: Footage) -> Iterator[Picture]:
 def read_timed_frames(path: Footage) -> Iterator[tuple[float | None, Picture]]:
     """Frames uint8 [H, W, 3] (RGB, upright) of the first video stream, each with its time in seconds if the file says it.
 
+    Times count from the file's first picture or sound, as players and transcripts do: recordings that were cut may begin at any time.
     Raises Failure(VideoUnreadable) naming the file if it is empty, corrupt, truncated or has no video.
     """
     with _opened(path) as (container, stream):
-        count, seconds, converter = 0, 0.0, VideoReformatter()  # one for all: to make its tables takes longer than to use them
+        count, seconds, start = 0, 0.0, max(0, container.start_time or 0) / av.time_base
+        converter = VideoReformatter()  # one for all: to make its tables takes longer than to use them
         for packet in container.demux():
             seconds = max(seconds, _end_of(packet))
             for frame in stream.decode(packet) if packet.stream is stream else ():
                 if frame.is_corrupt:
                     raise unreadable(path, f"frame {count} is damaged")
                 _check_size(path, frame.width, frame.height)
-                yield frame.time, _upright(frame, converter)
+                yield None if frame.time is None else frame.time - start, _upright(frame, converter)
                 count += 1
         if count == 0:
             raise unreadable(path, "it has no frames")
-        if count < TRUNCATED * stream.frames:
-            raise unreadable(path, f"it ends after {count} of {stream.frames} frames")
+        if count < TRUNCATED * (shown := _shown(stream)):
+            raise unreadable(path, f"it ends after {count} of {shown} frames")
         if not stream.frames and seconds < TRUNCATED * (announced := (container.duration or 0) / av.time_base):
             raise unreadable(path, f"it ends after {seconds:.2f} of {announced:.2f} seconds")
 
@@ -137,7 +139,7 @@ def seconds_of(path: Footage) -> float:
     with _opened(path) as (container, stream):
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)
-        if container.duration:
+        if container.duration and (stream.start_time or 0) <= 0:  # else it may be when the video ends
             return float(container.duration / av.time_base)
         first, last = None, 0
         for packet in container.demux(stream):
@@ -211,6 +213,14 @@ def _end_of(packet: av.Packet[av.stream.Stream]) -> float:
     A webm says only how long all of it is, so all of it is looked at: sound may be longer than pictures.
     """
     return float((packet.pts + (packet.duration or 0)) * packet.time_base) if packet.pts is not None and packet.time_base else 0.0
+
+
+def _shown(stream: av.VideoStream) -> int:
+    """How many frames an mp4 announces, without those that its edit list hides (ISO/IEC 14496-12, 8.6.6): a trim may leave them in.
+
+    0 for files that announce none, such as webm and mp4 in fragments.
+    """
+    return sum(not entry.is_discard for entry in stream.index_entries) if stream.frames else 0
 
 
 def _kinds(container: av.container.InputContainer) -> str:

@@ -31,7 +31,7 @@ from videogen_trainer.dataset import Clip, Segment
 from videogen_trainer.failure import Failure
 from videogen_trainer.video_reading import digest_of, seconds_of
 
-FORMAT = 2  # of what `examine` finds; a part of another one is made anew
+FORMAT = 3  # of what `examine` finds; a part of another one is made anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,13 +20,23 @@ from typing import Any
 from videogen_api.curation import Source
 from videogen_api.training_run import Reason
 from videogen_trainer.curation.rejection import Cause, Rejected, Rejection
-from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, plain_file, row_of, video_of
+from videogen_trainer.curation.video import (
+    SUFFIXES,
+    TEXT_BYTES,
+    Row,
+    Video,
+    caption_of,
+    json_object,
+    name_of,
+    plain_file,
+    row_of,
+    video_of,
+)
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import shorten
 from videogen_trainer.video_reading import Member
 
 SHARDS = 100_000  # that the braces of one source may spell
-TEXT_BYTES = 16 << 20  # of a caption, an annotation or a header
 _VIDEO, _TEXT = tuple(suffix.removeprefix(".") for suffix in SUFFIXES), ("txt", "json")
 _BLOCK = tarfile.BLOCKSIZE
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -62,7 +72,7 @@ def of_shards(folder: Path, source: Source, storage: Path) -> Found:
         said = f"curate.sources: {folder} has no file {source.shards}; upload the shards or correct the pattern"
         raise Failure(Reason.VIDEO_MISSING, said)
     for shard in shards:
-        yield from _of_shard(shard, name_of(shard, storage), source)
+        yield from _of_shard(shard, storage, source)
 
 
 def _spelled(folder: Path, pattern: str) -> list[Path]:
@@ -99,9 +109,10 @@ def _choices(inside: str) -> Iterator[str]:
         yield f"{number:0{width}}"
 
 
-def _of_shard(shard: Path, name: str, source: Source) -> Found:
+def _of_shard(shard: Path, storage: Path, source: Source) -> Found:
+    name = name_of(shard, storage)
     try:
-        contents = _contents(shard, name)
+        contents = _contents(shard, storage)
     except FileNotFoundError:
         said = f"there is no shard {name}; upload it or correct the source's shards"
         yield shard, Rejection(cause=Cause.VIDEO_MISSING, source=name, why=said)
@@ -152,11 +163,11 @@ class _Headers(io.FileIO):
         return super().read(size) or b""
 
 
-def _contents(shard: Path, name: str) -> _Contents:
+def _contents(shard: Path, storage: Path) -> _Contents:
     """Everything but the videos themselves, which are left where they are. Raises FileNotFoundError, also if it goes meanwhile."""
-    contents = _Contents()
+    contents, name = _Contents(), name_of(shard, storage)
     try:
-        with _Headers(plain_file(shard)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with _Headers(plain_file(shard, storage)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             while member := archive.next():
                 archive.members = []  # type: ignore[attr-defined]  # they would grow with the shard
                 _take(contents, archive, member, shard, name)

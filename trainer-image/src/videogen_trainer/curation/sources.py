@@ -1,27 +1,42 @@
 """Videos and what is said of them: folders with a text file beside each video, a CSV or JSONL table, or shards (`shards.py`).
 
 A table's rows have `path` (relative to the source's folder) and `caption`, and may have `transcript` (a list of {"start",
-"end", "text"}, in seconds of the video; in CSV the same as JSON in the cell), `category`, `urgency` and `licence`.
+"end", "text"}, in seconds from its first picture or sound; in CSV the same as JSON in the cell), `category`, `urgency` and `licence`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr, Self
 
 from videogen_api.curation import Source
 from videogen_api.training_run import Reason
 from videogen_trainer.curation.rejection import Cause, Reject, Rejected, Rejection
 from videogen_trainer.curation.shards import of_shards
-from videogen_trainer.curation.video import SUFFIXES, Row, Video, caption_of, json_object, name_of, plain_file, row_of, video_of
+from videogen_trainer.curation.video import (
+    SUFFIXES,
+    TEXT_BYTES,
+    Row,
+    Video,
+    caption_of,
+    json_object,
+    leads_out,
+    name_of,
+    plain_file,
+    row_of,
+    video_of,
+)
 from videogen_trainer.failure import Failure
 from videogen_trainer.report import shorten
 
-_CELL_CHARACTERS = 16 << 20  # the module's own limit is less than the transcript of an hour
 _REQUIRED = ("path", "caption")
+_QUOTE = "quote cells that have commas or quotes"
+_ENDS = ("\n", "\r", b"\n")  # of lines, as `readline` knows them of text and of bytes
 _Numbered = Iterator[tuple[int, dict[str, Any] | ValueError]]
 
 
@@ -36,6 +51,9 @@ def find_videos(sources: list[Source], storage: Path, reject: Reject) -> list[Vi
     for source in sources:
         if not (folder := storage / source.path).is_dir():
             raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no folder {folder}; upload the videos or correct the path")
+        if leads_out(folder, storage):
+            said = f"curate.sources: {folder} is a link that leads out of the storage; upload the videos below {storage}"
+            raise Failure(Reason.VIDEO_MISSING, said)
         for path, item in _of_source(folder, source, storage):
             found.setdefault(path, item)
     ordered = [found[path] for path in sorted(found)]
@@ -59,22 +77,39 @@ def _of_folder(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Pa
     for path in paths:
         name = name_of(path, storage)
         try:
-            yield path, Video(path=path, name=name, caption=_caption_beside(path, name), licence=source.licence)
+            yield path, _captioned(path, name, source, storage)
         except Rejected as rejected:
             yield path, Rejection(cause=rejected.cause, source=name, why=rejected.why)
 
 
-def _caption_beside(video: Path, name: str) -> str:
+def _captioned(path: Path, name: str, source: Source, storage: Path) -> Video:
+    if leads_out(path, storage):
+        raise Rejected(Cause.VIDEO_MISSING, f"{name} is a link that leads out of the storage; upload the video itself")
+    return Video(path=path, name=name, caption=_caption_beside(path, name, storage), licence=source.licence)
+
+
+def _caption_beside(video: Path, name: str, storage: Path) -> str:
     try:
-        return caption_of(video.with_suffix(".txt").read_bytes(), f"{name.rpartition('.')[0]}.txt")
+        return caption_of(_text(video.with_suffix(".txt"), storage), f"{name.rpartition('.')[0]}.txt")
     except FileNotFoundError as error:
         raise Rejected(Cause.CAPTION_MISSING, f"{name} has no caption; put it into a text file of the same name (.txt)") from error
     except PermissionError as error:
         said = f"the caption of {name} may not be read by the trainer's user; give the text file read permission for all"
         raise Rejected(Cause.CAPTION_MISSING, said) from error
-    except OSError as error:  # of the volume, or a folder of that name
+    except OSError as error:  # of the volume, or it is no such file
         said = f"the caption of {name} cannot be read: {error.strerror or error}; upload its text file again"
         raise Rejected(Cause.CAPTION_MISSING, said) from error
+
+
+def _text(path: Path, storage: Path) -> bytes:
+    """The bytes of a caption's file. Raises OSError, FileNotFoundError only if nothing is there."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no plain file")
+    with plain_file(path, storage).open("rb") as file:
+        data = file.read(TEXT_BYTES + 1)
+    if len(data) > TEXT_BYTES:
+        raise OSError(f"it has more than {TEXT_BYTES:,} bytes")
+    return data
 
 
 def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:
@@ -82,7 +117,7 @@ def _of_table(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Pat
     table = folder / source.table
     lines: dict[Path, int] = {}
     line = 0
-    for line, content in _rows(table):
+    for line, content in _rows(table, storage):
         place = f"{name_of(table, storage)}:{line}"
         try:
             row = row_of(content)
@@ -115,10 +150,11 @@ def _below(folder: Path, name: str) -> Path:
     return path
 
 
-def _rows(table: Path) -> _Numbered:
+def _rows(table: Path, storage: Path) -> _Numbered:
     """The rows by their lines. Raises Failure: VideoMissing, TableInvalid."""
     try:
-        yield from _csv_rows(plain_file(table)) if table.suffix == ".csv" else _jsonl_rows(plain_file(table))
+        plain_file(table, storage)
+        yield from _csv_rows(table) if table.suffix == ".csv" else _jsonl_rows(table)
     except FileNotFoundError as error:
         said = f"curate.sources: there is no table {table}; upload it or correct the source's table"
         raise Failure(Reason.VIDEO_MISSING, said) from error
@@ -131,23 +167,74 @@ def _rows(table: Path) -> _Numbered:
 
 def _jsonl_rows(table: Path) -> _Numbered:
     with table.open("rb") as file:
-        for line, data in enumerate(file, 1):
-            if data.strip():
+        for line in count(1):
+            if not (data := _bounded(file)):
+                return
+            if len(data) == TEXT_BYTES:
+                yield line, ValueError(f"the line has {TEXT_BYTES:,} bytes or more; shorten its caption or transcript")
+            elif data.strip():
                 yield line, json_object(data, "the line")
 
 
+def _bounded(file: IO[AnyStr]) -> AnyStr:
+    """The next line; of a longer one its first `TEXT_BYTES`, and its rest is passed over."""
+    line = rest = file.readline(TEXT_BYTES)
+    while len(rest) == TEXT_BYTES and rest[-1:] not in _ENDS:
+        rest = file.readline(TEXT_BYTES)
+    return line
+
+
 def _csv_rows(table: Path) -> _Numbered:
-    csv.field_size_limit(_CELL_CHARACTERS)
+    csv.field_size_limit(TEXT_BYTES)  # its own limit is less than the transcript of an hour
     with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # so that only rows with bad bytes are bad
-        reader = csv.DictReader(file, strict=True)
+        lines = _Lines(file)
+        reader = csv.DictReader(lines, strict=True)
         try:
             _check_header(table, reader.fieldnames or [])
-            for content in reader:
-                yield reader.line_num, _cells(content)
         except csv.Error as error:
-            raise Failure(
-                Reason.TABLE_INVALID, f"{table} is no CSV after line {reader.line_num}: {error}; quote cells that have commas or quotes"
-            ) from error
+            raise Failure(Reason.TABLE_INVALID, f"{table}:1 is no CSV: {error}; {_QUOTE}") from error
+        while True:
+            lines.forget()
+            try:
+                content = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield lines.go_back(), ValueError(f"the row is no CSV: {error}; {_QUOTE}")
+            else:
+                yield lines.number, _cells(content)
+
+
+class _Lines:
+    """A table's lines for `csv`; after a bad row reading goes on behind its first line, for a quote without end takes all rows in."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file, self._row, self._again = file, list[str](), deque[str]()
+        self.number = 0  # of the newest line, from 1
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        if not (line := self._again.popleft() if self._again else _bounded(self._file)):
+            raise StopIteration
+        self.number += 1
+        self._row.append(line)
+        if len(line) == TEXT_BYTES:
+            raise csv.Error(f"a line has {TEXT_BYTES:,} characters or more")
+        return line
+
+    def forget(self) -> None:
+        """The row that was read is done with."""
+        self._row.clear()
+
+    def go_back(self) -> int:
+        """Read the row's lines again but for its first one, whose number this is."""
+        while len(self._row) > 1 and not self._row[0].strip():
+            self._row.pop(0)
+        self.number -= len(self._row) - 1
+        self._again.extendleft(reversed(self._row[1:]))
+        return self.number
 
 
 def _check_header(table: Path, header: list[str] | Any) -> None:

@@ -15,6 +15,7 @@ from videogen_trainer.dataset import Segment
 from videogen_trainer.video_reading import Footage
 
 SUFFIXES = (".mp4", ".webm")
+TEXT_BYTES = 16 << 20  # of a caption, an annotation or a line of a table
 _Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 
 
@@ -90,7 +91,13 @@ def caption_of(data: bytes, name: str) -> str:
 
 
 def checked(caption: str, what: str) -> str:
-    """The caption on one line. Raises Rejected(CaptionMissing) if nothing is left, or if it was UTF-16: every second byte is zero."""
+    """The caption on one line.
+
+    Raises Rejected(CaptionMissing) if nothing is left, if it was UTF-16 (every second byte is zero), or if it has half of a character:
+    JSON can write one half of a surrogate pair (RFC 8259, section 8.2), and no file in UTF-8 can hold it.
+    """
+    if half := next((letter for letter in caption if "\ud800" <= letter <= "\udfff"), ""):
+        raise Rejected(Cause.CAPTION_MISSING, f"{what} has half of a character (\\u{ord(half):04x}); write all of it, or in UTF-8")
     if "\0" in caption:
         raise Rejected(Cause.CAPTION_MISSING, f"{what} has zero bytes, as UTF-16 has; save the caption as UTF-8")
     if not (words := " ".join(caption.split())):
@@ -103,8 +110,15 @@ def name_of(path: Path, storage: Path) -> str:
     return os.fsencode(path.relative_to(storage).as_posix()).decode("utf-8", "replace")
 
 
-def plain_file(path: Path) -> Path:
-    """The path, or FileNotFoundError if there is no plain file: opening a pipe would wait for ever."""
+def plain_file(path: Path, storage: Path) -> Path:
+    """The path. Raises FileNotFoundError if there is no plain file, for opening a pipe would wait for ever; OSError if links lead out."""
     if not path.is_file():
         raise FileNotFoundError(path)
+    if leads_out(path, storage):
+        raise OSError("it is a link that leads out of the storage")
     return path
+
+
+def leads_out(path: Path, storage: Path) -> bool:
+    """Whether links lead from this path out of the storage: what else the pod can read, such as its tokens, is no data."""
+    return not path.resolve().is_relative_to(storage.resolve())
