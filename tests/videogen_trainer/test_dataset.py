@@ -99,6 +99,26 @@ def test_a_harmed_dataset_is_refused(tmp_path: Path, harm: Callable[[Dataset], o
     assert caught.value.reason is reason
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        change_a_pixel,
+        lambda dataset: (dataset.folder / "clips-00000.safetensors").unlink(),
+        lambda dataset: (dataset.folder / "manifest.json").unlink(),
+    ],
+    ids=["changed pixel", "missing clips", "missing manifest"],
+)
+def test_a_harmed_dataset_that_is_made_again_is_whole_by_either_name(
+    tmp_path: Path, harm: Callable[[Dataset], object], version: str
+) -> None:
+    first = write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    harm(open_dataset(tmp_path, REFERENCE))
+    write_dataset(tmp_path, "d", version, clips(3), **SHAPE)
+    assert open_dataset(tmp_path, REFERENCE).resolved == first
+    assert open_dataset(tmp_path, DataReference(dataset="d", version=version)).frames(2)[0, 0, 0, 0] == 2
+
+
 def test_a_file_that_goes_while_a_dataset_is_in_use_is_named_and_is_no_failure_of_the_storage(tmp_path: Path) -> None:
     write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
     opened = open_dataset(tmp_path, REFERENCE)

@@ -29,7 +29,7 @@ from videogen_api.bundle import MANIFEST, BundleFile, canonical_json, manifest_d
 from videogen_api.meta import Digest, Observation
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Split
-from videogen_models.sealed import CorruptError, describe, publish, staging, verify
+from videogen_models.sealed import CorruptError, describe, publish_content, staging, verify
 from videogen_trainer.failure import Failure
 
 INDEX = "index.json"
@@ -164,6 +164,8 @@ def write_dataset(
 ) -> ResolvedDataset:
     """Write clips as a new version, whole or not at all; the same clips under the same version again are no error.
 
+    The content that they have in the storage is verified then, and replaced if it is damaged.
+
     Raises Failure: InvalidJob if the version exists with other content, StorageFailed; ValueError if a clip has another shape.
     """
     with staging(storage / "datasets" / name) as staged:
@@ -184,8 +186,7 @@ def write_dataset(
         target = dataset_folder(storage, name, digest)
         with writing(target):
             (staged / MANIFEST).write_bytes(data)
-            if not target.exists():
-                publish(staged, target)
+            publish_content(staged, target, manifest.files, SUFFIXES)
     _name_version(storage, name, version, digest)
     return ResolvedDataset(dataset=name, version=version, digest=digest, clips=len(records))
 
