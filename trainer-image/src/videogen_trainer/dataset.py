@@ -9,12 +9,11 @@ version, the time, or what was rejected.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -29,7 +28,7 @@ from videogen_api.bundle import MANIFEST, BundleFile, canonical_json, manifest_d
 from videogen_api.meta import Digest, Observation
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Split
-from videogen_models.sealed import CorruptError, describe, publish_content, staging, verify
+from videogen_models.sealed import CorruptError, describe, publish_content, staging, sync, verify
 from videogen_trainer.failure import Failure
 
 INDEX = "index.json"
@@ -266,31 +265,67 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return round(math.fsum(known) / len(known), 3) if known else None
 
 
+def _version_file(storage: Path, name: str, version: str) -> Path:
+    return storage / "datasets" / name / "versions" / f"{version}.json"
+
+
 def _name_version(storage: Path, name: str, version: str, digest: str) -> None:
-    """Bind the version's name to the digest. A hard link, because it fails if the name exists: no version is rebound."""
-    path = storage / "datasets" / name / "versions" / f"{version}.json"
+    """Bind the version's name to the digest; no version is rebound, but a file that names no digest gives way."""
+    path = _version_file(storage, name, version)
     with writing(path), staging(path.parent.parent) as staged:
         path.parent.mkdir(parents=True, exist_ok=True)
-        (pointer := staged / "version.json").write_bytes(canonical_json({"digest": digest}))
-        with pointer.open("rb") as file:
+        (pointer := staged / path.name).write_bytes(canonical_json({"digest": digest}))
+        sync(pointer)
+        while True:
+            _bind(pointer, path)
+            if _is_named(storage, name, version, digest):
+                return
+            with suppress(FileNotFoundError):
+                os.rename(path, staged / "damaged.json")
+
+
+def _bind(pointer: Path, path: Path) -> None:
+    """Make `path` a copy of `pointer`, unless it exists. A hard link is never there in part; after a crash a new file may be."""
+    try:
+        os.link(pointer, path)
+    except FileExistsError:
+        return
+    except OSError:  # volumes without hard links say so in many ways; what else may be wrong, this tells as well
+        with suppress(FileExistsError), path.open("xb") as file:
+            file.write(pointer.read_bytes())
+            file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(pointer, path)
-        except FileExistsError:
-            if (existing := _read_version(path)) != digest:
-                raise Failure(
-                    Reason.INVALID_JOB,
-                    f"curate.version: {name} {version} exists with other content ({existing}, now {digest});"
-                    " versions never change: choose a new version name",
-                ) from None
+    sync(path.parent)
+
+
+def _is_named(storage: Path, name: str, version: str, digest: str) -> bool:
+    """Whether the version has this digest, not none. Raises Failure(InvalidJob) if it has another one."""
+    try:
+        existing = _read_version(_version_file(storage, name, version))
+    except (FileNotFoundError, Failure):
+        return False
+    if existing != digest:
+        raise Failure(
+            Reason.INVALID_JOB,
+            f"curate.version: {name} {version} exists with other content ({existing}, now {digest});"
+            " versions never change: choose a new version name",
+        )
+    return True
+
+
+class _Version(Observation):
+    """`versions/<version>.json`."""
+
+    digest: Digest
 
 
 def _read_version(path: Path) -> str:
     try:
-        digest = json.loads(path.read_bytes())["digest"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Failure(Reason.DATASET_CORRUPT, f"{path} names no digest ({error}); curate the version again") from error
-    return str(digest)
+        return _Version.model_validate_json(path.read_bytes()).digest
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        found = f"found {str(first['input'])[:80]!r}: {first['msg']}"
+        raise Failure(Reason.DATASET_CORRUPT, f"{path} names no digest, {found}; curate the version again") from error
 
 
 Check = Callable[[str, Path, Sequence[BundleFile]], None]
@@ -338,7 +373,7 @@ def open_dataset(storage: Path, reference: DataReference, pinned: str | None = N
 
 def resolve(storage: Path, reference: DataReference) -> str:
     """Digest of a version. Raises Failure: DatasetNotFound naming the versions that there are, DatasetCorrupt."""
-    path = storage / "datasets" / reference.dataset / "versions" / f"{reference.version}.json"
+    path = _version_file(storage, reference.dataset, reference.version)
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.json"))
         raise Failure(
