@@ -63,7 +63,8 @@ def test_a_version_never_changes(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="exists with other content") as caught:
         write_dataset(tmp_path, "d", "v1", clips(4), **SHAPE)
     assert caught.value.reason is Reason.INVALID_JOB
-    assert open_dataset(tmp_path, REFERENCE).resolved == first
+    assert (opened := open_dataset(tmp_path, REFERENCE)).resolved == first
+    assert {path.name for path in (tmp_path / "datasets/d").iterdir()} == {"versions", opened.folder.name}
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:

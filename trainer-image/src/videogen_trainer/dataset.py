@@ -182,6 +182,8 @@ def write_dataset(
             files=describe(staged),
         )
         digest = manifest_digest(data := canonical_json(manifest.wire()))
+        with writing(_version_file(storage, name, version)):
+            _is_named(storage, name, version, digest)  # before, or content that no version names would stay
         target = dataset_folder(storage, name, digest)
         with writing(target):
             (staged / MANIFEST).write_bytes(data)
