@@ -9,11 +9,12 @@ version, the time, or what was rejected.
 
 from __future__ import annotations
 
+import errno
 import math
-import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -28,7 +29,8 @@ from videogen_api.bundle import MANIFEST, BundleFile, canonical_json, manifest_d
 from videogen_api.meta import Digest, Observation
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Split
-from videogen_models.sealed import CorruptError, describe, publish_content, staging, sync, verify
+from videogen_models.sealed import CorruptError, describe, publish_content, staging, verify
+from videogen_trainer.dataset_versions import bind, names, read_version, version_file
 from videogen_trainer.failure import Failure
 
 INDEX = "index.json"
@@ -182,13 +184,14 @@ def write_dataset(
             files=describe(staged),
         )
         digest = manifest_digest(data := canonical_json(manifest.wire()))
-        with writing(_version_file(storage, name, version)):
-            _is_named(storage, name, version, digest)  # before, or content that no version names would stay
+        with writing(named := version_file(storage, name, version)):
+            names(named, digest)  # raises before there is content that no version names
         target = dataset_folder(storage, name, digest)
         with writing(target):
             (staged / MANIFEST).write_bytes(data)
             publish_content(staged, target, manifest.files, SUFFIXES)
-    _name_version(storage, name, version, digest)
+    with writing(named):
+        bind(named, digest)
     return ResolvedDataset(dataset=name, version=version, digest=digest, clips=len(records))
 
 
@@ -198,8 +201,21 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        said = f"{path} cannot be written: {error}; make room on the volume, what is finished is kept for the next attempt"
+        said = f"{path} cannot be written: {error}; {_remedy(error)}, what is finished is kept for the next attempt"
         raise Failure(Reason.STORAGE_FAILED, said) from error
+
+
+_REMEDIES = {
+    "make room on the volume": {errno.ENOSPC, errno.EDQUOT, errno.EFBIG},
+    "let the trainer's user write there": {errno.EACCES, errno.EPERM, errno.EROFS},
+    "move away what is in its place": {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP},
+}
+
+
+def _remedy(error: OSError | SafetensorError) -> str:
+    found = re.search(r"os error (\d+)", str(error))  # as safetensors says it
+    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    return next((remedy for remedy, numbers in _REMEDIES.items() if number in numbers), "see to the volume")
 
 
 def _shards(clips: Iterable[Clip], frames: int, resolution: Resolution) -> Iterator[list[Clip]]:
@@ -267,69 +283,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return round(math.fsum(known) / len(known), 3) if known else None
 
 
-def _version_file(storage: Path, name: str, version: str) -> Path:
-    return storage / "datasets" / name / "versions" / f"{version}.json"
-
-
-def _name_version(storage: Path, name: str, version: str, digest: str) -> None:
-    """Bind the version's name to the digest; no version is rebound, but a file that names no digest gives way."""
-    path = _version_file(storage, name, version)
-    with writing(path), staging(path.parent.parent) as staged:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (pointer := staged / path.name).write_bytes(canonical_json({"digest": digest}))
-        sync(pointer)
-        while True:
-            _bind(pointer, path)
-            if _is_named(storage, name, version, digest):
-                return
-            with suppress(FileNotFoundError):
-                os.rename(path, staged / "damaged.json")
-
-
-def _bind(pointer: Path, path: Path) -> None:
-    """Make `path` a copy of `pointer`, unless it exists. A hard link is never there in part; after a crash a new file may be."""
-    try:
-        os.link(pointer, path)
-    except FileExistsError:
-        return
-    except OSError:  # volumes without hard links say so in many ways; what else may be wrong, this tells as well
-        with suppress(FileExistsError), path.open("xb") as file:
-            file.write(pointer.read_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-    sync(path.parent)
-
-
-def _is_named(storage: Path, name: str, version: str, digest: str) -> bool:
-    """Whether the version has this digest, not none. Raises Failure(InvalidJob) if it has another one."""
-    try:
-        existing = _read_version(_version_file(storage, name, version))
-    except (FileNotFoundError, Failure):
-        return False
-    if existing != digest:
-        raise Failure(
-            Reason.INVALID_JOB,
-            f"curate.version: {name} {version} exists with other content ({existing}, now {digest});"
-            " versions never change: choose a new version name",
-        )
-    return True
-
-
-class _Version(Observation):
-    """`versions/<version>.json`."""
-
-    digest: Digest
-
-
-def _read_version(path: Path) -> str:
-    try:
-        return _Version.model_validate_json(path.read_bytes()).digest
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        found = f"found {str(first['input'])[:80]!r}: {first['msg']}"
-        raise Failure(Reason.DATASET_CORRUPT, f"{path} names no digest, {found}; curate the version again") from error
-
-
 Check = Callable[[str, Path, Sequence[BundleFile]], None]
 
 
@@ -375,7 +328,7 @@ def open_dataset(storage: Path, reference: DataReference, pinned: str | None = N
 
 def resolve(storage: Path, reference: DataReference) -> str:
     """Digest of a version. Raises Failure: DatasetNotFound naming the versions that there are, DatasetCorrupt."""
-    path = _version_file(storage, reference.dataset, reference.version)
+    path = version_file(storage, reference.dataset, reference.version)
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.json"))
         raise Failure(
@@ -383,4 +336,4 @@ def resolve(storage: Path, reference: DataReference) -> str:
             f"dataset {reference.dataset} has no version {reference.version!r};"
             f" the storage has {', '.join(known) or 'none'}; run a Curate phase for it first",
         )
-    return _read_version(path)
+    return read_version(path)
