@@ -103,6 +103,14 @@ def test_a_harmed_bundle_is_refused(bundle: tuple[Path, str], harm: Callable[[Pa
         verify_bundle(bundle[0])
 
 
+def test_a_harmed_bundle_that_is_made_again_is_whole(
+    bundle: tuple[Path, str], tmp_path: Path, manifest: Manifest, model: VideoFusionModel
+) -> None:
+    flip_a_byte(bundle[0])
+    assert write_bundle(tmp_path, manifest, model.config, model.state_dict())[1] == bundle[1]
+    verify_bundle(*bundle)
+
+
 def test_another_digest_is_refused(bundle: tuple[Path, str]) -> None:
     with pytest.raises(CorruptError, match="expected sha256:0000"):
         load_model(bundle[0], "sha256:" + "0" * 64)

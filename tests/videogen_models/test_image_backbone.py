@@ -142,6 +142,35 @@ def test_a_damaged_folder_is_refused_with_the_file_named(folder: Path, harm: Cal
         load_backbone(folder)
 
 
+def spoilt(path: str, name: str, value: float) -> Callable[[Path], None]:
+    return lambda folder: rewrite(folder / path, lambda weights: weights[name].view(-1)[-1:].fill_(value))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("path, name", [(UNET, "conv_in.weight"), (VAE, "decoder.conv_out.bias"), (TEXT, "final_layer_norm.weight")])
+def test_a_weight_that_is_not_finite_is_refused_with_file_and_tensor_named(folder: Path, path: str, name: str, value: float) -> None:
+    spoilt(path, name, value)(folder)
+    with pytest.raises(CorruptError, match=f"{path}: {name} has values that are not finite; mount"):
+        load_backbone(folder)
+
+
+def test_a_weight_that_is_not_finite_is_named_as_its_file_names_it(folder: Path) -> None:
+    def age_and_spoil(weights: dict[str, torch.Tensor]) -> None:
+        for name in list(weights):
+            weights[f"text_model.{name}"] = weights.pop(name)
+        weights["text_model.final_layer_norm.bias"][0] = float("nan")
+
+    rewrite(folder / TEXT, age_and_spoil)
+    with pytest.raises(CorruptError, match=f"{TEXT}: text_model.final_layer_norm.bias has values"):
+        load_backbone(folder)
+
+
+def test_finite_weights_whose_sum_is_too_large_are_accepted(folder: Path) -> None:
+    spoilt(UNET, "conv_in.weight", 3e38)(folder)
+    rewrite(folder / UNET, lambda weights: weights["conv_in.weight"].view(-1)[:1].fill_(3e38))
+    assert load_backbone(folder).unet.state_dict()["conv_in.weight"].max() == pytest.approx(3e38)
+
+
 def sized(**change: object) -> BackboneSize:
     return PRESETS[Architecture.TINY].model_copy(update=change)
 

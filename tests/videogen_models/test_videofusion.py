@@ -224,6 +224,14 @@ def test_pixels_go_there_and_back() -> None:
     assert np.array_equal(to_pixels(from_pixels(pixels)), pixels.numpy())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_frames_that_are_not_finite_are_no_pixels(value: float) -> None:
+    frames = torch.zeros(1, 2, 3, 4, 4)
+    frames[0, 1, 2, 3, :2] = value
+    with pytest.raises(FloatingPointError, match="2 of 96 values of the generated frames are not finite"):
+        to_pixels(frames)
+
+
 @pytest.mark.parametrize(
     "architecture, base, residual",
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, Split
 from videogen_trainer import dataset as module
-from videogen_trainer.dataset import Clip, Dataset, open_dataset, unchecked, write_dataset
+from videogen_trainer.dataset import Clip, Dataset, open_dataset, resolve, unchecked, write_dataset
 from videogen_trainer.failure import Failure
 
 SHAPE = {"frames": 2, "resolution": Resolution(height=16, width=16)}
@@ -61,7 +63,8 @@ def test_a_version_never_changes(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="exists with other content") as caught:
         write_dataset(tmp_path, "d", "v1", clips(4), **SHAPE)
     assert caught.value.reason is Reason.INVALID_JOB
-    assert open_dataset(tmp_path, REFERENCE).resolved == first
+    assert (opened := open_dataset(tmp_path, REFERENCE)).resolved == first
+    assert {path.name for path in (tmp_path / "datasets/d").iterdir()} == {"versions", opened.folder.name}
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -99,6 +102,26 @@ def test_a_harmed_dataset_is_refused(tmp_path: Path, harm: Callable[[Dataset], o
     assert caught.value.reason is reason
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        change_a_pixel,
+        lambda dataset: (dataset.folder / "clips-00000.safetensors").unlink(),
+        lambda dataset: (dataset.folder / "manifest.json").unlink(),
+    ],
+    ids=["changed pixel", "missing clips", "missing manifest"],
+)
+def test_a_harmed_dataset_that_is_made_again_is_whole_by_either_name(
+    tmp_path: Path, harm: Callable[[Dataset], object], version: str
+) -> None:
+    first = write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    harm(open_dataset(tmp_path, REFERENCE))
+    write_dataset(tmp_path, "d", version, clips(3), **SHAPE)
+    assert open_dataset(tmp_path, REFERENCE).resolved == first
+    assert open_dataset(tmp_path, DataReference(dataset="d", version=version)).frames(2)[0, 0, 0, 0] == 2
+
+
 def test_a_file_that_goes_while_a_dataset_is_in_use_is_named_and_is_no_failure_of_the_storage(tmp_path: Path) -> None:
     write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
     opened = open_dataset(tmp_path, REFERENCE)
@@ -131,6 +154,50 @@ def test_a_pinned_digest_goes_before_the_versions_name(tmp_path: Path) -> None:
     second = write_dataset(tmp_path, "d", "v2", clips(4), **SHAPE)
     pointer.write_text(json.dumps({"digest": second.digest}))
     assert open_dataset(tmp_path, REFERENCE, first.digest).resolved.digest == first.digest
+
+
+NO_DIGESTS = ["", "?", "[]", "{}", '{"digest": 1}', '{"digest": "sha256:12"}', f'{{"digest": "sha256:{"../" * 22}"}}', "\xff"]
+
+
+@pytest.mark.parametrize("written", NO_DIGESTS)
+def test_a_versions_file_that_names_no_digest_is_told_and_is_made_whole_by_curating_again(tmp_path: Path, written: str) -> None:
+    first = write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    pointer = tmp_path / "datasets/d/versions/v1.json"
+    pointer.write_text(written, encoding="latin-1")
+    with pytest.raises(Failure, match=r"versions/v1\.json names no digest, found .*; curate the version again") as caught:
+        resolve(tmp_path, REFERENCE)
+    assert caught.value.reason is Reason.DATASET_CORRUPT
+    assert write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE) == first
+    assert open_dataset(tmp_path, REFERENCE).resolved == first
+    assert [path.name for path in pointer.parent.iterdir()] == ["v1.json"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EXDEV, errno.EMLINK], ids=errno.errorcode.get)
+def test_a_volume_without_hard_links_holds_versions_that_never_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    first = write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    assert open_dataset(tmp_path, REFERENCE).resolved == first
+    assert write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE) == first
+    with pytest.raises(Failure, match="exists with other content"):
+        write_dataset(tmp_path, "d", "v1", clips(4), **SHAPE)
+    (tmp_path / "datasets/d/versions/v1.json").write_bytes(b"")  # as a crash may leave it
+    assert write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE) == first
+    assert open_dataset(tmp_path, REFERENCE).resolved == first
+
+
+def test_of_two_writers_of_one_version_one_has_it_and_the_other_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(pointer: Path, path: Path) -> None:
+        monkeypatch.undo()
+        write_dataset(tmp_path, "d", "v1", clips(4), **SHAPE)
+        os.link(pointer, path)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(Failure, match="exists with other content"):
+        write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    assert open_dataset(tmp_path, REFERENCE).resolved.clips == 4
 
 
 def test_an_unknown_version_names_the_known_ones(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from videogen_api.evaluation import Metric
@@ -339,6 +340,11 @@ def leave_out_a_tensor(folder: Path) -> None:
     save_file(weights, file, {"format": "pt"})
 
 
+def not_a_number(folder: Path) -> None:
+    path = folder / "vae/diffusion_pytorch_model.safetensors"
+    save_file({**(weights := load_file(path)), "encoder.conv_in.bias": weights["encoder.conv_in.bias"] * torch.nan}, path)
+
+
 HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a foreign tensor": (add_a_tensor, r"image-model/unet: .*foreign\.weight"),
     "a missing tensor": (leave_out_a_tensor, r"image-model/vae: .*encoder\.conv_in\.weight"),
@@ -349,6 +355,10 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
         r"vae/diffusion_pytorch_model\.ckpt is not accepted",
     ),
     "no weights": (lambda folder: (folder / "vae/diffusion_pytorch_model.safetensors").unlink(), "image-model/vae has no safetensors file"),
+    "a weight that is no number": (
+        not_a_number,
+        r"vae/diffusion_pytorch_model\.safetensors: encoder\.conv_in\.bias has values that are not",
+    ),
 }
 
 

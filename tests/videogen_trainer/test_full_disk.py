@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from videogen_api.job import ExitCode, Job
 from videogen_api.recipe import Resolution
@@ -15,7 +18,7 @@ from videogen_testing.attempted import WORK
 from videogen_testing.full_disk import limited
 from videogen_trainer import tasks
 from videogen_trainer.curve import Curve
-from videogen_trainer.dataset import Clip, write_dataset
+from videogen_trainer.dataset import Clip, write_dataset, writing
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.samples import write_samples
@@ -46,6 +49,27 @@ def refused(path: Path, act: Callable[[], object]) -> None:
     with pytest.raises(Failure, match=f"{path} cannot be written: ") as caught:
         act()
     assert caught.value.reason is Reason.STORAGE_FAILED
+
+
+@pytest.mark.parametrize(
+    "error, remedy",
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "make room on the volume"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "make room on the volume"),
+        (SafetensorError("Error while serializing: I/O error: File too large (os error 27)"), "make room on the volume"),
+        (PermissionError(errno.EACCES, "Permission denied"), "let the trainer's user write there"),
+        (OSError(errno.EROFS, "Read-only file system"), "let the trainer's user write there"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory"), "move away what is in its place"),
+        (SafetensorError("Error while serializing: I/O error: Is a directory (os error 21)"), "move away what is in its place"),
+        (OSError(errno.EIO, "Input/output error"), "see to the volume"),
+        (OSError("no number"), "see to the volume"),
+        (SafetensorError("InvalidHeader"), "see to the volume"),
+    ],
+    ids=str,
+)
+def test_what_to_do_depends_on_what_the_system_says(tmp_path: Path, error: Exception, remedy: str) -> None:
+    with pytest.raises(Failure, match=f"{re.escape(str(error))}; {remedy}, what is finished is kept"), writing(tmp_path):
+        raise error
 
 
 def test_a_curve_that_takes_no_more_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from videogen_api.job import Job
@@ -16,6 +17,7 @@ from videogen_api.meta import ModelType
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model
 from videogen_models.video import decode_mp4
+from videogen_models.videofusion import VideoFusionModel
 from videogen_testing.attempted import WORK, losses
 from videogen_trainer import samples, tasks
 from videogen_trainer.progress import ProgressReporter
@@ -57,6 +59,19 @@ def test_the_videos_are_those_of_the_weights_that_are_released(
     assert report.artifact
     released = load_model(storage / report.artifact.path).generate(WANTED["prompts"], [0, 1], 2)  # type: ignore[arg-type]
     assert np.array_equal(np.stack(written[0]), released)
+
+
+def test_a_video_that_is_not_finite_is_left_out_and_training_goes_on(
+    storage: Path,
+    make_job: Callable[..., Job],
+    silent: ProgressReporter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(VideoFusionModel, "to_frames", lambda _, clean: clean * torch.nan)
+    assert tasks.attempt(make_job({"samples": WANTED}), storage, {}, silent, lambda: False).reason is Reason.COMPLETED
+    assert not (storage / WORK / "samples").exists()
+    assert "no samples after step 2: 3072 of 3072 values of the generated frames are not finite" in caplog.text
 
 
 def test_a_storage_that_takes_no_videos_ends_the_attempt(storage: Path, make_job: Callable[..., Job], silent: ProgressReporter) -> None:

@@ -17,6 +17,7 @@ from videogen_api.meta import ModelType
 from videogen_api.phase_rules import IN_ONE_POD
 from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_api.tuning import TRAINS_WITH_IT
+from videogen_models.bundle import load_model, seal_bundle, verify_bundle
 from videogen_trainer import tasks
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
@@ -101,11 +102,28 @@ def test_fields_of_a_newer_operator_are_ignored(tmp_path: Path, make_job: Callab
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), Reason.OUT_OF_MEMORY),
         (torch.distributed.DistNetworkError("The client socket has timed out"), Reason.NODE_LOST),
         (RuntimeError("Connection closed by peer"), Reason.TRAINER_FAILED),  # alone: there is no peer
+        (FloatingPointError("3 of 96 values of the generated frames are not finite"), Reason.ARTIFACT_INVALID),
         (ZeroDivisionError("division by zero"), Reason.TRAINER_FAILED),
     ],
 )
 def test_unexpected_errors_have_a_reason(error: Exception, reason: Reason) -> None:
     assert tasks.reason_of(error) is reason
+
+
+def test_a_bundle_that_generates_nothing_finite_is_not_measured(
+    storage: Path, make_job: Callable[..., Job], silent: ProgressReporter
+) -> None:
+    made = tasks.attempt(make_job({"steps": 1}), storage, {}, silent, lambda: False).artifact
+    assert made
+    model = load_model(storage / made.path)
+    next(model.parameters()).fill_(torch.nan)
+    path, digest = seal_bundle(storage, verify_bundle(storage / made.path), model.save)
+    data = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"}}]
+    fields = {"data": data, "evaluate": {"samples": 2, "samplingSteps": 1}}
+    wanted = make_job(task=Task.EVALUATE, artifact={"path": path, "digest": digest}, **fields)
+    report = tasks.attempt(wanted, storage, {}, silent, lambda: False)
+    assert report.reason is Reason.ARTIFACT_INVALID
+    assert "values of the generated frames are not finite; the model's weights diverged or are damaged" in report.message
 
 
 def test_an_unexpected_error_ends_as_a_report_and_its_traceback_in_the_log(

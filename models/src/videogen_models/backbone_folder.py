@@ -1,7 +1,7 @@
 """An image model as a folder in diffusers' layout: unet/, vae/, text_encoder/, tokenizer/, scheduler/; safetensors only.
 
-Checksums are the caller's affair (`sealed.verify`, `folder_sha256`); here every tensor must be there, be expected, and have
-its shape.
+Checksums are the caller's affair (`sealed.verify`, `folder_sha256`); here every tensor must be there, be expected, have its shape,
+and be finite.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import ValidationError
@@ -77,7 +78,8 @@ def _forget_origin(path: Path) -> None:
 def load_backbone(folder: Path) -> ImageBackbone:
     """Read a model, float32, in evaluation mode and without gradients.
 
-    Raises CorruptError, naming the file, if a part is missing, is a pickle, or does not fit its config or the other parts.
+    Raises CorruptError, naming the file, if a part is missing, is a pickle, has a weight that is not finite, or does not fit its
+    config or the other parts.
     """
     parts = {name: _part(kind, folder / name) for name, kind in _KINDS.items()}
     text = parts["text_encoder"]
@@ -118,6 +120,12 @@ _KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CL
 
 
 def _part(kind: Any, folder: Path) -> Any:
+    part = _loaded_part(kind, folder)
+    _check_finite(part, folder)
+    return part
+
+
+def _loaded_part(kind: Any, folder: Path) -> Any:
     config = read_object(folder / "config.json")
     size = size_of(kind, config, folder / "config.json")
     if (folder / QUANTIZED).is_file():
@@ -147,6 +155,28 @@ def _quantized_part(kind: Any, config: dict[str, Any], path: Path) -> Any:
     except (RuntimeError, TypeError) as error:
         raise CorruptError(f"{path}: the weights do not fit config.json: {error}") from error
     return part
+
+
+def _check_finite(part: nn.Module, folder: Path) -> None:
+    """A sum with a value that is not finite is not finite either; one that overflows only makes us look closer."""
+    weights = part.state_dict()
+    if bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in weights.values()]).isfinite().all()):
+        return
+    if (loaded := _not_finite(weights.items())) is None:
+        return
+    stored = ((path, _not_finite(_tensors_in(path))) for path in sorted(folder.glob("*.safetensors")))
+    path, name = next(((path, name) for path, name in stored if name), (folder, loaded))  # in the file it may have another name
+    raise CorruptError(f"{path}: {name} has values that are not finite; mount another copy of the model")
+
+
+def _not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    return next((name for name, tensor in tensors if not bool(tensor.to(torch.float32).isfinite().all())), None)
+
+
+def _tensors_in(path: Path) -> Iterator[tuple[str, Tensor]]:
+    with safe_open(str(path), framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            yield name, file.get_tensor(name)
 
 
 def _check_files(folder: Path, size: int) -> None:

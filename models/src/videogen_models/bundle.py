@@ -20,7 +20,7 @@ from videogen_models.autoencoder import load_autoencoder
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.networks import ModelConfig
 from videogen_models.quantization import read_weights
-from videogen_models.sealed import CorruptError, describe, publish, staging, verify
+from videogen_models.sealed import CorruptError, describe, publish_content, staging, verify
 from videogen_models.text2video_zero import Text2VideoZeroModel
 from videogen_models.video_model import CONFIG, VideoModel
 from videogen_models.videofusion import PARTS, VideoFusionModel, save_weights
@@ -37,8 +37,9 @@ def write_bundle(storage: Path, manifest: Manifest, config: ModelConfig, weights
 
 
 def seal_bundle(storage: Path, manifest: Manifest, save: Callable[[Path], None]) -> tuple[str, str]:
-    """Write a bundle, whole or not at all -> (path below the storage, digest). The same bundle again is left as it is.
+    """Write a bundle, whole or not at all -> (path below the storage, digest).
 
+    The same bundle, if it is there, is verified and left as it is; a damaged one is replaced.
     `save` writes all other files, as `VideoModel.save` does; `manifest.files` is filled in here.
     """
     with staging(storage / "bundles" / release_name(manifest.model)) as staged:
@@ -47,8 +48,7 @@ def seal_bundle(storage: Path, manifest: Manifest, save: Callable[[Path], None])
         (staged / MANIFEST).write_bytes(data := canonical_json(manifest.wire()))
         digest = manifest_digest(data)
         path = bundle_path(manifest, digest)
-        if not (storage / path).exists():
-            publish(staged, storage / path)
+        publish_content(staged, storage / path, manifest.files, ALLOWED_SUFFIXES)
     return path, digest
 
 

@@ -51,7 +51,8 @@ def sample(
     """Videos, uint8 [batch, frames, height, width, 3], one for each pair of caption and seed (0 .. 2**63 - 1).
 
     Noise is drawn per clip on the CPU, so a clip depends on its own caption and seed only. `on_step` is called before
-    each of the `steps` (1..1000) denoising steps and cancels by raising. Raises ValueError for numbers out of range.
+    each of the `steps` (1..1000) denoising steps and cancels by raising. Raises ValueError for numbers out of range,
+    FloatingPointError for frames that are not finite.
     """
     if len(captions) != len(seeds):
         raise ValueError(f"{len(captions)} captions and {len(seeds)} seeds; each clip needs one of both")
@@ -61,7 +62,13 @@ def sample(
 
 
 def to_pixels(frames: Tensor) -> npt.NDArray[np.uint8]:
-    """[..., 3, h, w] in [-1, 1] -> uint8 [..., h, w, 3]; values outside are clipped."""
+    """[..., 3, h, w] in [-1, 1] -> uint8 [..., h, w, 3]; values outside are clipped.
+
+    Raises FloatingPointError if any is not finite: 8 bits would make a black pixel of it.
+    """
+    if not bool((finite := frames.isfinite()).all()):
+        found = f"{finite.numel() - int(finite.sum())} of {finite.numel()} values of the generated frames are not finite"
+        raise FloatingPointError(f"{found}; the model's weights diverged or are damaged, train it again with a smaller learning rate")
     scaled = ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return scaled.movedim(-3, -1).cpu().numpy()
 

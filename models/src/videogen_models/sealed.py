@@ -6,6 +6,7 @@ Datasets, checkpoints and bundles are sealed folders. What the manifest says bey
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from videogen_api.bundle import MANIFEST, BundleFile
+
+_LOG = logging.getLogger(__name__)
 
 
 class CorruptError(ValueError):
@@ -78,13 +81,57 @@ def staging(parent: Path) -> Iterator[Path]:
 
 def publish(staged: Path, target: Path) -> None:
     """Make `staged` durable and visible as `target` in one step; a non-empty `target` that exists raises OSError."""
-    for path in sorted(staged.rglob("*"), reverse=True):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its user alone; servers may be another
-        sync(path)
-    sync(staged)
+    _settle(staged)
+    _move(staged, target)
+
+
+def publish_content(staged: Path, target: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
+    """`publish` under a name that its content gives: what is there and intact stays, what is damaged gives way.
+
+    `staged` has its manifest, which lists `files`. In a crash the name has what it had, nothing, or all of `staged`.
+    """
+    if not os.path.lexists(target):
+        publish(staged, target)
+        return
+    try:
+        _compare_content(target, staged, files, suffixes)
+    except CorruptError as error:
+        _LOG.warning("%s; it gives way to the same content, whole", error)
+        _settle(staged)  # before, so that the name is free for no longer than a rename takes
+        aside = target.with_name(f"{staged.name}-damaged")
+        os.rename(target, aside)
+        try:
+            _move(staged, target)
+        finally:
+            _remove(aside)
+
+
+def _move(staged: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(staged, target)
     sync(target.parent)
+
+
+def _compare_content(folder: Path, staged: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
+    """Raises CorruptError unless `folder` holds what `staged` does."""
+    if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != (staged / MANIFEST).read_bytes():
+        raise CorruptError(f"{folder / MANIFEST} is missing or not the one that the folder is named by")
+    verify(folder, files, suffixes)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
+
+def _settle(folder: Path) -> None:
+    """Let everybody read what is below, and wait until it is on the disk."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its user alone; servers may be another
+        sync(path)
+    sync(folder)
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -9,9 +9,9 @@ version, the time, or what was rejected.
 
 from __future__ import annotations
 
-import json
+import errno
 import math
-import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +29,8 @@ from videogen_api.bundle import MANIFEST, BundleFile, canonical_json, manifest_d
 from videogen_api.meta import Digest, Observation
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Split
-from videogen_models.sealed import CorruptError, describe, publish, staging, verify
+from videogen_models.sealed import CorruptError, describe, publish_content, staging, verify
+from videogen_trainer.dataset_versions import bind, names, read_version, version_file
 from videogen_trainer.failure import Failure
 
 INDEX = "index.json"
@@ -164,6 +165,8 @@ def write_dataset(
 ) -> ResolvedDataset:
     """Write clips as a new version, whole or not at all; the same clips under the same version again are no error.
 
+    The content that they have in the storage is verified then, and replaced if it is damaged.
+
     Raises Failure: InvalidJob if the version exists with other content, StorageFailed; ValueError if a clip has another shape.
     """
     with staging(storage / "datasets" / name) as staged:
@@ -181,12 +184,14 @@ def write_dataset(
             files=describe(staged),
         )
         digest = manifest_digest(data := canonical_json(manifest.wire()))
+        with writing(named := version_file(storage, name, version)):
+            names(named, digest)  # raises before there is content that no version names
         target = dataset_folder(storage, name, digest)
         with writing(target):
             (staged / MANIFEST).write_bytes(data)
-            if not target.exists():
-                publish(staged, target)
-    _name_version(storage, name, version, digest)
+            publish_content(staged, target, manifest.files, SUFFIXES)
+    with writing(named):
+        bind(named, digest)
     return ResolvedDataset(dataset=name, version=version, digest=digest, clips=len(records))
 
 
@@ -196,8 +201,21 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        said = f"{path} cannot be written: {error}; make room on the volume, what is finished is kept for the next attempt"
+        said = f"{path} cannot be written: {error}; {_remedy(error)}, what is finished is kept for the next attempt"
         raise Failure(Reason.STORAGE_FAILED, said) from error
+
+
+_REMEDIES = {
+    "make room on the volume": {errno.ENOSPC, errno.EDQUOT, errno.EFBIG},
+    "let the trainer's user write there": {errno.EACCES, errno.EPERM, errno.EROFS},
+    "move away what is in its place": {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP},
+}
+
+
+def _remedy(error: OSError | SafetensorError) -> str:
+    found = re.search(r"os error (\d+)", str(error))  # as safetensors says it
+    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    return next((remedy for remedy, numbers in _REMEDIES.items() if number in numbers), "see to the volume")
 
 
 def _shards(clips: Iterable[Clip], frames: int, resolution: Resolution) -> Iterator[list[Clip]]:
@@ -265,33 +283,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return round(math.fsum(known) / len(known), 3) if known else None
 
 
-def _name_version(storage: Path, name: str, version: str, digest: str) -> None:
-    """Bind the version's name to the digest. A hard link, because it fails if the name exists: no version is rebound."""
-    path = storage / "datasets" / name / "versions" / f"{version}.json"
-    with writing(path), staging(path.parent.parent) as staged:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (pointer := staged / "version.json").write_bytes(canonical_json({"digest": digest}))
-        with pointer.open("rb") as file:
-            os.fsync(file.fileno())
-        try:
-            os.link(pointer, path)
-        except FileExistsError:
-            if (existing := _read_version(path)) != digest:
-                raise Failure(
-                    Reason.INVALID_JOB,
-                    f"curate.version: {name} {version} exists with other content ({existing}, now {digest});"
-                    " versions never change: choose a new version name",
-                ) from None
-
-
-def _read_version(path: Path) -> str:
-    try:
-        digest = json.loads(path.read_bytes())["digest"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Failure(Reason.DATASET_CORRUPT, f"{path} names no digest ({error}); curate the version again") from error
-    return str(digest)
-
-
 Check = Callable[[str, Path, Sequence[BundleFile]], None]
 
 
@@ -337,7 +328,7 @@ def open_dataset(storage: Path, reference: DataReference, pinned: str | None = N
 
 def resolve(storage: Path, reference: DataReference) -> str:
     """Digest of a version. Raises Failure: DatasetNotFound naming the versions that there are, DatasetCorrupt."""
-    path = storage / "datasets" / reference.dataset / "versions" / f"{reference.version}.json"
+    path = version_file(storage, reference.dataset, reference.version)
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.json"))
         raise Failure(
@@ -345,4 +336,4 @@ def resolve(storage: Path, reference: DataReference) -> str:
             f"dataset {reference.dataset} has no version {reference.version!r};"
             f" the storage has {', '.join(known) or 'none'}; run a Curate phase for it first",
         )
-    return _read_version(path)
+    return read_version(path)

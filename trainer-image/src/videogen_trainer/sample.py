@@ -17,7 +17,7 @@ def main() -> None:
         model = load_model(arguments.storage / arguments.bundle)
         frames = model.generate([arguments.prompt], [arguments.seed], arguments.steps)[0]
         arguments.out.write_bytes(encode_mp4(frames, model.config.frame_rate))
-    except (CorruptError, ValueError, OSError) as error:
+    except (CorruptError, ValueError, FloatingPointError, OSError) as error:
         raise SystemExit(f"sample: {error}") from error
     print(f"{arguments.out}: {len(frames)} frames of {frames.shape[1]} x {frames.shape[2]}")
 

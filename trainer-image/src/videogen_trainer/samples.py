@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from videogen_models.video_model import VideoModel
 from videogen_trainer.dataset import writing
 from videogen_trainer.state import TrainState
 
+_LOG = logging.getLogger(__name__)
 Clips = npt.NDArray[np.uint8]  # [frames, height, width, 3]
 
 
@@ -44,7 +46,8 @@ def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples,
     """Write the prompts' videos by the averaged weights into `folder`/step-<n>, always from the same noise -> that folder; the state
     stays to the bit.
 
-    One after the other, so that they need no more memory than training; none is written, and None returned, once `stop` says so.
+    One after the other, so that they need no more memory than training; none is written, and None returned, once `stop` says so, or if
+    a frame is not finite: what the weights are worth is for the loss to say.
     Raises Failure(StorageFailed) if the storage does not take them.
     """
 
@@ -60,6 +63,9 @@ def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples,
         with torch.compiler.set_stance("force_eager"):  # what is compiled is for the shapes of training
             clips = [model.generate([prompt], [number], wanted.sampling_steps, asked)[0] for number, prompt in enumerate(wanted.prompts)]
     except _Stopped:
+        return None
+    except FloatingPointError as error:
+        _LOG.warning("no samples after step %d: %s", state.step, error)
         return None
     finally:
         state.ema.restore(parameters)

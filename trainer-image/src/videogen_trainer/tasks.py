@@ -192,6 +192,8 @@ def reason_of(error: Exception) -> Reason:
         return Reason.OUT_OF_MEMORY
     if is_peer_lost(error):
         return Reason.NODE_LOST
+    if isinstance(error, FloatingPointError):  # of a model that was given: `sampling.to_pixels`
+        return Reason.ARTIFACT_INVALID
     if isinstance(error, OSError) or "i/o error" in text or "os error" in text:  # safetensors wraps what the system said
         return Reason.STORAGE_FAILED
     return Reason.TRAINER_FAILED
