@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel
 
 from videogen_api.evaluation import Extractor, ExtractorArchitecture
 from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of
+from videogen_testing.own_clip import clip_folder, own_clip
 from videogen_trainer.evaluate import extractors
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
 from videogen_trainer.evaluate.clip import clip_sha256
@@ -280,26 +280,6 @@ def test_inputs_are_scaled_as_the_published_networks_want_them() -> None:
     assert i3d.shape == (1, 3, 16, 224, 224) and c3d.shape == (1, 3, 16, 112, 112)
     np.testing.assert_allclose(i3d[0, :, 0, 5, 5], [1, -1, -1])
     np.testing.assert_allclose(c3d[0, :, 0, 5, 5], [-90, -98, 255 - 102])
-
-
-def clip_folder(folder: Path) -> str:
-    """A tiny CLIP with a tokenizer of single letters; the folder's SHA-256."""
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    words = {word: number for number, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
-    text = size | {"vocab_size": len(words), "max_position_embeddings": 12, "eos_token_id": words["<|endoftext|>"]}
-    vision = size | {"image_size": 32, "patch_size": 8}
-    torch.manual_seed(0)
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
-    CLIPModel(config).save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(words))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
-    return clip_sha256(folder)
-
-
-def own_clip(digest: str) -> Extractor:
-    return Extractor(name="clip-own", architecture=ExtractorArchitecture.CLIP, path="clip", sha256=digest)
 
 
 def test_clip_from_a_folder(tmp_path: Path) -> None:

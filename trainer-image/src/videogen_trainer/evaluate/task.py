@@ -238,7 +238,6 @@ def generate(
     shown: list[Clips] = []
     whole = batches(0, evaluation.samples)
     timing = Timing(len(whole))
-    embedded = {encoder.name: encoder.caption_embeddings(references.captions) for encoder in extractors.encoders}
 
     def asked(_done: int, _steps: int) -> None:
         if stop():
@@ -251,7 +250,7 @@ def generate(
         wanted = [references.captions[number] for number in drawn]
         clips = model.generate(wanted, [clip_seed(seed, number) for number in places], steps, asked)
         _add(part, {name: [row] for name, row in timing.rows(number, time.perf_counter() - begun, len(wanted)).items()})
-        embed_generated(part, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
+        embed_generated(part, clips, wanted, extractors)
         return part, clips[: SHOWN - len(shown)]
 
     def tried(places: range) -> None:
@@ -272,8 +271,8 @@ def generate(
     return joined(rows), shown, pieces.clips
 
 
-def embed_generated(rows: Rows, clips: Clips, extractors: Extractors, captions: Mapping[str, Array]) -> None:
-    """Add what the metrics need of clips [n, F, H, W, 3] with `captions`, by encoder the embeddings of their captions [n, D]."""
+def embed_generated(rows: Rows, clips: Clips, captions: list[str], extractors: Extractors) -> None:
+    """Add what the metrics need of clips [n, F, H, W, 3] with their captions; these too are embedded only so many at once."""
     rows["motion"].append(motion(clips))
     rows["artefacts"].append(measures(clips))
     for features in extractors.features:
@@ -281,7 +280,7 @@ def embed_generated(rows: Rows, clips: Clips, extractors: Extractors, captions: 
     for classifier in extractors.classifiers:
         rows[f"classes of {classifier.name}"].append(classifier.log_probabilities(clips))
     for encoder in extractors.encoders:
-        rows[f"similarity by {encoder.name}"].append(similarities(encoder.clip_embeddings(clips), captions[encoder.name]))
+        rows[f"similarity by {encoder.name}"].append(similarities(encoder.clip_embeddings(clips), encoder.caption_embeddings(captions)))
         rows[f"steadiness by {encoder.name}"].append(steadiness(encoder.frame_embeddings(clips)))
 
 

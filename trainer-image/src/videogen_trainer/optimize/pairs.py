@@ -51,7 +51,6 @@ class Pair:
         The first clips of both go into `samples` of the phase. Raises Failure: Preempted, OutOfMemory.
         """
         assert self.job.optimize is not None
-        embedded = {encoder.name: encoder.caption_embeddings(self.references.captions) for encoder in self.extractors.encoders}
         rows: dict[str, Rows] = {name: defaultdict(list) for name in self.models}
         whole = batches(0, self.job.optimize.samples)
         timing, warm = Timing(len(whole)), False
@@ -62,7 +61,7 @@ class Pair:
                 if not warm:
                     self._warm_up()
                     warm = True
-                batch = self._batch(number, places, timing, embedded)
+                batch = self._batch(number, places, timing)
                 with writing(path):
                     write_durably(path, save(_flat(batch)))
             for name, arrays in batch.items():
@@ -71,11 +70,11 @@ class Pair:
             advance()
         return joined(rows[BEFORE]), joined(rows[AFTER])
 
-    def _batch(self, number: int, places: range, timing: Timing, embedded: Mapping[str, Array]) -> Batch:
+    def _batch(self, number: int, places: range, timing: Timing) -> Batch:
         """What was measured of a batch; clips of the first one are written to be looked at."""
 
         def measured(piece: range) -> tuple[Batch, dict[str, Clips]]:
-            return self._measured(number, piece, timing, embedded)
+            return self._measured(number, piece, timing)
 
         parts = [part for piece in timing.pieces(number, places) for part in self.pieces.run(piece, measured)]
         if number == 0:
@@ -87,7 +86,7 @@ class Pair:
         for model in self.models.values():
             model.generate(self.references.captions[:1], [0], 1, self._asked)
 
-    def _measured(self, number: int, places: range, timing: Timing, embedded: Mapping[str, Array]) -> tuple[Batch, dict[str, Clips]]:
+    def _measured(self, number: int, places: range, timing: Timing) -> tuple[Batch, dict[str, Clips]]:
         """Clips of one batch or a part of it by both models, the first one in turn, so that neither finds the machine warmer."""
         assert self.job.optimize is not None
         drawn = np.array(places) % len(self.references.captions)
@@ -101,7 +100,7 @@ class Pair:
             rows: Rows = defaultdict(list)
             for key, row in timing.rows(number, time.perf_counter() - begun, len(captions)).items():
                 rows[key].append(row)
-            embed_generated(rows, clips[name], self.extractors, {encoder: texts[drawn] for encoder, texts in embedded.items()})
+            embed_generated(rows, clips[name], captions, self.extractors)
             found[name] = joined(rows)
         found[AFTER]["pixels"] = np.abs(clips[AFTER].astype(np.float64) - clips[BEFORE]).mean(axis=(1, 2, 3, 4))
         return found, clips
