@@ -23,8 +23,8 @@ from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, ExtractorArch
 from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
+from videogen_trainer.evaluate.clip import CLIP_WEIGHTS, Clip, clip_sha256
 from videogen_trainer.evaluate.clip import FILES as CLIP_FILES
-from videogen_trainer.evaluate.clip import Clip, clip_sha256
 from videogen_trainer.evaluate.default_networks import (
     TextVideoNetwork,
     VideoClassifierNetwork,
@@ -34,10 +34,9 @@ from videogen_trainer.evaluate.default_networks import (
     video_input,
 )
 from videogen_trainer.evaluate.i3d import I3D, i3d_input
-from videogen_trainer.failure import Failure
+from videogen_trainer.failure import Failure, is_out_of_memory
 
 WEIGHTS = Path(__file__).parent / "weights"
-CLIP_WEIGHTS = "model.safetensors"
 VIDEO_CLASSIFIER, TEXT_VIDEO_ENCODER = DEFAULT_EXTRACTORS
 
 Array = NDArray[np.float64]
@@ -226,6 +225,7 @@ def load_weights(network: nn.Module, path: Path, sha256: str, field: str) -> Non
         for name in wanted.keys() & found.keys()
         if found[name].shape != wanted[name].shape
     ]
+    problems += [f"has values in {name} that are not finite" for name, tensor in found.items() if not tensor.isfinite().all()]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise _missing(
@@ -275,9 +275,12 @@ def _video_network(
 def _class_count(path: Path, bias: str, field: str) -> int:
     try:
         with safe_open(str(path), framework="pt") as file:
-            return int(file.get_slice(bias).get_shape()[0])
+            shape = file.get_slice(bias).get_shape()
     except (SafetensorError, OSError) as error:
         raise _missing(f"{field}: {path} has no tensor {bias} ({error}); expected a safetensors file of this architecture") from error
+    if len(shape) != 1 or shape[0] == 0:
+        raise _missing(f"{field}: {path} has {bias} of shape {shape}, expected one number for each class; check that the file is whole")
+    return int(shape[0])
 
 
 def _clip(extractor: Extractor, storage: Path, device: torch.device) -> ClipEncoder:
@@ -289,8 +292,11 @@ def _clip(extractor: Extractor, storage: Path, device: torch.device) -> ClipEnco
         raise _missing(f"{said}; restore the files or correct sha256, which covers config and tokenizer too")
     try:
         clip = Clip(folder, device)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise _missing(f"{field}: {folder} is no complete CLIP model ({error}); expected config.json and tokenizer files") from error
+    except Exception as error:  # whatever others' code raises: nothing but these files is in its hands
+        if is_out_of_memory(error):
+            raise
+        said = f"{field}: {folder} is no complete CLIP model ({type(error).__name__}: {error})"
+        raise _missing(f"{said}; expected config.json, model.safetensors and tokenizer files of one model") from error
     return ClipEncoder(name=extractor.name, digest=f"sha256:{extractor.sha256}", device=device, clip=clip)
 
 
