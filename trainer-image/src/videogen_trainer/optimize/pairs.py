@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ Array = NDArray[np.float64]
 Batch = dict[str, dict[str, Array]]  # by bundle and name
 BEFORE, AFTER = "before", "after"
 _BETWEEN = "/"
+_SUM = "sha256"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,7 @@ class Pair:
                     warm = True
                 batch = self._batch(number, places, timing)
                 with writing(path):
-                    write_durably(path, save(_flat(batch)))
+                    write_durably(path, _packed(batch))
             for name, arrays in batch.items():
                 for key, array in arrays.items():
                     rows[name][key].append(array)
@@ -129,11 +132,32 @@ def _flat(batch: Batch) -> dict[str, Array]:
     return {f"{name}{_BETWEEN}{key}": np.ascontiguousarray(array) for name, arrays in batch.items() for key, array in arrays.items()}
 
 
+def _packed(batch: Batch) -> bytes:
+    """A batch as a safetensors file with its own sum, which `_read` looks at: a number that is wrong looks like any other."""
+    flat = _flat(batch)
+    return save({**flat, _SUM: np.frombuffer(_sum(flat), np.uint8)})
+
+
+def _sum(flat: Mapping[str, Array]) -> bytes:
+    """SHA-256 over names, types, shapes and values."""
+    found = hashlib.sha256()
+    for key, array in sorted(flat.items()):
+        found.update(f"{key} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return found.digest()
+
+
 def _read(path: Path) -> Batch | None:
-    """A kept batch; None if there is none, or none that can be read."""
+    """A kept batch; None if there is none, or only a damaged one."""
     try:
         flat = load(path.read_bytes())
-    except (FileNotFoundError, SafetensorError):
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError) as error:
+        _LOG.warning("%s cannot be read and is measured again: %s", path, error)
+        return None
+    told = flat.pop(_SUM, None)
+    if told is None or told.tobytes() != _sum(flat):
+        _LOG.warning("%s is damaged and is measured again", path)
         return None
     batch: Batch = {BEFORE: {}, AFTER: {}}
     for key, array in flat.items():
