@@ -43,8 +43,8 @@ Array = NDArray[np.float64]
 Clips = NDArray[np.uint8]
 
 
-class VideoFeatures(Protocol):
-    """Network whose features FVD compares; `digest` is sha256:<hex> of its weights."""
+class VideoNetwork(Protocol):
+    """Network whose features FVD compares, or whose classes the Inception Score counts; `digest` is sha256:<hex> of its weights."""
 
     @property
     def name(self) -> str: ...
@@ -55,18 +55,11 @@ class VideoFeatures(Protocol):
     def features(self, clips: Clips) -> Array:
         """Features [N, D]."""
 
-
-class VideoClassifier(Protocol):
-    """Network whose classes the Inception Score counts."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def digest(self) -> str: ...
-
     def log_probabilities(self, clips: Clips) -> Array:
         """Log-softmax [N, K] over the classes."""
+
+    def outputs(self, clips: Clips) -> tuple[Array, Array]:
+        """Features and log-probabilities, of one pass."""
 
 
 class TextVideoEncoder(Protocol):
@@ -87,6 +80,9 @@ class TextVideoEncoder(Protocol):
     def frame_embeddings(self, clips: Clips) -> Array:
         """Embeddings [N, F, E] of all frames."""
 
+    def embeddings(self, clips: Clips) -> tuple[Array, Array]:
+        """Those of `clip_embeddings` and of `frame_embeddings`; of one pass where they are the same."""
+
     def unknown(self, caption: str) -> bool:
         """Whether the encoder knows none of the caption's words."""
 
@@ -95,9 +91,14 @@ class TextVideoEncoder(Protocol):
 class Extractors:
     """All networks that one evaluation uses; the defaults come first."""
 
-    features: tuple[VideoFeatures, ...]
-    classifiers: tuple[VideoClassifier, ...]
+    features: tuple[VideoNetwork, ...]
+    classifiers: tuple[VideoNetwork, ...]
     encoders: tuple[TextVideoEncoder, ...]
+
+    @property
+    def video_networks(self) -> list[VideoNetwork]:
+        """Those of features and of classes, each once: the default one is among both."""
+        return [*self.features, *(classifier for classifier in self.classifiers if classifier not in self.features)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,15 +110,19 @@ class NetworkExtractor:
     device: torch.device
     compute: Callable[[Tensor], tuple[Tensor, Tensor]]
 
-    @torch.inference_mode()
     def features(self, clips: Clips) -> Array:
-        """See VideoFeatures."""
-        return _array(self.compute(_tensor(clips, self.device))[0])
+        """See VideoNetwork."""
+        return self.outputs(clips)[0]
+
+    def log_probabilities(self, clips: Clips) -> Array:
+        """See VideoNetwork."""
+        return self.outputs(clips)[1]
 
     @torch.inference_mode()
-    def log_probabilities(self, clips: Clips) -> Array:
-        """See VideoClassifier."""
-        return _array(self.compute(_tensor(clips, self.device))[1])
+    def outputs(self, clips: Clips) -> tuple[Array, Array]:
+        """See VideoNetwork."""
+        features, classes = self.compute(_tensor(clips, self.device))
+        return _array(features), _array(classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,6 +149,10 @@ class DefaultEncoder:
         """See TextVideoEncoder."""
         return _array(self.network.encode_frames(frame_input(_tensor(clips, self.device))))
 
+    def embeddings(self, clips: Clips) -> tuple[Array, Array]:
+        """See TextVideoEncoder."""
+        return self.clip_embeddings(clips), self.frame_embeddings(clips)
+
     def unknown(self, caption: str) -> bool:
         """See TextVideoEncoder."""
         return unknown_words(caption)
@@ -169,6 +178,11 @@ class ClipEncoder:
         return _array(self.clip.frames(_tensor(clips, self.device)))
 
     clip_embeddings = frame_embeddings
+
+    def embeddings(self, clips: Clips) -> tuple[Array, Array]:
+        """See TextVideoEncoder."""
+        frames = self.frame_embeddings(clips)
+        return frames, frames
 
     def unknown(self, caption: str) -> bool:  # noqa: ARG002 - see TextVideoEncoder
         """Never: CLIP spells words that it does not know."""

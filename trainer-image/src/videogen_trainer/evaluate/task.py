@@ -34,7 +34,7 @@ from videogen_trainer.evaluate import measure
 from videogen_trainer.evaluate.artefacts import FLOORS, measures
 from videogen_trainer.evaluate.clip_score import similarities
 from videogen_trainer.evaluate.coherence import motion, steadiness
-from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, VideoClassifier, VideoFeatures, load
+from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, VideoNetwork, load
 from videogen_trainer.evaluate.language_score import language_score
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.evaluate.pieces import Pieces
@@ -278,13 +278,16 @@ def embed_generated(rows: Rows, clips: Clips, captions: list[str], extractors: E
     """Add what the metrics need of clips [n, F, H, W, 3] with their captions; these too are embedded only so many at once."""
     rows["motion"].append(motion(clips))
     rows["artefacts"].append(measures(clips))
-    for features in extractors.features:
-        rows[f"features of {features.name}"].append(features.features(clips))
-    for classifier in extractors.classifiers:
-        rows[f"classes of {classifier.name}"].append(classifier.log_probabilities(clips))
+    for network in extractors.video_networks:
+        features, classes = network.outputs(clips)
+        if network in extractors.features:
+            rows[f"features of {network.name}"].append(features)
+        if network in extractors.classifiers:
+            rows[f"classes of {network.name}"].append(classes)
     for encoder in extractors.encoders:
-        rows[f"similarity by {encoder.name}"].append(similarities(encoder.clip_embeddings(clips), encoder.caption_embeddings(captions)))
-        rows[f"steadiness by {encoder.name}"].append(steadiness(encoder.frame_embeddings(clips)))
+        whole, frames = encoder.embeddings(clips)
+        rows[f"similarity by {encoder.name}"].append(similarities(whole, encoder.caption_embeddings(captions)))
+        rows[f"steadiness by {encoder.name}"].append(steadiness(frames))
 
 
 def joined(rows: Rows) -> dict[str, Array]:
@@ -324,5 +327,5 @@ def results(
     return measured
 
 
-def _network(extractor: VideoFeatures | VideoClassifier | TextVideoEncoder) -> Network:
+def _network(extractor: VideoNetwork | TextVideoEncoder) -> Network:
     return Network(name=extractor.name, digest=extractor.digest)
