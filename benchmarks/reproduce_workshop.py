@@ -103,7 +103,7 @@ class Workshop:
             chosen = [numbers[place] for place in places]
             clips = np.concatenate([others.frames(range(number, number + 1)) for number in chosen])
             captions = [others.captions[number] for number in chosen]
-            embed_generated(rows, clips, extractors, {one.name: one.caption_embeddings(captions) for one in extractors.encoders})
+            embed_generated(rows, clips, captions, extractors)
         rows["seconds"].append(np.array([[1.0, len(numbers)]]))  # not shown
         real = embed_references(held_out, extractors, world)
         return values(results(real, joined(rows), held_out.captions, extractors, 0, "not generated"))

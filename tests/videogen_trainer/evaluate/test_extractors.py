@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -14,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel
 
 from videogen_api.evaluation import Extractor, ExtractorArchitecture
 from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of
+from videogen_testing.own_clip import clip_folder, own_clip
 from videogen_trainer.evaluate import extractors
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
-from videogen_trainer.evaluate.clip import clip_sha256
+from videogen_trainer.evaluate.clip import Clip, clip_sha256
 from videogen_trainer.evaluate.clip_score import similarities
 from videogen_trainer.evaluate.coherence import coherence, motion, steadiness
 from videogen_trainer.evaluate.extractors import (
@@ -282,26 +283,6 @@ def test_inputs_are_scaled_as_the_published_networks_want_them() -> None:
     np.testing.assert_allclose(c3d[0, :, 0, 5, 5], [-90, -98, 255 - 102])
 
 
-def clip_folder(folder: Path) -> str:
-    """A tiny CLIP with a tokenizer of single letters; the folder's SHA-256."""
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    words = {word: number for number, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
-    text = size | {"vocab_size": len(words), "max_position_embeddings": 12, "eos_token_id": words["<|endoftext|>"]}
-    vision = size | {"image_size": 32, "patch_size": 8}
-    torch.manual_seed(0)
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
-    CLIPModel(config).save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(words))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
-    return clip_sha256(folder)
-
-
-def own_clip(digest: str) -> Extractor:
-    return Extractor(name="clip-own", architecture=ExtractorArchitecture.CLIP, path="clip", sha256=digest)
-
-
 def test_clip_from_a_folder(tmp_path: Path) -> None:
     loaded = load([own_clip(clip_folder(tmp_path / "clip"))], tmp_path, CPU).encoders[1]
     texts = loaded.caption_embeddings(["a red square", "a blue circle that is cut off after the twelfth token"])
@@ -324,12 +305,17 @@ def reshaped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors | {"fc7.bias": torch.zeros(3)}
 
 
+def no_numbers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return tensors | {"fc7.bias": torch.full_like(tensors["fc7.bias"], torch.nan)}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         pytest.param(dropped, "lacks conv2.bias", id="a tensor is missing"),
         pytest.param(added, "has an unknown tensor module.extra", id="one tensor too many"),
         pytest.param(reshaped, "has fc7.bias of shape \\[3\\], expected \\[128\\]", id="a tensor of another shape"),
+        pytest.param(no_numbers, "has values in fc7.bias that are not finite", id="a tensor of no numbers"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], words: str) -> None:
@@ -384,6 +370,81 @@ def test_clip_weights_that_do_not_fit_are_named(tmp_path: Path, lacking: str | N
     save_file(tensors | ({extra: torch.zeros(24)} if extra else {}), path, metadata={"format": "pt"})
     with pytest.raises(Failure, match=rf"extractors\[clip-own\].*missing or unknown: {lacking or extra}"):
         load([own_clip(clip_sha256(tmp_path / "clip"))], tmp_path, CPU)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (5, 1)], ids=["a scalar", "no class", "a matrix"])
+def test_a_bias_that_counts_no_classes_is_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    save_file({"logits.conv3d.bias": torch.zeros(shape)}, tmp_path / "i3d")
+    own = Extractor(name="mine", architecture=ExtractorArchitecture.I3D, path="i3d", sha256=sha256_of(tmp_path / "i3d"))
+    with pytest.raises(
+        Failure, match=rf"extractors\[mine\]: .*i3d has logits.conv3d.bias of shape {re.escape(str(list(shape)))}"
+    ) as failure:
+        load([own], tmp_path, CPU)
+    assert failure.value.reason is Reason.EXTRACTOR_MISSING
+
+
+def with_words(**words: int) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        known = json.loads((folder / "vocab.json").read_text())
+        (folder / "vocab.json").write_text(json.dumps(known | {word.replace("_end", "</w>"): number for word, number in words.items()}))
+
+    return write
+
+
+def with_file(name: str, content: bytes) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return write
+
+
+def without_words(folder: Path) -> None:
+    (folder / "vocab.json").unlink()
+    (folder / "merges.txt").unlink()
+
+
+def with_text_config(**fields: object) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"text_config": config["text_config"] | fields}))
+
+    return write
+
+
+def with_nan(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["visual_projection.weight"][0, 0] = torch.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        pytest.param(with_nan, "values in visual_projection.weight that are not finite", id="weights that are no numbers"),
+        pytest.param(with_file("vocab.json", b"{}"), "not found in the vocabulary", id="an empty vocabulary"),
+        pytest.param(with_file("vocab.json", b'{"a": 1, "b'), "EOF while parsing", id="half a vocabulary"),
+        pytest.param(with_file("merges.txt", b"\xff\xfe\x00 garbage"), "valid UTF-8", id="merges that are no text"),
+        pytest.param(without_words, "two captions have the same embedding", id="no vocabulary"),
+        pytest.param(with_words(a_end=10**6), "words up to 1000000, the text model knows 54", id="another model's vocabulary"),
+        pytest.param(with_text_config(eos_token_id=9999), "eos_token_id is not its own", id="another model's end of text"),
+        pytest.param(with_text_config(num_attention_heads=3), "not a multiple of the number of attention heads", id="a bad config"),
+    ],
+)
+def test_a_clip_folder_that_transformers_would_take_or_stumble_over_is_named(
+    tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    clip_folder(tmp_path / "clip")
+    damage(tmp_path / "clip")
+    with pytest.raises(Failure, match=rf"extractors\[clip-own\]: .*/clip is no complete CLIP model \((?s:.*){words}") as failure:
+        load([own_clip(clip_sha256(tmp_path / "clip"))], tmp_path, CPU)
+    assert failure.value.reason is Reason.EXTRACTOR_MISSING
+
+
+def test_memory_that_does_not_suffice_for_a_clip_is_not_put_down_to_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = clip_folder(tmp_path / "clip")
+    monkeypatch.setattr(Clip, "_check", lambda _: torch.empty(2**60, dtype=torch.uint8))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load([own_clip(digest)], tmp_path, CPU)
 
 
 def other_specials(folder: Path) -> None:

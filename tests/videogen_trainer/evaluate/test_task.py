@@ -138,6 +138,21 @@ def test_samples_are_written_to_look_at(tmp_path: Path) -> None:
         assert sheet.height > 8 * 16
 
 
+def test_samples_that_cannot_be_written_are_told_before_the_other_clips_are_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset(tmp_path, "v1", 6)
+    wanted = job(bundle(tmp_path), samples=100)
+    generate, made = VideoFusionModel.generate, list[int]()
+    monkeypatch.setattr(VideoFusionModel, "generate", lambda self, texts, *more: (made.append(len(texts)), generate(self, texts, *more))[1])
+    (tmp_path / wanted.work_path).mkdir(parents=True)
+    (tmp_path / wanted.work_path / "samples").touch()
+    with pytest.raises(Failure, match=r"samples/sample-00\.mp4 cannot be written") as failure:
+        run(wanted, tmp_path, World(), silent(), never)
+    assert failure.value.reason is Reason.STORAGE_FAILED
+    assert sum(made) == 8 + 1 + 8, "two trials and the first batch"
+
+
 def test_several_datasets_are_compared_with_together(tmp_path: Path) -> None:
     dataset(tmp_path, "v1", 3)
     dataset(tmp_path, "v2", 5)

@@ -52,12 +52,12 @@ class Judge:
         """All scores of a video uint8 [frames, height, width, 3]."""
         clips = clip[None]
         usual = np.array([self.motions.get(category.casefold(), self.motions[""])])
-        steady = steadiness(self.encoder.frame_embeddings(clips))
+        whole, frames = self.encoder.embeddings(clips)
         like = None
         if not self.encoder.unknown(prompt):
-            like = float(similarities(self.encoder.clip_embeddings(clips), self.encoder.caption_embeddings([prompt]))[0])
+            like = float(similarities(whole, self.encoder.caption_embeddings([prompt]))[0])
         return Scores(
-            coherence=float(coherence(steady, motion(clips), usual)[0]),
+            coherence=float(coherence(steadiness(frames), motion(clips), usual)[0]),
             artefact_rate=float(artefacts.rates(artefacts.measures(clips), self.limits)[0]),
             similarity=like,
         )

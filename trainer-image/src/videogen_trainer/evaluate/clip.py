@@ -19,7 +19,7 @@ from videogen_models.sealed import sha256_of
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
-
+CLIP_WEIGHTS = "model.safetensors"
 FILES = frozenset({".json", ".safetensors", ".txt"})  # suffixes of all that is read of the folder
 
 
@@ -33,7 +33,7 @@ def clip_sha256(folder: Path) -> str:
 
 
 class Clip:
-    """The model and its tokenizer. Raises OSError or ValueError if the folder is not a complete CLIP model."""
+    """The model and its tokenizer. Raises ValueError, or whatever transformers raises, if the folder is not a whole CLIP model."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         model, loaded = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
@@ -43,6 +43,19 @@ class Clip:
         self.model = model.eval().to(device)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         self.device = device
+        self._check()
+
+    def _check(self) -> None:
+        """What transformers takes without a word. Raises ValueError."""
+        if broken := next((name for name, tensor in self.model.state_dict().items() if not tensor.isfinite().all()), None):
+            raise ValueError(f"{CLIP_WEIGHTS} has values in {broken} that are not finite")
+        known, largest = self.model.config.text_config.vocab_size, max(self.tokenizer.get_vocab().values())
+        if largest >= known:
+            raise ValueError(f"the tokenizer numbers its words up to {largest}, the text model knows {known}; they do not belong together")
+        with torch.inference_mode():
+            first, second = self.captions(["a cat", "two dogs"])
+        if first.equal(second):
+            raise ValueError("two captions have the same embedding; the tokenizer knows no word, or eos_token_id is not its own")
 
     def captions(self, captions: list[str]) -> Tensor:
         """Embeddings [N, E]."""

@@ -23,8 +23,8 @@ from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, ExtractorArch
 from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
+from videogen_trainer.evaluate.clip import CLIP_WEIGHTS, Clip, clip_sha256
 from videogen_trainer.evaluate.clip import FILES as CLIP_FILES
-from videogen_trainer.evaluate.clip import Clip, clip_sha256
 from videogen_trainer.evaluate.default_networks import (
     TextVideoNetwork,
     VideoClassifierNetwork,
@@ -34,18 +34,17 @@ from videogen_trainer.evaluate.default_networks import (
     video_input,
 )
 from videogen_trainer.evaluate.i3d import I3D, i3d_input
-from videogen_trainer.failure import Failure
+from videogen_trainer.failure import Failure, is_out_of_memory
 
 WEIGHTS = Path(__file__).parent / "weights"
-CLIP_WEIGHTS = "model.safetensors"
 VIDEO_CLASSIFIER, TEXT_VIDEO_ENCODER = DEFAULT_EXTRACTORS
 
 Array = NDArray[np.float64]
 Clips = NDArray[np.uint8]
 
 
-class VideoFeatures(Protocol):
-    """Network whose features FVD compares; `digest` is sha256:<hex> of its weights."""
+class VideoNetwork(Protocol):
+    """Network whose features FVD compares, or whose classes the Inception Score counts; `digest` is sha256:<hex> of its weights."""
 
     @property
     def name(self) -> str: ...
@@ -56,18 +55,11 @@ class VideoFeatures(Protocol):
     def features(self, clips: Clips) -> Array:
         """Features [N, D]."""
 
-
-class VideoClassifier(Protocol):
-    """Network whose classes the Inception Score counts."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def digest(self) -> str: ...
-
     def log_probabilities(self, clips: Clips) -> Array:
         """Log-softmax [N, K] over the classes."""
+
+    def outputs(self, clips: Clips) -> tuple[Array, Array]:
+        """Features and log-probabilities, of one pass."""
 
 
 class TextVideoEncoder(Protocol):
@@ -88,6 +80,9 @@ class TextVideoEncoder(Protocol):
     def frame_embeddings(self, clips: Clips) -> Array:
         """Embeddings [N, F, E] of all frames."""
 
+    def embeddings(self, clips: Clips) -> tuple[Array, Array]:
+        """Those of `clip_embeddings` and of `frame_embeddings`; of one pass where they are the same."""
+
     def unknown(self, caption: str) -> bool:
         """Whether the encoder knows none of the caption's words."""
 
@@ -96,9 +91,14 @@ class TextVideoEncoder(Protocol):
 class Extractors:
     """All networks that one evaluation uses; the defaults come first."""
 
-    features: tuple[VideoFeatures, ...]
-    classifiers: tuple[VideoClassifier, ...]
+    features: tuple[VideoNetwork, ...]
+    classifiers: tuple[VideoNetwork, ...]
     encoders: tuple[TextVideoEncoder, ...]
+
+    @property
+    def video_networks(self) -> list[VideoNetwork]:
+        """Those of features and of classes, each once: the default one is among both."""
+        return [*self.features, *(classifier for classifier in self.classifiers if classifier not in self.features)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,15 +110,19 @@ class NetworkExtractor:
     device: torch.device
     compute: Callable[[Tensor], tuple[Tensor, Tensor]]
 
-    @torch.inference_mode()
     def features(self, clips: Clips) -> Array:
-        """See VideoFeatures."""
-        return _array(self.compute(_tensor(clips, self.device))[0])
+        """See VideoNetwork."""
+        return self.outputs(clips)[0]
+
+    def log_probabilities(self, clips: Clips) -> Array:
+        """See VideoNetwork."""
+        return self.outputs(clips)[1]
 
     @torch.inference_mode()
-    def log_probabilities(self, clips: Clips) -> Array:
-        """See VideoClassifier."""
-        return _array(self.compute(_tensor(clips, self.device))[1])
+    def outputs(self, clips: Clips) -> tuple[Array, Array]:
+        """See VideoNetwork."""
+        features, classes = self.compute(_tensor(clips, self.device))
+        return _array(features), _array(classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,6 +149,10 @@ class DefaultEncoder:
         """See TextVideoEncoder."""
         return _array(self.network.encode_frames(frame_input(_tensor(clips, self.device))))
 
+    def embeddings(self, clips: Clips) -> tuple[Array, Array]:
+        """See TextVideoEncoder."""
+        return self.clip_embeddings(clips), self.frame_embeddings(clips)
+
     def unknown(self, caption: str) -> bool:
         """See TextVideoEncoder."""
         return unknown_words(caption)
@@ -170,6 +178,11 @@ class ClipEncoder:
         return _array(self.clip.frames(_tensor(clips, self.device)))
 
     clip_embeddings = frame_embeddings
+
+    def embeddings(self, clips: Clips) -> tuple[Array, Array]:
+        """See TextVideoEncoder."""
+        frames = self.frame_embeddings(clips)
+        return frames, frames
 
     def unknown(self, caption: str) -> bool:  # noqa: ARG002 - see TextVideoEncoder
         """Never: CLIP spells words that it does not know."""
@@ -226,6 +239,7 @@ def load_weights(network: nn.Module, path: Path, sha256: str, field: str) -> Non
         for name in wanted.keys() & found.keys()
         if found[name].shape != wanted[name].shape
     ]
+    problems += [f"has values in {name} that are not finite" for name, tensor in found.items() if not tensor.isfinite().all()]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise _missing(
@@ -275,9 +289,12 @@ def _video_network(
 def _class_count(path: Path, bias: str, field: str) -> int:
     try:
         with safe_open(str(path), framework="pt") as file:
-            return int(file.get_slice(bias).get_shape()[0])
+            shape = file.get_slice(bias).get_shape()
     except (SafetensorError, OSError) as error:
         raise _missing(f"{field}: {path} has no tensor {bias} ({error}); expected a safetensors file of this architecture") from error
+    if len(shape) != 1 or shape[0] == 0:
+        raise _missing(f"{field}: {path} has {bias} of shape {shape}, expected one number for each class; check that the file is whole")
+    return int(shape[0])
 
 
 def _clip(extractor: Extractor, storage: Path, device: torch.device) -> ClipEncoder:
@@ -289,8 +306,11 @@ def _clip(extractor: Extractor, storage: Path, device: torch.device) -> ClipEnco
         raise _missing(f"{said}; restore the files or correct sha256, which covers config and tokenizer too")
     try:
         clip = Clip(folder, device)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise _missing(f"{field}: {folder} is no complete CLIP model ({error}); expected config.json and tokenizer files") from error
+    except Exception as error:  # whatever others' code raises: nothing but these files is in its hands
+        if is_out_of_memory(error):
+            raise
+        said = f"{field}: {folder} is no complete CLIP model ({type(error).__name__}: {error})"
+        raise _missing(f"{said}; expected config.json, model.safetensors and tokenizer files of one model") from error
     return ClipEncoder(name=extractor.name, digest=f"sha256:{extractor.sha256}", device=device, clip=clip)
 
 

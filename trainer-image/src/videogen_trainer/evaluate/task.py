@@ -34,7 +34,7 @@ from videogen_trainer.evaluate import measure
 from videogen_trainer.evaluate.artefacts import FLOORS, measures
 from videogen_trainer.evaluate.clip_score import similarities
 from videogen_trainer.evaluate.coherence import motion, steadiness
-from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, VideoClassifier, VideoFeatures, load
+from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, VideoNetwork, load
 from videogen_trainer.evaluate.language_score import language_score
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.evaluate.pieces import Pieces
@@ -47,7 +47,7 @@ from videogen_trainer.tracking import Tracking
 from videogen_trainer.verification import together
 
 BATCH = 8
-SHOWN = 8  # generated clips that are kept as files
+SHOWN = 8  # generated clips that are kept as files, of the first batch
 
 Array = NDArray[np.float64]
 Clips = NDArray[np.uint8]
@@ -82,17 +82,16 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path. The same Report in all processes.
 
     Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, InvalidJob for clips of another
-    length or size than the model's, OutOfMemory, ResultsTooLarge, Preempted.
+    length or size than the model's, OutOfMemory, ResultsTooLarge, StorageFailed, Preempted.
     """
     artifact, evaluation = job.artifact, job.evaluate or Evaluation()
     assert artifact is not None, "an Evaluate job without an artifact"
     extractors, model, references = together(world, lambda check: _opened(job, artifact, evaluation, storage, world, check))
     real = world.concatenate(embed_references(references, extractors, world))
-    rows, shown, at_once = generate(model, references, extractors, evaluation, job.recipe.seed, world, progress, stop)
+    rows, at_once = generate(job, storage, model, references, extractors, world, progress, stop)
     made = world.concatenate(rows)
     told = None
     if world.leads:
-        write_samples(storage / job.work_path / "samples", shown, references.captions, model.config.frame_rate)
         how = generated_how(made["pace"], at_once, evaluation.sampling_steps, device_name(world))
         report = Report(
             message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones, all of {clip_size(model.config)}",
@@ -221,24 +220,24 @@ def _add(rows: Rows, more: Mapping[str, list[Array]]) -> None:
 
 
 def generate(
+    job: Job,
+    storage: Path,
     model: VideoModel,
     references: References,
     extractors: Extractors,
-    evaluation: Evaluation,
-    seed: int,
     world: World,
     progress: ProgressReporter,
     stop: Callable[[], bool],
-) -> tuple[dict[str, Array], list[Clips], int]:
-    """Arrays over the generated clips of this process' share, the first of the clips, and how many were generated at once.
+) -> tuple[dict[str, Array], int]:
+    """Arrays over the generated clips of this process' share, and how many were generated at once.
 
-    Raises Failure: Preempted, OutOfMemory.
+    Clips of the first batch are written at once: a volume that takes no more is told before hours are spent on the others.
+    Raises Failure: Preempted, OutOfMemory, StorageFailed.
     """
+    evaluation, seed = job.evaluate or Evaluation(), job.recipe.seed
     rows: Rows = defaultdict(list)
-    shown: list[Clips] = []
     whole = batches(0, evaluation.samples)
     timing = Timing(len(whole))
-    embedded = {encoder.name: encoder.caption_embeddings(references.captions) for encoder in extractors.encoders}
 
     def asked(_done: int, _steps: int) -> None:
         if stop():
@@ -251,8 +250,8 @@ def generate(
         wanted = [references.captions[number] for number in drawn]
         clips = model.generate(wanted, [clip_seed(seed, number) for number in places], steps, asked)
         _add(part, {name: [row] for name, row in timing.rows(number, time.perf_counter() - begun, len(wanted)).items()})
-        embed_generated(part, clips, extractors, {name: captions[drawn] for name, captions in embedded.items()})
-        return part, clips[: SHOWN - len(shown)]
+        embed_generated(part, clips, wanted, extractors)
+        return part, clips
 
     def tried(places: range) -> None:
         """The first calls with so many clips and with one also allocate and compile; they are not timed."""
@@ -262,27 +261,33 @@ def generate(
     pieces = Pieces(min(BATCH, evaluation.samples))
     pieces.agree(world, tried)
     for number, places in world.share(list(enumerate(whole))):
+        shown: list[NDArray[np.uint8]] = []
         for some in timing.pieces(number, places):
-            for part, first in pieces.run(some, lambda piece, number=number: generated(piece, number)):  # type: ignore[misc]
+            for part, clips in pieces.run(some, lambda piece, number=number: generated(piece, number)):  # type: ignore[misc]
                 _add(rows, part)
-                shown += list(first[: SHOWN - len(shown)])
+                shown += list(clips) if number == 0 else []
+        if number == 0:  # of rank 0
+            write_samples(storage / job.work_path / "samples", shown[:SHOWN], references.captions, model.config.frame_rate)
         if world.leads:
             done = min(places.stop * world.size, evaluation.samples)  # the others' shares are no larger
             progress.report(done, evaluation.samples, {"clips": done}, final=done == evaluation.samples)
-    return joined(rows), shown, pieces.clips
+    return joined(rows), pieces.clips
 
 
-def embed_generated(rows: Rows, clips: Clips, extractors: Extractors, captions: Mapping[str, Array]) -> None:
-    """Add what the metrics need of clips [n, F, H, W, 3] with `captions`, by encoder the embeddings of their captions [n, D]."""
+def embed_generated(rows: Rows, clips: Clips, captions: list[str], extractors: Extractors) -> None:
+    """Add what the metrics need of clips [n, F, H, W, 3] with their captions; these too are embedded only so many at once."""
     rows["motion"].append(motion(clips))
     rows["artefacts"].append(measures(clips))
-    for features in extractors.features:
-        rows[f"features of {features.name}"].append(features.features(clips))
-    for classifier in extractors.classifiers:
-        rows[f"classes of {classifier.name}"].append(classifier.log_probabilities(clips))
+    for network in extractors.video_networks:
+        features, classes = network.outputs(clips)
+        if network in extractors.features:
+            rows[f"features of {network.name}"].append(features)
+        if network in extractors.classifiers:
+            rows[f"classes of {network.name}"].append(classes)
     for encoder in extractors.encoders:
-        rows[f"similarity by {encoder.name}"].append(similarities(encoder.clip_embeddings(clips), captions[encoder.name]))
-        rows[f"steadiness by {encoder.name}"].append(steadiness(encoder.frame_embeddings(clips)))
+        whole, frames = encoder.embeddings(clips)
+        rows[f"similarity by {encoder.name}"].append(similarities(whole, encoder.caption_embeddings(captions)))
+        rows[f"steadiness by {encoder.name}"].append(steadiness(frames))
 
 
 def joined(rows: Rows) -> dict[str, Array]:
@@ -322,5 +327,5 @@ def results(
     return measured
 
 
-def _network(extractor: VideoFeatures | VideoClassifier | TextVideoEncoder) -> Network:
+def _network(extractor: VideoNetwork | TextVideoEncoder) -> Network:
     return Network(name=extractor.name, digest=extractor.digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ Array = NDArray[np.float64]
 Batch = dict[str, dict[str, Array]]  # by bundle and name
 BEFORE, AFTER = "before", "after"
 _BETWEEN = "/"
+_SUM = "sha256"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,6 @@ class Pair:
         The first clips of both go into `samples` of the phase. Raises Failure: Preempted, OutOfMemory.
         """
         assert self.job.optimize is not None
-        embedded = {encoder.name: encoder.caption_embeddings(self.references.captions) for encoder in self.extractors.encoders}
         rows: dict[str, Rows] = {name: defaultdict(list) for name in self.models}
         whole = batches(0, self.job.optimize.samples)
         timing, warm = Timing(len(whole)), False
@@ -62,20 +64,20 @@ class Pair:
                 if not warm:
                     self._warm_up()
                     warm = True
-                batch = self._batch(number, places, timing, embedded)
+                batch = self._batch(number, places, timing)
                 with writing(path):
-                    write_durably(path, save(_flat(batch)))
+                    write_durably(path, _packed(batch))
             for name, arrays in batch.items():
                 for key, array in arrays.items():
                     rows[name][key].append(array)
             advance()
         return joined(rows[BEFORE]), joined(rows[AFTER])
 
-    def _batch(self, number: int, places: range, timing: Timing, embedded: Mapping[str, Array]) -> Batch:
+    def _batch(self, number: int, places: range, timing: Timing) -> Batch:
         """What was measured of a batch; clips of the first one are written to be looked at."""
 
         def measured(piece: range) -> tuple[Batch, dict[str, Clips]]:
-            return self._measured(number, piece, timing, embedded)
+            return self._measured(number, piece, timing)
 
         parts = [part for piece in timing.pieces(number, places) for part in self.pieces.run(piece, measured)]
         if number == 0:
@@ -87,7 +89,7 @@ class Pair:
         for model in self.models.values():
             model.generate(self.references.captions[:1], [0], 1, self._asked)
 
-    def _measured(self, number: int, places: range, timing: Timing, embedded: Mapping[str, Array]) -> tuple[Batch, dict[str, Clips]]:
+    def _measured(self, number: int, places: range, timing: Timing) -> tuple[Batch, dict[str, Clips]]:
         """Clips of one batch or a part of it by both models, the first one in turn, so that neither finds the machine warmer."""
         assert self.job.optimize is not None
         drawn = np.array(places) % len(self.references.captions)
@@ -101,7 +103,7 @@ class Pair:
             rows: Rows = defaultdict(list)
             for key, row in timing.rows(number, time.perf_counter() - begun, len(captions)).items():
                 rows[key].append(row)
-            embed_generated(rows, clips[name], self.extractors, {encoder: texts[drawn] for encoder, texts in embedded.items()})
+            embed_generated(rows, clips[name], captions, self.extractors)
             found[name] = joined(rows)
         found[AFTER]["pixels"] = np.abs(clips[AFTER].astype(np.float64) - clips[BEFORE]).mean(axis=(1, 2, 3, 4))
         return found, clips
@@ -130,11 +132,32 @@ def _flat(batch: Batch) -> dict[str, Array]:
     return {f"{name}{_BETWEEN}{key}": np.ascontiguousarray(array) for name, arrays in batch.items() for key, array in arrays.items()}
 
 
+def _packed(batch: Batch) -> bytes:
+    """A batch as a safetensors file with its own sum, which `_read` looks at: a number that is wrong looks like any other."""
+    flat = _flat(batch)
+    return save({**flat, _SUM: np.frombuffer(_sum(flat), np.uint8)})
+
+
+def _sum(flat: Mapping[str, Array]) -> bytes:
+    """SHA-256 over names, types, shapes and values."""
+    found = hashlib.sha256()
+    for key, array in sorted(flat.items()):
+        found.update(f"{key} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return found.digest()
+
+
 def _read(path: Path) -> Batch | None:
-    """A kept batch; None if there is none, or none that can be read."""
+    """A kept batch; None if there is none, or only a damaged one."""
     try:
         flat = load(path.read_bytes())
-    except (FileNotFoundError, SafetensorError):
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError) as error:
+        _LOG.warning("%s cannot be read and is measured again: %s", path, error)
+        return None
+    told = flat.pop(_SUM, None)
+    if told is None or told.tobytes() != _sum(flat):
+        _LOG.warning("%s is damaged and is measured again", path)
         return None
     batch: Batch = {BEFORE: {}, AFTER: {}}
     for key, array in flat.items():
