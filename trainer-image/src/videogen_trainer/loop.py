@@ -137,10 +137,7 @@ def _train(
             with meter.saving():
                 save(at_once=bool(stopping) or last)
         if recipe.samples and not stopping and state.step % recipe.samples.every_steps == 0:
-            shown, its = gathered(state, learner, job, storage, world, world.device)
-            if world.leads:
-                videos = sample_while_training(shown, its.model, recipe.samples, storage / job.work_path / "samples", stop)
-                tracking.picture(state.step, videos)
+            tracking.picture(state.step, sample_while_training(state, learner, job, storage, world, stop))
         metrics = {
             "step": state.step,
             "steps": recipe.steps,
