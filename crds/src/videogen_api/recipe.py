@@ -149,8 +149,10 @@ class VideoFusion(Model):
 
     base_noise_share: Share = Field(default="0.70", description="λ: share of the noise variance that all frames of a clip have in common.")
     residual_noise_share: Share = Field(default="0.30", description="1 - λ: share of the noise variance that each frame has alone.")
-    base_learning_rate_scale: PositiveDecimal = Field(
-        default="0.1", description="The base generator learns at learningRate times this (the paper: a small rate, not frozen)."
+    base_learning_rate_scale: PositiveDecimal | None = Field(
+        default=None,
+        description="The base generator learns at learningRate times this. Absent: 1 where its weights are new, and 0.1 where it goes on"
+        " from a VideoFusion model, of initFrom or an earlier phase (the paper: a small rate for what is pretrained, not frozen).",
     )
     content_profile: ContentProfile | None = Field(
         default=None,

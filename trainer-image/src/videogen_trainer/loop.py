@@ -108,7 +108,7 @@ def _train(
     _LOG.info("%d clips, batch %d, %d processes on %s, step %d", len(mixture), recipe.global_batch_size, world.size, world.device, resumed)
     while state.step < recipe.steps:
         started = time.monotonic()
-        rates = learning_rates(recipe, float(job.learning_rate_scale), state.step)
+        rates = learning_rates(recipe, float(job.learning_rate_scale), state.step, learner.slow_scale)
         state.set_rates(*rates)
         losses = micro_batches.step(state.step, passed)
         state.scaler.unscale_(state.optimizer)
