@@ -324,8 +324,8 @@ class Recipe(Model):
     divergence_factor: PositiveDecimal = Field(
         default="10",
         description="Training has diverged when the loss, or the gradient's norm before clipping, is more than this many times its mean"
-        " over about the last 1,000 steps, and stays there: by 10 steps more than are below. At least 2, or 0: only when one of them is no"
-        " finite number.",
+        " over about the last 1,000 steps, and stays there: by 10 steps more than are below; or in the very step in which the loss leaps to"
+        " more than this squared times its mean, as it never varied. At least 2, or 0: only when one of them is no finite number.",
         json_schema_extra=k8s(
             rules=[("double(self) == 0.0 || double(self) >= 2.0", "divergenceFactor must be at least 2, for example 10; 0 switches it off")]
         ),

@@ -118,7 +118,7 @@ def _train(
         milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer publishes
         writer.all_written(written)
         loss = sum(terms)
-        judge(state, recipe, loss, gradient)
+        judge(state, recipe, loss, gradient, may_leap=learner.loss_may_leap)
         milestones.sound_step = state.sound_step
         state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
         state.scaler.update()

@@ -25,6 +25,7 @@ class Learner(ABC):
     terms: tuple[str, ...]  # names of the losses
     cache: EncoderCache | None = None  # of what does not learn
     slow: str | None = None  # prefix of the names of parameters that learn at a rate of their own
+    loss_may_leap: bool = False  # by orders of magnitude from a step to the next, without harm
     slow_scale: float = 1.0  # that rate, as a share of the others'
 
     @abstractmethod
