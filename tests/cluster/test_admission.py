@@ -1009,6 +1009,9 @@ def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:
     latents = [of("align-your-latents"), ("spec.recipe.alignYourLatents", {"contextFrames": 2, "contextGuidance": "2"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*latents, ("spec.initFrom", INIT)))
     assert made["spec"]["recipe"]["alignYourLatents"]["consistencyWeight"] == "0.5"
+    assert "baseLearningRateScale" not in made["spec"]["recipe"]["videoFusion"]
+    filled_in = ("spec.recipe.videoFusion", {"baseLearningRateScale": "0.1"})  # by an older API server
+    assert api.create(RUNS.format("default") + STRICT, run_of(*latents, ("spec.initFrom", INIT), filled_in))
 
 
 def test_a_search_takes_both_ends_of_its_profile_and_all_fields_of_videofusion(api: Api) -> None:

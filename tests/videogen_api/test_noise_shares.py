@@ -76,6 +76,7 @@ def test_a_recipe_from_before_there_were_profiles_means_what_it_meant() -> None:
     old = {"baseNoiseShare": "0.5", "residualNoiseShare": "0.5", "baseLearningRateScale": "0.1"}
     read = Recipe.model_validate(RECIPE.wire() | {"videoFusion": old}).video_fusion
     assert (read.content_profile, read.base_noise_shares, read.text_guidance, read.space) == (None, None, "1", Space.PIXEL)
+    assert read.base_learning_rate_scale == "0.1"
 
 
 def test_the_rule_for_the_api_server_has_every_profile_and_its_range() -> None:

@@ -19,8 +19,13 @@ from videogen_testing.attempted import WORK, curve
 from videogen_testing.curation import silent
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
-from videogen_trainer.explosion import ENOUGH, WINDOW, Level
+from videogen_trainer.distributed import World
+from videogen_trainer.divergence import judge
+from videogen_trainer.explosion import ENOUGH, KNOWN, WINDOW, Level
+from videogen_trainer.failure import Failure
+from videogen_trainer.families import learner_of
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.state import new_state
 
 Train = Callable[..., Report]
 MakeJob = Callable[..., Job]
@@ -39,6 +44,16 @@ def found_at(values: Iterable[float], factor: float = 10.0) -> int | None:
     return None
 
 
+def leapt_at(values: Iterable[float], factor: float = 10.0) -> int | None:
+    """Place of the first value that is out of all proportion."""
+    level = Level()
+    for place, value in enumerate(values):
+        if level.leaps_to(value, factor):
+            return place
+        level.add(value, factor)
+    return None
+
+
 def test_an_explosion_is_found_when_it_has_lasted_as_long_as_it_must() -> None:
     assert found_at([1.0] * 100 + [100.0] * 50) == 100 + ENOUGH - 1
 
@@ -50,13 +65,38 @@ def test_an_explosion_that_grows_slowly_is_found(growth: float) -> None:
     assert growth ** (place - 300) < 1e3 * growth**ENOUGH
 
 
+def varied(level: Iterable[float]) -> list[float]:
+    """The values, each by up to half more."""
+    random = np.random.default_rng(3)
+    return [value * (1 + random.random() / 2) for value in level]
+
+
+@pytest.mark.parametrize("times", [150.0, 1e5, 1e30])
+def test_a_leap_out_of_all_proportion_is_found_at_once(times: float) -> None:
+    assert leapt_at([*varied([0.2] * 300), 0.2 * times]) == 300
+    assert leapt_at([*varied([0.2] * 300), 0.2 * 90]) is None
+
+
+def test_a_loss_that_has_fallen_much_must_leap_further() -> None:
+    falling = varied(3 * 0.99**step for step in range(300))
+    assert leapt_at([*falling, 150.0 * sum(falling) / 300]) is None
+    assert leapt_at([*falling, 1500.0 * sum(falling) / 300]) == 300
+
+
+def test_before_a_series_is_known_nothing_is_out_of_proportion() -> None:
+    assert leapt_at([1.0] * (KNOWN - 1) + [1e30]) is None
+    assert leapt_at([1.0] * KNOWN + [1e30]) == KNOWN
+    assert not Level(mean=1.0, count=WINDOW).leaps_to(1e30, 10.0)  # of a checkpoint of an older image
+
+
 def test_an_explosion_in_the_second_step_is_found() -> None:
     assert found_at([1.7] + [2.75e4] * ENOUGH) == ENOUGH
 
 
 def test_a_few_bad_batches_are_no_explosion() -> None:
-    bad = [1e6] * (ENOUGH - 1)
+    bad = [50.0] * (ENOUGH - 1)
     assert found_at(([1.0] * 50 + bad) * 20) is None
+    assert leapt_at(([1.0] * 50 + bad) * 20) is None
 
 
 def test_an_explosion_that_dips_now_and_then_is_found() -> None:
@@ -76,7 +116,10 @@ def test_losses_that_vary_by_orders_of_magnitude_are_no_explosion(spread: float)
     """2.3 was measured of VideoFusion's losses with batches of one clip, min-SNR weights and networks that have learned."""
     random = np.random.default_rng(0)
     for _ in range(20):
-        assert found_at(np.exp(spread * random.standard_normal(3000)).tolist()) is None
+        ordinary = np.exp(spread * random.standard_normal(3000)).tolist()
+        assert found_at(ordinary) is None
+        assert leapt_at(ordinary) is None
+        assert leapt_at([*ordinary, 1e30]) == 3000
 
 
 def test_a_first_loss_that_is_small_by_chance_does_not_stay_the_measure() -> None:
@@ -97,11 +140,12 @@ def test_first_values_of_zero_are_no_measure() -> None:
 
 def test_a_factor_of_zero_switches_it_off() -> None:
     assert found_at([1.0] * 100 + [1e30] * 100, factor=0.0) is None
+    assert leapt_at([1.0] * 100 + [1e30] * 100, factor=0.0) is None
 
 
 @dataclass(frozen=True)
 class Calm:
-    """A run that learned calmly for 11 steps of 25, and the storage that it left."""
+    """A run that learned calmly, and 14 steps before its end, and the storage that it left."""
 
     folder: Path
     job: Job
@@ -117,11 +161,11 @@ def calm(squares: Path, make_job: MakeJob, tmp_path_factory: pytest.TempPathFact
     """`calm(keepLast=2)`: the run that keeps these checkpoints; each made once."""
 
     @cache
-    def make(**kept: int) -> Calm:
+    def make(steps: int = CALM, **kept: int) -> Calm:
         torch.set_num_threads(1)
         folder = Path(shutil.copytree(squares, tmp_path_factory.mktemp("calm") / "storage"))
-        job = make_job(CONSTANT | {"globalBatchSize": 2, "checkpoints": {"everySteps": 3, **kept}})
-        assert tasks.attempt(job, folder, {}, silent(), StopAfter(CALM)).last_step == CALM
+        job = make_job(CONSTANT | {"steps": steps + 14, "globalBatchSize": 2, "checkpoints": {"everySteps": 3, **kept}})
+        assert tasks.attempt(job, folder, {}, silent(), StopAfter(steps)).last_step == steps
         return Calm(folder, job)
 
     return make
@@ -149,6 +193,28 @@ def test_a_clipped_run_that_explodes_has_diverged_and_goes_back_to_before(train:
     assert (report.last_step, checkpoint.steps(root)) == (11, [11])
     again = train(fast.model_copy(update={"learning_rate_scale": "1"}))
     assert (again.reason, again.resumed_from_step, again.last_step) == (Reason.COMPLETED, 11, 25)
+
+
+def test_a_loss_that_leaps_ends_the_attempt_in_that_step(train: Train, calm: Callable[..., Calm], storage: Path) -> None:
+    """Of weights that one update at a rate 5000 times too high has moved. No good checkpoint was saved since the one gone on from."""
+    job = calm(KNOWN + 1, keepLast=2).faster("5000", storage)
+    report = train(job)
+    assert (report.reason, report.last_step) == (Reason.DIVERGED, KNOWN)
+    assert report.message.startswith(f"step {KNOWN + 2}: loss ")
+    assert "more than 100 (recipe.divergenceFactor 10, squared) times its mean" in report.message
+    assert checkpoint.steps(storage / WORK / "checkpoints") == [KNOWN]
+
+
+def test_one_gradient_of_any_size_ends_nothing_nor_does_a_loss_that_may_leap(make_job: MakeJob, storage: Path) -> None:
+    recipe = make_job().recipe
+    learner = learner_of(make_job(), storage, World())
+    state = new_state(learner.learned(), learner.slow, recipe, torch.device("cpu"))
+    for _ in range(KNOWN):
+        judge(state, recipe, 1.0, 1.0)
+    judge(state, recipe, 1.0, 1e30)
+    with pytest.raises(Failure, match="which no batch explains"):
+        judge(state, recipe, 1e30, 1.0)
+    judge(state, recipe, 1e30, 1.0, may_leap=True)
 
 
 def test_an_explosion_that_an_interruption_cuts_in_two_is_found_in_the_same_step(train: Train, fast: Job, storage: Path) -> None:

@@ -260,6 +260,10 @@ def test_a_recipe_that_does_not_fit_its_family_is_refused(family_job: Callable[.
     assert caught.value.reason is Reason.INVALID_JOB
 
 
+def test_a_block_that_an_older_api_server_filled_in_is_no_block(family_job: Callable[..., Job]) -> None:
+    tasks.check(family_job("text2video-zero", {"videoFusion": {"baseLearningRateScale": "0.1"}}))
+
+
 @pytest.mark.parametrize("family, accepted", [("videofusion", "videofusion"), ("text2video-zero", "text2video-zero")])
 def test_weights_of_another_family_are_refused_by_name(
     train: Train, family_job: Callable[..., Job], trained: ArtifactReference, family: str, accepted: str

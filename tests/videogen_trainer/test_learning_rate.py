@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 
-from videogen_api.recipe import Optimizer, Recipe, Resolution, Schedule, ScheduleType, VideoFusion
+from videogen_api.recipe import Optimizer, Recipe, Resolution, Schedule, ScheduleType
 from videogen_trainer.learning_rate import learning_rates, rate_factor
 
 
@@ -51,7 +51,7 @@ def test_the_base_generator_learns_at_its_share_and_a_divergence_slows_both() ->
         steps=10,
         optimizer=Optimizer(learning_rate="2e-3"),
         schedule=Schedule(type=ScheduleType.CONSTANT),
-        video_fusion=VideoFusion(base_learning_rate_scale="0.1"),
     )
-    assert learning_rates(recipe, 1.0, 5) == pytest.approx((2e-4, 2e-3))
-    assert learning_rates(recipe, 0.5, 5) == pytest.approx((1e-4, 1e-3))
+    assert learning_rates(recipe, 1.0, 5, 0.1) == pytest.approx((2e-4, 2e-3))
+    assert learning_rates(recipe, 0.5, 5, 0.1) == pytest.approx((1e-4, 1e-3))
+    assert learning_rates(recipe, 1.0, 5) == pytest.approx((2e-3, 2e-3))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from videogen_api.evaluation import Metric
@@ -20,8 +22,12 @@ from videogen_models.video_model import CONFIG
 from videogen_testing.attempted import artifact
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
+from videogen_trainer.data import Batch
+from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
+from videogen_trainer.families import learner_of
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.sharding import shard
 
 Train = Callable[..., Report]
 MakeJob = Callable[..., Job]
@@ -135,6 +141,38 @@ def test_videofusion_is_fine_tuned_from_its_bundle(train: Train, phase_job: Make
     trained = artifact(train(phase_job("videofusion", "Train")))
     tuned = artifact(train(phase_job("videofusion", "FineTune", trained)))
     assert changed(storage, trained, tuned) == {"base.safetensors", "residual.safetensors", "text.safetensors"}
+
+
+WITH_SHARDS = [
+    (LATENTS, "Train", 4),
+    (LATENTS, "Adapt", 4),
+    (LATENTS, "AlignCrossModal", 4),
+    (LATENTS, "TrainInterpolation", 5),
+    (ZERO, "Adapt", 4),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "frames", "cached"),
+    [("videofusion", "Train", 4, False), (ZERO, "Train", 4, False), *((*one, cached) for one in WITH_SHARDS for cached in (False, True))],
+)
+def test_no_sharded_module_gives_pytorch_a_reason_to_warn(
+    phase_job: MakeJob, storage: Path, begun: Any, family: str, task: str, frames: int, cached: bool
+) -> None:
+    """A loss that is a view makes it speak of wrong gradients."""
+    after = {LATENTS: begun.trained, ZERO: begun.image if task == "Adapt" else None}.get(family)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        learner = learner_of(phase_job(family, task, after, {"cacheLatents": cached}), storage, World())
+        shard(learner.objective, torch.device("cpu"), 1)
+        batch = Batch(
+            frames=torch.zeros(2, frames, 16, 16, 3, dtype=torch.uint8), captions=["a", "b"], positions=range(2), names=["a", "b"]
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            learner.objective(*learner.prepare(batch)).sum().backward()
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("task", ["Adapt", "AlignCrossModal", "FineTune"])

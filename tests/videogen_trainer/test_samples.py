@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from pydantic import ValidationError
 
 from videogen_api.job import Job
@@ -19,8 +21,12 @@ from videogen_models.bundle import load_model
 from videogen_models.video import decode_mp4
 from videogen_models.videofusion import VideoFusionModel
 from videogen_testing.attempted import WORK, losses
-from videogen_trainer import samples, tasks
+from videogen_trainer import gathering, samples, tasks
+from videogen_trainer.distributed import World
+from videogen_trainer.families import learner_of
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.sharding import shard
+from videogen_trainer.state import new_state
 
 WANTED = {"everySteps": 2, "prompts": ["a square moves right", "a dark square"], "samplingSteps": 2}
 
@@ -91,6 +97,80 @@ def test_asked_to_end_it_generates_no_more(storage: Path, make_job: Callable[...
     assert (report.reason, report.last_step) == (Reason.PREEMPTED, 3)
     assert not (storage / WORK / "samples").exists()
     assert tasks.attempt(make_job({"samples": WANTED}), storage, {}, silent, lambda: False).reason is Reason.COMPLETED
+
+
+def from_the_second_video_on(act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`act` in the middle of the second video of all, and of none after it."""
+    generate, asked = VideoFusionModel.generate, list[str]()
+
+    def limited(self: VideoFusionModel, captions: list[str], *rest: Any) -> Any:
+        videos = generate(self, captions, *rest)
+        asked.extend(captions)
+        if len(asked) == 2:
+            act()
+        return videos
+
+    monkeypatch.setattr(VideoFusionModel, "generate", limited)
+
+
+def test_videos_for_which_memory_does_not_suffice_are_left_out_and_training_goes_on(
+    storage: Path,
+    make_job: Callable[..., Job],
+    silent: ProgressReporter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from_the_second_video_on(lambda: torch.empty(2**60, dtype=torch.uint8), monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        report = tasks.attempt(make_job({"samples": WANTED}), storage, {}, silent, lambda: False)
+    assert (report.reason, report.last_step) == (Reason.COMPLETED, 4), report.message
+    assert "step 2: no sample videos, for memory does not suffice" in caplog.text
+    assert [path.name for path in (storage / WORK / "samples").iterdir()] == ["step-000000004"]
+    curve = losses(storage)
+    shutil.rmtree(storage / "runs")
+    tasks.attempt(make_job(), storage, {}, silent, lambda: False)
+    assert losses(storage) == curve
+
+
+def test_another_error_of_a_video_ends_the_attempt(
+    storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_the_second_video_on(lambda: torch.ones(2) @ torch.ones(3), monkeypatch)
+    assert tasks.attempt(make_job({"samples": WANTED}), storage, {}, silent, lambda: False).reason is Reason.TRAINER_FAILED
+
+
+def test_without_memory_for_the_model_in_one_piece_shards_stay_and_there_are_no_videos(
+    storage: Path, make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job({"samples": WANTED})
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        learner = learner_of(job, storage, World())
+        shard(learner.objective, torch.device("cpu"), 1)
+        state = new_state(learner.learned(), learner.slow, job.recipe, torch.device("cpu"))
+        with monkeypatch.context() as patched:
+            patched.setattr(gathering, "learner_of", lambda *_: torch.empty(2**60, dtype=torch.uint8))
+            assert samples.sample_while_training(state, learner, job, storage, World(), lambda: False) is None
+        assert (
+            samples.sample_while_training(state, learner, job, storage, World(), lambda: False) == storage / WORK / "samples/step-000000000"
+        )
+    finally:
+        dist.destroy_process_group()
+
+
+def test_weights_and_their_averages_change_places_without_a_copy(storage: Path, make_job: Callable[..., Job]) -> None:
+    job = make_job()
+    learner = learner_of(job, storage, World())
+    state = new_state(learner.learned(), learner.slow, job.recipe, torch.device("cpu"))
+
+    def places() -> list[list[int]]:
+        return [[one.data_ptr() for one in kind] for kind in (state.learned.values(), state.ema.shadow_params)]
+
+    before = places()
+    state.exchange_averages()
+    assert places() == before[::-1]
+    state.exchange_averages()
+    assert places() == before
 
 
 @pytest.mark.parametrize("wrong", [{"everySteps": 0}, {"prompts": []}, {"prompts": [""]}, {"samplingSteps": 0}], ids=str)

@@ -136,6 +136,17 @@ def mounted(image: ArtifactReference, storage: Path) -> Path:
     return storage / "raw/image-model"
 
 
+@pytest.mark.parametrize(
+    "first, named, scale", [("image", {}, 1.0), ("trained", {}, 0.1), ("image", {"baseLearningRateScale": "0.1"}, 0.1)]
+)
+def test_the_base_generator_learns_slowly_only_where_it_is_pretrained_or_a_recipe_says_so(
+    made: Made, make_job: Make, storage: Path, first: str, named: dict[str, str], scale: float
+) -> None:
+    """Of an image model it takes the autoencoder alone."""
+    job = make_job({"videoFusion": {"space": "Latent"} | named}, initFrom=getattr(made, first))
+    assert learner_of(job, storage, World()).slow_scale == scale
+
+
 def test_a_mounted_image_model_gives_its_autoencoder(train: Train, latent_job: Make, storage: Path, mounted: Path) -> None:
     backbone = {"path": "raw/image-model", "sha256": folder_sha256(mounted)}
     job = latent_job({"backbone": backbone}, initFrom=None)

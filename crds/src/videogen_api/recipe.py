@@ -149,8 +149,10 @@ class VideoFusion(Model):
 
     base_noise_share: Share = Field(default="0.70", description="λ: share of the noise variance that all frames of a clip have in common.")
     residual_noise_share: Share = Field(default="0.30", description="1 - λ: share of the noise variance that each frame has alone.")
-    base_learning_rate_scale: PositiveDecimal = Field(
-        default="0.1", description="The base generator learns at learningRate times this (the paper: a small rate, not frozen)."
+    base_learning_rate_scale: PositiveDecimal | None = Field(
+        default=None,
+        description="The base generator learns at learningRate times this. Absent: 1 where its weights are new, and 0.1 where it goes on"
+        " from a VideoFusion model, of initFrom or an earlier phase (the paper: a small rate for what is pretrained, not frozen).",
     )
     content_profile: ContentProfile | None = Field(
         default=None,
@@ -329,8 +331,8 @@ class Recipe(Model):
     divergence_factor: PositiveDecimal = Field(
         default="10",
         description="Training has diverged when the loss, or the gradient's norm before clipping, is more than this many times its mean"
-        " over about the last 1,000 steps, and stays there: by 10 steps more than are below. At least 2, or 0: only when one of them is no"
-        " finite number.",
+        " over about the last 1,000 steps, and stays there: by 10 steps more than are below; or in the very step in which the loss leaps to"
+        " more than this squared times its mean, as it never varied. At least 2, or 0: only when one of them is no finite number.",
         json_schema_extra=k8s(
             rules=[("double(self) == 0.0 || double(self) >= 2.0", "divergenceFactor must be at least 2, for example 10; 0 switches it off")]
         ),

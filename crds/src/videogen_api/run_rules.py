@@ -9,11 +9,12 @@ from videogen_api.training_run import TRAINING
 
 _TRAINING = [task.value for task in TRAINING]
 
-# A recipe has the block of its model's type. videoFusion has a default, which the API server puts into every recipe.
+# A recipe has the block of its model's type. videoFusion has a default, which the API server puts into every recipe; 0.1 was one of them.
 _FAMILY_RULES = (
     (
         "self.spec.model.type == 'videofusion' || (self.spec.recipe.videoFusion.baseNoiseShare == '0.70'"
-        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30' && self.spec.recipe.videoFusion.baseLearningRateScale == '0.1'"
+        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30'"
+        " && (!has(self.spec.recipe.videoFusion.baseLearningRateScale) || self.spec.recipe.videoFusion.baseLearningRateScale == '0.1')"
         " && !has(self.spec.recipe.videoFusion.contentProfile) && !has(self.spec.recipe.videoFusion.baseNoiseShares)"
         " && self.spec.recipe.videoFusion.textGuidance == '1'"
         " && self.spec.recipe.videoFusion.space == 'Pixel')",

@@ -19,11 +19,12 @@ from videogen_trainer.state import TrainState
 _SKIPS_IN_A_ROW = 30
 
 
-def judge(state: TrainState, recipe: Recipe, loss: float, gradient: float) -> None:
+def judge(state: TrainState, recipe: Recipe, loss: float, gradient: float, *, may_leap: bool = False) -> None:
     """Raises Failure(Diverged) unless loss and gradient norm (before clipping) are finite, and have not exploded. With FP16 an
     overflowing gradient is normal now and then: the loss scaler leaves the step out.
 
-    Loss and norm are the same numbers in all processes, and so is what is found.
+    One loss that is out of all proportion is enough, unless it `may_leap`; one such norm is not, for gradients are clipped. Loss and
+    norm are the same numbers in all processes, and so is what is found.
     """
     overflows = not math.isfinite(gradient) and math.isfinite(loss)
     state.skipped = state.skipped + 1 if overflows else 0
@@ -31,7 +32,11 @@ def judge(state: TrainState, recipe: Recipe, loss: float, gradient: float) -> No
     if not math.isfinite(loss) or (overflows and not left_out):
         raise _diverged(state, f"loss {loss:.4g}, gradient norm {gradient:.4g}")
     values = {"loss": loss} if left_out else {"loss": loss, "gradient norm": gradient}
-    _judge_levels(state, float(recipe.divergence_factor), values)
+    factor = float(recipe.divergence_factor)
+    if not may_leap and (usual := state.levels["loss"]).leaps_to(loss, factor):
+        far = f"more than {factor**2:g} (recipe.divergenceFactor {factor:g}, squared) times its mean of {usual.mean:.4g}"
+        raise _diverged(state, f"loss {loss:.4g} is {far}, which no batch explains")
+    _judge_levels(state, factor, values)
     if not state.is_suspect:
         state.sound_step = state.step
 

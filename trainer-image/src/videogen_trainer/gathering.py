@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from videogen_api.job import Job
 from videogen_trainer.distributed import World
@@ -22,10 +24,13 @@ def gathered(
     if not state.is_sharded:
         return state, learner
     averages = state.averaged_weights(kept=world.leads)
-    if not world.leads:
-        return state, learner
+    return put_together(averages, state.step, job, storage, device) if world.leads else (state, learner)
+
+
+def put_together(averages: Mapping[str, Tensor], step: int, job: Job, storage: Path, device: torch.device) -> tuple[TrainState, Learner]:
+    """State and learner on `device` that have these averaged weights, by their names in the model; sends nothing."""
     alone = learner_of(job, storage, World(device=device))
     copy = new_state(alone.learned(), alone.slow, job.recipe, device)
     copy.ema.shadow_params = [averages[name].to(device) for name in copy.learned]
-    copy.step = state.step
+    copy.step = step
     return copy, alone

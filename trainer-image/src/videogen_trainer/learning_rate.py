@@ -24,7 +24,7 @@ def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
             return 1.0
 
 
-def learning_rates(recipe: Recipe, scale: float, step: int) -> tuple[float, float]:
-    """Rates of (base generator, everything else) at a step; `scale` is the job's, smaller after a divergence."""
+def learning_rates(recipe: Recipe, scale: float, step: int, slow: float = 1.0) -> tuple[float, float]:
+    """Rates of (what learns `slow` times as fast, everything else) at a step; `scale` is the job's, smaller after a divergence."""
     rate = float(recipe.optimizer.learning_rate) * scale * rate_factor(recipe.schedule, step, recipe.steps)
-    return rate * float(recipe.video_fusion.base_learning_rate_scale), rate
+    return rate * slow, rate

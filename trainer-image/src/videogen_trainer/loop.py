@@ -108,7 +108,7 @@ def _train(
     _LOG.info("%d clips, batch %d, %d processes on %s, step %d", len(mixture), recipe.global_batch_size, world.size, world.device, resumed)
     while state.step < recipe.steps:
         started = time.monotonic()
-        rates = learning_rates(recipe, float(job.learning_rate_scale), state.step)
+        rates = learning_rates(recipe, float(job.learning_rate_scale), state.step, learner.slow_scale)
         state.set_rates(*rates)
         losses = micro_batches.step(state.step, passed)
         state.scaler.unscale_(state.optimizer)
@@ -118,7 +118,7 @@ def _train(
         milestones.last_step = max(milestones.last_step, round(saved * world.size))  # only the leader's writer publishes
         writer.all_written(written)
         loss = sum(terms)
-        judge(state, recipe, loss, gradient)
+        judge(state, recipe, loss, gradient, may_leap=learner.loss_may_leap)
         milestones.sound_step = state.sound_step
         state.scaler.step(state.optimizer)  # FP16: not if the gradient overflowed
         state.scaler.update()
@@ -137,10 +137,7 @@ def _train(
             with meter.saving():
                 save(at_once=bool(stopping) or last)
         if recipe.samples and not stopping and state.step % recipe.samples.every_steps == 0:
-            shown, its = gathered(state, learner, job, storage, world, world.device)
-            if world.leads:
-                videos = sample_while_training(shown, its.model, recipe.samples, storage / job.work_path / "samples", stop)
-                tracking.picture(state.step, videos)
+            tracking.picture(state.step, sample_while_training(state, learner, job, storage, world, stop))
         metrics = {
             "step": state.step,
             "steps": recipe.steps,

@@ -85,13 +85,14 @@ def _tuning_problems(job: Job) -> Iterator[str]:
             yield f"tune.values has {value}; each {OUTSIDE}"
 
 
+_UNSET = (VideoFusion(), VideoFusion(base_learning_rate_scale="0.1"))  # the latter where an older API server filled the block in
 _IMAGE_BASED = f"models of type {ModelType.ALIGN_YOUR_LATENTS} and {ModelType.TEXT2VIDEO_ZERO}"
 
 
 def _foreign_blocks(job: Job) -> Iterator[str]:
     recipe = job.recipe
     blocks = {
-        ModelType.VIDEOFUSION: ("videoFusion", recipe.video_fusion != VideoFusion()),
+        ModelType.VIDEOFUSION: ("videoFusion", recipe.video_fusion not in _UNSET),
         ModelType.ALIGN_YOUR_LATENTS: ("alignYourLatents", recipe.align_your_latents is not None),
         ModelType.TEXT2VIDEO_ZERO: ("text2VideoZero", recipe.text2_video_zero is not None),
     }

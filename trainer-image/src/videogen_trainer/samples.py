@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from videogen_api.recipe import Samples
+from videogen_api.job import Job
 from videogen_models.sealed import write_durably
 from videogen_models.video import contact_sheet, encode_mp4
 from videogen_models.video_model import VideoModel
 from videogen_trainer.dataset import writing
+from videogen_trainer.distributed import World
+from videogen_trainer.failure import is_out_of_memory
+from videogen_trainer.families import Learner
+from videogen_trainer.gathering import put_together
 from videogen_trainer.state import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -42,35 +47,60 @@ def _write(path: Path, data: bytes) -> None:
         write_durably(path, data)
 
 
-def sample_while_training(state: TrainState, model: VideoModel, wanted: Samples, folder: Path, stop: Callable[[], bool]) -> Path | None:
-    """Write the prompts' videos by the averaged weights into `folder`/step-<n>, always from the same noise -> that folder; the state
-    stays to the bit.
+def sample_while_training(
+    state: TrainState, learner: Learner, job: Job, storage: Path, world: World, stop: Callable[[], bool]
+) -> Path | None:
+    """Write the prompts' videos by the averaged weights into `samples/step-<n>` of the phase's folder, always from the same noise
+    -> that folder; the state stays to the bit. With shards every process must call it, else the one that leads.
 
-    One after the other, so that they need no more memory than training; none is written, and None returned, once `stop` says so, or if
-    a frame is not finite: what the weights are worth is for the loss to say.
+    One after the other, so that they need no more memory than training; none is written, and None returned, once `stop` says so,
+    where memory does not suffice nevertheless, or if a frame is not finite: what the weights are worth is for the loss to say.
     Raises Failure(StorageFailed) if the storage does not take them.
     """
-
-    def asked(_done: int, _total: int) -> None:
-        if stop():
-            raise _Stopped
-
-    parameters, modes = list(state.learned.values()), {module: module.training for module in model.modules()}
-    state.ema.store(parameters)
-    state.ema.copy_to(parameters)
-    model.eval()
+    averages = state.averaged_weights(kept=world.leads) if state.is_sharded else None
+    if not world.leads:
+        return None
     try:
-        with torch.compiler.set_stance("force_eager"):  # what is compiled is for the shapes of training
-            clips = [model.generate([prompt], [number], wanted.sampling_steps, asked)[0] for number, prompt in enumerate(wanted.prompts)]
+        if averages is not None:
+            state, learner = put_together(averages, state.step, job, storage, world.device)
+        return _sampled(state, learner.model, job, storage, stop)
     except _Stopped:
         return None
     except FloatingPointError as error:
         _LOG.warning("no samples after step %d: %s", state.step, error)
         return None
-    finally:
-        state.ema.restore(parameters)
-        for module, mode in modes.items():
-            module.training = mode
-    written = folder / f"step-{state.step:09}"
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _LOG.warning("step %d: no sample videos, for memory does not suffice: %s; training goes on", state.step, error)
+    if world.device.type == "cuda":
+        torch.cuda.empty_cache()  # what they took, in pieces of which training can make no use
+    return None
+
+
+def _sampled(state: TrainState, model: VideoModel, job: Job, storage: Path, stop: Callable[[], bool]) -> Path:
+    def asked(_done: int, _total: int) -> None:
+        if stop():
+            raise _Stopped
+
+    wanted = job.recipe.samples
+    assert wanted is not None
+    with _averaged(state, model), torch.compiler.set_stance("force_eager"):  # what is compiled is for the shapes of training
+        clips = [model.generate([prompt], [number], wanted.sampling_steps, asked)[0] for number, prompt in enumerate(wanted.prompts)]
+    written = storage / job.work_path / "samples" / f"step-{state.step:09}"
     write_samples(written, clips, wanted.prompts, model.config.frame_rate)
     return written
+
+
+@contextmanager
+def _averaged(state: TrainState, model: VideoModel) -> Iterator[None]:
+    """The model as it would be released; afterwards as it was."""
+    modes = {module: module.training for module in model.modules()}
+    state.exchange_averages()
+    model.eval()
+    try:
+        yield
+    finally:
+        state.exchange_averages()
+        for module, mode in modes.items():
+            module.training = mode

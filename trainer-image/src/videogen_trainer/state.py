@@ -66,6 +66,11 @@ class TrainState:
         """
         return {name: whole(average, kept=kept) for name, average in self._averages().items()}
 
+    def exchange_averages(self) -> None:
+        """Weights and their moving averages change places; once more, and all is to the bit what it was. It takes no memory."""
+        for parameter, average in zip(self.learned.values(), self.ema.shadow_params, strict=True):
+            parameter.data, average.data = average.data, parameter.data
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything for a checkpoint, by file and name, whole. With shards every process must call it."""
         return {file: {name: whole(tensor) for name, tensor in part.items()} for file, part in self.parts().items()}

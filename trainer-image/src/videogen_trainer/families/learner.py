@@ -24,7 +24,9 @@ class Learner(ABC):
     objective: nn.Module  # of what `prepare` returns -> the losses [len(terms)]; their sum is minimised
     terms: tuple[str, ...]  # names of the losses
     cache: EncoderCache | None = None  # of what does not learn
-    slow: str | None = None  # prefix of the names of parameters that learn at videoFusion.baseLearningRateScale
+    slow: str | None = None  # prefix of the names of parameters that learn at a rate of their own
+    loss_may_leap: bool = False  # by orders of magnitude from a step to the next, without harm
+    slow_scale: float = 1.0  # that rate, as a share of the others'
 
     @abstractmethod
     def __init__(self, job: Job, storage: Path, world: World) -> None:

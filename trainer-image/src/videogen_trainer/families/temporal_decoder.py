@@ -28,6 +28,7 @@ class DecoderLearner(Learner):
 
     model: AlignYourLatentsModel
     terms = ("reconstruction", "adversarial", "discriminator")
+    loss_may_leap = True  # the adversarial loss is weighed anew in each step, so that its gradient stays what it was
 
     def __init__(self, job: Job, storage: Path, world: World) -> None:
         self._device = world.device

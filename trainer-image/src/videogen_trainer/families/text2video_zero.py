@@ -152,7 +152,7 @@ class Denoising(nn.Module):
         """clean and noise [batch, c, h, w], text [batch, length, width], timestep int64 [batch] -> [1]."""
         noisy = self.scheduler.add_noise(clean, noise, timestep)
         predicted = self.unet(noisy, timestep, encoder_hidden_states=text).sample.float()
-        return denoising_loss(self.scheduler, predicted, clean, noise, timestep, self.gamma).unsqueeze(0)
+        return torch.stack([denoising_loss(self.scheduler, predicted, clean, noise, timestep, self.gamma)])  # a view would alarm FSDP
 
 
 class Text2VideoZeroLearner(ImageLearner):

@@ -9,7 +9,7 @@ import torch
 
 from videogen_api.job import Job
 from videogen_api.meta import ModelType
-from videogen_api.recipe import Space
+from videogen_api.recipe import Space, VideoFusion
 from videogen_api.training_run import Reason, Task
 from videogen_models.autoencoder import latent_size
 from videogen_models.bundle import load_weights, read_config, read_family
@@ -28,7 +28,7 @@ from videogen_trainer.objective import Objective, draw
 
 
 class VideoFusionLearner(Learner):
-    """All networks learn but the autoencoder, the base generator more slowly."""
+    """All networks learn but the autoencoder; the base generator, if it is pretrained, more slowly."""
 
     model: VideoFusionModel
     terms = ("base", "residual")
@@ -37,7 +37,9 @@ class VideoFusionLearner(Learner):
     def __init__(self, job: Job, storage: Path, world: World) -> None:
         self._seed, self._device, loss = job.recipe.seed, world.device, job.recipe.loss
         self._offset = float(loss.noise_offset)
-        self.model = initial_model(job, storage, world).to(world.device).train().requires_grad_(True)
+        model, is_new = initial_model(job, storage, world)
+        self.model = model.to(world.device).train().requires_grad_(True)
+        self.slow_scale = base_scale(job.recipe.video_fusion, is_new=is_new)
         if self.model.vae is not None:
             self.model.vae.eval().requires_grad_(False)
         self.objective = Objective(self.model, float(loss.snr_gamma) if loss.snr_gamma else None)
@@ -52,8 +54,13 @@ class VideoFusionLearner(Learner):
         return clean, tokenize(captions, networks.text).to(self._device), drawn
 
 
-def initial_model(job: Job, storage: Path, world: World) -> VideoFusionModel:
-    """The model before step 0: weights drawn from the recipe's seed, or those of `initFrom`.
+def base_scale(settings: VideoFusion, *, is_new: bool) -> float:
+    """The base generator's share of the learning rate: the recipe's, else as in the paper a small one if it is pretrained."""
+    return float(settings.base_learning_rate_scale or ("1" if is_new else "0.1"))
+
+
+def initial_model(job: Job, storage: Path, world: World) -> tuple[VideoFusionModel, bool]:
+    """The model before step 0, and whether its generators are new: drawn from the recipe's seed, instead of those of `initFrom`.
 
     In space Latent `initFrom` may also be an image-based model, of which it takes the autoencoder alone.
 
@@ -82,7 +89,7 @@ def initial_model(job: Job, storage: Path, world: World) -> VideoFusionModel:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
     except ValueError as error:
         raise Failure(Reason.INVALID_JOB, f"recipe: {error}") from error
-    return model
+    return model, weights is None
 
 
 def _check_space(folder: Path, *, latent: bool) -> None:
