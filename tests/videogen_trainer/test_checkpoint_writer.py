@@ -145,10 +145,10 @@ def test_a_part_that_cannot_be_written_is_told_by_its_process(tmp_path: Path) ->
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
     """`act` when the losses of a step are known, before its update."""
 
-    def judge(at: Any, *rest: Any) -> None:
+    def judge(at: Any, *rest: Any, **named: Any) -> None:
         if at.step == step:
             act()
-        divergence.judge(at, *rest)
+        divergence.judge(at, *rest, **named)
 
     monkeypatch.setattr(loop, "judge", judge)
 

@@ -40,12 +40,12 @@ from videogen_trainer import __main__, loop
 judge = loop.judge
 safe = pathlib.Path(sys.argv[sys.argv.index("--storage") + 1]) / "runs/demo-01234567/train/checkpoints/step-000000003"
 
-def killed(state, *rest):
+def killed(state, *rest, **named):
     while state.step == 4:
         if safe.exists():
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.01)
-    judge(state, *rest)
+    judge(state, *rest, **named)
 
 loop.judge = killed
 __main__.main()
