@@ -118,6 +118,12 @@ GOOD = {"path": "a.mp4", "caption": "a thing"}
         ({"path": "absent.mp4", "caption": "b"}, Cause.VIDEO_MISSING, "2: there is no video 'absent.mp4'"),
         ({"path": "a.mp4", "caption": "b"}, Cause.TABLE_INVALID, "a.mp4 is in line 1 too"),
         ({"path": "b.mp4", "caption": "  "}, Cause.CAPTION_MISSING, "2: the caption of 'b.mp4' is empty"),
+        ({"path": "b.mp4", "caption": "\x07\x1b \x01"}, Cause.CAPTION_MISSING, "2: the caption of 'b.mp4' has nothing that can be seen"),
+        (
+            {"path": "b.mp4", "caption": "\u200b\ufeff\u2060"},
+            Cause.CAPTION_MISSING,
+            "2: the caption of 'b.mp4' has nothing that can be seen",
+        ),
         (
             {"path": "b.mp4", "caption": "a cat \ud83d"},
             Cause.CAPTION_MISSING,
