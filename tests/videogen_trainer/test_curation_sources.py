@@ -117,7 +117,16 @@ GOOD = {"path": "a.mp4", "caption": "a thing"}
         ({"path": "b" * 300 + ".mp4", "caption": "b"}, Cause.TABLE_INVALID, "is no file name"),
         ({"path": "absent.mp4", "caption": "b"}, Cause.VIDEO_MISSING, "2: there is no video 'absent.mp4'"),
         ({"path": "a.mp4", "caption": "b"}, Cause.TABLE_INVALID, "a.mp4 is in line 1 too"),
+        ({"path": "./a.mp4", "caption": "b"}, Cause.TABLE_INVALID, "a.mp4 is in line 1 too"),
+        ({"path": "x/../a.mp4", "caption": "b"}, Cause.TABLE_INVALID, "a.mp4 is in line 1 too"),
+        ({"path": "../raw/a.mp4", "caption": "b"}, Cause.TABLE_INVALID, "a.mp4 is in line 1 too"),
         ({"path": "b.mp4", "caption": "  "}, Cause.CAPTION_MISSING, "2: the caption of 'b.mp4' is empty"),
+        ({"path": "b.mp4", "caption": "\x07\x1b \x01"}, Cause.CAPTION_MISSING, "2: the caption of 'b.mp4' has nothing that can be seen"),
+        (
+            {"path": "b.mp4", "caption": "\u200b\ufeff\u2060"},
+            Cause.CAPTION_MISSING,
+            "2: the caption of 'b.mp4' has nothing that can be seen",
+        ),
         (
             {"path": "b.mp4", "caption": "a cat \ud83d"},
             Cause.CAPTION_MISSING,
@@ -130,6 +139,7 @@ GOOD = {"path": "a.mp4", "caption": "a thing"}
 def test_a_bad_row_is_rejected_with_file_and_line_and_the_others_go_on(tmp_path: Path, row: Any, cause: Cause, words: str) -> None:
     for name in ("a", "b", "c"):
         write_video(tmp_path / f"raw/{name}.mp4", 2, caption=None)
+    (tmp_path / "raw/x").mkdir()
     table(tmp_path / "raw", GOOD, row, {"path": "c.mp4", "caption": "another"})
     videos, rejected = found_in(tmp_path, "videos.jsonl")
     assert [video.name for video in videos] == ["raw/a.mp4", "raw/c.mp4"]
@@ -142,6 +152,7 @@ def test_a_bad_row_is_rejected_with_file_and_line_and_the_others_go_on(tmp_path:
     ("name", "content", "words"),
     [
         ("t.csv", b"path,text\na.mp4,x\n", r"t.csv:1 has the column 'text'; known are path, caption, transcript"),
+        ("t.csv", b"path,caption,caption\na.mp4,x,y\n", r"t.csv:1 has the column 'caption' twice; keep one of them"),
         ("t.csv", b"path\na.mp4\n", r"t.csv:1 has no column 'caption'"),
         ("t.csv", b"", r"t.csv:1 has no column 'path'"),
         ("t.csv", b"path,caption,Fu\xdfball\na.mp4,x,y\n", r"t.csv:1 is not UTF-8 \(byte 0xdf\)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -10,6 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
+from PIL import Image
 
 from videogen_models.video import encode_mp4
 from videogen_trainer.failure import Failure
@@ -144,3 +147,28 @@ def test_a_trimmed_mp4_that_was_cut_off_is_refused(tmp_path: Path, first: int) -
     (tmp_path / "a.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:end])
     with pytest.raises(Failure, match=f"a.mp4 cannot be read as video: it ends after {30 - 8 * first} of {40 - 8 * first} frames"):
         frames_in(tmp_path / "a.mp4")
+
+
+def music(path: Path) -> None:
+    """A second of sound with a cover."""
+    Image.new("RGB", (64, 64)).save(picture := io.BytesIO(), "JPEG")
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=8)
+        cover.width, cover.height, cover.pix_fmt, cover.disposition = 64, 64, "yuvj420p", Disposition.attached_pic
+        heard = container.add_stream("aac", rate=48_000, layout="mono")
+        packet = av.Packet(picture.getvalue())
+        packet.stream, packet.pts, packet.dts, packet.time_base = cover, 0, 0, Fraction(1, 8)
+        container.mux(packet)
+        for number in range(50):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, SAMPLES), np.float32), format="fltp", layout="mono")
+            silence.sample_rate, silence.pts = 48_000, number * SAMPLES
+            container.mux(heard.encode(silence))
+        container.mux(heard.encode())
+
+
+def test_music_with_a_cover_is_sound_only(tmp_path: Path) -> None:
+    music(tmp_path / "a.mp4")
+    with pytest.raises(Failure, match="it has no video stream, only a cover picture, audio"):
+        frames_in(tmp_path / "a.mp4")
+    with pytest.raises(Failure, match="it has no video stream"):
+        seconds_of(tmp_path / "a.mp4")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
@@ -168,9 +169,8 @@ def _opened(path: Footage) -> Iterator[tuple[av.container.InputContainer, av.Vid
         file.seek(0)
         try:
             with av.open(str(path) if isinstance(path, Path) else file, options=_OPTIONS) as container:
-                if not container.streams.video:
+                if (stream := next((each for each in container.streams.video if not _is_cover(each)), None)) is None:
                     raise unreadable(path, "it has no video stream, only " + (_kinds(container) or "nothing"))
-                stream = container.streams.video[0]
                 if stream.codec_context is None:
                     raise unreadable(path, "its pictures are in a format that there is no decoder for")
                 _check_size(path, stream.width, stream.height)
@@ -224,4 +224,9 @@ def _shown(stream: av.VideoStream) -> int:
 
 
 def _kinds(container: av.container.InputContainer) -> str:
-    return ", ".join(sorted({stream.type for stream in container.streams}))
+    return ", ".join(sorted({"a cover picture" if _is_cover(stream) else stream.type for stream in container.streams}))
+
+
+def _is_cover(stream: av.stream.Stream) -> bool:
+    """Whether it is the picture that music players show; it looks like a video of one frame."""
+    return bool(stream.disposition & Disposition.attached_pic)

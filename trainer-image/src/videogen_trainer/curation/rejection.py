@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,6 +49,19 @@ class Rejection:
     why: str
     caption: str = ""
     picture: bytes | None = None
+
+
+def plain(text: str) -> str:
+    """The text on one line, for messages and reports: what would break it, turn it round or command a terminal is spelled out.
+
+    Joiners stay, for Indic scripts need them. Categories and bidirectional classes: Unicode Standard Annexes 44 and 9.
+    """
+    return "".join(letter.encode("unicode_escape").decode() if _commands(letter) else letter for letter in text)
+
+
+def _commands(letter: str) -> bool:
+    turns = unicodedata.bidirectional(letter) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    return turns or unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"}
 
 
 class Rejected(Exception):

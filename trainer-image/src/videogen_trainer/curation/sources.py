@@ -139,7 +139,7 @@ def _new(path: Path, line: int, lines: dict[Path, int]) -> Path:
 def _below(folder: Path, name: str) -> Path:
     path = folder / name
     try:
-        inside = path.resolve().is_relative_to(folder.resolve())
+        inside = (resolved := path.resolve()).is_relative_to(folder.resolve())
         exists = path.is_file()
     except (ValueError, OSError, RuntimeError) as error:  # a zero byte, too long a name, links in a circle
         raise Rejected(Cause.TABLE_INVALID, f"path {shorten(repr(name), 80)} is no file name ({shorten(str(error), 80)})") from error
@@ -147,7 +147,7 @@ def _below(folder: Path, name: str) -> Path:
         raise Rejected(Cause.TABLE_INVALID, f"path is {name!r}; it must name an {' or '.join(SUFFIXES)} file below {folder.name}")
     if not exists:
         raise Rejected(Cause.VIDEO_MISSING, f"there is no video {name!r}; upload it or correct the path")
-    return path
+    return folder / resolved.relative_to(folder.resolve()) if ".." in path.parts else path  # one name for one video
 
 
 def _rows(table: Path, storage: Path) -> _Numbered:
@@ -243,6 +243,8 @@ def _check_header(table: Path, header: list[str] | Any) -> None:
         raise Failure(Reason.TABLE_INVALID, f"{table}:1 is not UTF-8 ({found}); save the table as UTF-8")
     if unknown := [name for name in header if name not in known]:
         raise Failure(Reason.TABLE_INVALID, f"{table}:1 has the column {unknown[0]!r}; known are {', '.join(known)}")
+    if twice := [name for name in known if header.count(name) > 1]:
+        raise Failure(Reason.TABLE_INVALID, f"{table}:1 has the column {twice[0]!r} twice; keep one of them")
     if missing := [name for name in _REQUIRED if name not in header]:
         raise Failure(Reason.TABLE_INVALID, f"{table}:1 has no column {missing[0]!r}; the first line must name the columns")
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from videogen_api.training_run import Reason, Split
-from videogen_trainer.curation.rejection import REASONS, Cause, Rejection
+from videogen_trainer.curation.rejection import REASONS, Cause, Rejection, plain
 from videogen_trainer.curation.thumbnail import thumbnail
 from videogen_trainer.dataset import Clip
 from videogen_trainer.report import shorten
@@ -73,10 +73,10 @@ class Tally:
         if clip.motion is not None:
             self.motion.add(clip.motion)
         shown = {_video_of(example.source) for example in self.accepted_examples}
-        chosen = self.further_examples if _video_of(clip.source) in shown else self.accepted_examples
+        chosen = self.further_examples if _video_of(plain(clip.source)) in shown else self.accepted_examples
         if len(chosen) < EXAMPLES:
             middle = clip.frames[len(clip.frames) // 2]
-            chosen.append(Example(source=clip.source, caption=clip.caption, why="", picture=thumbnail(middle)))
+            chosen.append(Example(source=plain(clip.source), caption=plain(clip.caption), why="", picture=thumbnail(middle)))
 
     @property
     def kept_examples(self) -> list[Example]:
@@ -88,7 +88,8 @@ class Tally:
         self.rejected[rejection.cause] += 1
         examples = self.rejected_examples.setdefault(rejection.cause, [])
         if len(examples) < EXAMPLES:
-            examples.append(Example(source=rejection.source, caption=rejection.caption, why=rejection.why, picture=rejection.picture))
+            source, caption, why = map(plain, (rejection.source, rejection.caption, rejection.why))
+            examples.append(Example(source=source, caption=caption, why=why, picture=rejection.picture))
 
     def too_many_rejected(self, percent: int) -> bool:
         """Whether more than this share of what was examined was rejected."""

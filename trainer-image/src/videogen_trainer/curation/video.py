@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,8 +94,8 @@ def caption_of(data: bytes, name: str) -> str:
 def checked(caption: str, what: str) -> str:
     """The caption on one line.
 
-    Raises Rejected(CaptionMissing) if nothing is left, if it was UTF-16 (every second byte is zero), or if it has half of a character:
-    JSON can write one half of a surrogate pair (RFC 8259, section 8.2), and no file in UTF-8 can hold it.
+    Raises Rejected(CaptionMissing) if nothing is left that can be seen, if it was UTF-16 (every second byte is zero), or if it has half
+    of a character: JSON can write one half of a surrogate pair (RFC 8259, section 8.2), and no file in UTF-8 can hold it.
     """
     if half := next((letter for letter in caption if "\ud800" <= letter <= "\udfff"), ""):
         raise Rejected(Cause.CAPTION_MISSING, f"{what} has half of a character (\\u{ord(half):04x}); write all of it, or in UTF-8")
@@ -102,6 +103,8 @@ def checked(caption: str, what: str) -> str:
         raise Rejected(Cause.CAPTION_MISSING, f"{what} has zero bytes, as UTF-16 has; save the caption as UTF-8")
     if not (words := " ".join(caption.split())):
         raise Rejected(Cause.CAPTION_MISSING, f"{what} is empty; write the video's caption into it")
+    if all(unicodedata.category(letter)[0] in "CZ" for letter in words):  # control and format characters, and spaces
+        raise Rejected(Cause.CAPTION_MISSING, f"{what} has nothing that can be seen; write the video's caption into it")
     return words
 
 
