@@ -52,6 +52,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of samples for the bias")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of sets for each bias")
     options = parser.parse_args(arguments)
+    if wrong := unusable(options):
+        parser.error(wrong)
     torch.set_num_threads(1)
     print(circumstances(), flush=True)
     right = list(accuracy(options.samples, options.features))
@@ -59,6 +61,18 @@ def main(arguments: list[str]) -> int:
     print(f"\n{options.features} features, both sets from one Gaussian (the true distance is 0), mean of {options.repeats} pairs:\n")
     print(bias_table(options.sizes, options.features, options.repeats))
     return 1 if any(figure.verdict == "MISSED" for figure in right) else 0
+
+
+def unusable(options: argparse.Namespace) -> str:
+    """What cannot be measured, in words; "" if everything can."""
+    # A set of half as many samples as features is measured too.
+    least = {"features": 4, "clips": 1, "repeats": 1, "sizes": 2, "samples": options.features + 1}
+    given = vars(options) | {"sizes": min(options.sizes)}
+    few = next((name for name, count in least.items() if given[name] < count), None)
+    if few is None:
+        return ""
+    why = "; a covariance has the rank of its features only with more samples than features" if few == "samples" else ""
+    return f"--{few} is {given[few]}, accepted are {least[few]} and more{why}"
 
 
 # Accuracy

@@ -60,6 +60,28 @@ def test_the_bias_follows_its_theory_where_samples_are_many() -> None:
     assert found == pytest.approx(metrics.first_order_bias(metrics.spectrum(size)) / count, rel=0.25)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--samples", "32", "--features", "64"], "--samples is 32, accepted are 65 and more; a covariance"),
+        (["--features", "3"], "--features is 3, accepted are 4 and more"),
+        (["--clips", "0"], "--clips is 0, accepted are 1 and more"),
+        (["--repeats", "0"], "--repeats is 0, accepted are 1 and more"),
+        (["--sizes", "64", "1"], "--sizes is 1, accepted are 2 and more"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_words(options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        metrics.main(options)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_least_that_is_accepted_can_be_measured() -> None:
+    least = ["--features", "4", "--samples", "5", "--clips", "1", "--sizes", "2", "--repeats", "1"]
+    assert metrics.main(least) in {0, 1}
+
+
 def test_the_command_ends_with_1_if_an_aim_is_missed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--features", "8", "--samples", "40", "--clips", "8", "--sizes", "16", "--repeats", "1"]
     assert metrics.main(small) == 0

@@ -248,7 +248,8 @@ def test_seeds_differ_between_clips_and_recipes_and_stay_in_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(0.0, "0.000000"), (163.25, "163.250000"), (-0.25, "-0.250000"), (1.5e-7, "1.50000e-7"), (3e12, "3.00000e12")]
+    ("value", "expected"),
+    [(0.0, "0.000000"), (-0.0, "0.000000"), (163.25, "163.250000"), (-0.25, "-0.250000"), (1.5e-7, "1.50000e-7"), (3e12, "3.00000e12")],
 )
 def test_values_are_decimal_strings_of_the_api(value: float, expected: str) -> None:
     assert measure.decimal(value) == expected

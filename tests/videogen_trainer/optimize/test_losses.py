@@ -94,6 +94,11 @@ def test_the_value_before_and_the_loss_are_those_of_the_two_evaluations() -> Non
     assert float(loss.low) <= float(loss.loss) <= float(loss.high)
 
 
+def test_a_metric_that_stays_has_a_loss_of_0_without_a_sign() -> None:
+    same = measured(rows(1), rows(1))
+    assert {(loss.loss, loss.low, loss.high) for loss in same.values()} == {("0.000000",) * 3}
+
+
 def test_pairs_have_a_narrower_interval_than_clips_of_other_noise() -> None:
     before, after = rows(1), rows(2, noise=0.01)
     mixed = {name: array[::-1] if name.startswith("similarity") else array for name, array in after.items()}

@@ -148,6 +148,6 @@ def decimal(value: float) -> str:
     if not np.isfinite(value):
         raise ValueError(f"a metric came out as {value}; the generated clips or the feature network are broken")
     if value == 0 or 1e-3 <= abs(value) < 1e9:
-        return f"{value:.6f}"
+        return f"{value + 0.0:.6f}"  # -0.0 + 0.0 is 0.0, which has no sign
     digits, exponent = f"{value:.5e}".split("e")
     return f"{digits}e{int(exponent)}"
