@@ -39,13 +39,25 @@ def read(folder: Path) -> EventAccumulator:
 
 
 def test_every_step_is_there_with_all_that_it_was_worth(storage: Path, make_job: Callable[..., Job], silent: ProgressReporter) -> None:
-    assert tasks.attempt(make_job(), storage, {}, silent, lambda: False).reason is Reason.COMPLETED
+    slower = {"videoFusion": {"baseLearningRateScale": "0.5"}}
+    assert tasks.attempt(make_job(slower), storage, {}, silent, lambda: False).reason is Reason.COMPLETED
     events, lines = read(storage / FOLDER), curve(storage)
     for name, key in {"loss/total": "loss", "loss/base": "base", "gradient/norm": "gradient", "rate/others": "rate"}.items():
         assert [event.step for event in events.Scalars(name)] == [1, 2, 3, 4]
         assert [event.value for event in events.Scalars(name)] == pytest.approx([line[key] for line in lines], rel=1e-6)
+    rates = {name: [event.value for event in events.Scalars(f"rate/{name}")] for name in ("slow", "others")}
+    assert rates["slow"] == pytest.approx([rate / 2 for rate in rates["others"]])
     assert all(event.value > 0 for event in events.Scalars("step/seconds"))
     assert all(0 < event.value <= 1 for event in events.Scalars("goodput/productive"))
+
+
+@pytest.mark.parametrize("family", ["text2video-zero", "align-your-latents"])
+def test_where_all_learns_at_one_rate_no_other_is_shown(
+    storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, family: str
+) -> None:
+    job = make_job({"videoFusion": {}, "steps": 2}, model={"type": family, "version": "1.0.0"})
+    assert tasks.attempt(job, storage, {}, silent, lambda: False).reason is Reason.COMPLETED
+    assert {name for name in read(storage / FOLDER).Tags()["scalars"] if name.startswith("rate/")} == {"rate/others"}
 
 
 def test_a_resumed_training_shows_no_step_twice_although_the_attempt_before_went_further(

@@ -131,7 +131,8 @@ def _train(
         if curve:
             named = dict(zip(learner.terms, terms, strict=True))
             curve.add(step=state.step, loss=loss, **named, gradient=gradient, rate=rates[1])
-            tracking.step(state.step, step_values(named, gradient, rates, seconds, meter))
+            used = {"slow": rates[0]} if learner.slow else {}
+            tracking.step(state.step, step_values(named, gradient, used | {"others": rates[1]}, seconds, meter))
         last = state.step == recipe.steps
         if stopping or last or state.step % recipe.checkpoints.every_steps == 0:
             with meter.saving():

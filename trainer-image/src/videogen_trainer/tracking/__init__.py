@@ -124,16 +124,15 @@ def _named(result: MetricResult) -> dict[str, float]:
     return {name: float(result.value)} | {f"{name}-{end}": float(value) for end, value in ends.items() if value is not None}
 
 
-def step_values(terms: Mapping[str, float], gradient: float, rates: tuple[float, float], seconds: float, meter: Meter) -> dict[str, float]:
-    """A training step's values, named as TensorBoard groups them: loss and its terms, learning rates (of what learns slowly, if
-    anything does, and of everything else), seconds of the step, and shares of the attempt's time.
+def step_values(terms: Mapping[str, float], gradient: float, rates: Mapping[str, float], seconds: float, meter: Meter) -> dict[str, float]:
+    """A training step's values, named as TensorBoard groups them: loss and its terms, learning rates, seconds of the step, and shares
+    of the attempt's time.
     """
     wall = max(meter.clock() - meter.begun, 1e-9)
     values = {"loss/total": math.fsum(terms.values())} | {f"loss/{name}": value for name, value in terms.items()}
     return values | {
         "gradient/norm": gradient,
-        "rate/slow": rates[0],
-        "rate/others": rates[1],
+        **{f"rate/{name}": rate for name, rate in rates.items()},
         "step/seconds": seconds,
         "goodput/productive": meter.productive / wall,
         "goodput/data_wait": meter.data_wait / wall,
