@@ -39,11 +39,10 @@ GUIDANCE = "2"
 UNTRAINED = Case(family=VIDEOFUSION, name="untrained", recipe=shares(0.7) | AS_DRAWN, steps=1)
 SHARED = Case(family=VIDEOFUSION, name="λ = 0.7", recipe=shares(0.7))
 INDEPENDENT = Case(family=VIDEOFUSION, name="λ = 0", recipe=shares(0.0))
-_UNUSED = {"videoFusion": {"baseLearningRateScale": "0.1"}}  # no choice: a default of old, so that jobs which are done stay what they are
-_ZERO_BLOCK = {"text2VideoZero": {"motionDown": "0", "textGuidance": GUIDANCE}} | _UNUSED
+_ZERO_BLOCK = {"text2VideoZero": {"motionDown": "0", "textGuidance": GUIDANCE}}
 IMAGE_UNTRAINED = Case(family=ZERO, name="untrained", recipe=_ZERO_BLOCK, steps=0)
 IMAGE = Case(family=ZERO, name="trained", recipe=_ZERO_BLOCK)
-_LATENTS_BLOCK = {"alignYourLatents": {"textGuidance": GUIDANCE}} | _UNUSED
+_LATENTS_BLOCK = {"alignYourLatents": {"textGuidance": GUIDANCE}}
 TEMPORAL_UNTRAINED = Case(family=LATENTS, name="untrained", recipe=_LATENTS_BLOCK | AS_DRAWN, steps=1, image=IMAGE)
 TEMPORAL = Case(family=LATENTS, name="trained", recipe=_LATENTS_BLOCK, image=IMAGE)
 

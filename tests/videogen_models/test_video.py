@@ -64,3 +64,23 @@ def test_a_contact_sheet_shows_the_frames_of_each_clip() -> None:
 def test_a_contact_sheet_needs_a_caption_for_each_clip() -> None:
     with pytest.raises(ValueError, match="1 clips and 0 captions"):
         contact_sheet([np.zeros((2, 8, 8, 3), np.uint8)], [])
+
+
+@pytest.mark.parametrize(
+    ("caption", "shown"),
+    [
+        ("a red square", "a red square"),
+        ("two\nlines\tand a tab", "two lines and a tab"),
+        ("sample-03 \u092c\u093e\u0922\u093c \u092e\u0947\u0902 2026", "sample-03 \u2026 2026"),
+    ],
+)
+def test_a_caption_is_written_in_one_line_of_what_the_font_has(caption: str, shown: str) -> None:
+    clips = [np.full((4, 16, 16, 3), 50, np.uint8)]
+    assert contact_sheet(clips, [caption], columns=4, scale=1) == contact_sheet(clips, [shown], columns=4, scale=1)
+
+
+def test_a_caption_ends_with_the_row_and_is_cut_no_shorter() -> None:
+    clips = [np.full((4, 16, 16, 3), 50, np.uint8)]
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(clips, ["no room " * 40], columns=4, scale=1))))
+    lit = np.flatnonzero((sheet > 100).any(axis=(0, 2)))
+    assert sheet.shape[1] - 6 - 10 < lit.max() < sheet.shape[1] - 6  # a margin, and the width of a letter

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
 import io
+import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 
 import av
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 Frames = npt.NDArray[np.uint8]
 # With x264's look-ahead, equal small clips gave several files; zerolatency switches it off.
@@ -49,20 +53,40 @@ def decode_mp4(data: bytes) -> Frames:
 
 
 def contact_sheet(clips: Sequence[Frames], captions: Sequence[str], *, columns: int = 8, scale: int = 2) -> bytes:
-    """PNG with one row a clip: its caption above `columns` frames at even distances, enlarged `scale` times."""
+    """PNG with one row a clip: its caption above `columns` frames at even distances, enlarged `scale` times.
+
+    An ellipsis stands for letters that Pillow's own font lacks (it has Latin ones), and for what the row has no room for.
+    """
     if not clips or len(clips) != len(captions):
         raise ValueError(f"{len(clips)} clips and {len(captions)} captions; a contact sheet needs as many of both, at least one")
     margin, line = 6, 14
     height, width = (scale * size + margin for size in clips[0].shape[1:3])
     columns = min(columns, *(len(clip) for clip in clips))
     sheet = Image.new("RGB", (columns * width + margin, len(clips) * (height + line) + margin), (24, 26, 30))
-    draw = ImageDraw.Draw(sheet)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
     for row, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
         top = margin + row * (height + line)
-        draw.text((margin, top), caption, fill=(220, 220, 220))
+        draw.text((margin, top), _in_a_line(caption, font, sheet.width - 2 * margin), fill=(220, 220, 220), font=font)
         for column, number in enumerate(np.linspace(0, len(clip) - 1, columns).round().astype(int)):
             frame = Image.fromarray(clip[number]).resize((width - margin, height - margin), Image.Resampling.NEAREST)
             sheet.paste(frame, (margin + column * width, top + line))
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def lacks(font: ImageFont.FreeTypeFont, letter: str) -> bool:
+    """Whether the font, laid out without shaping, has nothing to draw for this letter though there is something to see."""
+    if letter.isspace() or unicodedata.category(letter) == "Cf":
+        return False
+    return bytes(font.getmask(letter)) == bytes(font.getmask("\uffff"))  # no font has that one: it is drawn as a missing letter is
+
+
+def _in_a_line(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow without FreeType; its wheels have it"
+    absent = {letter for letter in set(text) if lacks(font, letter)}
+    drawable = "".join("\0" if letter in absent else letter for letter in text)
+    line = " ".join(re.sub("\0[\0\\s]*\0|\0", "\u2026", drawable).split())
+    if font.getlength(line) <= width:
+        return line
+    return line[: bisect.bisect(range(1, len(line)), width, key=lambda end: math.ceil(font.getlength(line[:end] + "\u2026")))] + "\u2026"

@@ -31,7 +31,7 @@ class _Stopped(Exception):
 
 
 def write_samples(folder: Path, clips: Sequence[Clips], captions: Sequence[str], frame_rate: int) -> None:
-    """`sample-<number>.mp4` with its caption in `.txt`, and `contact-sheet.png`.
+    """`sample-<number>.mp4` with its caption in `.txt`, and `contact-sheet.png`, which names each sample's files.
 
     Raises Failure(StorageFailed) that names the file.
     """
@@ -39,7 +39,8 @@ def write_samples(folder: Path, clips: Sequence[Clips], captions: Sequence[str],
     for number, (clip, caption) in enumerate(zip(clips, shown, strict=True)):
         _write(folder / f"sample-{number:02}.mp4", encode_mp4(clip, frame_rate))
         _write(folder / f"sample-{number:02}.txt", f"{caption}\n".encode())
-    _write(folder / "contact-sheet.png", contact_sheet(list(clips), shown))
+    named = [f"sample-{number:02} {caption}" for number, caption in enumerate(shown)]
+    _write(folder / "contact-sheet.png", contact_sheet(list(clips), named))
 
 
 def _write(path: Path, data: bytes) -> None:

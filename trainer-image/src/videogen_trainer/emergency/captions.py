@@ -7,7 +7,6 @@ hides it. Small videos are enlarged by a whole factor first: letters of eight pi
 from __future__ import annotations
 
 import io
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from videogen_api.emergency import CaptionFont
 from videogen_api.training_run import Reason
 from videogen_models.sealed import sha256_of
+from videogen_models.video import lacks
 from videogen_trainer.failure import Failure
 
 Frames = npt.NDArray[np.uint8]  # [frames, height, width, 3]
@@ -66,9 +66,8 @@ def open_lettering(wanted: CaptionFont | None, storage: Path) -> Lettering:
 def check_letters(caption: str, lettering: Lettering, where: str) -> None:
     """Raises Failure(FontMissing) if the font lacks a letter of the caption."""
     font = lettering.at(24, ImageFont.Layout.BASIC)
-    absent = bytes(font.getmask("\uffff"))  # no font has this one: it is drawn as a missing letter is
     for letter in caption:
-        if not letter.isspace() and unicodedata.category(letter) != "Cf" and bytes(font.getmask(letter)) == absent:
+        if lacks(font, letter):
             own = "the trainer's own has English letters only, name a font of yours" if lettering.data is None else "name another one"
             raise _missing(f"the font lacks {letter!r} (U+{ord(letter):04X}) of {where}; {own} in templates.captionFont", field="")
 
