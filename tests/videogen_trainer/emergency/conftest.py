@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from videogen_api.job import ArtifactReference, Job
+from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Reason, Split
+from videogen_testing.attempted import Attempted
 from videogen_trainer import tasks
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.progress import ProgressReporter
@@ -81,3 +84,28 @@ def artifact(prepared: tuple[Path, ArtifactReference]) -> ArtifactReference:
 def emergency_job(artifact: ArtifactReference) -> Callable[..., Job]:
     """`emergency_job("BuildTemplates", templates={...})`."""
     return lambda task, **fields: Job.model_validate(content(task=task, artifact=artifact.wire()) | fields)
+
+
+# Of tests with an `attempt_in` of their own: `attempt_in(storage, ...)` is one attempt at their task, with changes.
+
+
+@pytest.fixture
+def attempt(storage: Path, attempt_in: Callable[..., Report]) -> Callable[..., Report]:
+    """The same in the test's storage."""
+    return partial(attempt_in, storage)
+
+
+@pytest.fixture(scope="module")
+def once(
+    prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory
+) -> Attempted:
+    """Without changes; made once, tests that write work on copies."""
+    torch.set_num_threads(1)
+    storage = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("once") / "storage"))
+    return Attempted(storage, attempt_in(storage))
+
+
+@pytest.fixture
+def after(once: Attempted, tmp_path: Path) -> Path:
+    """A copy of what it has left."""
+    return Path(shutil.copytree(once.storage, tmp_path / "after"))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from videogen_api.bundle import Manifest
@@ -52,28 +51,6 @@ def attempt_in(emergency_job: Callable[..., Job]) -> Callable[..., Report]:
     return run
 
 
-@pytest.fixture
-def attempt(storage: Path, attempt_in: Callable[..., Report]) -> Attempt:
-    """The same in the test's storage."""
-    return partial(attempt_in, storage)
-
-
-@pytest.fixture(scope="module")
-def whole(
-    prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory
-) -> Attempted:
-    """Of WANTED; made once, tests that write work on copies."""
-    torch.set_num_threads(1)
-    storage = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("whole") / "storage"))
-    return Attempted(storage, attempt_in(storage))
-
-
-@pytest.fixture
-def after(whole: Attempted, tmp_path: Path) -> Path:
-    """A copy of what it has left."""
-    return Path(shutil.copytree(whole.storage, tmp_path / "after"))
-
-
 def made(storage: Path, report: Report) -> list[Template]:
     assert report.reason is Reason.COMPLETED, report.message
     assert report.artifact
@@ -84,8 +61,8 @@ def files(manifest: Manifest) -> dict[str, str]:
     return {file.path: file.sha256 for file in manifest.files}
 
 
-def test_the_new_bundle_has_the_same_weights_and_the_templates(whole: Attempted, artifact: ArtifactReference) -> None:
-    storage, report = whole.storage, whole.report
+def test_the_new_bundle_has_the_same_weights_and_the_templates(once: Attempted, artifact: ArtifactReference) -> None:
+    storage, report = once.storage, once.report
     templates = made(storage, report)
     assert report.artifact and report.artifact != artifact
     assert report.message == "4 of 4 templates of 2 types; see samples/templates.html of the phase's folder"
@@ -111,8 +88,8 @@ def test_the_new_bundle_has_the_same_weights_and_the_templates(whole: Attempted,
     load_model(storage / report.artifact.path, report.artifact.digest)
 
 
-def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(whole: Attempted) -> None:
-    storage, report = whole.storage, whole.report
+def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(once: Attempted) -> None:
+    storage, report = once.storage, once.report
     template = made(storage, report)[1]
     assert report.artifact
     model = load_model(storage / report.artifact.path)
@@ -123,24 +100,24 @@ def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(who
     )
 
 
-def test_an_interrupted_attempt_goes_on_behind_the_last_finished_template(whole: Attempted, storage: Path, attempt: Attempt) -> None:
+def test_an_interrupted_attempt_goes_on_behind_the_last_finished_template(once: Attempted, storage: Path, attempt: Attempt) -> None:
     shelf = storage / WORK / "templates"
     stopped = attempt(stop=(shelf / "flood-2.json").exists)
     assert stopped.reason is Reason.PREEMPTED
     assert sorted(path.name for path in shelf.iterdir()) == ["flood-1.json", "flood-1.mp4", "flood-2.json", "flood-2.mp4"]
     kept = {path: path.stat().st_mtime_ns for path in shelf.iterdir()}
-    assert attempt() == whole.report
+    assert attempt() == once.report
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_what_is_finished_is_trusted_only_if_it_is_whole_and_of_the_same_job(
-    whole: Attempted, after: Path, attempt_in: Callable[..., Report]
+    once: Attempted, after: Path, attempt_in: Callable[..., Report]
 ) -> None:
     attempt, shelf = partial(attempt_in, after), after / WORK / "templates"
     (shelf / "flood-1.mp4").write_bytes(b"x")
     (shelf / "flood-2.json").write_bytes(b"{")
     (shelf / "forest-fire-1.mp4").unlink()
-    assert attempt() == whole.report
+    assert attempt() == once.report
     before = {path: path.stat().st_mtime_ns for path in shelf.iterdir()}
     other = attempt({"types": [FLOOD | {"caption": "Flood: climb"}, FIRE]})
     assert {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time} == {"flood-1", "flood-2"}
@@ -228,9 +205,9 @@ def test_templates_are_shown_to_people(storage: Path, attempt: Attempt) -> None:
         assert np.asarray(sheet.convert("L")).std() > 10
 
 
-def test_templates_of_a_bundle_that_has_some_are_replaced(whole: Attempted, after: Path, attempt_in: Callable[..., Report]) -> None:
-    assert whole.report.artifact
-    again = {"artifact": whole.report.artifact.wire(), "workPath": "runs/demo-01234567/again"}
+def test_templates_of_a_bundle_that_has_some_are_replaced(once: Attempted, after: Path, attempt_in: Callable[..., Report]) -> None:
+    assert once.report.artifact
+    again = {"artifact": once.report.artifact.wire(), "workPath": "runs/demo-01234567/again"}
     second = attempt_in(after, {"types": [FIRE], "variations": 1}, **again)
     assert [template.file for template in made(after, second)] == ["templates/forest-fire-1.mp4"]
     assert second.artifact

@@ -6,12 +6,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, Job, Report
@@ -43,28 +41,6 @@ def attempt_in(emergency_job: Callable[..., Job]) -> Callable[..., Report]:
     return run
 
 
-@pytest.fixture
-def attempt(storage: Path, attempt_in: Callable[..., Report]) -> Attempt:
-    """The same in the test's storage."""
-    return partial(attempt_in, storage)
-
-
-@pytest.fixture(scope="module")
-def tried(
-    prepared: tuple[Path, ArtifactReference], attempt_in: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory
-) -> Attempted:
-    """Of WANTED; made once, tests that write work on copies."""
-    torch.set_num_threads(1)
-    storage = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("tried") / "storage"))
-    return Attempted(storage, attempt_in(storage))
-
-
-@pytest.fixture
-def after(tried: Attempted, tmp_path: Path) -> Path:
-    """A copy of what it has left."""
-    return Path(shutil.copytree(tried.storage, tmp_path / "after"))
-
-
 def outcomes(storage: Path, name: str = "outcomes.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (storage / FOLDER / name).read_text().splitlines()]
 
@@ -74,8 +50,8 @@ def named(report: Report) -> dict[Metric, MetricResult]:
     return {result.metric: result for result in report.results}
 
 
-def test_every_scenario_has_an_outcome_and_together_they_are_results(tried: Attempted, artifact: ArtifactReference) -> None:
-    storage, report = tried.storage, tried.report
+def test_every_scenario_has_an_outcome_and_together_they_are_results(once: Attempted, artifact: ArtifactReference) -> None:
+    storage, report = once.storage, once.report
     found = named(report)
     assert set(found) == {Metric.SCENARIO_PASS_RATIO, Metric.GENERATION_SECONDS}
     assert {(result.frames, result.resolution is not None) for result in found.values()} == {(4, True)}
@@ -96,8 +72,8 @@ def test_every_scenario_has_an_outcome_and_together_they_are_results(tried: Atte
     assert '<a href="line-0001.mp4">' in page
 
 
-def test_a_scenarios_video_is_the_servers(tried: Attempted, artifact: ArtifactReference) -> None:
-    storage = tried.storage
+def test_a_scenarios_video_is_the_servers(once: Attempted, artifact: ArtifactReference) -> None:
+    storage = once.storage
     settings = Settings(release="x", bundle_path=storage / artifact.path, bundle_digest=artifact.digest, sampling_steps=2)
     pipeline = Pipeline.load(settings, clock=lambda: 0.0, new_seed=lambda: 0)
     for one in outcomes(storage):
@@ -170,13 +146,13 @@ def test_prompts_that_the_server_refuses_are_failed_scenarios(storage: Path, att
 
 @pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers: seconds on a busy core
 def test_several_processes_share_the_scenarios(
-    tried: Attempted, storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job]
+    once: Attempted, storage: Path, start_trainer: Callable[..., Any], emergency_job: Callable[..., Job]
 ) -> None:
-    shutil.copy(tried.storage / "scenarios.jsonl", storage)
+    shutil.copy(once.storage / "scenarios.jsonl", storage)
     job = emergency_job("TestScenarios", scenarios=WANTED, processesPerWorker=2)
     code, report = start_trainer(job, fresh=True).wait()
     assert (code, report.reason) == (0, Reason.COMPLETED), report.message
     assert named(report)[Metric.SCENARIO_PASS_RATIO].samples == 4
     assert [len(outcomes(storage, f"outcomes-{rank}.jsonl")) for rank in (0, 1)] == [2, 2]
-    alone, together = ({one["id"]: one["videoSha256"] for one in outcomes(place)} for place in (tried.storage, storage))
+    alone, together = ({one["id"]: one["videoSha256"] for one in outcomes(place)} for place in (once.storage, storage))
     assert alone == together
