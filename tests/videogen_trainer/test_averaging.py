@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -63,34 +62,53 @@ def test_all_gradients_are_divided_and_sent_in_one_layout(sent: list[Tensor], is
     for _ in range(2):  # the first pass adds up here alone
         expected(torch.ones(3, 4)).square().sum().backward()
     module(torch.ones(3, 4)).square().sum().backward()
-    with average.meanwhile() if is_sent_meanwhile else nullcontext():
-        module(torch.ones(3, 4)).square().sum().backward()
-        assert len(sent) == (3 if is_sent_meanwhile else 0)
-    if not is_sent_meanwhile:
-        average.average()
+    if is_sent_meanwhile:
+        average.begin()
+    module(torch.ones(3, 4)).square().sum().backward()
+    assert len(sent) == (2 if is_sent_meanwhile else 0), "the last says how the pass ended"
+    assert average.finish()
     gradients = [one.grad / 2 for one in expected.parameters() if one.grad is not None]
     assert [one.tolist() for one in sent] == [
-        torch.cat([gradients[place].flatten() for place in places]).tolist() for places in ((4, 3), (2, 1), (0,))
+        [*torch.cat([gradients[place].flatten() for place in places]).tolist(), 0.0] for places in ((4, 3), (2, 1), (0,))
     ]
     assert [one.grad.tolist() for one in module.parameters() if one.grad is not None] == [one.tolist() for one in gradients]
 
 
 def test_buckets_are_sent_in_their_order_whichever_is_ready_first(sent: list[Tensor]) -> None:
-    first, last = nn.Linear(8, 8, bias=False), nn.Linear(4, 4, bias=False)
-    average = GradientAverage([*last.parameters(), *first.parameters()], 1)  # first's bucket is sent first, and made last
-    with average.meanwhile():
-        last(first(torch.ones(1, 8))[:, :4]).sum().backward()
-        assert [one.numel() for one in sent] == [64, 16]
+    begun, first, last = nn.Linear(4, 8, bias=False), nn.Linear(8, 8, bias=False), nn.Linear(4, 4, bias=False)
+    average = GradientAverage(
+        [*begun.parameters(), *last.parameters(), *first.parameters()], 1
+    )  # first's bucket is sent first, and made after last's
+    average.begin()
+    last(first(begun(torch.ones(1, 4)))[:, :4]).sum().backward()
+    assert [one.numel() for one in sent] == [65, 17]
+    assert average.finish()
+    assert [one.numel() for one in sent] == [65, 17, 33]
 
 
-def test_what_has_no_gradient_is_left_alone(sent: list[Tensor]) -> None:
+def test_what_has_no_gradient_is_left_without_one(sent: list[Tensor]) -> None:
     module, unused = layers(), nn.Linear(64, 2)
     average = GradientAverage([*module.parameters(), *unused.parameters()], 1)
-    with average.meanwhile():
+    average.begin()
+    module(torch.ones(3, 4)).sum().backward()
+    assert not sent, "nobody knows yet that there will be none"
+    assert average.finish()
+    assert (unused.weight.grad, unused.bias.grad) == (None, None)
+    assert all(one.grad is not None for one in module.parameters())
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_who_gives_up_sends_what_the_others_wait_for_and_tells_them(sent: list[Tensor], backward: bool) -> None:
+    module = layers()
+    average = GradientAverage(module.parameters(), 1)
+    average.begin()
+    if backward:
         module(torch.ones(3, 4)).sum().backward()
-        assert not sent, "nobody knows yet that there will be none"
-    assert unused.weight.grad is None
-    assert len(sent) == 3
+    assert not average.finish(complete=False)
+    assert [one.numel() for one in sent] == [33, 33, 17]
+    module.zero_grad(set_to_none=True)
+    module(torch.ones(3, 4)).sum().backward()
+    assert average.finish(), "the next step is another one"
 
 
 @pytest.mark.timeout(170)  # nine processes of PyTorch

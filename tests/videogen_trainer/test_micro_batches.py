@@ -146,18 +146,23 @@ def test_the_pieces_of_a_batch_are_the_batch() -> None:
     assert batch.pieces(5) == [batch]
 
 
-# The trainer as it is, but that the second process has no room for more than two clips of its four; once its states are there.
+# The trainer as it is, but that the second process has no room for more than two clips of its four, once some passes were made; in
+# their backward pass, when a part of the gradients is sent already.
 SHORT_OF_MEMORY = """
 import os, torch
-from videogen_trainer import __main__
+from videogen_trainer import __main__, averaging
 from videogen_trainer.objective import Objective
 
+averaging.BUCKET_BYTES = 4096
 forward, passes = Objective.forward, []
 
 def limited(self, clean, *rest):
     passes.append(len(clean))
-    if os.environ.get("RANK") == "1" and len(clean) > 2 and len(passes) > 1:
-        torch.empty(2**60, dtype=torch.uint8)
+    if os.environ.get("RANK") == "1" and len(clean) > 2 and len(passes) > {passes}:
+        def fail(_):
+            hook.remove()
+            torch.empty(2**60, dtype=torch.uint8)
+        hook = next(self.parameters()).register_hook(fail)
     return forward(self, clean, *rest)
 
 Objective.forward = limited
@@ -166,12 +171,13 @@ __main__.main()
 
 
 @pytest.mark.timeout(170)
+@pytest.mark.parametrize("passes", [0, 3])
 def test_all_processes_make_their_passes_smaller_when_one_is_short_of_memory(
-    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], run: Callable[..., Any], passes: int
 ) -> None:
     recipe = {"steps": 6, "globalBatchSize": 8}
     path = storage / "short.py"
-    path.write_text(SHORT_OF_MEMORY)
+    path.write_text(SHORT_OF_MEMORY.format(passes=passes))
     trainer = start_trainer(make_job(recipe, processesPerWorker=2), program=("-c", LAUNCHED.format(program=str(path))))
     code, report = trainer.wait()
     assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 6), trainer.log.read_text()

@@ -8,7 +8,6 @@ first step: a training that goes on from a checkpoint would not come to the same
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -19,50 +18,57 @@ BUCKET_BYTES = 25 << 20  # DistributedDataParallel's
 
 
 class GradientAverage:
-    """Averages the gradients of parameters that have the same names, sizes and order in all processes."""
+    """Averages the gradients of parameters that have the same names, sizes and order in all processes.
+
+    Each process calls `finish` at the end of a step, and may call `begin` ahead of the step's last backward pass.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], size: int) -> None:
         self._size = size
         self._buckets = list(buckets(parameters, BUCKET_BYTES))
-        self._awaited: list[int] | None = None  # gradients of each bucket that are still to be made; None: nothing is sent meanwhile
-        self._sent: list[dist.Work | None] = []  # for each bucket, in their order
-        for number, bucket in enumerate(self._buckets):
+        self._awaited: list[int] = []  # gradients of each bucket that are still to be made; empty: nothing is sent meanwhile
+        self._sent: list[dist.Work] = []  # for each bucket, in their order
+        for number, bucket in enumerate(self._buckets[:-1]):
             for parameter in bucket:
                 parameter.register_post_accumulate_grad_hook(partial(self._made, number))
 
-    @contextmanager
-    def meanwhile(self) -> Iterator[None]:
-        """The one backward pass in here sends gradients as they are made; at its end all are averages."""
-        self._awaited = [len(bucket) for bucket in self._buckets]
-        yield
-        self._awaited = None
-        self.average()
+    def begin(self) -> None:
+        """Let the backward pass that follows send gradients as they are made, but the last bucket's: it also says how the pass ended."""
+        self._awaited = [len(bucket) for bucket in self._buckets[:-1]]
 
-    def average(self) -> None:
-        """Every process must call it: all gradients that there are, in all of them the same ones, become averages."""
-        while len(self._sent) < len(self._buckets):
+    def finish(self, *, complete: bool = True) -> bool:
+        """Make all gradients that there are, in all processes the same ones, averages -> whether the step is complete in each process;
+        if it is not, they are worth nothing. A process that has given up calls it too, wherever it was: the others wait for its part.
+        """
+        self._awaited = []
+        if not self._buckets:
+            return complete
+        while len(self._sent) < len(self._buckets) - 1:
             self._send()
-        for work in filter(None, self._sent):
+        last = self._send(gave_up=not complete)
+        for work in self._sent:
             work.wait()
         self._sent.clear()
+        return not last[-1].item()
 
     def _made(self, number: int, _parameter: Tensor) -> None:
-        if self._awaited is None:
+        if not self._awaited:
             return
         self._awaited[number] -= 1
-        while len(self._sent) < len(self._buckets) and not self._awaited[len(self._sent)]:  # in all processes in one order
+        while len(self._sent) < len(self._awaited) and not self._awaited[len(self._sent)]:  # in all processes in one order
             self._send()
 
-    def _send(self) -> None:
-        made = {parameter: parameter.grad for parameter in self._buckets[len(self._sent)] if parameter.grad is not None}
-        if not made:
-            self._sent.append(None)
-            return
-        sent = torch.cat([gradient.flatten() for gradient in made.values()])
+    def _send(self, *, gave_up: bool = False) -> Tensor:
+        """The next bucket, with 0 for a gradient that there is not -> what is sent: gradients, and at its end whether somebody gave up."""
+        bucket = self._buckets[len(self._sent)]
+        parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in bucket]
+        sent = torch.cat([*(part.flatten() for part in parts), parts[0].new_full((1,), float(gave_up))])
         sent.div_(self._size)  # before the sum, as DistributedDataParallel does it
-        for parameter, part in zip(made, sent.split([gradient.numel() for gradient in made.values()]), strict=True):
-            parameter.grad = part.view_as(parameter)  # no second copy stays
+        for parameter, part in zip(bucket, sent[:-1].split([part.numel() for part in parts]), strict=True):
+            if parameter.grad is not None:
+                parameter.grad = part.view_as(parameter)  # no second copy stays
         self._sent.append(dist.all_reduce(sent, async_op=True))
+        return sent
 
 
 def buckets(parameters: Iterable[nn.Parameter], limit: int) -> Iterator[list[nn.Parameter]]:

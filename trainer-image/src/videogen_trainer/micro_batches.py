@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +24,6 @@ from videogen_trainer.sharding import is_shard, is_sharded
 
 _LOG = logging.getLogger(__name__)
 
-# Several processes can only agree on a smaller micro-batch in a step whose gradients they average at its end, instead of while they
-# are made, which is faster where sending takes long. Steps are alike: what is enough for two, with the optimiser's states in place,
-# is enough for all.
-_TRIED_STEPS = 2
-
 Pass = Callable[[Batch, float], Tensor]  # batch, divisor of its losses -> losses, detached, the gradients being added
 
 
@@ -40,12 +34,12 @@ class MicroBatches:
         self._batches = batches
         self._parts = recipe.gradient_accumulation_steps
         self._share = recipe.global_batch_size // (self._parts * world.size)
-        self._world = world
+        self._device = world.device
         self._objective = objective
+        self._is_sharded = is_sharded(objective)
         whole = (parameter for parameter in objective.parameters() if not is_shard(parameter))
         self._average = GradientAverage(whole, world.size) if world.size > 1 else None
         self._meter = meter
-        self._tried = 0
         self.clips = self._share
 
     def step(self, number: int, run: Pass) -> Tensor:
@@ -55,45 +49,38 @@ class MicroBatches:
         """
         while (losses := self._step(number, run)) is None:
             self._halve(number)
-        self._tried += 1
         return losses
 
     def _step(self, number: int, run: Pass) -> Tensor | None:
         """None if a process has not enough memory; then there are no gradients."""
-        if is_sharded(self._objective):
-            losses = self._passes(number, run)
-            if self._average:
-                self._average.average()
-            return losses
-        if self._average and self._tried >= _TRIED_STEPS:
-            return self._passes(number, run, self._average.meanwhile)
-        found = self._passes_if_memory_suffices(number, run)
-        if self._world.any(found is None):
-            self._objective.zero_grad(set_to_none=True)
-            return None
+        losses = self._passes_if_memory_suffices(number, run)
+        complete = losses is not None
         if self._average:
-            self._average.average()
-        return found
+            complete = self._average.finish(complete=complete)
+        if complete:
+            return losses
+        self._objective.zero_grad(set_to_none=True)
+        return None
 
     def _passes_if_memory_suffices(self, number: int, run: Pass) -> Tensor | None:
         try:
             return self._passes(number, run)
         except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+            if self._is_sharded or not is_out_of_memory(error):
                 raise
             _LOG.warning("step %d: %s", number, error)
             return None
 
-    def _passes(self, number: int, run: Pass, last_pass: Callable[[], AbstractContextManager[None]] = nullcontext) -> Tensor:
+    def _passes(self, number: int, run: Pass) -> Tensor:
         losses: list[Tensor] = []
         for part in range(self._parts):
             with self._meter.waiting_for_data():
                 batch = self._batches.get(number, part)
             pieces = batch.pieces(self.clips)
             for place, piece in enumerate(pieces, start=1):
-                last = part + 1 == self._parts and place == len(pieces)
-                with last_pass() if last else nullcontext():
-                    losses.append(run(piece, self._parts * len(batch.positions) / len(piece.positions)))
+                if self._average and not self._is_sharded and part + 1 == self._parts and place == len(pieces):
+                    self._average.begin()
+                losses.append(run(piece, self._parts * len(batch.positions) / len(piece.positions)))
         return torch.stack(losses).sum(dim=0)
 
     def _halve(self, number: int) -> None:
@@ -104,7 +91,6 @@ class MicroBatches:
                 " or the machines larger",
             )
         self.clips = -(-self.clips // 2)
-        self._tried = 0
-        if self._world.device.type == "cuda":
+        if self._device.type == "cuda":
             torch.cuda.empty_cache()  # in pieces of the old size nobody could use
         _LOG.warning("not enough memory: from here on a pass has %d clips; the batch of a step stays", self.clips)
