@@ -160,8 +160,10 @@ def test_compiled_networks_send_their_gradients_also_where_activations_are_recom
     plain, compiled = learner("text2video-zero"), learner("text2video-zero", {"compile": True, "gradientCheckpointing": True})
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        with GradientAverage(compiled.objective.parameters(), 1).meanwhile():
-            found = learnt(compiled)
+        average = GradientAverage(compiled.objective.parameters(), 1)
+        average.begin()
+        found = learnt(compiled)
+        assert average.finish()
         assert_same(learnt(plain), found)
     finally:
         dist.destroy_process_group()
