@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_what_has_no_gradient_is_left_alone(sent: list[Tensor]) -> None:
         assert not sent, "nobody knows yet that there will be none"
     assert unused.weight.grad is None
     assert len(sent) == 3
+
+
+def test_a_model_is_freed_when_its_training_has_ended() -> None:
+    """As those of a search's trials, of which one follows the other."""
+    module = layers()
+    average = GradientAverage(module.parameters(), 2)
+    with average.meanwhile():
+        module(torch.ones(3, 4)).sum().backward()
+    weights = [weakref.ref(parameter) for parameter in module.parameters()]
+    del module, average
+    assert [weight() for weight in weights] == [None] * 5
 
 
 @pytest.mark.timeout(170)  # nine processes of PyTorch

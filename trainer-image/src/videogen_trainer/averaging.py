@@ -7,7 +7,8 @@ first step: a training that goes on from a checkpoint would not come to the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -26,9 +27,10 @@ class GradientAverage:
         self._buckets = list(buckets(parameters, BUCKET_BYTES))
         self._awaited: list[int] | None = None  # gradients of each bucket that are still to be made; None: nothing is sent meanwhile
         self._sent: list[dist.Work | None] = []  # for each bucket, in their order
+        made = weakref.WeakMethod(self._made)  # else parameters, which hold their hooks, would hold each other beyond the training
         for number, bucket in enumerate(self._buckets):
             for parameter in bucket:
-                parameter.register_post_accumulate_grad_hook(partial(self._made, number))
+                parameter.register_post_accumulate_grad_hook(partial(_tell, made, number))
 
     @contextmanager
     def meanwhile(self) -> Iterator[None]:
@@ -46,7 +48,7 @@ class GradientAverage:
             work.wait()
         self._sent.clear()
 
-    def _made(self, number: int, _parameter: Tensor) -> None:
+    def _made(self, number: int) -> None:
         if self._awaited is None:
             return
         self._awaited[number] -= 1
@@ -63,6 +65,11 @@ class GradientAverage:
         for parameter, part in zip(made, sent.split([gradient.numel() for gradient in made.values()]), strict=True):
             parameter.grad = part.view_as(parameter)  # no second copy stays
         self._sent.append(dist.all_reduce(sent, async_op=True))
+
+
+def _tell(made: Callable[[], Callable[[int], None] | None], number: int, _parameter: Tensor) -> None:
+    if (call := made()) is not None:
+        call(number)
 
 
 def buckets(parameters: Iterable[nn.Parameter], limit: int) -> Iterator[list[nn.Parameter]]:
