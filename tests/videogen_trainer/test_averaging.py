@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,19 @@ def test_who_gives_up_sends_what_the_others_wait_for_and_tells_them(sent: list[T
     module.zero_grad(set_to_none=True)
     module(torch.ones(3, 4)).sum().backward()
     assert average.finish(), "the next step is another one"
+
+
+def test_a_model_is_freed_when_its_training_has_ended(sent: list[Tensor]) -> None:
+    """As those of a search's trials, of which one follows the other."""
+    module = layers()
+    average = GradientAverage(module.parameters(), 2)
+    average.begin()
+    module(torch.ones(3, 4)).sum().backward()
+    assert len(sent) == 2
+    assert average.finish()
+    weights = [weakref.ref(parameter) for parameter in module.parameters()]
+    del module, average
+    assert [weight() for weight in weights] == [None] * 5
 
 
 @pytest.mark.timeout(170)  # nine processes of PyTorch

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
@@ -140,6 +143,39 @@ def test_a_part_that_cannot_be_written_is_told_by_its_process(tmp_path: Path) ->
         with pytest.raises(Failure, match="file/step-000000001 cannot be written"):
             writer.wait()
         assert writer.written == 0
+
+
+def _finish(rank: int, roots: Sequence[Path], error: Failure | None, found: Any) -> None:
+    """One of two processes with a folder of its own: how it ends, and whether it can agree with the other then."""
+    store = dist.FileStore(str(roots[0].parent / "store"), 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=10))
+    world = World(rank=rank, size=2)
+    try:
+        with CheckpointWriter(roots[rank], 3, world=world) as writer:
+            writer.save_shards(1, state(1.0), {})
+            if error:
+                raise error
+            writer.finish()
+    except Failure as failure:
+        found[rank] = failure.message, world.from_leader("the first one's" if world.leads else None)
+    dist.destroy_process_group()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize(
+    "folder, said", [("file", "file/step-000000001 cannot be written"), ("elsewhere", "sums-00002-of-00002.json")], ids=["part", "whole"]
+)
+def test_what_one_process_cannot_write_ends_the_wait_of_all(tmp_path: Path, folder: str, said: str, diverged: bool) -> None:
+    """The second one's folder is a file; or another one, so that the first misses its part."""
+    (tmp_path / "file").touch()
+    error = Failure(Reason.DIVERGED, "told so") if diverged else None
+    with mp.Manager() as manager:
+        found = manager.dict()
+        mp.start_processes(_finish, ((tmp_path / "root", tmp_path / folder), error, found), nprocs=2, start_method="fork")
+        ended = [found[rank] for rank in (0, 1)]
+    assert all((message == "told so") if diverged else (said in message) for message, _ in ended), ended
+    assert [agreed for _, agreed in ended] == ["the first one's"] * 2
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:

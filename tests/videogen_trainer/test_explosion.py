@@ -136,6 +136,7 @@ def test_a_loss_that_is_negative_is_measured_by_its_size() -> None:
 
 def test_first_values_of_zero_are_no_measure() -> None:
     assert found_at([0.0] * 3 + [1.0] * 50) is None
+    assert leapt_at([0.0] * KNOWN + [1.0] * 50) is None
 
 
 def test_a_factor_of_zero_switches_it_off() -> None:

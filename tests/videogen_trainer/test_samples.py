@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,28 @@ def test_without_memory_for_the_model_in_one_piece_shards_stay_and_there_are_no_
         assert (
             samples.sample_while_training(state, learner, job, storage, World(), lambda: False) == storage / WORK / "samples/step-000000000"
         )
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_model_in_one_piece_is_gone_before_the_memory_that_it_took_is_given_back(
+    storage: Path, make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, models, left = make_job({"samples": WANTED}), list[weakref.ref[VideoFusionModel]](), list[bool]()
+
+    def too_large(model: VideoFusionModel, *_: Any) -> None:
+        models.append(weakref.ref(model))
+        torch.empty(2**60, dtype=torch.uint8)
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        learner = learner_of(job, storage, World())
+        shard(learner.objective, torch.device("cpu"), 1)
+        state = new_state(learner.learned(), learner.slow, job.recipe, torch.device("cpu"))
+        monkeypatch.setattr(VideoFusionModel, "generate", too_large)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(models[0]() is not None))
+        assert samples.sample_while_training(state, learner, job, storage, World(), lambda: False) is None
+        assert left == [False]
     finally:
         dist.destroy_process_group()
 

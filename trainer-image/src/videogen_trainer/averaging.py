@@ -7,7 +7,8 @@ first step: a training that goes on from a checkpoint would not come to the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
@@ -28,9 +29,10 @@ class GradientAverage:
         self._buckets = list(buckets(parameters, BUCKET_BYTES))
         self._awaited: list[int] = []  # gradients of each bucket that are still to be made; empty: nothing is sent meanwhile
         self._sent: list[dist.Work] = []  # for each bucket, in their order
+        made = weakref.WeakMethod(self._made)  # else parameters, which hold their hooks, would hold each other beyond the training
         for number, bucket in enumerate(self._buckets[:-1]):
             for parameter in bucket:
-                parameter.register_post_accumulate_grad_hook(partial(self._made, number))
+                parameter.register_post_accumulate_grad_hook(partial(_tell, made, number))
 
     def begin(self) -> None:
         """Let the backward pass that follows send gradients as they are made, but the last bucket's: it also says how the pass ended."""
@@ -51,7 +53,7 @@ class GradientAverage:
         self._sent.clear()
         return not last[-1].item()
 
-    def _made(self, number: int, _parameter: Tensor) -> None:
+    def _made(self, number: int) -> None:
         if not self._awaited:
             return
         self._awaited[number] -= 1
@@ -69,6 +71,11 @@ class GradientAverage:
                 parameter.grad = part.view_as(parameter)  # no second copy stays
         self._sent.append(dist.all_reduce(sent, async_op=True))
         return sent
+
+
+def _tell(made: Callable[[], Callable[[int], None] | None], number: int, _parameter: Tensor) -> None:
+    if (call := made()) is not None:
+        call(number)
 
 
 def buckets(parameters: Iterable[nn.Parameter], limit: int) -> Iterator[list[nn.Parameter]]:

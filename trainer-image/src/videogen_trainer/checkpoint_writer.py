@@ -21,6 +21,7 @@ from videogen_api.training_run import Reason
 from videogen_trainer import checkpoint
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
+from videogen_trainer.verification import agree
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,13 +91,19 @@ class CheckpointWriter:
             self._writing = self._thread.submit(parts.seal) if parts.seal else None
 
     def finish(self) -> None:
-        """Until the last checkpoint is safe; every process must call it. Raises what the write raised."""
-        self.wait()
+        """Until the last checkpoint is safe; every process must call it. Raises in all of them what a write raised in one."""
+        self._wait_for_all()
         if self._parts:
-            self._world.any(flag=False)  # all have come here
             self.all_written(self._parts.step)
+            self._wait_for_all()
+
+    def _wait_for_all(self) -> None:
+        failure = None
+        try:
             self.wait()
-        self._world.from_leader(None)
+        except Failure as found:
+            failure = found
+        agree(self._world, failure)
 
     def _copy(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         self.wait()

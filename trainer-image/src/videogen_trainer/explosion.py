@@ -53,8 +53,8 @@ class Level:
         self.log_variance += (before * (value - self.log_mean) - self.log_variance) / self.logarithms
 
     def leaps_to(self, value: float, factor: float) -> bool:
-        """Whether the next value, finite, would be out of all proportion; with a factor of 0 none is."""
-        if factor == 0 or self.logarithms < KNOWN or abs(value) <= factor**2 * self.mean:
+        """Whether the next value, finite, would be out of all proportion; with a factor of 0 none is, nor after nothing but zeros."""
+        if factor * self.mean == 0 or self.logarithms < KNOWN or abs(value) <= factor**2 * self.mean:
             return False
         return _logarithm(value) - self.log_mean > FAR * math.sqrt(self.log_variance)
 

@@ -63,8 +63,8 @@ def sample_while_training(
         return None
     try:
         if averages is not None:
-            state, learner = put_together(averages, state.step, job, storage, world.device)
-        return _sampled(state, learner.model, job, storage, stop)
+            return _sampled(*put_together(averages, state.step, job, storage, world.device), job, storage, stop)
+        return _sampled(state, learner, job, storage, stop)
     except _Stopped:
         return None
     except FloatingPointError as error:
@@ -73,18 +73,18 @@ def sample_while_training(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        _LOG.warning("step %d: no sample videos, for memory does not suffice: %s; training goes on", state.step, error)
-    if world.device.type == "cuda":
-        torch.cuda.empty_cache()  # what they took, in pieces of which training can make no use
+        # Its text alone: whoever keeps the record would keep what the traceback holds.
+        _LOG.warning("step %d: no sample videos, for memory does not suffice: %s; training goes on", state.step, str(error))
+    torch.cuda.empty_cache()  # what they took on a GPU, in pieces of which training can make no use
     return None
 
 
-def _sampled(state: TrainState, model: VideoModel, job: Job, storage: Path, stop: Callable[[], bool]) -> Path:
+def _sampled(state: TrainState, learner: Learner, job: Job, storage: Path, stop: Callable[[], bool]) -> Path:
     def asked(_done: int, _total: int) -> None:
         if stop():
             raise _Stopped
 
-    wanted = job.recipe.samples
+    wanted, model = job.recipe.samples, learner.model
     assert wanted is not None
     with _averaged(state, model), torch.compiler.set_stance("force_eager"):  # what is compiled is for the shapes of training
         clips = [model.generate([prompt], [number], wanted.sampling_steps, asked)[0] for number, prompt in enumerate(wanted.prompts)]
