@@ -5,18 +5,21 @@ Datasets, checkpoints and bundles are sealed folders. What the manifest says bey
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 from videogen_api.bundle import MANIFEST, BundleFile
 
 _LOG = logging.getLogger(__name__)
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # what rename says of a name that is
 
 
 class CorruptError(ValueError):
@@ -88,22 +91,24 @@ def publish(staged: Path, target: Path) -> None:
 def publish_content(staged: Path, target: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
     """`publish` under a name that its content gives: what is there and intact stays, what is damaged gives way.
 
-    `staged` has its manifest, which lists `files`. In a crash the name has what it had, nothing, or all of `staged`.
+    `staged` has its manifest, which lists `files`. In a crash the name has what it had, nothing, or all of `staged`. Of processes that
+    publish the same content at the same time, each succeeds.
     """
-    if not os.path.lexists(target):
-        publish(staged, target)
+    if os.path.lexists(target) and _holds(target, staged, files, suffixes):
         return
-    try:
-        _compare_content(target, staged, files, suffixes)
-    except CorruptError as error:
-        _LOG.warning("%s; it gives way to the same content, whole", error)
-        _settle(staged)  # before, so that the name is free for no longer than a rename takes
-        aside = target.with_name(f"{staged.name}-damaged")
-        os.rename(target, aside)
-        try:
-            _move(staged, target)
-        finally:
-            _remove(aside)
+    _settle(staged)  # before, so that the name is free for no longer than a rename takes
+    with staging(target.parent) as removed:
+        for number in count():
+            try:
+                _move(staged, target)
+                break
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+            if _holds(target, staged, files, suffixes):  # another process was faster
+                break
+            with suppress(FileNotFoundError):
+                os.rename(target, removed / str(number))
 
 
 def _move(staged: Path, target: Path) -> None:
@@ -112,18 +117,23 @@ def _move(staged: Path, target: Path) -> None:
     sync(target.parent)
 
 
+def _holds(folder: Path, staged: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> bool:
+    """Whether `folder` holds what `staged` does."""
+    try:
+        _compare_content(folder, staged, files, suffixes)
+    except CorruptError as error:
+        _LOG.warning("%s; it gives way to the same content, whole", error)
+        return False
+    except FileNotFoundError:  # another process takes it away, as damaged
+        return False
+    return True
+
+
 def _compare_content(folder: Path, staged: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
     """Raises CorruptError unless `folder` holds what `staged` does."""
     if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != (staged / MANIFEST).read_bytes():
         raise CorruptError(f"{folder / MANIFEST} is missing or not the one that the folder is named by")
     verify(folder, files, suffixes)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink()
 
 
 def _settle(folder: Path) -> None:
