@@ -39,7 +39,7 @@ SHARD_BYTES = 64 << 20
 
 
 class Segment(Observation):
-    """Something that is said in a video or clip, and when: seconds from its first frame."""
+    """Something that is said, and when: in seconds from the video's first picture or sound, or from the clip's first frame."""
 
     start: float = Field(ge=0, allow_inf_nan=False)
     end: float = Field(ge=0, allow_inf_nan=False)
