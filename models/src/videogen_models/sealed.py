@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from videogen_api.bundle import MANIFEST, BundleFile
 
 _LOG = logging.getLogger(__name__)
+STAGING = ".staging-"  # how the names begin of what is being written
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # what rename says of a name that is
 
 
@@ -74,7 +75,7 @@ def verify_file(folder: Path, file: BundleFile, suffixes: Sequence[str]) -> None
 def staging(parent: Path) -> Iterator[Path]:
     """A folder next to the future one, on the same file system; whatever is left of it at the end is removed."""
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=parent))
     folder.chmod(0o755)
     try:
         yield folder
@@ -147,7 +148,7 @@ def _settle(folder: Path) -> None:
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a small file at once: whoever reads it sees the old bytes or all of the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".staging-", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=STAGING, dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
