@@ -110,7 +110,49 @@ def test_content_that_the_system_does_not_let_us_read_is_not_taken_for_damaged(f
     assert is_whole(folder)
 
 
-PUBLISHING = {function.__code__ for function in (publish_content, sealed._settle, sealed._move, sealed._remove)}
+@pytest.mark.parametrize("before", ["nothing", "damaged"])
+def test_content_that_another_process_publishes_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """To bring what is staged to the disk takes minutes where it is large."""
+    folder, settle = tmp_path / "content", sealed._settle
+    if before == "damaged":
+        write(folder)
+        (folder / "a.txt").write_bytes(b"")
+
+    def settled_late(staged: Path) -> None:
+        settle(staged)
+        monkeypatch.setattr(sealed, "_settle", settle)
+        write(folder)
+        others.append((folder / "a.txt").stat().st_ino)
+
+    others: list[int] = []
+    monkeypatch.setattr(sealed, "_settle", settled_late)
+    write(folder)
+    assert others == [(folder / "a.txt").stat().st_ino]
+    assert [path.name for path in tmp_path.iterdir()] == ["content"]
+    assert is_whole(folder)
+
+
+def publishing(folder: Path) -> int:
+    """The number of a process that publishes the content and ends with 0."""
+    if child := os.fork():
+        return child
+    try:
+        write(folder)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def test_processes_that_publish_the_same_content_at_once_all_succeed(tmp_path: Path) -> None:
+    for number in range(5):
+        children = [publishing(tmp_path / str(number)) for _ in range(3)]
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        assert is_whole(tmp_path / str(number))
+
+
+PUBLISHING = {function.__code__ for function in (publish_content, sealed._settle, sealed._move)}
 
 
 def ends_at(line: int, folder: Path) -> bool:

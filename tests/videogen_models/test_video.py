@@ -71,6 +71,9 @@ def test_a_contact_sheet_needs_a_caption_for_each_clip() -> None:
     [
         ("a red square", "a red square"),
         ("two\nlines\tand a tab", "two lines and a tab"),
+        ("\ufeffa soft\u00ad, joined\u200d and turned\u202e square", "a soft, joined and turned square"),
+        ("sch\u00f6n", "sch\u2026n"),
+        ("long " * 300_000, "long " * 100),
         ("sample-03 \u092c\u093e\u0922\u093c \u092e\u0947\u0902 2026", "sample-03 \u2026 2026"),
     ],
 )

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import save_file
 
 from videogen_api.curation import DarknessFilter, DuplicateFilter, Filters, MotionFilter, SceneCuts, TextOverlayFilter
 from videogen_api.job import ExitCode, Job
 from videogen_api.training_run import Reason
 from videogen_testing.curation import job, silent, write_video
+from videogen_trainer import dataset
 from videogen_trainer.curate import run
 from videogen_trainer.curation.parts import Part
 from videogen_trainer.curation.side_by_side import in_order
@@ -110,6 +112,25 @@ def test_after_kills_at_any_time_the_version_is_the_same_and_no_sealed_video_is_
     assert 1 <= decoded_by(trainer.log.read_text()) <= 39 - len(sealed)
     assert files(tmp_path) == whole
     assert not (tmp_path / PARTS).exists()
+
+
+def test_what_a_killed_attempt_has_written_of_the_version_goes_with_the_next_one(tmp_path: Path) -> None:
+    def saved_and_killed(tensors: dict[str, Any], path: Path) -> None:
+        save_file(tensors, path)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    write_video(tmp_path / "raw/a.mp4", 8)
+    if (child := os.fork()) == 0:
+        dataset.save_file = saved_and_killed
+        try:
+            run(job(), tmp_path, silent())
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert len(list(tmp_path.rglob("clips-*.safetensors"))) == 1
+    run(job(), tmp_path, silent())
+    assert len(list(tmp_path.rglob("clips-*.safetensors"))) == 1
+    assert not list(tmp_path.rglob(".*"))
 
 
 def seal(storage: Path, wanted: Job, monkeypatch: pytest.MonkeyPatch) -> list[Part]:

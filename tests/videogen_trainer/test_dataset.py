@@ -200,6 +200,22 @@ def test_of_two_writers_of_one_version_one_has_it_and_the_other_is_refused(tmp_p
     assert open_dataset(tmp_path, REFERENCE).resolved.clips == 4
 
 
+def test_of_two_writers_that_mend_one_version_one_has_it_and_the_other_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(source: Path, target: Path) -> None:
+        if source == pointer:
+            monkeypatch.undo()
+            write_dataset(tmp_path, "d", "v1", clips(4), **SHAPE)
+        rename(source, target)
+
+    rename, pointer = os.rename, tmp_path / "datasets/d/versions/v1.json"
+    pointer.parent.mkdir(parents=True)
+    pointer.touch()
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(Failure, match="exists with other content"):
+        write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
+    assert open_dataset(tmp_path, REFERENCE).resolved.clips == 4
+
+
 def test_an_unknown_version_names_the_known_ones(tmp_path: Path) -> None:
     write_dataset(tmp_path, "d", "v1", clips(3), **SHAPE)
     with pytest.raises(Failure, match="has no version 'v2'; the storage has v1"):

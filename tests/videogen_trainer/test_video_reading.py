@@ -85,6 +85,14 @@ def late_webm(folder: Path) -> Path:
     return folder / "a.webm"
 
 
+def test_a_webm_that_begins_late_and_was_cut_off_is_refused(tmp_path: Path) -> None:
+    webm(tmp_path / "a.webm", [30 * LATE + time for time in range(0, 4000, 125)], 0)
+    assert frames_in(tmp_path / "a.webm") == 32
+    (tmp_path / "a.webm").write_bytes((data := (tmp_path / "a.webm").read_bytes())[: len(data) // 2])
+    with pytest.raises(Failure, match=r"it ends after [12]\.\d\d of (3\.9|4\.0)\d seconds"):
+        frames_in(tmp_path / "a.webm")
+
+
 def late_mp4(folder: Path) -> Path:
     with av.open(str(folder / "a.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=8)

@@ -5,18 +5,22 @@ Datasets, checkpoints and bundles are sealed folders. What the manifest says bey
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 from videogen_api.bundle import MANIFEST, BundleFile
 
 _LOG = logging.getLogger(__name__)
+STAGING = ".staging-"  # how the names begin of what is being written
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # what rename says of a name that is
 
 
 class CorruptError(ValueError):
@@ -71,7 +75,7 @@ def verify_file(folder: Path, file: BundleFile, suffixes: Sequence[str]) -> None
 def staging(parent: Path) -> Iterator[Path]:
     """A folder next to the future one, on the same file system; whatever is left of it at the end is removed."""
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=parent))
     folder.chmod(0o755)
     try:
         yield folder
@@ -88,22 +92,24 @@ def publish(staged: Path, target: Path) -> None:
 def publish_content(staged: Path, target: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
     """`publish` under a name that its content gives: what is there and intact stays, what is damaged gives way.
 
-    `staged` has its manifest, which lists `files`. In a crash the name has what it had, nothing, or all of `staged`.
+    `staged` has its manifest, which lists `files`. In a crash the name has what it had, nothing, or all of `staged`. Of processes that
+    publish the same content at the same time, each succeeds.
     """
-    if not os.path.lexists(target):
-        publish(staged, target)
+    if os.path.lexists(target) and _holds(target, staged, files, suffixes):
         return
-    try:
-        _compare_content(target, staged, files, suffixes)
-    except CorruptError as error:
-        _LOG.warning("%s; it gives way to the same content, whole", error)
-        _settle(staged)  # before, so that the name is free for no longer than a rename takes
-        aside = target.with_name(f"{staged.name}-damaged")
-        os.rename(target, aside)
-        try:
-            _move(staged, target)
-        finally:
-            _remove(aside)
+    _settle(staged)  # before, so that the name is free for no longer than a rename takes
+    with staging(target.parent) as removed:
+        for number in count():
+            try:
+                _move(staged, target)
+                break
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+            if _holds(target, staged, files, suffixes):  # another process was faster
+                break
+            with suppress(FileNotFoundError):
+                os.rename(target, removed / str(number))
 
 
 def _move(staged: Path, target: Path) -> None:
@@ -112,18 +118,23 @@ def _move(staged: Path, target: Path) -> None:
     sync(target.parent)
 
 
+def _holds(folder: Path, staged: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> bool:
+    """Whether `folder` holds what `staged` does."""
+    try:
+        _compare_content(folder, staged, files, suffixes)
+    except CorruptError as error:
+        _LOG.warning("%s; it gives way to the same content, whole", error)
+        return False
+    except FileNotFoundError:  # another process takes it away, as damaged
+        return False
+    return True
+
+
 def _compare_content(folder: Path, staged: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
     """Raises CorruptError unless `folder` holds what `staged` does."""
     if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != (staged / MANIFEST).read_bytes():
         raise CorruptError(f"{folder / MANIFEST} is missing or not the one that the folder is named by")
     verify(folder, files, suffixes)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink()
 
 
 def _settle(folder: Path) -> None:
@@ -137,7 +148,7 @@ def _settle(folder: Path) -> None:
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a small file at once: whoever reads it sees the old bytes or all of the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".staging-", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=STAGING, dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()

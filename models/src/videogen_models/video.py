@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 Frames = npt.NDArray[np.uint8]
 # With x264's look-ahead, equal small clips gave several files; zerolatency switches it off.
 X264 = {"preset": "veryfast", "tune": "zerolatency"}
+_DRAWN = 10_000  # letters of a text of which some may have room in a line; Pillow measures no more than a million
 
 
 def encode_mp4(frames: Frames, frame_rate: int, *, quality: int = 18) -> bytes:
@@ -55,7 +56,7 @@ def decode_mp4(data: bytes) -> Frames:
 def contact_sheet(clips: Sequence[Frames], captions: Sequence[str], *, columns: int = 8, scale: int = 2) -> bytes:
     """PNG with one row a clip: its caption above `columns` frames at even distances, enlarged `scale` times.
 
-    An ellipsis stands for letters that Pillow's own font lacks (it has Latin ones), and for what the row has no room for.
+    An ellipsis stands for letters that Pillow's own font lacks (it has those of ASCII), and for what the row has no room for.
     """
     if not clips or len(clips) != len(captions):
         raise ValueError(f"{len(clips)} clips and {len(captions)} captions; a contact sheet needs as many of both, at least one")
@@ -84,6 +85,7 @@ def lacks(font: ImageFont.FreeTypeFont, letter: str) -> bool:
 
 def _in_a_line(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow without FreeType; its wheels have it"
+    text = "".join(letter for letter in text[:_DRAWN] if unicodedata.category(letter) != "Cf")  # such as joiners: they have no shape
     absent = {letter for letter in set(text) if lacks(font, letter)}
     drawable = "".join("\0" if letter in absent else letter for letter in text)
     line = " ".join(re.sub("\0[\0\\s]*\0|\0", "\u2026", drawable).split())

@@ -274,6 +274,25 @@ def test_c3d_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert rows.shape == (2, 5)
 
 
+def test_a_network_that_overflows_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = random_weights(C3D(5, width=2))
+    save_file(weights | {name: weights[name] * 1e30 for name in ("fc6.weight", "fc7.weight")}, tmp_path / "c3d.safetensors")
+    monkeypatch.setattr(extractors, "C3D", lambda classes: C3D(classes, width=2))
+    digest = sha256_of(tmp_path / "c3d.safetensors")
+    own = Extractor(name="c3d-own", architecture=ExtractorArchitecture.C3D, path="c3d.safetensors", sha256=digest)
+    with pytest.raises(Failure, match="feature network c3d-own: it gives values that are not finite") as failure:
+        load([own], tmp_path, CPU).classifiers[1].outputs(clips()[:2])
+    assert failure.value.reason is Reason.EXTRACTOR_MISSING
+
+
+def test_a_clip_that_overflows_is_named(tmp_path: Path) -> None:
+    clip_folder(tmp_path / "clip")
+    weights = load_file(tmp_path / "clip/model.safetensors")
+    save_file(weights | {"text_projection.weight": weights["text_projection.weight"] * 3e38}, tmp_path / "clip/model.safetensors")
+    with pytest.raises(Failure, match="feature network clip-own: it gives values that are not finite"):
+        load([own_clip(clip_sha256(tmp_path / "clip"))], tmp_path, CPU).encoders[1].caption_embeddings(["a red square"])
+
+
 def test_inputs_are_scaled_as_the_published_networks_want_them() -> None:
     white_red = np.zeros((1, 4, 20, 30, 3), np.uint8)
     white_red[..., 0] = 255

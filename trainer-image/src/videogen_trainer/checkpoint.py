@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from videogen_api.bundle import MANIFEST, BundleFile, canonical_json
-from videogen_models.sealed import CorruptError, describe, described, publish, staging, sync, verify
+from videogen_models.sealed import STAGING, CorruptError, describe, described, publish, staging, sync, verify
 from videogen_trainer.dataset import writing
 
 _LOG = logging.getLogger(__name__)
@@ -33,7 +33,6 @@ _FILES = TypeAdapter(list[BundleFile])
 _STATE = "state.json"
 _SUMS = "sums"
 _ASIDE = "damaged-"  # how the names of folders begin that were checkpoints
-STAGING = ".staging-"  # how `staging` begins its folders' names
 SUFFIXES = (".safetensors", ".json")
 
 

@@ -86,6 +86,7 @@ def _run(job: Job, curate: Curate, wanted: Wanted, progress: ProgressReporter) -
             frames=job.recipe.frames,
             resolution=job.recipe.resolution,
             parent=parent,
+            staged_in=wanted.folder,
         )
     except VersionRejected as rejected:
         _write_page(storage, curate, f"Rejected. {rejected.message.replace(f'{storage}/', '')}", tally)

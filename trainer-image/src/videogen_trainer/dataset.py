@@ -39,7 +39,7 @@ SHARD_BYTES = 64 << 20
 
 
 class Segment(Observation):
-    """Something that is said in a video or clip, and when: seconds from its first frame."""
+    """Something that is said, and when: in seconds from the video's first picture or sound, or from the clip's first frame."""
 
     start: float = Field(ge=0, allow_inf_nan=False)
     end: float = Field(ge=0, allow_inf_nan=False)
@@ -162,14 +162,16 @@ def write_dataset(
     frames: int,
     resolution: Resolution,
     parent: str | None = None,
+    staged_in: Path | None = None,
 ) -> ResolvedDataset:
     """Write clips as a new version, whole or not at all; the same clips under the same version again are no error.
 
-    The content that they have in the storage is verified then, and replaced if it is damaged.
+    The content that they have in the storage is verified then, and replaced if it is damaged. Until all is there it lies in `staged_in`, a
+    folder of the same volume (the dataset's own): what a kill leaves there is for its owner to remove.
 
     Raises Failure: InvalidJob if the version exists with other content, StorageFailed; ValueError if a clip has another shape.
     """
-    with staging(storage / "datasets" / name) as staged:
+    with staging(staged_in or storage / "datasets" / name) as staged:
         records = [
             record for number, shard in enumerate(_shards(clips, frames, resolution)) for record in _write_shard(staged, number, shard)
         ]

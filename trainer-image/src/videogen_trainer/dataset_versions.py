@@ -60,7 +60,10 @@ def bind(path: Path, digest: str) -> None:
             if names(path, digest):
                 return
             with suppress(FileNotFoundError):
-                os.rename(path, staged / "damaged.json")
+                os.rename(path, taken := staged / "damaged.json")
+                with suppress(Failure):
+                    read_version(taken)
+                    _place(taken, path)  # it is whole: another process has mended it meanwhile
 
 
 def _place(pointer: Path, path: Path) -> None:

@@ -122,8 +122,9 @@ def read_timed_frames(path: Footage) -> Iterator[tuple[float | None, Picture]]:
             raise unreadable(path, "it has no frames")
         if count < TRUNCATED * (shown := _shown(stream)):
             raise unreadable(path, f"it ends after {count} of {shown} frames")
-        if not stream.frames and seconds < TRUNCATED * (announced := (container.duration or 0) / av.time_base):
-            raise unreadable(path, f"it ends after {seconds:.2f} of {announced:.2f} seconds")
+        announced = (container.duration or 0) / av.time_base - start  # most webm files say when they end, not how long they are
+        if not stream.frames and seconds - start < TRUNCATED * announced:
+            raise unreadable(path, f"it ends after {seconds - start:.2f} of {announced:.2f} seconds")
 
 
 def size_of(path: Footage) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from uuid import uuid4
 import numpy as np
 from pydantic import Base64Bytes, BaseModel, ValidationError
 
-from videogen_models.sealed import sha256_of
+from videogen_models.sealed import STAGING, sha256_of
 from videogen_trainer.curation.rejection import Cause, Rejection
 from videogen_trainer.dataset import Clip, ClipRecord, Segment, record_of, writing
 
@@ -164,6 +164,8 @@ def tidy(folder: Path) -> None:
     """Remove what killed attempts left without sealing it."""
     for path in folder.glob(f"{_UNSEALED}*"):
         path.unlink(missing_ok=True)
+    for path in folder.glob(f"{STAGING}*"):  # of the version: up to all of its clips
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def remove(folder: Path) -> None:

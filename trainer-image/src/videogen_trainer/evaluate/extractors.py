@@ -1,7 +1,7 @@
 """Feature networks behind the metrics: the default ones of the package and the user's own, each verified by its SHA-256.
 
 Weights are safetensors; nothing is unpickled and nothing is downloaded. Every extractor takes clips uint8 [N, F, H, W, 3]
-(RGB) of any size and length and gives float64 arrays.
+(RGB) of any size and length and gives float64 arrays, or Failure(ExtractorMissing) if its weights make no finite numbers of them.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class NetworkExtractor:
     def outputs(self, clips: Clips) -> tuple[Array, Array]:
         """See VideoNetwork."""
         features, classes = self.compute(_tensor(clips, self.device))
-        return _array(features), _array(classes)
+        return _array(features, self.name), _array(classes, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,17 +137,17 @@ class DefaultEncoder:
     @torch.inference_mode()
     def caption_embeddings(self, captions: list[str]) -> Array:
         """See TextVideoEncoder."""
-        return _array(self.network.encode_text(captions))
+        return _array(self.network.encode_text(captions), self.name)
 
     @torch.inference_mode()
     def clip_embeddings(self, clips: Clips) -> Array:
         """See TextVideoEncoder."""
-        return _array(self.network.encode_video(video_input(_tensor(clips, self.device))))[:, None]
+        return _array(self.network.encode_video(video_input(_tensor(clips, self.device))), self.name)[:, None]
 
     @torch.inference_mode()
     def frame_embeddings(self, clips: Clips) -> Array:
         """See TextVideoEncoder."""
-        return _array(self.network.encode_frames(frame_input(_tensor(clips, self.device))))
+        return _array(self.network.encode_frames(frame_input(_tensor(clips, self.device))), self.name)
 
     def embeddings(self, clips: Clips) -> tuple[Array, Array]:
         """See TextVideoEncoder."""
@@ -170,12 +170,12 @@ class ClipEncoder:
     @torch.inference_mode()
     def caption_embeddings(self, captions: list[str]) -> Array:
         """See TextVideoEncoder."""
-        return _array(self.clip.captions(captions))
+        return _array(self.clip.captions(captions), self.name)
 
     @torch.inference_mode()
     def frame_embeddings(self, clips: Clips) -> Array:
         """See TextVideoEncoder."""
-        return _array(self.clip.frames(_tensor(clips, self.device)))
+        return _array(self.clip.frames(_tensor(clips, self.device)), self.name)
 
     clip_embeddings = frame_embeddings
 
@@ -332,5 +332,9 @@ def _tensor(clips: Clips, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(clips)).to(device)
 
 
-def _array(tensor: Tensor) -> Array:
-    return np.asarray(tensor.double().cpu().numpy(), dtype=np.float64)
+def _array(tensor: Tensor, name: str) -> Array:
+    """What a network gives. Raises Failure(ExtractorMissing) naming the network if it is not finite, as pixels and words are."""
+    array = np.asarray(tensor.double().cpu().numpy(), dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise _missing(f"feature network {name}: it gives values that are not finite, for its weights are too large; put whole ones there")
+    return array
