@@ -13,15 +13,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.figures import Figure, circumstances, table
-from benchmarks.training import fill, image_model, middle, run_ranks, training_job
-from videogen_api.job import ArtifactReference
+from benchmarks.training import Measured, fill, image_model, middle, run_in_turns, training_job
+from videogen_api.job import ArtifactReference, Job
 from videogen_api.meta import ModelType
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
@@ -32,6 +30,8 @@ from videogen_trainer.families.videofusion import VideoFusionLearner
 from videogen_trainer.state import TrainState, new_state
 
 PEERS = ("plain", "accelerate")
+# Of a run: enough for several turns of each loop.
+STEPS = {ModelType.VIDEOFUSION: 64, ModelType.ALIGN_YOUR_LATENTS: 48, ModelType.TEXT2VIDEO_ZERO: 192}
 CACHED, CACHED_FAMILY = "cached", ModelType.ALIGN_YOUR_LATENTS  # our loop, with recipe.cacheLatents
 CACHED_AIM = 1 / 1.2
 WARM_UP = 3  # steps that no figure counts
@@ -56,16 +56,14 @@ class Workload:
     storage: Path
     image_model: ArtifactReference
     batch: int
-    steps: int
-    rounds: int
+    steps: int | None = None  # None: as many as STEPS says
 
 
 def main(arguments: list[str]) -> int:
     """0 if every aim is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trainer", description=__doc__)
     parser.add_argument("--batch", type=int, default=8, help="clips of a step, over all processes (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=32, help="steps of a run (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each loop, in turn; the fastest counts (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="steps of each loop (default: 48, 64 or 192, by how long the family's take)")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="numbers of processes")
     parser.add_argument("--families", type=ModelType, nargs="+", default=list(ModelType), help="model types")
     parser.add_argument("--state", default="Small", help="architecture whose state is saved (default: %(default)s)")
@@ -75,7 +73,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         storage = Path(folder)
         fill(storage)
-        work = Workload(storage=storage, image_model=image_model(storage), batch=options.batch, steps=options.steps, rounds=options.rounds)
+        work = Workload(storage=storage, image_model=image_model(storage), batch=options.batch, steps=options.steps)
         figures = [figure for family in options.families for count in options.processes for figure in speeds(work, family, count)]
         figures += pauses(storage / "checkpoints", options.state)
     print(table(figures))
@@ -86,23 +84,28 @@ def main(arguments: list[str]) -> int:
 
 
 def speeds(workload: Workload, family: ModelType, processes: int) -> Iterator[Figure]:
-    """Clips a second, memory and waiting, ours against the peers', whose runs take turns with ours."""
+    """Clips a second, memory and waiting, ours against the peers', which take turns with ours."""
     ours = ("ours", CACHED) if family is CACHED_FAMILY else ("ours",)
-    best: dict[str, Speed] = {}
-    for _ in range(workload.rounds):
-        for loop in (*ours, *PEERS):
-            speed = measured(loop, workload, family, processes)
-            best[loop] = min(speed, best.get(loop, speed), key=lambda one: one.step_seconds)
+    shutil.rmtree(workload.storage / "runs", ignore_errors=True)
+    loops = {name: ("ours" if name in ours else name, job_of(name, workload, family, processes)) for name in (*ours, *PEERS)}
+    found = {name: speed_of(measured) for name, measured in run_in_turns(loops, workload.storage).items()}
     for mine in ours:
         who = f"{family}{', cached' if mine == CACHED else ''}, {processes} process{'es' if processes > 1 else ''}"
-        yield from compared(who, best, mine, workload.batch, CACHED_AIM if mine == CACHED else 1.0)
+        yield from compared(who, found, mine, workload.batch, CACHED_AIM if mine == CACHED else 1.0)
 
 
-def compared(who: str, best: Mapping[str, Speed], mine: str, batch: int, aim: float) -> Iterator[Figure]:
+def job_of(name: str, workload: Workload, family: ModelType, processes: int) -> Job:
+    """What a loop of this name does."""
+    steps, init = workload.steps or STEPS[family], None if family is ModelType.VIDEOFUSION else workload.image_model
+    job = training_job(name, batch=workload.batch, steps=steps, every=steps, processes=processes, family=family, init_from=init)
+    return job.model_copy(update={"recipe": job.recipe.model_copy(update={"cache_latents": name == CACHED})})
+
+
+def compared(who: str, found: Mapping[str, Speed], mine: str, batch: int, aim: float) -> Iterator[Figure]:
     """One of our loops with each of the peers."""
-    own = best[mine]
+    own = found[mine]
     for loop in PEERS:
-        peer = best[loop]
+        peer = found[loop]
         yield Figure(f"{who}: clips a second, peer {loop}", batch / own.step_seconds, "/s", None, batch / peer.step_seconds)
         yield Figure(f"{who}: time of a step, of that of {loop}", own.step_seconds / peer.step_seconds, "", aim)
         yield Figure(f"{who}: CPU time of a step in a process, peer {loop}", own.cpu_seconds, "s", None, peer.cpu_seconds)
@@ -110,25 +113,22 @@ def compared(who: str, best: Mapping[str, Speed], mine: str, batch: int, aim: fl
     yield Figure(f"{who}: waiting for data", own.wait_percent, "%", DATA_WAIT)
 
 
-def measured(loop: str, workload: Workload, family: ModelType, processes: int) -> Speed:
-    """Run a loop once, from scratch."""
-    shutil.rmtree(workload.storage / "runs", ignore_errors=True)
-    steps, init = workload.steps, None if family is ModelType.VIDEOFUSION else workload.image_model
-    job = training_job("speed", batch=workload.batch, steps=steps, every=steps, processes=processes, family=family, init_from=init)
-    if loop == CACHED:
-        job = job.model_copy(update={"recipe": job.recipe.model_copy(update={"cache_latents": True})})
-    return speed_of(run_ranks("ours" if loop == CACHED else loop, job, workload.storage))
-
-
-def speed_of(ranks: list[dict[str, Any]]) -> Speed:
-    """From what the processes have measured, rank 0's first."""
-    seconds, cpu = ([after - before for before, after in pairwise(ranks[0][name][WARM_UP:])] for name in ("ends", "cpu"))
-    whole = ranks[0]["ends"][-1] - ranks[0]["ends"][0]
+def speed_of(measured: Measured) -> Speed:
+    """From the first process's steps that lie in one turn, and the memory of all processes."""
+    ends, cpu = (measured.ranks[0][name] for name in ("ends", "cpu"))
+    steps = [
+        step
+        for step in range(WARM_UP + 1, len(ends))
+        if any(begun <= ends[step - 1] and ends[step] <= end for begun, end in measured.turns)
+    ]
+    if not steps:
+        raise RuntimeError("no step lies in one turn; take longer turns, or smaller steps")
+    worked = sum(max(0.0, min(end, ends[-1]) - max(begun, ends[0])) for begun, end in measured.turns)
     return Speed(
-        step_seconds=middle(seconds),
-        cpu_seconds=middle(cpu),
-        peak_megabytes=max(rank["peak"] for rank in ranks) / 1e6,
-        wait_percent=100 * ranks[0].get("waited", 0.0) / whole,
+        step_seconds=middle([ends[step] - ends[step - 1] for step in steps]),
+        cpu_seconds=middle([cpu[step] - cpu[step - 1] for step in steps]),
+        peak_megabytes=max(rank["peak"] for rank in measured.ranks) / 1e6,
+        wait_percent=100 * measured.ranks[0].get("waited", 0.0) / worked,
     )
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -27,7 +32,6 @@ from videogen_trainer.synthetic import synthetic_clip
 
 FRAMES, SIDE = 8, 32
 AUTOENCODER = [24, 48, 64]  # channels of its levels
-_LIMIT_SECONDS = 900
 
 
 def fill(storage: Path, clips: int = 64) -> None:
@@ -95,42 +99,94 @@ def image_model(storage: Path) -> ArtifactReference:
     return ArtifactReference(path=path, digest=digest)
 
 
-def write_job(job: Job, path: Path) -> Path:
-    """The job file of a job."""
-    path.write_text(json.dumps(job.wire()), encoding="utf-8")
-    return path
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a loop's processes have measured, rank 0's first, and when each of its turns began and ended, by time.perf_counter."""
+
+    ranks: list[dict[str, Any]]
+    turns: list[tuple[float, float]]
 
 
-def run_ranks(loop: str, job: Job, storage: Path) -> list[dict[str, Any]]:
-    """Run a loop of `training_loops` in as many processes as the job says, one thread each -> what each has measured.
+def run_in_turns(loops: Mapping[str, tuple[str, Job]], storage: Path, seconds: float = 2.0) -> dict[str, Measured]:
+    """Run loops of `training_loops` with their jobs, each for so many seconds in its turn: what else the machine does falls on all alike.
+
+    A loop's processes are stopped between its turns. Raises RuntimeError with the end of a process' output if it fails.
+    """
+    waiting = {name: Ranks(name, loop, job, storage) for name, (loop, job) in loops.items()}
+    measured: dict[str, Measured] = {}
+    try:
+        while waiting:
+            for name, ranks in list(waiting.items()):
+                if ranks.take_turn(seconds):
+                    measured[name] = waiting.pop(name).measured()
+    finally:
+        for ranks in waiting.values():
+            ranks.kill()
+    return measured
+
+
+class Ranks:
+    """The processes of a loop, as many as its job says, one thread each.
 
     They are forked from a process that has imported all and done nothing: imports take longer than some of the loops.
-    Raises RuntimeError with the end of its output if one fails.
     """
-    path, port, size = write_job(job, storage / "job.json"), str(free_port()), job.processes_per_worker
-    ranks = [_started(loop, path, storage, rank, size, port) for rank in range(size)]
-    for rank, process in enumerate(ranks):
-        process.join(_LIMIT_SECONDS)
-        if process.exitcode:
+
+    def __init__(self, name: str, loop: str, job: Job, storage: Path) -> None:
+        self._name, self._loop, self._storage = name, loop, storage
+        self._outputs = [storage / f"measured-{name}-{rank}.json" for rank in range(job.processes_per_worker)]
+        self._job = storage / f"job-{name}.json"
+        self._job.write_text(json.dumps(job.wire()), encoding="utf-8")
+        self._processes: list[ForkServerProcess] = []
+        self._turns: list[tuple[float, float]] = []
+
+    def take_turn(self, seconds: float) -> bool:
+        """Let them work for so long -> whether they are done. Raises RuntimeError if one has failed."""
+        begun = time.perf_counter()
+        if self._processes:
+            self._signal(signal.SIGCONT)
+        else:
+            self._start()
+        while (left := begun + seconds - time.perf_counter()) > 0 and (alive := self._alive()):
+            wait([process.sentinel for process in alive], left)
+            self._check()
+        self._signal(signal.SIGSTOP)
+        self._turns.append((begun, time.perf_counter()))
+        return not self._alive()
+
+    def measured(self) -> Measured:
+        """When they are done."""
+        return Measured([json.loads(output.read_bytes()) for output in self._outputs], self._turns)
+
+    def kill(self) -> None:
+        """End them, wherever they are."""
+        for process in self._processes:
             process.kill()
-            output = _output(storage, rank).with_suffix(".log").read_text(encoding="utf-8")
-            raise RuntimeError(f"{loop} ended with {process.exitcode}: {output[-1500:]}")
-    return [json.loads(_output(storage, rank).read_bytes()) for rank in range(size)]
 
+    def _start(self) -> None:
+        os.environ["OMP_NUM_THREADS"] = "1"  # also of the process that they are forked from
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([training_loops.__name__])
+        size, group = len(self._outputs), {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        for rank, output in enumerate(self._outputs):
+            variables = group | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)} if size > 1 else {}
+            arguments = (self._loop, self._job, self._storage, variables, output)
+            self._processes.append(context.Process(target=training_loops.run, args=arguments))
+            self._processes[-1].start()
 
-def _output(storage: Path, rank: int) -> Path:
-    return storage / f"measured-{rank}.json"
+    def _alive(self) -> list[ForkServerProcess]:
+        return [process for process in self._processes if process.exitcode is None]
 
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._alive():
+            assert process.pid, "it was started"
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
 
-def _started(loop: str, path: Path, storage: Path, rank: int, size: int, port: str) -> ForkServerProcess:
-    os.environ["OMP_NUM_THREADS"] = "1"  # also of the process that they are forked from
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([training_loops.__name__])
-    group = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    variables = group if size > 1 else {}
-    process = context.Process(target=training_loops.run, args=(loop, path, storage, variables, _output(storage, rank)))
-    process.start()
-    return process
+    def _check(self) -> None:
+        for process, output in zip(self._processes, self._outputs, strict=True):
+            if process.exitcode:
+                said = output.with_suffix(".log").read_text(encoding="utf-8")
+                raise RuntimeError(f"{self._name} ended with {process.exitcode}: {said[-1500:]}")
 
 
 def middle(values: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ def a_job(work: str = "w", steps: int = 4, **more: int) -> Job:
 def test_the_loops_of_the_peers_begin_with_the_loss_that_ours_begins_with_and_measure_every_step(storage: Path, family: ModelType) -> None:
     init = None if family is ModelType.VIDEOFUSION else training.image_model(storage)
     job = training.training_job("w", batch=8, steps=2, every=2, family=family, init_from=init)
-    measured = {loop: training.run_ranks(loop, job, storage) for loop in ("ours", *trainer.PEERS)}
+    measured = {
+        loop: found.ranks
+        for loop, found in training.run_in_turns({loop: (loop, job) for loop in ("ours", *trainer.PEERS)}, storage).items()
+    }
     first = {loop: ranks[0]["losses"][0] for loop, ranks in measured.items()}
     assert {loop: len(ranks[0]["ends"]) for loop, ranks in measured.items()} == dict.fromkeys(measured, 2)
     for loop in trainer.PEERS:  # untrained networks, other noise: the same loss but for what the noise makes of it
@@ -38,7 +42,7 @@ def test_the_loops_of_the_peers_begin_with_the_loss_that_ours_begins_with_and_me
 
 @pytest.mark.timeout(170)
 def test_the_cached_loop_is_compared_with_peers_that_encode_in_every_step(storage: Path) -> None:
-    work = trainer.Workload(storage=storage, image_model=training.image_model(storage), batch=2, steps=5, rounds=1)
+    work = trainer.Workload(storage=storage, image_model=training.image_model(storage), batch=2, steps=8)
     figures = {figure.name: figure for figure in trainer.speeds(work, ModelType.ALIGN_YOUR_LATENTS, 1)}
     assert figures["align-your-latents, cached, 1 process: time of a step, of that of plain"].aim == pytest.approx(1 / 1.2)
     assert figures["align-your-latents, 1 process: time of a step, of that of plain"].aim == 1.0
@@ -49,14 +53,29 @@ def test_the_cached_loop_is_compared_with_peers_that_encode_in_every_step(storag
 def test_a_loop_that_fails_is_told_with_its_output(storage: Path) -> None:
     job = a_job().model_copy(update={"data": [a_job().data[0].model_copy(update={"digest": "sha256:" + "0" * 64})]})
     with pytest.raises(RuntimeError, match=r"ours ended with 1: (.|\n)*Dataset"):
-        training.run_ranks("ours", job, storage)
+        training.run_in_turns({"ours": ("ours", job)}, storage)
 
 
-def test_a_speed_is_the_median_of_the_steps_after_the_first_ones() -> None:
-    ends = [0.0, 50.0, 100.0, 101.0, 103.0, 106.0, 108.0]
-    cpu = [0.0, 9.0, 18.0, 18.5, 19.5, 20.0, 20.5]
-    ranks: list[dict[str, Any]] = [{"ends": ends, "cpu": cpu, "waited": 27.0, "peak": 2e6}, {"ends": [], "peak": 3e6}]
-    assert trainer.speed_of(ranks) == trainer.Speed(step_seconds=2.0, cpu_seconds=0.5, peak_megabytes=3.0, wait_percent=25.0)
+def test_a_speed_is_the_median_of_the_steps_after_the_first_ones_that_lie_in_one_turn() -> None:
+    ends = [0.0, 50.0, 100.0, 101.0, 103.0, 106.0, 208.0, 210.0]
+    cpu = [0.0, 9.0, 18.0, 18.5, 19.5, 20.0, 24.0, 24.5]
+    ranks: list[dict[str, Any]] = [{"ends": ends, "cpu": cpu, "waited": 27.5, "peak": 2e6}, {"ends": [], "peak": 3e6}]
+    measured = training.Measured(ranks, [(-5.0, 107.0), (207.0, 215.0)])
+    assert trainer.speed_of(measured) == trainer.Speed(step_seconds=2.0, cpu_seconds=0.5, peak_megabytes=3.0, wait_percent=25.0)
+    with pytest.raises(RuntimeError, match="no step lies in one turn"):
+        trainer.speed_of(training.Measured(ranks, [(-5.0, 102.0)]))
+
+
+@pytest.mark.timeout(170)
+def test_loops_take_turns_and_none_works_in_that_of_another(storage: Path) -> None:
+    jobs = {loop: (loop, a_job(loop, steps=24, processes=2)) for loop in ("ours", "plain")}
+    measured = training.run_in_turns(jobs, storage, seconds=0.3)
+    turns = sorted((begun, end, loop) for loop, found in measured.items() for begun, end in found.turns)
+    assert all(end <= later for (_, end, _), (later, _, _) in pairwise(turns))
+    assert min(len(found.turns) for found in measured.values()) > 2
+    for found in measured.values():
+        for done in found.ranks[0]["ends"]:
+            assert any(begun <= done <= end + 0.05 for begun, end in found.turns), "a signal takes a moment"
 
 
 def test_the_pauses_are_of_one_state_and_looking_is_a_part_of_them(tmp_path: Path) -> None:
