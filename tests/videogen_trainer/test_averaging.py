@@ -17,7 +17,7 @@ from videogen_api.job import Job
 from videogen_testing.attempted import WORK, artifact, losses
 from videogen_testing.ranks import train_in
 from videogen_trainer import averaging, checkpoint
-from videogen_trainer.averaging import GradientAverage, buckets
+from videogen_trainer.averaging import GradientAverage
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +30,6 @@ def _alone() -> Iterator[None]:
 def layers() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(5)))
-
-
-def test_buckets_have_what_learns_from_the_last_on() -> None:
-    module = layers()
-    module[3].requires_grad_(False)
-    parameters = list(module.parameters())
-    places = {parameter: place for place, parameter in enumerate(parameters)}
-    assert [[places[one] for one in bucket] for bucket in buckets(parameters, 2 * parameters[0].nbytes)] == [[4, 2], [1, 0]]
-    assert [len(bucket) for bucket in buckets(parameters, 1)] == [1, 1, 1, 1]
 
 
 @pytest.fixture
@@ -85,6 +76,19 @@ def test_buckets_are_sent_in_their_order_whichever_is_ready_first(sent: list[Ten
     assert [one.numel() for one in sent] == [65, 17]
     assert average.finish()
     assert [one.numel() for one in sent] == [65, 17, 33]
+
+
+def test_what_does_not_learn_is_not_sent(sent: list[Tensor]) -> None:
+    module = layers()
+    module[3].requires_grad_(False)
+    average = GradientAverage(module.parameters(), 1)
+    module(torch.ones(3, 4)).square().sum().backward()
+    assert average.finish()
+    gradients = [layer.weight.grad for layer in module]  # type: ignore[union-attr]
+    assert [one[:-1].tolist() for one in sent] == [
+        torch.cat([gradients[place].flatten() for place in places]).tolist()  # type: ignore[union-attr,operator]
+        for places in ((4, 2), (1, 0))
+    ]
 
 
 def test_what_has_no_gradient_is_left_without_one(sent: list[Tensor]) -> None:

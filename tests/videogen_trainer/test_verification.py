@@ -14,15 +14,14 @@ import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from videogen_api.bundle import BundleFile
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, Split
 from videogen_models import sealed
 from videogen_trainer import dataset, verification
 from videogen_trainer.dataset import Clip, open_dataset, write_dataset
-from videogen_trainer.distributed import World
+from videogen_trainer.distributed import World, portions
 from videogen_trainer.failure import Failure
-from videogen_trainer.verification import rounds, together
+from videogen_trainer.verification import together
 
 REFERENCE = DataReference(dataset="d", version="v1")
 FILES = 9  # of clips, and the index
@@ -120,11 +119,9 @@ def test_what_only_one_process_cannot_open_ends_all(folder: Path, tmp_path: Path
         assert "has no gone.json" in message
 
 
-def test_rounds_keep_every_file_and_its_order_and_their_size() -> None:
-    files = [BundleFile(path=f"{number}.json", sha256="0" * 64, size=size) for number, size in enumerate([5, 5, 1, 30, 2, 2, 2, 4])]
-    parts = list(rounds(files, 10))
-    assert [file for part in parts for file in part] == files
-    assert [[file.size for file in part] for part in parts] == [[5, 5], [1], [30], [2, 2, 2, 4]]
+def test_portions_keep_every_item_and_the_order_and_their_size() -> None:
+    assert list(portions([5, 5, 1, 30, 2, 2, 2, 4], int, 10)) == [[5, 5], [1], [30], [2, 2, 2, 4]]
+    assert list(portions([], int, 10)) == []
 
 
 def test_alone_a_damaged_file_is_named_too(folder: Path, tmp_path: Path) -> None:

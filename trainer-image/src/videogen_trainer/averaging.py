@@ -8,12 +8,14 @@ first step: a training that goes on from a checkpoint would not come to the same
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from videogen_trainer.distributed import portions
 
 BUCKET_BYTES = 25 << 20  # DistributedDataParallel's
 
@@ -26,7 +28,8 @@ class GradientAverage:
 
     def __init__(self, parameters: Iterable[nn.Parameter], size: int) -> None:
         self._size = size
-        self._buckets = list(buckets(parameters, BUCKET_BYTES))
+        learned = reversed([parameter for parameter in parameters if parameter.requires_grad])  # the last one's gradient is made first
+        self._buckets = list(portions(learned, lambda parameter: parameter.nbytes, BUCKET_BYTES))
         self._awaited: list[int] = []  # gradients of each bucket that are still to be made; empty: nothing is sent meanwhile
         self._sent: list[dist.Work] = []  # for each bucket, in their order
         made = weakref.WeakMethod(self._made)  # else parameters, which hold their hooks, would hold each other beyond the training
@@ -76,17 +79,3 @@ class GradientAverage:
 def _tell(made: Callable[[], Callable[[int], None] | None], number: int, _parameter: Tensor) -> None:
     if (call := made()) is not None:
         call(number)
-
-
-def buckets(parameters: Iterable[nn.Parameter], limit: int) -> Iterator[list[nn.Parameter]]:
-    """Those that learn, in parts of at most `limit` bytes or of one parameter; the last first, whose gradients are made first."""
-    bucket: list[nn.Parameter] = []
-    size = 0
-    for parameter in reversed([parameter for parameter in parameters if parameter.requires_grad]):
-        if bucket and size + parameter.nbytes > limit:
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(parameter)
-        size += parameter.nbytes
-    if bucket:
-        yield bucket

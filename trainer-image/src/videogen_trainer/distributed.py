@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -143,3 +143,17 @@ def is_peer_lost(error: BaseException) -> bool:
     if not dist.is_initialized():
         return isinstance(error, dist.DistError)
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(_LOST.search(str(error))))
+
+
+def portions(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """The items in their order, in lists whose sizes come to at most `limit`, or of one item: the same ones in all processes."""
+    portion: list[T] = []
+    left = limit
+    for item in items:
+        if portion and size(item) > left:
+            yield portion
+            portion, left = [], limit
+        portion.append(item)
+        left -= size(item)
+    if portion:
+        yield portion

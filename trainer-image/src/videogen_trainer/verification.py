@@ -6,7 +6,7 @@ say nothing of bytes that the disk lost since, and nothing may be trained on the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from videogen_api.bundle import BundleFile
 from videogen_api.training_run import Reason
 from videogen_models.sealed import CorruptError, check_listing, verify_file
 from videogen_trainer.dataset import SUFFIXES, Check
-from videogen_trainer.distributed import World
+from videogen_trainer.distributed import World, portions
 from videogen_trainer.failure import Failure
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def agree(world: World, failure: Failure | None) -> None:
 
 def _verify(world: World, what: str, folder: Path, files: Sequence[BundleFile]) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        for part in rounds(files, world.size * ROUND_BYTES):
+        for part in portions(files, lambda file: file.size, world.size * ROUND_BYTES):
             errors = pool.map(lambda file: _error(folder, file), part[world.rank :: world.size])
             agree(world, next((_corrupt(what, error) for error in errors if error), None))
     try:
@@ -71,20 +71,6 @@ def _verify(world: World, what: str, folder: Path, files: Sequence[BundleFile]) 
     except CorruptError as error:
         agree(world, _corrupt(what, error))
     agree(world, None)
-
-
-def rounds(files: Sequence[BundleFile], limit: int) -> Iterator[list[BundleFile]]:
-    """The files in their order, in parts of at most `limit` bytes, or of one file."""
-    part: list[BundleFile] = []
-    size = 0
-    for file in files:
-        if part and size + file.size > limit:
-            yield part
-            part, size = [], 0
-        part.append(file)
-        size += file.size
-    if part:
-        yield part
 
 
 def _error(folder: Path, file: BundleFile) -> CorruptError | None:
