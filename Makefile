@@ -14,8 +14,11 @@ CONTROL_PLANE := kubernetes etcd training-operator
 # A module's tests stay together, so that what they share is made once; those of a cluster too (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -q --dist loadscope --no-loadscope-reorder
 
-.PHONY: help tools control-plane setup generate check unit test soak demo cluster install down
-.PHONY: bench-rollback bench-operator bench-metrics bench-trainer bench-goodput reproduce
+# What computes: no result may rest on how a CPU rounds (make test-kernels).
+NUMERIC := tests/videogen_models tests/videogen_trainer tests/videogen_serving tests/benchmarks
+
+.PHONY: help tools control-plane setup generate check sbom audit unit test test-kernels soak fuzz stories demo cluster install down
+.PHONY: bench-rollback bench-operator bench-attack bench-metrics bench-trainer bench-goodput reproduce
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +44,7 @@ tools: # promtool, Helm and what else checks and tests call: built or installed 
 control-plane: # the same, and API server and etcd
 	@localcluster/localcluster tools $(CONTROL_PLANE)
 
-check: setup tools ## lint, strict types, import contracts, generated files, chart, fences
+check: setup tools ## lint with Bandit's rules, strict types, import contracts, generated files, chart, Pod Security, fences
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,14 +52,37 @@ check: setup tools ## lint, strict types, import contracts, generated files, cha
 	$(BIN)/python -m videogen_api.crd --check crds charts/videogen/files/crds
 	$(BIN)/python -m pytest -q tests/fences tests/charts
 
+sbom: setup ## bills of materials (CycloneDX) of the images, in build/sbom
+	@$(BIN)/python -m images.sbom build/sbom
+
+audit: sbom ## known vulnerabilities of what is in the images, from OSV; says "unknown" where it cannot be asked
+	@$(BIN)/python -m images.audit build/sbom/*.cdx.json
+
 unit: setup tools ## tests that need no cluster, on two cores
 	$(PYTEST) --numprocesses 2 tests --ignore=tests/cluster --ignore=tests/e2e
 
-test: setup install control-plane ## every test: end to end, real API server, simulation and unit, side by side
+test: setup control-plane ## every test: end to end, real API server, simulation and unit, side by side; cluster and images are made meanwhile
 	$(PYTEST) --numprocesses 3 tests
 
-soak: setup control-plane ## the long fault campaigns: every write of the operator, every way it can be lost
+test-kernels: setup tools ## the tests that compute, with PyTorch's CPU kernels of each kind: without SIMD, AVX2, the CPU's best
+	ATEN_CPU_CAPABILITY=default $(PYTEST) --numprocesses 2 $(NUMERIC)
+	ATEN_CPU_CAPABILITY=avx2 $(PYTEST) --numprocesses 2 $(NUMERIC)
+	env --unset=ATEN_CPU_CAPABILITY $(PYTEST) --numprocesses 2 $(NUMERIC)
+
+soak: setup control-plane fuzz ## the long campaigns: every write of the operator, every way it can be lost; and fuzz
 	$(BIN)/python -m pytest tests/cluster/soak/crash_campaign.py
+
+fuzz: setup build/fuzz/.installed ## hostile bytes for everything that reads them, FUZZ_SECONDS (600) for each target
+	@for target in tests/fuzz/fuzz_*.py; do \
+		echo "$$target"; PYTHONPATH=build/fuzz/site:tests/support $(BIN)/python $$target || exit 1; \
+	done
+
+build/fuzz/.installed: requirements/fuzz.lock $(VENV)/.installed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/fuzz/site --require-hashes --requirement requirements/fuzz.lock
+	@touch $@
+
+stories: setup install ## the long end-to-end stories: every task, every example in small, strangers' pods against every NetworkPolicy
+	$(BIN)/python -m pytest -q tests/e2e/stories_of_*.py
 
 demo: setup ## the main job: train, judge, release, A/B-test, roll back, on a real cluster
 	$(BIN)/python -m videogen_demo
@@ -75,6 +101,9 @@ bench-rollback: install ## 20 rollbacks under load: webhook and alert path to th
 
 bench-operator: setup control-plane ## 1, 100 and 1,000 TrainingRuns: latency, CPU, requests, memory, restart
 	$(BIN)/python -m benchmarks.operator
+
+bench-attack: setup control-plane ## rollbacks while thousands of half requests press on the operator; takeover when it is killed
+	$(BIN)/python -m benchmarks.attack
 
 bench-metrics: setup ## FVD against closed forms and cd-fvd's formula: accuracy, throughput, bias at small N
 	$(BIN)/python -m benchmarks.metrics

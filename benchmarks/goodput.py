@@ -100,7 +100,7 @@ def _remove(cluster: Cluster) -> None:
 
 
 def _training(name: str, steps: int, every: int, *before: Manifest) -> Manifest:
-    phases = (*before, train(resources=SMALL | {"workers": WORKERS}, attempts=100))
+    phases = (*before, train(resources=SMALL, workers={"replicas": WORKERS}, attempts=100))
     manifest = run(NAMESPACE, name, *phases, steps=steps)
     manifest["spec"]["recipe"] |= RECIPE | {"checkpoints": {"everySteps": every, "keepLast": 2}}
     return manifest

@@ -66,7 +66,7 @@ class Operator:
         program = ["benchmarks.profiled", str(self._profile)] if self._profile else ["videogen_operator"]
         command = [sys.executable, "-m", *program]
         with process(command, self._process.log, self._process.environment) as child:
-            eventually(lambda: self._process.probe("readyz") == 200, 60, every=0.1)
+            eventually(lambda: self._process.probe("leaderz") == 200, 60, every=0.1)
             yield child.pid
             code = end(child, signal.SIGTERM)
             assert code == 0, f"the operator ended with {code}: {self._process.log.read_text(encoding='utf-8')[-2000:]}"

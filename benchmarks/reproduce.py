@@ -23,11 +23,11 @@ from benchmarks.reproduce_cases import COLUMNS, INDEPENDENT, SHARED, Case, chain
 from benchmarks.reproduce_estimate import estimate, measured_costs
 from benchmarks.reproduce_tables import Values, difference_table, value_table, values
 from benchmarks.reproduce_workshop import JobError, Workshop
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 
 REAL = "real clips"
 LONGEST_HOURS = 2.0  # an aim, on 2 cores
-Found = dict[ModelType, dict[str, list[Values]]]  # by family and column, one entry a seed
+Found = dict[ModelFamily, dict[str, list[Values]]]  # by family and column, one entry a seed
 
 
 def main(arguments: list[str]) -> int:
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reproduce", description=__doc__)
-    parser.add_argument("--families", type=ModelType, nargs="+", default=list(ModelType), help="model types (default: all)")
+    parser.add_argument("--families", type=ModelFamily, nargs="+", default=list(ModelFamily), help="model types (default: all)")
     parser.add_argument("--steps", type=int, help="optimiser steps of each training (default: as docs/benchmarks.md says)")
     parser.add_argument(
         "--seeds", type=int, default=3, choices=range(1, 11), metavar="1..10", help="trainings of each (default: %(default)s)"
@@ -118,10 +118,10 @@ def report(found: Found, samples: int, seeds: int) -> str:
     lines = [f"\n{samples} generated clips each{means}"] if found else []
     for family, its in found.items():
         lines += [f"\n{family.value}:\n", value_table(its)]
-    if ModelType.VIDEOFUSION in found and seeds > 1:
+    if ModelFamily.VIDEOFUSION in found and seeds > 1:
         one, other = SHARED.name, INDEPENDENT.name
         lines.append(f"\n{one} minus {other}, the same seeds, data, steps and networks; 95 % interval of the mean (t, {seeds} seeds):\n")
-        lines.append(difference_table(found[ModelType.VIDEOFUSION], one, other))
+        lines.append(difference_table(found[ModelFamily.VIDEOFUSION], one, other))
     return "\n".join(lines)
 
 

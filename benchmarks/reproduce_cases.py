@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 
-VIDEOFUSION, ZERO, LATENTS = ModelType.VIDEOFUSION, ModelType.TEXT2VIDEO_ZERO, ModelType.ALIGN_YOUR_LATENTS
+VIDEOFUSION, ZERO, LATENTS = ModelFamily.VIDEOFUSION, ModelFamily.TEXT2VIDEO_ZERO, ModelFamily.ALIGN_YOUR_LATENTS
 # Steps of a training. Text2Video-Zero's sees one frame of a clip, Align-Your-Latents' begins with what that one has learned.
 STEPS = {VIDEOFUSION: 2000, ZERO: 3000, LATENTS: 1500}
 
@@ -17,7 +17,7 @@ STEPS = {VIDEOFUSION: 2000, ZERO: 3000, LATENTS: 1500}
 class Case:
     """One way to train: its name in the family's table, and what its recipe has of its own."""
 
-    family: ModelType
+    family: ModelFamily
     name: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None  # None: as many as a training has
@@ -31,7 +31,8 @@ class Case:
 
 def shares(base: float) -> dict[str, Any]:
     """A recipe's block with this share of the noise common to all frames."""
-    return {"videoFusion": {"baseNoiseShare": f"{base:.2f}", "residualNoiseShare": f"{1 - base:.2f}", "baseLearningRateScale": "1"}}
+    block = {"baseScenario": "Experimental", "baseNoiseShare": f"{base:.2f}", "baseLearningRateScale": "1"}
+    return {"videoFusion": block}
 
 
 AS_DRAWN = {"optimizer": {"learningRate": "0"}, "schedule": {"type": "Constant"}}  # a step at rate 0 changes no weight
@@ -54,7 +55,7 @@ COLUMNS = {  # of each family's table
 _CHAINS = ((IMAGE, TEMPORAL, TEMPORAL_UNTRAINED), (SHARED,), (INDEPENDENT,), (UNTRAINED,), (IMAGE_UNTRAINED,))
 
 
-def chains(families: Sequence[ModelType]) -> list[tuple[Case, ...]]:
+def chains(families: Sequence[ModelFamily]) -> list[tuple[Case, ...]]:
     """The cases of these families, those that need another one's bundle after it in one chain; the longest chain first.
 
     Without Text2Video-Zero, Align-Your-Latents still has its image model, which is trained and not measured.

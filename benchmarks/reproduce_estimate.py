@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from benchmarks.reproduce_cases import IMAGE, LATENTS, SHARED, TEMPORAL, VIDEOFUSION, ZERO, Case
 from benchmarks.reproduce_workshop import Ended, Workshop
 from videogen_api.evaluation import Metric
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 
 STEPS, SAMPLES = 8, 8  # one batch of clips: a smaller one would be slower a clip
 _OF = {VIDEOFUSION: SHARED, ZERO: IMAGE, LATENTS: TEMPORAL}
@@ -30,7 +30,7 @@ class Cost:
         return self.start + steps * self.step + self.look + samples * self.clip
 
 
-def probes(families: Sequence[ModelType]) -> list[Case]:
+def probes(families: Sequence[ModelFamily]) -> list[Case]:
     """Short trainings of the families, an image model's before that of the one that begins with it."""
     short = {family: replace(case, name="probe", steps=STEPS) for family, case in _OF.items()}
     short[LATENTS] = replace(short[LATENTS], image=short[ZERO])
@@ -38,7 +38,7 @@ def probes(families: Sequence[ModelType]) -> list[Case]:
     return [short[family] for family in wanted]
 
 
-def measured_costs(workshop: Workshop, families: Sequence[ModelType], pool: Executor) -> dict[ModelType, Cost]:
+def measured_costs(workshop: Workshop, families: Sequence[ModelFamily], pool: Executor) -> dict[ModelFamily, Cost]:
     """Train and evaluate each family for a moment. All at once, as later: the processes share the machine's memory.
 
     Raises JobError.

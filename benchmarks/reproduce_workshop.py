@@ -97,7 +97,7 @@ class Workshop:
         """The metrics of clips from the other split in place of generated ones, each with the caption that it was asked for."""
         world, extractors = World(), load([], self._storage, torch.device("cpu"))
         held_out, others = (open_references([_pinned(split)], self._storage) for split in (Split.HELD_OUT, Split.TRAIN))
-        numbers = partners(held_out.captions, others.captions, self._options.samples)
+        numbers = partners(held_out.asked(self._options.samples), others.captions)
         rows: Rows = defaultdict(list)
         for places in batches(0, len(numbers)):
             chosen = [numbers[place] for place in places]
@@ -106,7 +106,7 @@ class Workshop:
             embed_generated(rows, clips, captions, extractors)
         rows["seconds"].append(np.array([[1.0, len(numbers)]]))  # not shown
         real = embed_references(held_out, extractors, world)
-        return values(results(real, joined(rows), held_out.captions, extractors, 0, "not generated"))
+        return values(results(real, joined(rows), held_out, extractors, 0, "not generated"))
 
     def _recipe(self, case: Case, seed: int) -> dict[str, Any]:
         side, steps = self._options.side, self.steps(case)
@@ -130,7 +130,7 @@ class Workshop:
         path = self._storage / "jobs" / f"{slug}.job.json"
         message, clock = path.with_name(f"{slug}.report.json"), path.with_name(f"{slug}.seconds")
         path.parent.mkdir(parents=True, exist_ok=True)
-        model = {"type": case.family.value, "version": "1.0.0", "specialization": "base"}
+        model = {"family": case.family.value, "version": "1.0.0", "specialization": "base"}
         content = _job(slug, {"model": model, "recipe": self._recipe(case, seed)} | fields)
         if not (message.exists() and path.exists() and json.loads(path.read_text()) == content):
             path.write_text(json.dumps(content))
@@ -202,14 +202,13 @@ def _data(split: Split) -> dict[str, Any]:
     return _pinned(split).wire()
 
 
-def partners(wanted: Sequence[str], there: Sequence[str], count: int) -> list[int]:
-    """For each of `count` generated clips, whose captions go round `wanted`, the number of a clip of `there` with that caption."""
+def partners(wanted: Sequence[str], there: Sequence[str]) -> list[int]:
+    """For each generated clip, whose captions `wanted` has, the number of a clip of `there` with that caption."""
     by_caption: dict[str, list[int]] = defaultdict(list)
     for number, caption in enumerate(there):
         by_caption[caption].append(number)
     chosen = []
-    for place in range(count):
-        caption = wanted[place % len(wanted)]
+    for caption in wanted:
         if caption not in by_caption:
             raise JobError(f"no training clip has the caption {caption!r} of a held-out one; take more --clips")
         numbers = by_caption[caption]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from videogen_api.meta import ANNOTATION_REQUEST, API_VERSION, ModelIdentity, ModelType, release_name
+from videogen_api.meta import ANNOTATION_REQUEST, API_VERSION, LABEL_STORAGE, STORAGE_ALLOWED, ModelFamily, ModelIdentity, release_name
 from videogen_demo.kubectl import Cluster, CommandError, Manifest
 
 NAMESPACE = "benchmark"
@@ -26,7 +26,12 @@ def create_namespace(cluster: Cluster) -> None:
     claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
     cluster.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": enforce}},
-        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM, "namespace": NAMESPACE}, "spec": claim},
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": CLAIM, "namespace": NAMESPACE, "labels": {LABEL_STORAGE: STORAGE_ALLOWED}},
+            "spec": claim,
+        },
     )
 
 
@@ -67,10 +72,10 @@ def _writer(image: str, versions: list[str]) -> Manifest:
 
 def name_of(version: str) -> str:
     """The release's name."""
-    return release_name(ModelIdentity(type=ModelType.VIDEOFUSION, version=version))
+    return release_name(ModelIdentity(family=ModelFamily.VIDEOFUSION, version=version))
 
 
-def release(version: str, bundle: Manifest, *, sampling_steps: int, latency_limit: str = "") -> Manifest:
+def release(version: str, bundle: Manifest, *, sampling_steps: int, maximum_steps: int | None = None, latency_limit: str = "") -> Manifest:
     """A ModelRelease that takes 50 % as a candidate and never goes further by itself.
 
     With a latency limit the alert rules apply it at each evaluation, from the first request on: it is the way of an alert that is
@@ -78,6 +83,13 @@ def release(version: str, bundle: Manifest, *, sampling_steps: int, latency_limi
     """
     never = 1_000_000
     check = {"name": "latency", "metric": "LatencyP95Seconds", "maximum": latency_limit, "minimumRequests": 1}
+    serving: Manifest = {
+        "samplingSteps": sampling_steps,
+        "timeoutSeconds": 60,
+        "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "3Gi"}},
+    }
+    if maximum_steps:
+        serving["maximumSteps"] = maximum_steps
     rollout: dict[str, Any] = {
         "steps": [{"weightPercent": 50, "minimumRequests": never, "minimumSeconds": 86_400}],
         "checks": [check] if latency_limit else [],
@@ -89,9 +101,9 @@ def release(version: str, bundle: Manifest, *, sampling_steps: int, latency_limi
         "metadata": {"name": name_of(version), "namespace": NAMESPACE},
         "spec": {
             "service": SERVICE,
-            "model": {"type": "videofusion", "version": version},
+            "model": {"family": "VideoFusion", "version": version},
             "artifact": {"claimName": CLAIM} | bundle,
-            "serving": {"samplingSteps": sampling_steps, "timeoutSeconds": 60, "cpu": "250m", "memory": "3Gi"},
+            "serving": serving,
             "rollout": rollout,
         },
     }

@@ -20,7 +20,7 @@ import torch
 from benchmarks.figures import Figure, circumstances, table
 from benchmarks.training import Measured, fill, image_model, middle, run_in_turns, training_job
 from videogen_api.job import ArtifactReference, Job
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 from videogen_models.networks import model_config
 from videogen_models.videofusion import VideoFusionModel
 from videogen_trainer import checkpoint
@@ -31,8 +31,8 @@ from videogen_trainer.state import TrainState, new_state
 
 PEERS = ("plain", "accelerate")
 # Of a run: enough for several turns of each loop.
-STEPS = {ModelType.VIDEOFUSION: 64, ModelType.ALIGN_YOUR_LATENTS: 48, ModelType.TEXT2VIDEO_ZERO: 192}
-CACHED, CACHED_FAMILY = "cached", ModelType.ALIGN_YOUR_LATENTS  # our loop, with recipe.cacheLatents
+STEPS = {ModelFamily.VIDEOFUSION: 64, ModelFamily.ALIGN_YOUR_LATENTS: 48, ModelFamily.TEXT2VIDEO_ZERO: 192}
+CACHED, CACHED_FAMILY = "cached", ModelFamily.ALIGN_YOUR_LATENTS  # our loop, with recipe.cacheLatents
 CACHED_AIM = 1 / 1.2
 WARM_UP = 3  # steps that no figure counts
 DATA_WAIT = 5.0  # percent; an aim
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--batch", type=int, default=8, help="clips of a step, over all processes (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="steps of each loop (default: 48, 64 or 192, by how long the family's take)")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="numbers of processes")
-    parser.add_argument("--families", type=ModelType, nargs="+", default=list(ModelType), help="model types")
+    parser.add_argument("--families", type=ModelFamily, nargs="+", default=list(ModelFamily), help="model types")
     parser.add_argument("--state", default="Small", help="architecture whose state is saved (default: %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
 # Speed
 
 
-def speeds(workload: Workload, family: ModelType, processes: int) -> Iterator[Figure]:
+def speeds(workload: Workload, family: ModelFamily, processes: int) -> Iterator[Figure]:
     """Clips a second, memory and waiting, ours against the peers', which take turns with ours."""
     ours = ("ours", CACHED) if family is CACHED_FAMILY else ("ours",)
     shutil.rmtree(workload.storage / "runs", ignore_errors=True)
@@ -94,9 +94,9 @@ def speeds(workload: Workload, family: ModelType, processes: int) -> Iterator[Fi
         yield from compared(who, found, mine, workload.batch, CACHED_AIM if mine == CACHED else 1.0)
 
 
-def job_of(name: str, workload: Workload, family: ModelType, processes: int) -> Job:
+def job_of(name: str, workload: Workload, family: ModelFamily, processes: int) -> Job:
     """What a loop of this name does."""
-    steps, init = workload.steps or STEPS[family], None if family is ModelType.VIDEOFUSION else workload.image_model
+    steps, init = workload.steps or STEPS[family], None if family is ModelFamily.VIDEOFUSION else workload.image_model
     job = training_job(name, batch=workload.batch, steps=steps, every=steps, processes=processes, family=family, init_from=init)
     return job.model_copy(update={"recipe": job.recipe.model_copy(update={"cache_latents": name == CACHED})})
 

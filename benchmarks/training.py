@@ -20,7 +20,7 @@ import torch
 from benchmarks import training_loops
 from videogen_api.bundle import Manifest
 from videogen_api.job import ArtifactReference, Job
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 from videogen_api.recipe import Architecture, Resolution
 from videogen_api.training_run import Split
 from videogen_models.bundle import seal_bundle
@@ -53,7 +53,7 @@ def training_job(
     every: int,
     processes: int = 1,
     architecture: str = "Tiny",
-    family: ModelType = ModelType.VIDEOFUSION,
+    family: ModelFamily = ModelFamily.VIDEOFUSION,
     init_from: ArtifactReference | None = None,
 ) -> Job:
     """Training of a family on those clips, in FP32, below `runs/<work>`."""
@@ -74,7 +74,7 @@ def training_job(
         "phase": "train",
         "attempt": 1,
         "task": "Train",
-        "model": {"type": family.value, "version": "1.0.0"},
+        "model": {"family": family.value, "version": "1.0.0"},
         "recipe": recipe,
         "initFrom": init_from.wire() if init_from else None,
         "workPath": f"runs/{work}",
@@ -91,7 +91,7 @@ def image_model(storage: Path) -> ArtifactReference:
     Its autoencoder has the share in the work that Stable Diffusion 1.5's has: encoding a frame takes 1.4 times the operations of the
     U-Net's forward pass (256 x 256: 1.5, 512 x 512: 1.4; counted by torch's FlopCounterMode), where Tiny's own takes half as many.
     """
-    job = training_job("image-model", batch=8, steps=0, every=1, family=ModelType.TEXT2VIDEO_ZERO)
+    job = training_job("image-model", batch=8, steps=0, every=1, family=ModelFamily.TEXT2VIDEO_ZERO)
     torch.manual_seed(0)
     size = PRESETS[Architecture.TINY].model_copy(update={"autoencoder": AUTOENCODER})
     model = Text2VideoZeroModel(build_backbone(size, job.recipe.resolution), text2video_zero_config(job.recipe))

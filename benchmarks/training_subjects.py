@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from videogen_api.job import Job
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.known_frames import condition, first_frames
 from videogen_models.latent_scale import to_latents
@@ -41,7 +41,7 @@ class Subject:
 
 def subject_of(job: Job, storage: Path) -> Subject:
     """The networks as the trainer has them before step 0."""
-    if job.model.type is ModelType.VIDEOFUSION:
+    if job.model.family is ModelFamily.VIDEOFUSION:
         torch.manual_seed(job.recipe.seed)
         config = model_config(job.recipe)
         return Subject(Objective(VideoFusionModel(config).train()), partial(_videofusion, config))

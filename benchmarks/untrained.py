@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from videogen_api.bundle import Manifest
-from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.recipe import Architecture, Recipe, Resolution
 from videogen_models.bundle import write_bundle
 from videogen_models.networks import model_config
@@ -30,7 +30,7 @@ def main(versions: list[str]) -> None:
         )
         torch.manual_seed(seed)
         config = model_config(recipe)
-        manifest = Manifest(model=ModelIdentity(type=ModelType.VIDEOFUSION, version=version), recipe=recipe, step=0, files=[])
+        manifest = Manifest(model=ModelIdentity(family=ModelFamily.VIDEOFUSION, version=version), recipe=recipe, step=0, files=[])
         path, digest = write_bundle(STORAGE, manifest, config, VideoFusionModel(config).state_dict())
         written[version] = {"path": path, "digest": digest}
     print(json.dumps(written))

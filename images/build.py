@@ -2,6 +2,9 @@
 
 Every image is tagged with a hash of all that goes into it; what is already there is not built again. Prints one line
 `<image> <reference>` for each on standard output, progress on standard error. Needs nothing but the standard library.
+
+For production a base image is named with its digest. `--development` builds on one that is known by its tag alone, and lets the
+serving image take the Triton of a wheel, which has known holes; the server refuses to start it outside development mode.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -18,10 +23,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "localhost/videogen"
-BASE_IMAGES = {"docker": "python:3.11-slim-bookworm", "buildah": f"{PREFIX}/python-base:1"}
+BASE_IMAGES = {"docker": "python:3.11-slim-bookworm", "buildah": f"{PREFIX}/python-base:2"}
 CERTIFICATES = Path("/etc/ssl/certs")
 CACHE_IN_BUILD = "/var/cache/uv"
-PASSED_ON = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+# May hold passwords: given to the steps that download as a secret mount, which no layer and no history keeps.
+INDEX = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+INDEX_VARIABLE = "VIDEOGEN_BUILD_INDEX"
+PINNED = re.compile(r".+@sha256:[0-9a-f]{64}")
+NOTICES = "images/notices.py"
 IGNORED = ("__pycache__", "build", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 
 
@@ -38,15 +47,17 @@ IMAGES = {
     "torch": Image(dockerfile="images/torch/Dockerfile", inputs=("requirements/installer.lock", "requirements/torch.lock")),
     "trainer": Image(
         dockerfile="trainer-image/Dockerfile",
-        inputs=("crds", "models", "serving-image", "trainer-image", "requirements/trainer.lock"),
+        inputs=("crds", "models", "serving-image", "trainer-image", "requirements/trainer.lock", NOTICES),
         parent="torch",
     ),
     "serving": Image(
         dockerfile="serving-image/Dockerfile",
-        inputs=("crds", "models", "serving-image", "requirements/serving.lock"),
+        inputs=("crds", "models", "serving-image", "requirements/serving.lock", NOTICES),
         parent="torch",
     ),
-    "operator": Image(dockerfile="Dockerfile", inputs=("crds", "operator", "requirements/build.lock", "requirements/operator.lock")),
+    "operator": Image(
+        dockerfile="Dockerfile", inputs=("crds", "operator", "requirements/build.lock", "requirements/operator.lock", NOTICES)
+    ),
 }
 
 
@@ -64,23 +75,40 @@ def files_of(root: Path, inputs: Sequence[str]) -> Iterator[Path]:
                 yield file
 
 
-def content_tag(root: Path, image: Image, parent: str) -> str:
-    """12 hex digits that change with the parent's reference and with any name, mode or byte of the image's inputs."""
-    digest = hashlib.sha256(parent.encode())
+def content_tag(root: Path, image: Image, parent: str, *, development: bool) -> str:
+    """12 hex digits that change with the parent's reference, with any name, mode or byte of the inputs, and with the mode.
+
+    So nothing that was built for development is found again, and pushed, without `--development`.
+    """
+    digest = hashlib.sha256(f"{parent}{' development' if development else ''}".encode())
     for file in files_of(root, (image.dockerfile, *image.inputs)):
         contents = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"\n{file.relative_to(root)} {bool(file.stat().st_mode & 0o100)} {contents}".encode())
     return digest.hexdigest()[:12]
 
 
-def reference(name: str, base_image: str, root: Path = ROOT) -> str:
+def reference(name: str, base_image: str, root: Path = ROOT, *, development: bool = False) -> str:
     """The reference of an image as the working tree is now."""
-    return f"{PREFIX}/{name}:{content_tag(root, IMAGES[name], parent_of(name, base_image, root))}"
+    parent = parent_of(name, base_image, root, development=development)
+    return f"{PREFIX}/{name}:{content_tag(root, IMAGES[name], parent, development=development)}"
 
 
-def parent_of(name: str, base_image: str, root: Path = ROOT) -> str:
+def parent_of(name: str, base_image: str, root: Path = ROOT, *, development: bool = False) -> str:
     """The reference of the image that this one stands on."""
-    return reference(IMAGES[name].parent, base_image, root) if IMAGES[name].parent else base_image
+    return reference(IMAGES[name].parent, base_image, root, development=development) if IMAGES[name].parent else base_image
+
+
+def base_of(engine: str, named: str | None, *, development: bool) -> str:
+    """The base image; raises BuildError if it has no digest, unless that is allowed."""
+    if development:
+        return named or BASE_IMAGES[engine]
+    if named and PINNED.fullmatch(named):
+        return named
+    found = f"--base-image is {named!r}, without a digest" if named else "--base-image is not given"
+    raise BuildError(
+        f"{found}; name the base image as <name>@sha256:<64 hex digits>, so that everybody builds on the same bytes, "
+        "or give --development for images that are no production's"
+    )
 
 
 def detect_engine(runs: Callable[[Sequence[str]], bool]) -> str:
@@ -92,21 +120,28 @@ def detect_engine(runs: Callable[[Sequence[str]], bool]) -> str:
     raise BuildError("no image builder: neither does a docker daemon answer nor is buildah installed; install one of them")
 
 
-def build_command(engine: str, name: str, target: str, parent: str, environment: Mapping[str, str]) -> list[str]:
-    """The command that builds one image; the repository's root is its context."""
+def build_command(engine: str, name: str, target: str, parent: str, environment: Mapping[str, str], *, development: bool) -> list[str]:
+    """The command that builds one image, to be run with `build_environment`; the repository's root is its context."""
     image = IMAGES[name]
     arguments = {f"{'TORCH' if image.parent else 'BASE'}_IMAGE": parent}
-    arguments |= {key: environment[key] for key in PASSED_ON if environment.get(key)}
+    if name == "serving" and development:
+        arguments["DEVELOPMENT"] = "1"
     command = ["docker", "build"]
     if engine == "buildah":
-        command = ["buildah", "bud", "--isolation", "chroot", "--network", "host", "--layers"]
+        command = ["buildah", "bud", "--isolation", "chroot", "--network", "host", "--http-proxy=false", "--layers"]
         command += ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
         if name == "torch":  # the wheels that the development environment has fetched already
             command += ["--volume", f"{uv_cache(environment)}:{CACHE_IN_BUILD}"]
             arguments["UV_OPTIONS"] = f"--cache-dir={CACHE_IN_BUILD}"
     for key, value in arguments.items():
         command += ["--build-arg", f"{key}={value}"]
-    return [*command, "--file", image.dockerfile, "--tag", target, "."]
+    return [*command, "--secret", f"id=index,env={INDEX_VARIABLE}", "--file", image.dockerfile, "--tag", target, "."]
+
+
+def build_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of that command: lines for a shell in one variable, out of which the engine makes the secret `index`."""
+    lines = [f"export {key}={shlex.quote(environment[key])}\n" for key in INDEX if environment.get(key)]
+    return {**environment, INDEX_VARIABLE: "".join(lines) or "# nothing\n", "DOCKER_BUILDKIT": "1"}
 
 
 def uv_cache(environment: Mapping[str, str]) -> Path:
@@ -129,23 +164,24 @@ def exists(engine: str, target: str) -> bool:
     return runs([engine, "image", "inspect", target] if engine == "docker" else ["buildah", "inspect", "--type", "image", target])
 
 
-def ensure(engine: str, name: str, base_image: str, environment: Mapping[str, str]) -> str:
+def ensure(engine: str, name: str, base_image: str, environment: Mapping[str, str], *, development: bool) -> str:
     """Build the image, and what it stands on, unless it is there; returns its reference."""
-    target, parent = reference(name, base_image), parent_of(name, base_image)
+    target, parent = (find(name, base_image, development=development) for find in (reference, parent_of))
     if exists(engine, target):
         say(f"{target} is up to date")
         return target
     if IMAGES[name].parent:
-        ensure(engine, IMAGES[name].parent, base_image, environment)
-    elif engine == "buildah" and not exists(engine, base_image):
+        ensure(engine, IMAGES[name].parent, base_image, environment, development=development)
+    elif base_image == BASE_IMAGES["buildah"] and not exists(engine, base_image):
         raise BuildError(
             f"the base image {base_image} is missing; build it with `localcluster/localcluster build-base`, or name another by --base-image"
         )
     uv_cache(environment).mkdir(parents=True, exist_ok=True)
     say(f"building {target}{' (some minutes)' if name == 'torch' else ''}")
     started = time.monotonic()
+    command = build_command(engine, name, target, parent, environment, development=development)
     built = subprocess.run(
-        build_command(engine, name, target, parent, environment), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command, cwd=ROOT, env=build_environment(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if built.returncode:
         say(built.stdout.decode(errors="replace"))
@@ -183,7 +219,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", metavar="image", help=f"{', '.join(IMAGES)}; all but torch if none is named")
     parser.add_argument("--engine", choices=("docker", "buildah"), help="found out if not given")
-    parser.add_argument("--base-image", help="with CPython 3.11 or newer, pip and libpython")
+    parser.add_argument("--base-image", metavar="NAME@sha256:DIGEST", help="with CPython 3.11 or newer, pip and libpython")
+    parser.add_argument("--development", action="store_true", help="base images by tag, and Triton from the wheel: not for production")
     parser.add_argument("--tag", help="a second tag for every image, for example a version")
     parser.add_argument("--push", metavar="REGISTRY", help="push every image there, for example to registry.example.org/videos")
     parser.add_argument("--list", action="store_true", help="print the references and build nothing")
@@ -198,9 +235,13 @@ def main() -> int:
     options = arguments()
     try:
         engine = options.engine or detect_engine(runs)
-        base_image = options.base_image or BASE_IMAGES[engine]
+        mode: bool = options.development
+        base_image = base_of(engine, options.base_image, development=mode)
         for name in options.images or ("trainer", "serving", "operator"):
-            target = reference(name, base_image) if options.list else ensure(engine, name, base_image, os.environ)
+            if options.list:
+                target = reference(name, base_image, development=mode)
+            else:
+                target = ensure(engine, name, base_image, os.environ, development=mode)
             if options.tag and not options.list:
                 subprocess.run([engine, "tag", target, f"{PREFIX}/{name}:{options.tag}"], check=True)
             if options.push and not options.list:

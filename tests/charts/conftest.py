@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from videogen_testing.patience import HANGS
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/videogen"
 Objects = list[dict[str, Any]]
@@ -33,7 +35,7 @@ def _run(command: str, values: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=HANGS,
         env={"KUBECONFIG": "/dev/null", "HOME": "/nonexistent"},
     )
 

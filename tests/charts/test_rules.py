@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from videogen_testing.patience import HANGS
+
 CHART = Path(__file__).parents[2] / "charts/videogen"
 Render = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
@@ -24,7 +26,7 @@ TRAINING = 'videogen_training_run{namespace="models", run="run", reason="Trainin
 def promtool(*arguments: str) -> None:
     program = shutil.which("promtool")
     assert program, "no promtool: install Debian's package prometheus, which the local cluster needs too"
-    result = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=30)
+    result = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=HANGS)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -34,7 +36,7 @@ def latency(under_one: str, under_ten: str, outcome: str = "ok") -> dict[str, st
     buckets = {
         f'videogen_request_duration_seconds_bucket{{{RELEASE}, outcome="{outcome}", le="{le}"}}': counts for le, counts in bounds.items()
     }
-    return buckets | {f'videogen_requests_total{{{RELEASE}, outcome="{outcome}"}}': under_ten}
+    return buckets | {f'videogen_request_duration_seconds_count{{{RELEASE}, outcome="{outcome}"}}': under_ten}
 
 
 def requests(good: str, bad: str, **others: str) -> dict[str, str]:
@@ -47,18 +49,25 @@ def check_of(limit: str, maximum: str, minimum_requests: int = 10) -> dict[str, 
     return {limit: f"{maximum}x60", limit.replace("check_maximum", "check_minimum_requests"): f"{minimum_requests}x60"}
 
 
+def told(metric: str) -> str:
+    """A series of the operator about the release."""
+    return f"{metric}{{{RELEASE}}}"
+
+
 def in_triton(requests: str, microseconds: str) -> dict[str, str]:
     """Series of Triton itself, whose durations begin when a request arrives and not when its turn comes."""
     triton = f'{RELEASE}, model="video", version="1"'
     return {f"nv_inference_request_success{{{triton}}}": requests, f"nv_inference_request_duration_us{{{triton}}}": microseconds}
 
 
-LATENCY, ERRORS, OVERLOADED, DEAF, STALLED = (
+LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE = (
     "VideogenReleaseLatencyHigh",
     "VideogenReleaseErrorsHigh",
     "VideogenReleaseOverloaded",
     "VideogenOperatorDeaf",
     "VideogenTrainingStalled",
+    "VideogenReleaseChecksFailing",
+    "VideogenReleaseUnreadable",
 )
 NAMED = {"namespace": "models", "release": "r2", "videogen_action": "rollback"}
 TOLD = {"namespace": "models", "release": "r2"}  # to people: no rollback
@@ -66,6 +75,10 @@ TOLD = {"namespace": "models", "release": "r2"}  # to people: no rollback
 # what is so: (series, alert, time, labels of the firing alert, or None if it must be silent)
 ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
     "a release slower than its limit fires": (latency("0+0x60", "0+5x60") | check_of(LIMIT, "2"), LATENCY, "2m", NAMED),
+    "a release that fails its checks alone fires": ({told("videogen_release_checks_failing"): "0x4 1x100"}, FAILING, "7m", TOLD),
+    "and is silent when it passes": ({told("videogen_release_checks_failing"): "1x4 0x100"}, FAILING, "7m", None),
+    "a release that cannot be read fires": ({told("videogen_release_unreadable"): "1x100"}, UNREADABLE, "7m", TOLD),
+    "but not while an upgrade lasts": ({told("videogen_release_unreadable"): "0x48 1x100"}, UNREADABLE, "7m", None),
     "a fast release does not": (latency("0+5x60", "0+5x60") | check_of(LIMIT, "2"), LATENCY, "2m", None),
     "a release without a latency check does not": (latency("0+0x60", "0+5x60") | check_of(ERROR_LIMIT, "0.1"), LATENCY, "2m", None),
     "a release without requests does not": (latency("7x60", "9x60") | check_of(LIMIT, "2"), LATENCY, "2m", None),

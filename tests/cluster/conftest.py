@@ -1,4 +1,4 @@
-"""One control plane for the session, with our CRDs and PyTorchJob's; a namespace and an operator process for each test."""
+"""One control plane for the session, with our CRDs, PyTorchJob's and the chart's policies; a namespace and an operator process for each test."""
 
 import uuid
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from videogen_testing.chart_rights import operator_kubeconfig
+from videogen_testing.chart_rights import install_policies, operator_kubeconfig
 from videogen_testing.control_plane import Api, ControlPlane, control_plane, eventually
 from videogen_testing.operator_process import OperatorProcess
 from videogen_testing.upstream_crds import install, own_definitions, pytorch_job_definition
@@ -23,6 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with control_plane(tmp_path_factory.mktemp("control-plane")) as started:
         install(started.api, [*own_definitions(), pytorch_job_definition()])
+        install_policies(started.api)
         yield started
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from videogen_api.crd import RESOURCES, definition
+from videogen_api.resources import Resources, completed, number
 from videogen_api.training_run import Task
 from videogen_testing.control_plane import BINARIES, Api, ControlPlane, Refused
 from videogen_testing.edits import ABSENT, CURATE, GATE, INIT, SCENARIOS, TEMPLATES, edited, in_order, release_of, run_of
@@ -31,7 +32,7 @@ def refusal(api: Api, manifest: Mapping[str, Any], namespace: str = "default") -
 
 def of(family: str) -> tuple[str, str]:
     """The edit that makes it a run of this family."""
-    return "spec.model.type", family
+    return "spec.model.family", family
 
 
 def tuned_by(phase: Mapping[str, Any] | None = None, **block: Any) -> tuple[str, Any]:
@@ -44,44 +45,69 @@ def present(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not ABSENT}
 
 
-TRACKING = {"mlflow": {"uri": "http://mlflow:5000"}}
+TRACKING = {"mlflow": {"uri": "https://mlflow:5000"}}
 ZERO_STEPS = ("spec.recipe.steps", 0)
-BACKBONE = {"path": "raw/image-model", "sha256": "0" * 64}
+BACKBONE = {"path": "raw/image-model", "digest": "sha256:" + "0" * 64}
 
 FLOOD = {"category": "flood", "prompt": "a flooded street", "caption": "Flood: move to higher ground"}
 
 # Sentence: edits, the field that the message names, and what it says is accepted.
-CLIP = {"architecture": "CLIP", "path": "x.safetensors", "sha256": "0" * 64}
+CLIP = {"architecture": "CLIP", "path": "x.safetensors", "digest": "sha256:" + "0" * 64}
 BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "shares of the noise that do not add up to 1": (
         [("spec.recipe.videoFusion", {"baseNoiseShare": "0.70", "residualNoiseShare": "0.40"})],
         "spec.recipe.videoFusion",
         "must add up to 1, for example 0.70 and 0.30",
     ),
-    "one share alone, whose default partner does not fit": (
+    "a share outside the range of Standard, without a scenario": (
         [("spec.recipe.videoFusion", {"baseNoiseShare": "0.5"})],
         "spec.recipe.videoFusion",
-        "must add up to 1",
+        "baseNoiseShare must lie in the range of baseScenario: Standard 0.65-0.75, HighDetail 0.60-0.70, TextHeavy 0.75-0.85",
+    ),
+    "a residual share alone whose rest is outside of it": (
+        [("spec.recipe.videoFusion", {"residualNoiseShare": "0.36"})],
+        "spec.recipe.videoFusion",
+        "with neither scenario in that of Standard",
     ),
     "a share greater than 1": (
         [("spec.recipe.videoFusion", {"baseNoiseShare": "1.5", "residualNoiseShare": "0"})],
         "spec.recipe.videoFusion.baseNoiseShare",
         "should match",
     ),
-    "a share outside the range of its profile": (
-        [("spec.recipe.videoFusion", {"contentProfile": "HighDetail", "baseNoiseShare": "0.71", "residualNoiseShare": "0.29"})],
+    "a share outside the range of its scenario": (
+        [("spec.recipe.videoFusion", {"baseScenario": "HighDetail", "baseNoiseShare": "0.71"})],
         "spec.recipe.videoFusion",
-        "must lie in the range of contentProfile: Standard 0.65-0.75, HighDetail 0.60-0.70",
+        "baseNoiseShare must lie in the range of baseScenario: Standard 0.65-0.75, HighDetail 0.60-0.70",
     ),
-    "a profile whose range the default share is outside of": (
-        [("spec.recipe.videoFusion", {"contentProfile": "HighMotion"})],
+    "a scenario whose range the usual share is outside of": (
+        [("spec.recipe.videoFusion", {"residualScenario": "HighMotion"})],
         "spec.recipe.videoFusion",
-        "HighMotion 0.55-0.65",
+        "must leave a residualNoiseShare in the range of residualScenario: Standard 0.25-0.35, HighMotion 0.35-0.45, Static 0.20-0.30",
     ),
-    "an unknown profile": (
-        [("spec.recipe.videoFusion", {"contentProfile": "Vivid"})],
-        "spec.recipe.videoFusion.contentProfile",
-        '"Standard", "HighDetail", "TextHeavy", "HighMotion", "Static"',
+    "a share that suits one of two scenarios": (
+        [("spec.recipe.videoFusion", {"baseScenario": "TextHeavy", "residualScenario": "Static", "baseNoiseShare": "0.81"})],
+        "spec.recipe.videoFusion",
+        "must leave a residualNoiseShare in the range of residualScenario",
+    ),
+    "two scenarios without a share in common": (
+        [("spec.recipe.videoFusion", {"baseScenario": "TextHeavy", "residualScenario": "HighMotion", "baseNoiseShare": "0.75"})],
+        "spec.recipe.videoFusion",
+        "TextHeavy and residualScenario HighMotion have no share in common",
+    ),
+    "an unknown scenario": (
+        [("spec.recipe.videoFusion", {"baseScenario": "Vivid"})],
+        "spec.recipe.videoFusion.baseScenario",
+        '"Standard", "HighDetail", "TextHeavy", "Experimental"',
+    ),
+    "a scenario of the other table": (
+        [("spec.recipe.videoFusion", {"residualScenario": "TextHeavy"})],
+        "spec.recipe.videoFusion.residualScenario",
+        '"Standard", "HighMotion", "Static"',
+    ),
+    "an experiment that is released": (
+        [("spec.recipe.videoFusion", {"baseScenario": "Experimental", "baseNoiseShare": "0.1"})],
+        "spec.recipe.videoFusion.baseScenario",
+        "a run with videoFusion.baseScenario Experimental has no Release phase",
     ),
     "fewer shares than frames": (
         [("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1", "0.7"]}), ("spec.recipe.frames", 4)],
@@ -93,26 +119,41 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.recipe.videoFusion",
         "the share of the base frame, the middle one of baseNoiseShares (number frames / 2, counted from 0), must be 1",
     ),
-    "a frame's share outside the range of the profile": (
+    "a frame's share outside the range of Standard, without a scenario": (
+        [("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "0.76", "1", "0.7"]}), ("spec.recipe.frames", 4)],
+        "spec.recipe.videoFusion",
+        "baseNoiseShares, but for the base frame's, must lie in the range of baseScenario",
+    ),
+    "a frame's share outside the range of the residual scenario": (
         [
-            ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "0.76", "1", "0.7"], "contentProfile": "Standard"}),
+            ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "0.81", "1", "0.7"], "residualScenario": "Static"}),
             ("spec.recipe.frames", 4),
         ],
         "spec.recipe.videoFusion",
-        "baseNoiseShares, but for the base frame's, must lie in the range of contentProfile",
+        "baseNoiseShares, but for the base frame's, must leave a residualNoiseShare in the range of residualScenario",
     ),
     "one share and a share for each frame": (
         [
-            ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1"], "baseNoiseShare": "0.6", "residualNoiseShare": "0.4"}),
+            ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1"], "baseNoiseShare": "0.70"}),
             ("spec.recipe.frames", 2),
         ],
         "spec.recipe.videoFusion",
         "leave baseNoiseShare and residualNoiseShare out",
     ),
-    "a search outside the range of the profile": (
-        [tuned_by(values=["0.70", "0.76"]), ("spec.recipe.videoFusion", {"contentProfile": "Standard"})],
+    "a search outside the range of Standard, without a block": (
+        [tuned_by(values=["0.70", "0.76"])],
         "spec.phases",
-        "each of tune.values must lie in the range of contentProfile: Standard 0.65-0.75",
+        "each of tune.values must lie in the range of baseScenario: Standard 0.65-0.75",
+    ),
+    "a search outside the range of the scenario": (
+        [tuned_by(values=["0.70", "0.76"]), ("spec.recipe.videoFusion", {"baseScenario": "HighDetail"})],
+        "spec.phases",
+        "each of tune.values must lie in the range of baseScenario",
+    ),
+    "a search outside the range of the residual scenario": (
+        [tuned_by(values=["0.70", "0.81"]), ("spec.recipe.videoFusion", {"residualScenario": "Static"})],
+        "spec.phases",
+        "each of tune.values must leave a residualNoiseShare in the range of residualScenario",
     ),
     "a search of one value": ([tuned_by(values=["0.70"])], "spec.phases[1].tune.values", "should have at least 2 items"),
     "a search of 17 values": (
@@ -122,8 +163,11 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     ),
     "a search of one value twice": ([tuned_by(values=["0.70", "0.70"])], "spec.phases[1].tune.values[1]", "Duplicate value"),
     "a search of what is no share": ([tuned_by(values=["0.70", "much"])], "spec.phases[1].tune.values[1]", "should match"),
-    "a search of what is no share, with a profile": (
-        [tuned_by(values=["0.70", "much"]), ("spec.recipe.videoFusion", {"contentProfile": "Standard"})],
+    "a search of what is no share, with scenarios": (
+        [
+            tuned_by(values=["0.70", "much"]),
+            ("spec.recipe.videoFusion", {"baseScenario": "Standard", "residualScenario": "Standard"}),
+        ],
         "spec.phases[1].tune.values[1]",
         "should match",
     ),
@@ -138,7 +182,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "FVD needs an extractor of architecture I3D",
     ),
     "a search without an objective": ([tuned_by(objective=ABSENT)], "spec.phases[1].tune.objective", "Required value"),
-    "a search in another family": ([tuned_by(), of("text2video-zero")], "spec.phases", "which models of type videofusion alone have"),
+    "a search in another family": ([tuned_by(), of("Text2VideoZero")], "spec.phases", "which models of family VideoFusion alone have"),
     "a search beside a share for each frame": (
         [tuned_by(), ("spec.recipe.videoFusion", {"baseNoiseShares": ["0.7", "1"]}), ("spec.recipe.frames", 2)],
         "spec.recipe.videoFusion.baseNoiseShares",
@@ -151,25 +195,30 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     ),
     "a search without its block": ([tuned_by({"tune": ABSENT})], "spec.phases", "a Tune phase, and no other, has a tune block"),
     "a search whose workers cannot share the batch": (
-        [tuned_by({"resources": {"workers": 3}})],
+        [tuned_by({"workers": {"replicas": 3}})],
         "spec.recipe.globalBatchSize",
         "of every training or Tune phase",
     ),
     "a Train phase with a tune block": ([("spec.phases.1.tune", TUNE["tune"])], "spec.phases", "a Tune phase, and no other"),
     "a global batch that two workers cannot share": (
-        [("spec.recipe.globalBatchSize", 5), ("spec.phases.1.resources", {"workers": 2})],
+        [("spec.recipe.globalBatchSize", 5), ("spec.phases.1.workers", {"replicas": 2})],
         "spec.recipe.globalBatchSize",
-        "divisible by workers * processes per worker * gradientAccumulationSteps",
+        "divisible by workers.replicas * processes of a pod * gradientAccumulationSteps",
     ),
     "a global batch that the processes of a worker cannot share": (
-        [("spec.phases.1.resources", {"processesPerWorker": 3})],
+        [("spec.phases.1.workers", {"processes": 3})],
         "spec.recipe.globalBatchSize",
         "divisible by",
     ),
     "a global batch that the GPUs of a worker cannot share": (
-        [("spec.phases.1.resources", {"gpusPerWorker": 8})],
+        [("spec.phases.1.resources", {"limits": {"nvidia.com/gpu": 8}})],
         "spec.recipe.globalBatchSize",
-        "else gpusPerWorker, else 1",
+        "else the GPUs in resources.limits, else 1",
+    ),
+    "a global batch that the slices of GPUs of a worker cannot share": (
+        [("spec.phases.1.resources", {"limits": {"nvidia.com/mig-1g.10gb": "2", "nvidia.com/gpu": 1}})],
+        "spec.recipe.globalBatchSize",
+        "else the GPUs in resources.limits, else 1",
     ),
     "a global batch that the accumulation does not divide": (
         [("spec.recipe.gradientAccumulationSteps", 3)],
@@ -184,7 +233,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a version with a leading v": ([("spec.model.version", "v1.0.0")], "spec.model.version", "should match"),
     "a version of two numbers": ([("spec.model.version", "1.0")], "spec.model.version", "should match"),
     "a version with a leading zero": ([("spec.model.version", "1.02.0")], "spec.model.version", "should match"),
-    "an unknown model family": ([("spec.model.type", "sora")], "spec.model.type", 'supported values: "videofusion"'),
+    "an unknown model family": ([("spec.model.family", "sora")], "spec.model.family", 'supported values: "VideoFusion"'),
     "an unknown task": ([("spec.phases.1.task", "Fine-tune")], "spec.phases[1].task", ", ".join(f'"{task}"' for task in Task)),
     "an unknown metric": ([("spec.phases.2.gates.0.metric", "SSIM")], "spec.phases[2].gates[0].metric", '"TemporalCoherence"'),
     "an unknown precision": ([("spec.recipe.precision", "INT8")], "spec.recipe.precision", '"FP32", "FP16", "BF16"'),
@@ -205,22 +254,22 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a string where a whole number is wanted": ([("spec.recipe.steps", "100")], "spec.recipe.steps", "must be of type integer"),
     "a fraction of steps": ([("spec.recipe.steps", 1.5)], "spec.recipe.steps", "integer"),
     "no steps": ([("spec.recipe.steps", 0)], "spec.recipe.steps", "greater than or equal to 1"),
-    "a video model without steps": ([ZERO_STEPS, of("align-your-latents")], "spec.recipe.steps", "greater than or equal to 1"),
-    "steps below zero": ([("spec.recipe.steps", -1), of("text2video-zero")], "spec.recipe.steps", "greater than or equal to 0"),
+    "a video model without steps": ([ZERO_STEPS, of("AlignYourLatents")], "spec.recipe.steps", "greater than or equal to 1"),
+    "steps below zero": ([("spec.recipe.steps", -1), of("Text2VideoZero")], "spec.recipe.steps", "greater than or equal to 0"),
     "another family's block": (
-        [("spec.recipe.alignYourLatents", {}), of("text2video-zero")],
+        [("spec.recipe.alignYourLatents", {}), of("Text2VideoZero")],
         "spec.recipe.alignYourLatents",
-        "is for models of type align-your-latents",
+        "is for models of family AlignYourLatents",
     ),
     "a block beside VideoFusion": (
         [("spec.recipe.text2VideoZero", {})],
         "spec.recipe.text2VideoZero",
-        "is for models of type text2video-zero",
+        "is for models of family Text2VideoZero",
     ),
     "a profile in another family": (
-        [("spec.recipe.videoFusion", {"contentProfile": "Standard"}), of("align-your-latents")],
+        [("spec.recipe.videoFusion", {}), of("AlignYourLatents")],
         "spec.recipe.videoFusion",
-        "is for models of type videofusion",
+        "is for models of family VideoFusion",
     ),
     "latents without an autoencoder": (
         [("spec.recipe.videoFusion", {"space": "Latent"})],
@@ -233,27 +282,27 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "not beside initFrom",
     ),
     "VideoFusion's latents in another family": (
-        [("spec.recipe.videoFusion", {"space": "Latent"}), ("spec.recipe.backbone", BACKBONE), of("align-your-latents")],
+        [("spec.recipe.videoFusion", {"space": "Latent"}), ("spec.recipe.backbone", BACKBONE), of("AlignYourLatents")],
         "spec.recipe.videoFusion",
-        "is for models of type videofusion",
+        "is for models of family VideoFusion",
     ),
     "VideoFusion's guidance in another family": (
-        [("spec.recipe.videoFusion", {"textGuidance": "2"}), of("align-your-latents")],
+        [("spec.recipe.videoFusion", {"textGuidance": "2"}), of("AlignYourLatents")],
         "spec.recipe.videoFusion",
-        "is for models of type videofusion",
+        "is for models of family VideoFusion",
     ),
     "VideoFusion's block in another family": (
-        [("spec.recipe.videoFusion", {"baseLearningRateScale": "0.5"}), of("text2video-zero")],
+        [("spec.recipe.videoFusion", {"baseLearningRateScale": "0.5"}), of("Text2VideoZero")],
         "spec.recipe.videoFusion",
-        "is for models of type videofusion",
+        "is for models of family VideoFusion",
     ),
     "an image model for VideoFusion": (
         [("spec.recipe.backbone", BACKBONE)],
         "spec.recipe.backbone",
-        "is for models of type align-your-latents",
+        "is for models of family AlignYourLatents",
     ),
     "two image models": (
-        [("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT), of("text2video-zero")],
+        [("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT), of("Text2VideoZero")],
         "spec.recipe.backbone",
         "not beside initFrom",
     ),
@@ -272,7 +321,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a prediction type of VideoFusion": (
         [("spec.recipe.loss", {"predictionType": "VPrediction"})],
         "spec.recipe.loss.predictionType",
-        "is for models of type align-your-latents and text2video-zero",
+        "is for models of family AlignYourLatents and Text2VideoZero",
     ),
     "shards of 8-bit states": (
         [("spec.recipe.sharding", "Full"), ("spec.recipe.optimizer", {"name": "AdamW8bit"})],
@@ -290,22 +339,22 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "take BF16 or FP32",
     ),
     "shards in a FineTuneDecoder phase": (
-        [of("align-your-latents"), ("spec.initFrom", INIT), ("spec.phases.1.task", "FineTuneDecoder"), ("spec.recipe.sharding", "Full")],
+        [of("AlignYourLatents"), ("spec.initFrom", INIT), ("spec.phases.1.task", "FineTuneDecoder"), ("spec.recipe.sharding", "Full")],
         "spec.recipe.sharding",
         "recipe.sharding Full is not for a FineTuneDecoder phase",
     ),
     "an image model with an upper-case sum": (
-        [("spec.recipe.backbone", BACKBONE | {"sha256": "A" * 64}), of("text2video-zero")],
-        "spec.recipe.backbone.sha256",
+        [("spec.recipe.backbone", BACKBONE | {"digest": "sha256:" + "A" * 64}), of("Text2VideoZero")],
+        "spec.recipe.backbone.digest",
         "should match",
     ),
     "interpolations that nothing teaches": (
-        [("spec.recipe.alignYourLatents", {"interpolations": 1}), of("align-your-latents")],
+        [("spec.recipe.alignYourLatents", {"interpolations": 1}), of("AlignYourLatents")],
         "spec.recipe.alignYourLatents.interpolations",
         "needs a TrainInterpolation phase, or initFrom a model that had one",
     ),
     "three interpolations": (
-        [("spec.recipe.alignYourLatents", {"interpolations": 3}), of("align-your-latents"), ("spec.initFrom", INIT)],
+        [("spec.recipe.alignYourLatents", {"interpolations": 3}), of("AlignYourLatents"), ("spec.initFrom", INIT)],
         "spec.recipe.alignYourLatents.interpolations",
         "less than or equal to 2",
     ),
@@ -313,7 +362,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [
             ("spec.recipe.frames", 2),
             ("spec.recipe.alignYourLatents", {"contextFrames": 2}),
-            of("align-your-latents"),
+            of("AlignYourLatents"),
             ("spec.initFrom", INIT),
         ],
         "spec.recipe.alignYourLatents.contextFrames",
@@ -323,72 +372,141 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [
             ("spec.recipe.frames", 8),
             ("spec.recipe.alignYourLatents", {"clipFrames": 8}),
-            of("align-your-latents"),
+            of("AlignYourLatents"),
             ("spec.initFrom", INIT),
         ],
         "spec.recipe.alignYourLatents.clipFrames",
         "clipFrames must be more than recipe.frames",
     ),
     "three context frames": (
-        [("spec.recipe.alignYourLatents", {"contextFrames": 3}), of("align-your-latents"), ("spec.initFrom", INIT)],
+        [("spec.recipe.alignYourLatents", {"contextFrames": 3}), of("AlignYourLatents"), ("spec.initFrom", INIT)],
         "spec.recipe.alignYourLatents.contextFrames",
         "less than or equal to 2",
     ),
     "guidance by frames that there are not": (
-        [("spec.recipe.alignYourLatents", {"contextGuidance": "2"}), of("align-your-latents")],
+        [("spec.recipe.alignYourLatents", {"contextGuidance": "2"}), of("AlignYourLatents")],
         "spec.recipe.alignYourLatents",
         "needs contextFrames: 1",
     ),
     "a motion that ends before it begins": (
-        [("spec.recipe.text2VideoZero", {"warpAt": 942}), of("text2video-zero")],
+        [("spec.recipe.text2VideoZero", {"warpAt": 942}), of("Text2VideoZero")],
         "spec.recipe.text2VideoZero",
         "warpAt may not be greater than resumeAt",
     ),
     "a name that is too long for pods": (
-        [("spec.model", {"type": "align-your-latents", "version": "10.20.30", "specialization": "a" * 20})],
+        [("spec.model", {"family": "AlignYourLatents", "version": "10.20.30", "specialization": "a" * 20})],
         "spec.model",
         "45 characters together",
     ),
+    "a family in the spelling of a name": (
+        [("spec.model.family", "align-your-latents")],
+        "spec.model.family",
+        '"VideoFusion", "AlignYourLatents", "Text2VideoZero"',
+    ),
+    "a type in capitals": ([("spec.model.type", "Base")], "spec.model.type", "should match"),
+    "a type of 21 characters": ([("spec.model.type", "t" * 21)], "spec.model.type", "20"),
+    "a type by which another family is known": (
+        [("spec.model.type", "text2video-zero")],
+        "spec.model",
+        "type is the default of another family",
+    ),
+    "a type that looks like a version": (
+        [("spec.model.type", "base-v1-0-0")],
+        "spec.model",
+        "type must not contain -v and a digit",
+    ),
+    "a type that makes the name too long for pods": (
+        [("spec.model", {"family": "VideoFusion", "type": "t" * 20, "version": "1.0.0", "specialization": "a" * 21})],
+        "spec.model.specialization",
+        "20",
+    ),
+    "a model without a family": ([("spec.model.family", ABSENT), ("spec.model.type", "base")], "spec.model.family", "Required value"),
     "too many steps": ([("spec.recipe.steps", 10_000_001)], "spec.recipe.steps", "less than or equal to 10000000"),
     "a single frame": ([("spec.recipe.frames", 1)], "spec.recipe.frames", "greater than or equal to 2"),
     "a height that is no multiple of 8": ([("spec.recipe.resolution.height", 20)], "spec.recipe.resolution.height", "multiple of 8"),
     "a frame that is too large": ([("spec.recipe.resolution.width", 2048)], "spec.recipe.resolution.width", "less than or equal to 1024"),
-    "no workers": ([("spec.phases.1.resources", {"workers": 0})], "spec.phases[1].resources.workers", "greater than or equal to 1"),
-    "129 workers": ([("spec.phases.1.resources", {"workers": 129})], "spec.phases[1].resources.workers", "less than or equal to 128"),
-    "at least more workers than at most": (
-        [("spec.phases.1.resources", {"workers": 2, "minWorkers": 4})],
-        "spec.phases[1].resources",
-        "minWorkers may not be greater than workers",
+    "no replicas": ([("spec.phases.1.workers", {"replicas": 0})], "spec.phases[1].workers.replicas", "greater than or equal to 1"),
+    "129 replicas": ([("spec.phases.1.workers", {"replicas": 129})], "spec.phases[1].workers.replicas", "less than or equal to 128"),
+    "at least more replicas than at most": (
+        [("spec.phases.1.workers", {"replicas": 2, "minReplicas": 4})],
+        "spec.phases[1].workers",
+        "minReplicas may not be greater than replicas",
     ),
-    "at least no workers": (
-        [("spec.phases.1.resources", {"workers": 2, "minWorkers": 0})],
-        "spec.phases[1].resources.minWorkers",
+    "at least no replicas": (
+        [("spec.phases.1.workers", {"replicas": 2, "minReplicas": 0})],
+        "spec.phases[1].workers.minReplicas",
         "greater than or equal to 1",
     ),
-    "at least three of four workers, who cannot take the micro-batches of four": (
-        [("spec.phases.1.resources", {"workers": 4, "minWorkers": 3})],
+    "at least three of four replicas, who cannot take the micro-batches of four": (
+        [("spec.phases.1.workers", {"replicas": 4, "minReplicas": 3})],
         "spec.phases",
-        "resources.minWorkers must divide resources.workers * recipe.gradientAccumulationSteps",
+        "workers.minReplicas must divide workers.replicas * recipe.gradientAccumulationSteps",
     ),
-    "fewer workers to evaluate with": (
-        [("spec.phases.2.resources", {"workers": 2, "minWorkers": 1})],
+    "fewer replicas to evaluate with": (
+        [("spec.phases.2.workers", {"replicas": 2, "minReplicas": 1})],
         "spec.phases",
-        "only a training phase, Train, FineTune, Adapt, AlignCrossModal, TrainInterpolation, FineTuneDecoder, goes on with fewer workers",
+        "only a training phase, Train, FineTune, Adapt, AlignCrossModal, TrainInterpolation, FineTuneDecoder, goes on with fewer pods",
     ),
-    "a deadline for all workers where there may not be fewer": (
-        [("spec.phases.1.resources", {"workers": 2, "allWorkersDeadlineSeconds": 60})],
-        "spec.phases[1].resources",
-        "set minWorkers beside it, or leave it out",
+    "a deadline for all replicas where there may not be fewer": (
+        [("spec.phases.1.workers", {"replicas": 2, "allReplicasDeadlineSeconds": 60})],
+        "spec.phases[1].workers",
+        "set minReplicas beside it, or leave it out",
     ),
-    "no time to find room for all workers": (
-        [("spec.phases.1.resources", {"workers": 2, "minWorkers": 1, "allWorkersDeadlineSeconds": 0})],
-        "spec.phases[1].resources.allWorkersDeadlineSeconds",
+    "no time to find room for all replicas": (
+        [("spec.phases.1.workers", {"replicas": 2, "minReplicas": 1, "allReplicasDeadlineSeconds": 0})],
+        "spec.phases[1].workers.allReplicasDeadlineSeconds",
         "greater than or equal to 1",
+    ),
+    "pods for a Release phase": (
+        [("spec.phases.3.resources", {"limits": {"memory": "1Gi"}})],
+        "spec.phases",
+        "a Release phase has no pods; leave workers, resources and placement out",
+    ),
+    "a resource of no known name": (
+        [("spec.phases.1.resources", {"limits": {"gpu": 1}})],
+        "spec.phases[1].resources.limits",
+        "or an extended one with its domain, for example nvidia.com/gpu",
+    ),
+    "a negative request": (
+        [("spec.phases.1.resources", {"requests": {"cpu": -1}})],
+        "spec.phases[1].resources.requests",
+        "may not be negative",
+    ),
+    "half a GPU": (
+        [("spec.phases.1.resources", {"limits": {"nvidia.com/gpu": "500m"}})],
+        "spec.phases[1].resources.limits",
+        "is counted in whole numbers",
+    ),
+    "more asked for than allowed": (
+        [("spec.phases.1.resources", {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}})],
+        "spec.phases[1].resources",
+        "a request may not be greater than the limit of the same resource",
+    ),
+    "a GPU that is only asked for": (
+        [("spec.phases.1.resources", {"requests": {"nvidia.com/gpu": 1}})],
+        "spec.phases[1].resources",
+        "an extended resource such as nvidia.com/gpu stands in limits",
+    ),
+    "a queue in capitals": ([("spec.phases.1.placement", {"queueName": "Research"})], "spec.phases[1].placement.queueName", "should match"),
+    "a label of nodes that is none": (
+        [("spec.phases.1.placement", {"nodeSelector": {"a b": "c"}})],
+        "spec.phases[1].placement.nodeSelector",
+        "the key of a label is a name, alone or after a domain and a slash",
+    ),
+    "a phase before the cluster's own pods": (
+        [("spec.phases.1.placement", {"priorityClassName": "system-node-critical"})],
+        "spec.phases[1].placement.priorityClassName",
+        "priority classes that begin with system- are Kubernetes' own",
+    ),
+    "a spread of unknown kind": (
+        [("spec.phases.1.placement", {"topologySpread": [{"topologyKey": "zone", "whenUnsatisfiable": "Maybe"}]})],
+        "spec.phases[1].placement.topologySpread[0].whenUnsatisfiable",
+        '"DoNotSchedule", "ScheduleAnyway"',
     ),
     "no attempts": ([("spec.phases.1.attempts", 0)], "spec.phases[1].attempts", "greater than or equal to 1"),
     "a quantity with an unknown unit": (
-        [("spec.phases.1.resources", {"memoryPerWorker": "4GB"})],
-        "spec.phases[1].resources.memoryPerWorker",
+        [("spec.phases.1.resources", {"limits": {"memory": "4GB"}})],
+        "spec.phases[1].resources.limits",
         "should match",
     ),
     "a gate with one sample": (
@@ -420,7 +538,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a dataset version that is its own parent": (
         [("spec.phases.0.curate.parent", "1")],
         "spec.phases[0].curate",
-        "parent must be another version than the one that is made",
+        "parent must be another version than this one",
     ),
     "a shortest video that is longer than the longest": (
         [("spec.phases.0.curate.filters", {"length": {"minimumSeconds": 60, "maximumSeconds": 10}})],
@@ -450,6 +568,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "a run's name with a dot": ([("metadata.name", "run.one")], "<nil>", "contain only a-z, 0-9 and hyphens"),
     "a run's name with a capital": ([("metadata.name", "Run")], "metadata.name", "lowercase RFC 1123"),
     "initFrom with release and run": ([("spec.initFrom", INIT | {"run": "old"})], "spec.initFrom", "set exactly one of release and run"),
+    "initFrom that names the run itself": ([("spec.initFrom", {"run": "run"})], "spec.initFrom.run", "initFrom.run names the run itself"),
     "initFrom with nothing": ([("spec.initFrom", {})], "spec.initFrom", "set exactly one of release and run"),
     "held-out clips in a Train phase": (
         [("spec.phases.1.data.0.split", "HeldOut")],
@@ -585,7 +704,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     ),
     "a Train phase of no steps": ([("spec.phases.1.train", {"steps": 0})], "spec.phases", "must be greater than or equal to 1; an Adapt"),
     "a FineTune phase of an image model of no steps": (
-        [ZERO_STEPS, of("text2video-zero"), ("spec.initFrom", INIT), ("spec.phases.1.task", "FineTune")],
+        [ZERO_STEPS, of("Text2VideoZero"), ("spec.initFrom", INIT), ("spec.phases.1.task", "FineTune")],
         "spec.phases",
         "must be greater than or equal to 1; an Adapt",
     ),
@@ -596,7 +715,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     ),
     "an unknown value of a phase": ([("spec.phases.1.train", {"seed": 1})], "spec.phases[1].train.seed", "unknown field"),
     "a global batch that the processes of a FineTune phase cannot share": (
-        [("spec.phases.1.task", "FineTune"), ("spec.phases.1.resources", {"processesPerWorker": 3}), ("spec.initFrom", INIT)],
+        [("spec.phases.1.task", "FineTune"), ("spec.phases.1.workers", {"processes": 3}), ("spec.initFrom", INIT)],
         "spec.recipe.globalBatchSize",
         "divisible by",
     ),
@@ -622,13 +741,13 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "an Optimize phase needs at least one entry in data",
     ),
     "an Optimize phase in two pods": (
-        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.resources", {"workers": 2})],
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.workers", {"replicas": 2})],
         "spec.phases",
         "a Curate, Optimize or BuildTemplates phase runs in one pod",
     ),
-    "a Curate phase in two pods": ([("spec.phases.0.resources", {"workers": 2})], "spec.phases", "phase runs in one pod"),
+    "a Curate phase in two pods": ([("spec.phases.0.workers", {"replicas": 2})], "spec.phases", "phase runs in one pod"),
     "a BuildTemplates phase in two pods": (
-        [("spec.phases.3", TEMPLATES | {"resources": {"workers": 2}})],
+        [("spec.phases.3", TEMPLATES | {"workers": {"replicas": 2}})],
         "spec.phases",
         "a Curate, Optimize or BuildTemplates phase runs in one pod",
     ),
@@ -638,7 +757,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "only an Evaluate phase has evaluate or gates; Optimize and TestScenarios phases have gates, too",
     ),
     "an optimisation that has nothing to do": (
-        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"quantization": "None"})],
+        [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"maximumLoss": []})],
         "spec.phases[4].optimize",
         "choose Int8Weights or Float16Weights, or name formats",
     ),
@@ -650,7 +769,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "an unknown quantization": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"quantization": "Int4"})],
         "spec.phases[4].optimize.quantization",
-        '"None", "Int8Weights", "Float16Weights"',
+        '"Int8Weights", "Float16Weights"',
     ),
     "a format that is named twice": (
         [("spec.phases.4", OPTIMIZE), ("spec.phases.4.optimize", {"formats": ["ONNX", "ONNX"]})],
@@ -680,7 +799,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     ),
     "an extractor without a digest": (
         [("spec.phases.2.evaluate", {"extractors": [{"name": "i3d", "architecture": "I3D", "path": "x.safetensors"}]})],
-        "spec.phases[2].evaluate.extractors[0].sha256",
+        "spec.phases[2].evaluate.extractors[0].digest",
         "Required value",
     ),
     "a cache of encoders that VideoFusion does not have": (
@@ -689,9 +808,9 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "needs encoders that do not learn",
     ),
     "a cache of encoders that learn": (
-        [("spec.recipe.cacheLatents", True), of("text2video-zero")],
+        [("spec.recipe.cacheLatents", True), of("Text2VideoZero")],
         "spec.recipe.cacheLatents",
-        "text2video-zero with backbone or initFrom",
+        "Text2VideoZero with backbone or initFrom",
     ),
     "a tracking server with a password in its address": (
         [("spec.tracking", {"mlflow": {"uri": "https://me:secret@mlflow"}})],
@@ -699,6 +818,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "should match",
     ),
     "a tracking server that is a folder": ([("spec.tracking", {"mlflow": {"uri": "file:///mlruns"}})], "spec.tracking.mlflow.uri", "match"),
+    "a tracking server without TLS": ([("spec.tracking", {"mlflow": {"uri": "http://mlflow:5000"}})], "spec.tracking.mlflow.uri", "match"),
     "tracking by nobody": ([("spec.tracking", {})], "spec.tracking.mlflow", "Required value"),
 }
 
@@ -778,41 +898,41 @@ GOOD_ORDERS = [
 # Family and phases (edits.TASKS), with initFrom or without.
 FROM_SCRATCH, FROM_WEIGHTS = False, True
 BAD_SCHEDULES: dict[tuple[str, str, bool], str] = {
-    ("videofusion", "F", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
-    ("videofusion", "FTE", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
-    ("videofusion", "UFE", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
-    ("videofusion", "FUE", FROM_WEIGHTS): "a Tune phase needs a Train or FineTune phase after it",
-    ("videofusion", "A", FROM_WEIGHTS): "an Adapt phase is for models of type text2video-zero and align-your-latents",
-    ("videofusion", "TX", FROM_SCRATCH): "phases are for models of type align-your-latents",
-    ("videofusion", "TI", FROM_SCRATCH): "phases are for models of type align-your-latents",
-    ("text2video-zero", "X", FROM_WEIGHTS): "phases are for models of type align-your-latents",
-    ("text2video-zero", "D", FROM_WEIGHTS): "phases are for models of type align-your-latents",
-    ("text2video-zero", "A", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
-    ("text2video-zero", "AT", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
-    ("text2video-zero", "F", FROM_SCRATCH): "for models of type text2video-zero also an Adapt phase",
-    ("align-your-latents", "X", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
-    ("align-your-latents", "XT", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
-    ("align-your-latents", "IT", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
-    ("align-your-latents", "A", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
-    ("align-your-latents", "DT", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
-    ("align-your-latents", "TA", FROM_WEIGHTS): "must come before its other training phases",
-    ("align-your-latents", "DA", FROM_WEIGHTS): "must come before its other training phases",
-    ("align-your-latents", "ATA", FROM_WEIGHTS): "must come before its other training phases",
-    ("align-your-latents", "TXEF", FROM_SCRATCH): "the last Evaluate phase must come after the last training phase",
-    ("align-your-latents", "TXCE", FROM_SCRATCH): "Curate phases must come before the first training or Evaluate phase",
+    ("VideoFusion", "F", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("VideoFusion", "FTE", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("VideoFusion", "UFE", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("VideoFusion", "FUE", FROM_WEIGHTS): "a Tune phase needs a Train or FineTune phase after it",
+    ("VideoFusion", "A", FROM_WEIGHTS): "an Adapt phase is for models of family Text2VideoZero and AlignYourLatents",
+    ("VideoFusion", "TX", FROM_SCRATCH): "phases are for models of family AlignYourLatents",
+    ("VideoFusion", "TI", FROM_SCRATCH): "phases are for models of family AlignYourLatents",
+    ("Text2VideoZero", "X", FROM_WEIGHTS): "phases are for models of family AlignYourLatents",
+    ("Text2VideoZero", "D", FROM_WEIGHTS): "phases are for models of family AlignYourLatents",
+    ("Text2VideoZero", "A", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
+    ("Text2VideoZero", "AT", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
+    ("Text2VideoZero", "F", FROM_SCRATCH): "for models of family Text2VideoZero also an Adapt phase",
+    ("AlignYourLatents", "X", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("AlignYourLatents", "XT", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("AlignYourLatents", "IT", FROM_SCRATCH): "it needs initFrom, or a Train phase before it",
+    ("AlignYourLatents", "A", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
+    ("AlignYourLatents", "DT", FROM_SCRATCH): "it needs initFrom, recipe.backbone, or a Train phase before it",
+    ("AlignYourLatents", "TA", FROM_WEIGHTS): "must come before its other training phases",
+    ("AlignYourLatents", "DA", FROM_WEIGHTS): "must come before its other training phases",
+    ("AlignYourLatents", "ATA", FROM_WEIGHTS): "must come before its other training phases",
+    ("AlignYourLatents", "TXEF", FROM_SCRATCH): "the last Evaluate phase must come after the last training phase",
+    ("AlignYourLatents", "TXCE", FROM_SCRATCH): "Curate phases must come before the first training or Evaluate phase",
 }
 GOOD_SCHEDULES = [
-    ("videofusion", "CTFER", FROM_SCRATCH),
-    ("videofusion", "FE", FROM_WEIGHTS),
-    ("videofusion", "UFE", FROM_WEIGHTS),
-    ("videofusion", "TUFE", FROM_SCRATCH),
-    ("text2video-zero", "TAFE", FROM_SCRATCH),
-    ("text2video-zero", "AER", FROM_WEIGHTS),
-    ("align-your-latents", "TXFER", FROM_SCRATCH),
-    ("align-your-latents", "ATXFER", FROM_WEIGHTS),
-    ("align-your-latents", "CTDXIFER", FROM_SCRATCH),
-    ("align-your-latents", "D", FROM_WEIGHTS),
-    ("align-your-latents", "FXE", FROM_WEIGHTS),
+    ("VideoFusion", "CTFER", FROM_SCRATCH),
+    ("VideoFusion", "FE", FROM_WEIGHTS),
+    ("VideoFusion", "UFE", FROM_WEIGHTS),
+    ("VideoFusion", "TUFE", FROM_SCRATCH),
+    ("Text2VideoZero", "TAFE", FROM_SCRATCH),
+    ("Text2VideoZero", "AER", FROM_WEIGHTS),
+    ("AlignYourLatents", "TXFER", FROM_SCRATCH),
+    ("AlignYourLatents", "ATXFER", FROM_WEIGHTS),
+    ("AlignYourLatents", "CTDXIFER", FROM_SCRATCH),
+    ("AlignYourLatents", "D", FROM_WEIGHTS),
+    ("AlignYourLatents", "FXE", FROM_WEIGHTS),
 ]
 
 BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
@@ -822,6 +942,8 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "metadata.name must be pib-videogen-<type>-v<version>-<specialization>",
     ),
     "a name of another specialization": ([("spec.model.specialization", "news")], "spec.model", "made from spec.model"),
+    "a name of another type": ([("spec.model.type", "base")], "spec.model", "without a type it is videofusion, align-your-latents,"),
+    "a name of another family": ([("spec.model.family", "Text2VideoZero")], "spec.model", "made from spec.model"),
     "a free name": ([("metadata.name", "my-release")], "spec.model", "metadata.name must be pib-videogen-"),
     "a digest without its algorithm": ([("spec.artifact.digest", "a" * 64)], "spec.artifact.digest", "sha256:"),
     "a digest that is too short": ([("spec.artifact.digest", "sha256:abc")], "spec.artifact.digest", "should match"),
@@ -830,36 +952,46 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "an unknown field": ([("spec.canary", True)], "spec.canary", "unknown field"),
     "a raw pod template": ([("spec.serving.podTemplate", {})], "spec.serving.podTemplate", "unknown field"),
     "a priority class of Kubernetes' own": (
-        [("spec.serving", {"priorityClassName": "system-node-critical"})],
-        "spec.serving.priorityClassName",
+        [("spec.serving.placement", {"priorityClassName": "system-node-critical"})],
+        "spec.serving.placement.priorityClassName",
         "priority classes that begin with system- are Kubernetes' own",
     ),
     "a toleration of the control plane's taint": (
-        [("spec.serving", {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]})],
-        "spec.serving.tolerations[0]",
-        "taint the release's nodes with a key of yours",
+        [("spec.serving.placement", {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]})],
+        "spec.serving.placement.tolerations[0]",
+        "taint your nodes with a key of yours",
     ),
     "a toleration of any value that names one": (
-        [("spec.serving", {"tolerations": [{"key": "pool", "operator": "Exists", "value": "emergency"}]})],
-        "spec.serving.tolerations[0]",
+        [("spec.serving.placement", {"tolerations": [{"key": "pool", "operator": "Exists", "value": "emergency"}]})],
+        "spec.serving.placement.tolerations[0]",
         "a toleration with operator Exists has no value",
     ),
     "a toleration of every taint": (
-        [("spec.serving", {"tolerations": [{"operator": "Exists"}]})],
-        "spec.serving.tolerations[0].key",
+        [("spec.serving.placement", {"tolerations": [{"operator": "Exists"}]})],
+        "spec.serving.placement.tolerations[0].key",
         "Required value",
     ),
     "a toleration of another effect": (
-        [("spec.serving", {"tolerations": [{"key": "pool", "effect": "NoRun"}]})],
-        "spec.serving.tolerations[0].effect",
+        [("spec.serving.placement", {"tolerations": [{"key": "pool", "effect": "NoRun"}]})],
+        "spec.serving.placement.tolerations[0].effect",
         "NoSchedule",
     ),
     "nodes with nine labels": (
-        [("spec.serving", {"nodeSelector": {f"label-{number}": "x" for number in range(9)}})],
-        "spec.serving.nodeSelector",
+        [("spec.serving.placement", {"nodeSelector": {f"label-{number}": "x" for number in range(9)}})],
+        "spec.serving.placement.nodeSelector",
         "at most 8",
     ),
-    "a node's label with a blank": ([("spec.serving", {"nodeSelector": {"pool": "a b"}})], "spec.serving.nodeSelector", "should match"),
+    "fewer steps at most than a request without STEPS gets": (
+        [("spec.serving", {"samplingSteps": 50, "maximumSteps": 49})],
+        "spec.serving",
+        "maximumSteps may not be less than samplingSteps",
+    ),
+    "more steps at most than the diffusion has": ([("spec.serving", {"maximumSteps": 1001})], "spec.serving.maximumSteps", "1000"),
+    "a node's label with a blank": (
+        [("spec.serving.placement", {"nodeSelector": {"pool": "a b"}})],
+        "spec.serving.placement.nodeSelector",
+        "should match",
+    ),
     "steps that fall": (
         [("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 10}])],
         "spec.rollout.steps",
@@ -900,6 +1032,11 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.rollout.checks[0].maximum",
         "must be of type string",
     ),
+    "a floor for a comparison that is not made": (
+        [("spec.rollout.checks.0", {"name": "errors", "metric": "ErrorRatio", "maximum": "0.1", "minimumDifference": "0.01"})],
+        "spec.rollout.checks[0]",
+        "minimumDifference needs maximumRatioToStable",
+    ),
     "a check with a window of one second": (
         [("spec.rollout.checks.0.windowSeconds", 1)],
         "spec.rollout.checks[0].windowSeconds",
@@ -916,11 +1053,25 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.gates",
         "ScenarioPassRatio is judged by the gates of a TestScenarios phase",
     ),
-    "17 GPUs for a pod": ([("spec.serving", {"gpus": 17})], "spec.serving.gpus", "less than or equal to 16"),
+    "more memory than its limit": (
+        [("spec.serving.resources", {"requests": {"memory": "3Gi"}, "limits": {"memory": "2Gi"}})],
+        "spec.serving.resources",
+        "a request may not be greater than the limit of the same resource",
+    ),
+    "a queue, which releases do not have": (
+        [("spec.serving.placement", {"queueName": "a"})],
+        "spec.serving.placement.queueName",
+        "unknown field",
+    ),
+    "two spreads over the same places": (
+        [("spec.serving.placement", {"topologySpread": [{"topologyKey": "zone"}, {"topologyKey": "zone"}]})],
+        "spec.serving.placement.topologySpread[1]",
+        "Duplicate value",
+    ),
     "an artifact without a claim": ([("spec.artifact.claimName", ABSENT)], "spec.artifact.claimName", "Required value"),
 }
 
-IMMUTABLE_IN_A_RUN: dict[str, list[tuple[str, Any]]] = {
+FIXED_WHILE_A_RUN_WORKS: dict[str, list[tuple[str, Any]]] = {
     "model": [("spec.model.version", "1.0.1")],
     "storage": [("spec.storage.claimName", "other")],
     "initFrom": [("spec.initFrom.release", "pib-videogen-videofusion-v0.8.0-base")],
@@ -928,7 +1079,7 @@ IMMUTABLE_IN_A_RUN: dict[str, list[tuple[str, Any]]] = {
     "recipe": [("spec.recipe.steps", 200)],
     "phases": [("spec.phases.1.attempts", 5)],
     "phases, one more": [("spec.phases.0", {**CURATE, "name": "curate-more"})],
-    "tracking": [("spec.tracking.mlflow.uri", "http://other:5000")],
+    "tracking": [("spec.tracking.mlflow.uri", "https://other:5000")],
     "tracking, taken away": [("spec.tracking", ABSENT)],
 }
 IMMUTABLE_IN_A_RELEASE: dict[str, list[tuple[str, Any]]] = {
@@ -937,13 +1088,27 @@ IMMUTABLE_IN_A_RELEASE: dict[str, list[tuple[str, Any]]] = {
     "artifact": [("spec.artifact.digest", "sha256:" + "b" * 64)],
     "lineage": [("spec.lineage.run", "another")],
     "lineage, taken away": [("spec.lineage.run", ABSENT)],
+    "gates": [("spec.gates.0.threshold", "900")],
+    "gates, taken away": [("spec.gates", [])],
+    "serving.samplingSteps": [("spec.serving.samplingSteps", 4)],
+    "rollout.checks": [("spec.rollout.checks.0.maximum", "0.9")],
+    "rollout.checks, taken away": [("spec.rollout.checks", [])],
+    "rollout.failureLimit": [("spec.rollout.failureLimit", 100)],
 }
 MUTABLE: dict[str, list[tuple[str, Any]]] = {
     "suspend": [("spec.suspend", True)],
-    "serving": [("spec.serving", {"replicas": 3})],
-    "gates": [("spec.gates", [GATE])],
-    "rollout": [("spec.rollout.failureLimit", 3)],
-    "rollback": [("spec.rollback", {"onAlert": False})],
+    "ttlSecondsAfterFinished": [("spec.ttlSecondsAfterFinished", 60)],
+    "checkpointRetention": [("spec.checkpointRetention", "Always")],
+    "serving.replicas": [("spec.serving.replicas", 3)],
+    "serving.resources": [("spec.serving.resources", {"limits": {"memory": "3Gi"}})],
+    "serving.placement": [("spec.serving.placement", {"nodeSelector": {"pool": "new"}})],
+    "serving.capacity": [("spec.serving.capacity", "RequestNodes")],
+    "serving.timeoutSeconds": [("spec.serving.timeoutSeconds", 90)],
+    "serving.startDeadlineSeconds": [("spec.serving.startDeadlineSeconds", 1200)],
+    "serving.maximumSteps": [("spec.serving.maximumSteps", 60)],
+    "rollout.steps": [("spec.rollout.steps", [{"weightPercent": 25}])],
+    "rollout.checkIntervalSeconds": [("spec.rollout.checkIntervalSeconds", 60)],
+    "rollback": [("spec.rollback", {"onAlert": False, "windowSeconds": 60})],
 }
 
 
@@ -964,6 +1129,31 @@ def test_a_release_is_refused_for(api: Api, sentence: str) -> None:
     assert accepted in message
 
 
+RELEASE_NAMES = {  # R-VER; the first one is the document's own example
+    "pib-videogen-base-v1.2.3-multilingual": {
+        "family": "VideoFusion",
+        "type": "base",
+        "version": "1.2.3",
+        "specialization": "multilingual",
+    },
+    "pib-videogen-videofusion-v1.0.0-base": {"family": "VideoFusion", "version": "1.0.0"},
+    "pib-videogen-align-your-latents-v0.10.0-base": {"family": "AlignYourLatents", "version": "0.10.0"},
+    "pib-videogen-text2video-zero-v1.0.0-emergency": {"family": "Text2VideoZero", "version": "1.0.0", "specialization": "emergency"},
+    "pib-videogen-basev2-v1.0.0-base": {"family": "AlignYourLatents", "type": "basev2", "version": "1.0.0"},
+}
+
+
+@pytest.mark.parametrize("name", RELEASE_NAMES)
+def test_a_release_is_named_after_its_model(api: Api, name: str) -> None:
+    api.create(RELEASES.format("default") + STRICT, release_of(("metadata.name", name), ("spec.model", RELEASE_NAMES[name])))
+    api.create(RUNS.format("default") + STRICT, run_of(*_made_by(RELEASE_NAMES[name])))
+
+
+def _made_by(model: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The edits that make it a run of this model, with nothing that other families do not have."""
+    return [("spec.model", model), ("spec.phases", [CURATE])]
+
+
 @pytest.mark.parametrize("tasks", BAD_ORDERS)
 def test_phases_are_refused_in_the_order(api: Api, tasks: str) -> None:
     message = refusal(api, a_run(namespace="default", phases=in_order(tasks)))
@@ -978,7 +1168,7 @@ def test_phases_are_accepted_in_the_order(api: Api, tasks: str) -> None:
 
 def scheduled(family: str, tasks: str, weights: bool) -> dict[str, Any]:
     more: dict[str, Any] = {"initFrom": INIT} if weights else {}
-    return a_run(namespace="default", model={"type": family, "version": "1.0.0"}, phases=in_order(tasks), **more)
+    return a_run(namespace="default", model={"family": family, "version": "1.0.0"}, phases=in_order(tasks), **more)
 
 
 @pytest.mark.parametrize("family, tasks, weights", BAD_SCHEDULES)
@@ -994,7 +1184,7 @@ def test_a_schedule_is_accepted(api: Api, family: str, tasks: str, weights: bool
 
 
 def test_an_image_model_may_be_adapted_in_no_steps_and_a_phase_has_its_own_rate(api: Api) -> None:
-    adapt = [of("text2video-zero"), ("spec.recipe.backbone", BACKBONE), ("spec.phases.1.task", "Adapt")]
+    adapt = [of("Text2VideoZero"), ("spec.recipe.backbone", BACKBONE), ("spec.phases.1.task", "Adapt")]
     made = api.create(RUNS.format("default") + STRICT, run_of(*adapt, ("spec.phases.1.train", {"steps": 0})))
     assert made["spec"]["phases"][1]["train"] == {"steps": 0}
     own = {"steps": 5000, "learningRate": "1e-6", "warmupSteps": 100}
@@ -1003,37 +1193,64 @@ def test_an_image_model_may_be_adapted_in_no_steps_and_a_phase_has_its_own_rate(
 
 
 def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:
-    zero = [of("text2video-zero"), ZERO_STEPS, ("spec.recipe.backbone", BACKBONE), ("spec.recipe.text2VideoZero", {"motionRight": "-1"})]
+    zero = [of("Text2VideoZero"), ZERO_STEPS, ("spec.recipe.backbone", BACKBONE), ("spec.recipe.text2VideoZero", {"motionRight": "-1"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*zero))
     assert made["spec"]["recipe"]["text2VideoZero"]["warpAt"] == 881
-    latents = [of("align-your-latents"), ("spec.recipe.alignYourLatents", {"contextFrames": 2, "contextGuidance": "2"})]
+    latents = [of("AlignYourLatents"), ("spec.recipe.alignYourLatents", {"contextFrames": 2, "contextGuidance": "2"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*latents, ("spec.initFrom", INIT)))
     assert made["spec"]["recipe"]["alignYourLatents"]["consistencyWeight"] == "0.5"
-    assert "baseLearningRateScale" not in made["spec"]["recipe"]["videoFusion"]
-    filled_in = ("spec.recipe.videoFusion", {"baseLearningRateScale": "0.1"})  # by an older API server
-    assert api.create(RUNS.format("default") + STRICT, run_of(*latents, ("spec.initFrom", INIT), filled_in))
+    assert "videoFusion" not in made["spec"]["recipe"], "nobody's default appears in another family's object"
 
 
-def test_a_search_takes_both_ends_of_its_profile_and_all_fields_of_videofusion(api: Api) -> None:
-    shares = ["0.65", "1", "0.75"]
-    plain = {"contentProfile": "TextHeavy", "baseNoiseShare": "0.80", "residualNoiseShare": "0.20", "textGuidance": "2.5"}
+SHARES: dict[str, dict[str, Any]] = {  # R-LAM; both ends of each range
+    "no scenario, least": {"baseNoiseShare": "0.65"},
+    "no scenario, most": {"residualNoiseShare": "0.25"},
+    "Standard, least": {"baseScenario": "Standard", "baseNoiseShare": "0.65"},
+    "Standard, most": {"baseScenario": "Standard", "baseNoiseShare": "0.75", "residualNoiseShare": "0.25"},
+    "HighDetail, least": {"baseScenario": "HighDetail", "baseNoiseShare": "0.60"},
+    "HighDetail, most": {"baseScenario": "HighDetail"},
+    "TextHeavy, least": {"baseScenario": "TextHeavy", "baseNoiseShare": "0.75"},
+    "TextHeavy, most": {"baseScenario": "TextHeavy", "residualNoiseShare": "0.15"},
+    "HighMotion, least": {"residualScenario": "HighMotion", "residualNoiseShare": "0.35"},
+    "HighMotion, most": {"residualScenario": "HighMotion", "baseNoiseShare": "0.55"},
+    "Static, least": {"residualScenario": "Static", "baseNoiseShare": "0.8"},
+    "Static, most": {"residualScenario": "Static"},
+    "TextHeavy and Static": {"baseScenario": "TextHeavy", "residualScenario": "Static", "baseNoiseShare": "0.78"},
+    "HighDetail and Static": {"baseScenario": "HighDetail", "residualScenario": "Static", "baseNoiseShare": "0.70"},
+    "each frame's own": {"baseNoiseShares": ["0.65", "1", "0.75"]},
+    "each frame's own, HighMotion": {"baseNoiseShares": ["0.55", "1", "0.65"], "residualScenario": "HighMotion"},
+}
+
+
+@pytest.mark.parametrize("sentence", SHARES)
+def test_shares_of_the_noise_are_taken(api: Api, sentence: str) -> None:
+    edits = [("spec.recipe.videoFusion", SHARES[sentence]), ("spec.recipe.frames", 3)]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits))["spec"]["recipe"]["videoFusion"]
+    assert made == {"textGuidance": "1", "space": "Pixel"} | SHARES[sentence]
+
+
+def test_an_experiment_takes_any_share_and_is_not_released(api: Api) -> None:
+    experiment = ("spec.recipe.videoFusion", {"baseScenario": "Experimental", "baseNoiseShare": "0"})
+    run = run_of(experiment)
+    run["spec"]["phases"] = run["spec"]["phases"][:-1]
+    api.create(RUNS.format("default") + STRICT, run)
+
+
+def test_a_search_takes_both_ends_of_its_scenario_and_all_fields_of_videofusion(api: Api) -> None:
+    plain = {"baseScenario": "TextHeavy", "baseNoiseShare": "0.80", "residualNoiseShare": "0.20", "textGuidance": "2.5"}
     made = api.create(RUNS.format("default") + STRICT, run_of(tuned_by(values=["0.75", "0.85"]), ("spec.recipe.videoFusion", plain)))
     assert made["spec"]["phases"][1]["tune"] | {"samples": 256, "samplingSteps": 50} == made["spec"]["phases"][1]["tune"]
     for source in (("spec.recipe.backbone", BACKBONE), ("spec.initFrom", INIT)):
         made = api.create(RUNS.format("default") + STRICT, run_of(("spec.recipe.videoFusion", {"space": "Latent"}), source))
         assert made["spec"]["recipe"]["videoFusion"]["space"] == "Latent"
-    for block in ({"baseNoiseShares": shares}, {"baseNoiseShares": shares, "contentProfile": "Standard"}):
-        made = api.create(RUNS.format("default") + STRICT, run_of(("spec.recipe.videoFusion", block), ("spec.recipe.frames", 3)))
-        assert made["spec"]["recipe"]["videoFusion"]["textGuidance"] == "1"
 
 
 def test_an_optimisation_takes_its_defaults_and_with_gates_may_be_released_at_once(api: Api) -> None:
     phases = in_order("TEOR")
-    phases[2] |= {"gates": [GATE], "optimize": {}}
+    phases[2] |= {"gates": [GATE], "optimize": {"formats": ["ONNX"]}}
     made = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
     assert made["spec"]["phases"][2]["optimize"] == {
-        "quantization": "Int8Weights",
-        "formats": [],
+        "formats": ["ONNX"],
         "onnxTolerance": "1e-3",
         "samples": 256,
         "samplingSteps": 50,
@@ -1043,15 +1260,10 @@ def test_an_optimisation_takes_its_defaults_and_with_gates_may_be_released_at_on
 
 def test_how_a_recipe_is_computed_has_defaults_and_may_be_said(api: Api) -> None:
     recipe = api.create(RUNS.format("default") + STRICT, run_of())["spec"]["recipe"]
-    assert (recipe["optimizer"]["name"], recipe["loss"], recipe["compile"], recipe["sharding"]) == (
-        "AdamW",
-        {"noiseOffset": "0"},
-        False,
-        "None",
-    )
-    assert "gradientCheckpointing" not in recipe
+    assert (recipe["optimizer"]["name"], recipe["loss"], recipe["compile"]) == ("AdamW", {"noiseOffset": "0"}, False)
+    assert not {"gradientCheckpointing", "sharding"} & recipe.keys()
     said = {"snrGamma": "5", "noiseOffset": "0.1", "predictionType": "VPrediction"}
-    edits = [of("text2video-zero"), ("spec.recipe.loss", said), ("spec.recipe.optimizer", {"name": "AdamW8bit"})]
+    edits = [of("Text2VideoZero"), ("spec.recipe.loss", said), ("spec.recipe.optimizer", {"name": "AdamW8bit"})]
     made = api.create(RUNS.format("default") + STRICT, run_of(*edits, ("spec.recipe.compile", True)))
     assert made["spec"]["recipe"]["loss"] == said
     sharded = [("spec.recipe.sharding", "Full"), ("spec.recipe.gradientCheckpointing", False), ("spec.recipe.precision", "BF16")]
@@ -1059,13 +1271,35 @@ def test_how_a_recipe_is_computed_has_defaults_and_may_be_said(api: Api) -> None
 
 
 def test_fewer_workers_may_be_what_divides_the_micro_batches_of_all(api: Api) -> None:
-    resources = {"workers": 4, "minWorkers": 3, "allWorkersDeadlineSeconds": 60}
-    edits = [("spec.recipe.globalBatchSize", 12), ("spec.recipe.gradientAccumulationSteps", 3), ("spec.phases.1.resources", resources)]
+    workers = {"replicas": 4, "minReplicas": 3, "allReplicasDeadlineSeconds": 60}
+    edits = [("spec.recipe.globalBatchSize", 12), ("spec.recipe.gradientAccumulationSteps", 3), ("spec.phases.1.workers", workers)]
     made = api.create(RUNS.format("default") + STRICT, run_of(*edits))["spec"]["phases"]
-    assert made[1]["resources"] == {"gpusPerWorker": 0, "cpuPerWorker": "1", "memoryPerWorker": "4Gi"} | resources
-    assert not {"minWorkers", "allWorkersDeadlineSeconds"} & made[2]["resources"].keys(), "they have no defaults in the object"
-    same = {"workers": 1, "minWorkers": 1}
-    assert api.create(RUNS.format("default") + STRICT, run_of(("spec.phases.1.resources", same)))
+    assert made[1]["workers"] == workers
+    assert not {"workers", "resources", "placement"} & made[2].keys(), "they have no defaults in the object"
+    same = {"replicas": 1, "minReplicas": 1}
+    assert api.create(RUNS.format("default") + STRICT, run_of(("spec.phases.1.workers", same)))
+
+
+QUANTITIES = [4, 0, "4", "500m", "1.5", ".5", "5.", "+2", "1e3", "1E3", "12e-1", "1E", "100k", "3M", "2G", "1T", "1P", "128974848000m"]
+QUANTITIES += ["250u", "1n", "64Ki", "512Mi", "2Gi", "1Ti", "1Pi", "1Ei"]
+
+
+@pytest.mark.parametrize("amount", QUANTITIES)
+def test_every_form_of_a_quantity_is_taken_as_it_is_and_is_one_to_the_operator(api: Api, amount: int | str) -> None:
+    asked = {"requests": {"memory": amount}, "limits": {"memory": amount, "hugepages-2Mi": amount}}
+    edits = [("spec.phases.1.resources", asked), ("spec.phases.3.release.serving", {"resources": asked})]
+    phases = api.create(RUNS.format("default") + STRICT, run_of(*edits))["spec"]["phases"]
+    assert phases[1]["resources"] == phases[3]["release"]["serving"]["resources"] == asked
+    assert completed(Resources.model_validate(asked), cpu="1", memory="1Gi").requests is not None
+    assert number(amount) >= 0
+
+
+def test_extended_resources_of_any_domain_are_taken(api: Api) -> None:
+    limits = {"nvidia.com/mig-1g.10gb": 2, "rdma/hca": "1", "ephemeral-storage": "500Gi", "cpu": 8}
+    placement = {"queueName": "research", "nodeSelector": {"nvidia.com/gpu.product": "A100-SXM4-80GB"}, "priorityClassName": "training"}
+    edits = [("spec.phases.1.resources", {"limits": limits, "requests": {"rdma/hca": 1}}), ("spec.phases.1.placement", placement)]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits, ("spec.recipe.globalBatchSize", 8)))["spec"]["phases"][1]
+    assert (made["resources"]["limits"], made["placement"]) == (limits, placement)
 
 
 def test_clips_span_as_much_as_is_held_out_in_one_piece_and_more_where_nothing_is(api: Api) -> None:
@@ -1106,16 +1340,17 @@ def test_with_weights_to_start_from_an_evaluation_needs_no_training(api: Api) ->
 def test_a_release_may_have_nodes_of_its_own_and_go_before_others(api: Api) -> None:
     pool = {"videogen.pib.gov.in/pool": "emergency", "zone": ""}
     tolerations = [{"key": "videogen.pib.gov.in/pool", "value": "emergency", "effect": "NoSchedule"}, {"key": "spot", "operator": "Exists"}]
-    serving = {"priorityClassName": "videogen-emergency", "nodeSelector": pool, "tolerations": tolerations}
-    made = api.create(RELEASES.format("default") + STRICT, release_of(("spec.serving", serving)))["spec"]["serving"]
+    placement = {"priorityClassName": "videogen-emergency", "nodeSelector": pool, "tolerations": tolerations}
+    serving = {"placement": placement | {"topologySpread": [{"topologyKey": "kubernetes.io/hostname"}]}}
+    made = api.create(RELEASES.format("default") + STRICT, release_of(("spec.serving", serving)))["spec"]["serving"]["placement"]
     assert (made["priorityClassName"], made["nodeSelector"]) == ("videogen-emergency", pool)
     assert made["tolerations"] == [{"operator": "Equal"} | tolerations[0], tolerations[1]]
+    assert made["topologySpread"] == [{"topologyKey": "kubernetes.io/hostname", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]
     plain = api.create(RELEASES.format("default") + STRICT, release_of())["spec"]["serving"]
-    assert not plain.keys() & {"priorityClassName", "nodeSelector"}
-    assert plain["tolerations"] == []
+    assert not plain.keys() & {"placement", "resources"}, "they have no defaults in the object"
     phases = [*in_order("TE"), {**RELEASE, "release": {"service": "emergency", "serving": serving}}]
     run = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
-    assert run["spec"]["phases"][2]["release"]["serving"]["tolerations"] == made["tolerations"]
+    assert run["spec"]["phases"][2]["release"]["serving"]["placement"] == made
 
 
 @pytest.fixture(scope="module")
@@ -1124,23 +1359,18 @@ def kept(plane: ControlPlane) -> Iterator[Mapping[str, Mapping[str, Any]]]:
     api = plane.api
     objects = {
         "TrainingRun": (RUNS.format("default"), run_of(("metadata.name", "kept"), ("spec.initFrom", INIT), ("spec.tracking", TRACKING))),
-        "ModelRelease": (RELEASES.format("default"), release_of(("spec.lineage", {"run": "kept"}))),
+        "ModelRelease": (RELEASES.format("default"), release_of(("spec.lineage", {"run": "kept"}), ("spec.gates", [GATE]))),
     }
     yield {kind: api.create(path, manifest) for kind, (path, manifest) in objects.items()}
     for path, manifest in objects.values():
         api.delete(f"{path}/{manifest['metadata']['name']}")
 
 
-@pytest.mark.parametrize("field", IMMUTABLE_IN_A_RUN)
-def test_in_a_run_cannot_be_changed(api: Api, kept: Mapping[str, Any], field: str) -> None:
-    message = change_refused(api, kept["TrainingRun"], IMMUTABLE_IN_A_RUN[field])
-    assert f"spec.{field.partition(',')[0]} is immutable; create a new TrainingRun instead" in message
-
-
-def test_weights_to_start_from_cannot_be_added_to_a_run(api: Api, namespace: str) -> None:
-    made = api.create(RUNS.format(namespace), a_run(namespace=namespace))
-    message = change_refused(api, made, [("spec.initFrom", INIT)])
-    assert "spec.initFrom is immutable; create a new TrainingRun instead" in message
+@pytest.mark.parametrize("field", FIXED_WHILE_A_RUN_WORKS)
+def test_in_a_run_that_works_cannot_be_changed(api: Api, kept: Mapping[str, Any], field: str) -> None:
+    message = change_refused(api, kept["TrainingRun"], FIXED_WHILE_A_RUN_WORKS[field])
+    assert f"spec.{field.partition(',')[0]} can only be changed while the run is suspended" in message
+    assert "set spec.suspend to true, make the change, then set it to false; or create a new TrainingRun instead" in message
 
 
 @pytest.mark.parametrize("field", IMMUTABLE_IN_A_RELEASE)
@@ -1151,15 +1381,31 @@ def test_in_a_release_cannot_be_changed(api: Api, kept: Mapping[str, Any], field
 
 @pytest.mark.parametrize("field", MUTABLE)
 def test_can_be_changed_at_any_time(api: Api, kept: Mapping[str, Any], field: str) -> None:
-    manifest = kept["TrainingRun" if field == "suspend" else "ModelRelease"]
+    manifest = kept["TrainingRun" if field in {"suspend", "checkpointRetention", "ttlSecondsAfterFinished"} else "ModelRelease"]
     api.request("PUT", path_of(manifest) + STRICT, edited(manifest, *MUTABLE[field]))
 
 
 def test_every_field_of_a_spec_is_known_to_be_mutable_or_immutable() -> None:
-    immutable = IMMUTABLE_IN_A_RUN.keys() | IMMUTABLE_IN_A_RELEASE.keys()
+    immutable = FIXED_WHILE_A_RUN_WORKS.keys() | IMMUTABLE_IN_A_RELEASE.keys()
     for resource in RESOURCES:
-        for field in definition(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]:
-            assert (field in immutable) != (field in MUTABLE), f"{resource.kind}.spec.{field}"
+        fields = definition(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        for field, schema in fields.items():
+            inner = [f"{field}.{name}" for name in schema["properties"]] if field in {"serving", "rollout"} else [field]
+            for name in inner:
+                assert (name in immutable) != (name in MUTABLE), f"{resource.kind}.spec.{name}"
+
+
+def test_a_release_is_scaled_as_a_deployment_is_and_not_beyond_what_its_replicas_may_be(api: Api, namespace: str) -> None:
+    manifest = release_of(("metadata.namespace", namespace))
+    path = f"{RELEASES.format(namespace)}/{manifest['metadata']['name']}"
+    api.create(RELEASES.format(namespace), manifest)
+    api.merge(f"{path}/scale", {"spec": {"replicas": 5}})
+    assert api.get(path)["spec"]["serving"]["replicas"] == 5
+    api.merge(f"{path}/status", {"status": {"replicas": 3, "selector": "videogen.pib.gov.in/release=x"}})
+    assert api.get(f"{path}/scale")["status"] == {"replicas": 3, "selector": "videogen.pib.gov.in/release=x"}
+    with pytest.raises(Refused) as caught:
+        api.merge(f"{path}/scale", {"spec": {"replicas": 0}})
+    assert "greater than or equal to 1" in str(json.loads(caught.value.body)["message"])
 
 
 def change_refused(api: Api, manifest: Mapping[str, Any], edits: list[tuple[str, Any]]) -> str:
@@ -1194,7 +1440,7 @@ def test_kubectl_explain_shows_our_words(plane: ControlPlane) -> None:
         "trainingruns.spec.phases.data.split": "Train or HeldOut",
         "trainingruns.status.phases.attempts.counted": "used up one of the phase's attempts",
         "modelreleases.spec.rollout.steps.weightPercent": "Share of the service's traffic",
-        "modelreleases.status.rollback.digest": "quarantined",
+        "modelreleases.status.rollback.quarantined": "gets no traffic again",
     }.items():
         assert words in " ".join(kubectl(plane, "explain", path).split()), path
 

@@ -18,7 +18,7 @@ from videogen_testing.fault_proxy import Point, WriteFault
 from videogen_testing.other_controllers import client
 from videogen_testing.upstream_crds import gateway_definitions, install
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.asyncio(loop_scope="module")]
 
 STORIES = 4  # for each fault; a story has every fourth write
 PARALLEL = 4
@@ -76,7 +76,7 @@ async def test_two_stories_without_faults_are_the_same(outcomes: Outcomes) -> No
 async def test_every_kind_of_write_is_among_them(outcomes: Outcomes) -> None:
     resources = {point.resource for point in common_points(await outcomes[NO_FAULT])}
     assert resources >= {"configmaps", "pytorchjobs", "trainingruns/status", "modelreleases", "modelreleases/status", "events", "leases"}
-    assert resources >= {"deployments", "services", "poddisruptionbudgets", "httproutes"}
+    assert resources >= {"networkpolicies", "deployments", "services", "poddisruptionbudgets", "httproutes"}
 
 
 @pytest.mark.parametrize("story", [*NAMES, REST])

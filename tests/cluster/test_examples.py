@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from videogen_testing import task_stories
 from videogen_testing.control_plane import ROOT, Api
+from videogen_testing.small_examples import BACKBONE, CLIP, DATASETS, curation, small
 
 EXAMPLES = ROOT / "examples"
 COLLECTIONS = {
@@ -17,6 +19,7 @@ COLLECTIONS = {
     "ModelRelease": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Service": "/api/v1/namespaces/{}/services",
+    "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
     "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
 }
 
@@ -36,6 +39,20 @@ def test_is_accepted_and_comes_back_as_it_was_sent(api: Api, namespace: str, exa
     if manifest["metadata"].pop("namespace", None):
         manifest["metadata"]["namespace"] = namespace
     answer = api.create(COLLECTIONS[manifest["kind"]].format(namespace) + "?dryRun=All&fieldValidation=Strict", manifest)
+    assert lost(manifest, answer) == []
+
+
+SMALL = {
+    f"{one['metadata']['name']} in small": small(one, "models", {BACKBONE: "sha256:" + "1" * 64, CLIP: "sha256:" + "2" * 64})
+    for one in [*DOCUMENTS.values(), curation(DATASETS)]
+    if one["kind"] == "TrainingRun"
+} | {f"the story {one['metadata']['name']}": one for one in task_stories.runs("models")}
+
+
+@pytest.mark.parametrize("story", SMALL)
+def test_what_the_stories_apply_is_accepted(api: Api, namespace: str, story: str) -> None:
+    manifest = SMALL[story] | {"metadata": SMALL[story]["metadata"] | {"namespace": namespace}}
+    answer = api.create(COLLECTIONS["TrainingRun"].format(namespace) + "?dryRun=All&fieldValidation=Strict", manifest)
     assert lost(manifest, answer) == []
 
 

@@ -4,19 +4,20 @@ import asyncio
 import base64
 import json
 import time
-import urllib.error
-import urllib.request
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import pytest
 
 from videogen_api.job import TOKEN_AUDIENCE
-from videogen_operator.tokens import REVIEWS_PER_SECOND
+from videogen_operator.inbound.tokens import REVIEWS_PER_SECOND
 from videogen_testing.control_plane import Api, eventually
+from videogen_testing.inbox_client import post, token_of
 from videogen_testing.operator_process import OperatorProcess
-from videogen_testing.runs import JOBS, RUNS, a_claim, a_run, play, running
+from videogen_testing.runs import RUNS, a_claim, a_run, first_job, play, running
 
+ADDRESSES, CONNECTIONS = 8, 12  # of a flood: as many as are all served (videogen_operator.inbound.listening.Limits)
 STATUS = {
     "progressPercentage": 41,
     "estimatedRemainingSeconds": 801000,
@@ -25,32 +26,12 @@ STATUS = {
 }
 
 
-def post(operator: OperatorProcess, path: str, token: str, body: object) -> tuple[int, Any]:
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{operator.inbox_port}{path}", data, headers)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return int(answer.status), json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def token_of(api: Api, namespace: str, pod: str, audience: str = TOKEN_AUDIENCE) -> str:
-    """A token as the kubelet projects it into a pod."""
-    uid = api.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")["metadata"]["uid"]
-    bound = {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uid}
-    spec = {"audiences": [audience], "expirationSeconds": 3600, "boundObjectRef": bound}
-    answer = api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/default/token", {"spec": spec})
-    return str(answer["status"]["token"])
-
-
 @pytest.fixture
 def pod(api: Api, namespace: str, operator: OperatorProcess) -> str:
     operator.start()
     api.create(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", a_claim())
     api.create(RUNS.format(namespace), a_run(namespace=namespace))
-    job = eventually(lambda: api.find(f"{JOBS.format(namespace)}/run-train-1"))
+    job = first_job(api, namespace)
     name = play(api, namespace, job, running())[0]
     eventually(lambda: reason(api, namespace) == "Training")
     return name
@@ -71,7 +52,8 @@ def test_progress_of_the_runs_own_pod_stands_in_its_status(api: Api, namespace: 
     eventually(lambda: "loss 0.083" in top(api, namespace)["message"])
     assert top(api, namespace)["message"] == "train: step 41,200 of 100,000, loss 0.083"
     summary = api.get(f"{RUNS.format(namespace)}/run")["status"]["summary"]
-    assert summary == {"phase": "1/1 train", "progress": "41 %", "step": "41200/100000", "loss": "0.083", "eta": "9d6h"}
+    told = {"phase": "1/1 train", "progress": "41 %", "step": "41200/100000", "loss": "0.083", "eta": "9d6h"}
+    assert summary == told | {"model": "pib-videogen-videofusion-v1.0.0-base"}
     labels = f'metric="loss",namespace="{namespace}",phase="train",run="run"'
     assert f"videogen_training_metric{{{labels}}} 0.083" in operator.metrics()
 
@@ -154,15 +136,18 @@ def forged_elsewhere(template: str, number: int) -> str:
 
 
 async def reports(operator: OperatorProcess, *tokens: str) -> list[int]:
-    """The answers to one report with each token, all sent at once."""
+    """The answers to one report with each token, sent at once over more connections than one address may have."""
     url = f"http://127.0.0.1:{operator.inbox_port}/v1/progress"
-    async with aiohttp.ClientSession() as session:
+    async with AsyncExitStack() as stack:
+        connectors = [aiohttp.TCPConnector(limit=CONNECTIONS, local_addr=(f"127.0.0.{2 + number}", 0)) for number in range(ADDRESSES)]
+        sessions = [await stack.enter_async_context(aiohttp.ClientSession(connector=connector)) for connector in connectors]
 
-        async def report(token: str) -> int:
-            async with session.post(url, json={"trainerStatus": STATUS}, headers={"Authorization": f"Bearer {token}"}) as answer:
+        async def report(number: int, token: str) -> int:
+            headers = {"Authorization": f"Bearer {token}"}
+            async with sessions[number % ADDRESSES].post(url, json={"trainerStatus": STATUS}, headers=headers) as answer:
                 return answer.status
 
-        return list(await asyncio.gather(*map(report, tokens)))
+        return list(await asyncio.gather(*(report(number, token) for number, token in enumerate(tokens))))
 
 
 def reviews(operator: OperatorProcess) -> float:
@@ -173,7 +158,7 @@ def reviews(operator: OperatorProcess) -> float:
 
 def test_malformed_and_oversized_reports_are_refused(api: Api, namespace: str, operator: OperatorProcess, pod: str) -> None:
     token = token_of(api, namespace, pod)
-    bodies = [b"{", b"[" * 100_000, b"\xff", {"trainerStatus": []}, {}, {"trainerStatus": {"progressPercentage": 900}}, [1]]
+    bodies = [b"{", b"[" * 60_000, b"\xff", {"trainerStatus": []}, {}, {"trainerStatus": {"progressPercentage": 900}}, [1]]
     assert [post(operator, "/v1/progress", token, body)[0] for body in bodies] == [400] * 7
     code, answer = post(operator, "/v1/progress", token, {"trainerStatus": STATUS | {"lastUpdatedTime": "yesterday"}})
     assert (code, "lastUpdatedTime: " in answer, "found yesterday" in answer) == (400, True, True), answer
@@ -212,7 +197,7 @@ def test_alerts_need_the_token_and_a_webhook_of_version_4(operator: OperatorProc
 
 MALFORMED = {
     "alerts.0.labels: Input should be a valid dictionary": [alert() | {"labels": ["Slow"]}],
-    "alerts.1.annotations: Input should be a valid dictionary": [alert(), alert() | {"annotations": ["summary"]}],
+    "alerts.0.annotations: Input should be a valid dictionary": [alert() | {"annotations": ["summary"]}],
     "alerts.0.labels.release: Input should be a valid string": [alert() | {"labels": {"release": 7}}],
     "alerts.0.startsAt: Field required": [{"status": "firing", "labels": {}}],
     "alerts.0: Input should be a valid dictionary": ["firing"],

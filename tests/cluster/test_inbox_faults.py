@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from videogen_api.meta import LABEL_RELEASE, LABEL_SERVICE
 from videogen_operator.kinds.model_release.observed import slots
 from videogen_operator.kinds.model_release.route import PERCENT
 from videogen_testing.chart_rights import operator_kubeconfig
@@ -20,11 +19,10 @@ from videogen_testing.control_plane import Api, ControlPlane, eventually, free_p
 from videogen_testing.crash_story import GATEWAY, GATEWAYS
 from videogen_testing.operator_process import OperatorProcess
 from videogen_testing.other_controllers import COLLECTIONS, route_taken
-from videogen_testing.runs import DIGEST, JOBS, RUNS, TRAIN, a_claim, a_run, play, pods_of
+from videogen_testing.patience import HANGS
+from videogen_testing.runs import DIGEST, JOBS, RUNS, TRAIN, a_claim, a_run, ended, first_job, passed, play, pods_of
 from videogen_testing.upstream_crds import DEFINITIONS, gateway_definitions, install
 from videogen_testing.webhook import an_alert, post, token_of
-
-pytestmark = pytest.mark.timeout(120)
 
 PYTORCH_JOBS = f"{DEFINITIONS}/pytorchjobs.kubeflow.org"
 ROLLOUT = {
@@ -32,6 +30,11 @@ ROLLOUT = {
     "checks": [{"name": "errors", "metric": "ErrorRatio", "maximum": "0.01"}],
     "checkIntervalSeconds": 1,
 }
+
+
+def controlled_by(owner: dict[str, Any], kind: str) -> dict[str, Any]:
+    metadata = owner["metadata"]
+    return {"apiVersion": "apps/v1", "kind": kind, "name": metadata["name"], "uid": metadata["uid"], "controller": True}
 
 
 class Scene:
@@ -45,9 +48,9 @@ class Scene:
     def path(self, kind: str, name: str = "") -> str:
         return COLLECTIONS[kind].format(self.namespace) + (f"/{name}" if name else "")
 
-    def says(self, kind: str, name: str, seconds: float = 30, **wanted: str) -> str:
-        """The message of the top condition, once it has the wanted reason."""
-        top = "Succeeded" if kind == "TrainingRun" else "Ready"
+    def says(self, kind: str, name: str, seconds: float = HANGS, **wanted: str) -> str:
+        """The message of the top condition, or of the one that is named, once it has the wanted reason."""
+        top = wanted.get("condition") or ("Succeeded" if kind == "TrainingRun" else "Ready")
 
         def message() -> str | None:
             listed = self.api.get(self.path(kind, name)).get("status", {}).get("conditions", [])
@@ -58,13 +61,12 @@ class Scene:
     def run(self, name: str, **spec: Any) -> dict[str, Any]:
         """A run with one Train phase; returns its job."""
         self.api.create(RUNS.format(self.namespace), a_run(name, self.namespace, **spec))
-        job: dict[str, Any] = eventually(lambda: self.api.find(f"{JOBS.format(self.namespace)}/{name}-train-1"))
-        return job
+        return first_job(self.api, self.namespace, name)
 
     def release(self, version: str, **spec: Any) -> str:
         name = f"pib-videogen-videofusion-v{version}-base"
         digest = DIGEST[: -len(version)] + version.replace(".", "0")
-        whole = {"service": "standard", "model": {"type": "videofusion", "version": version}, "serving": {"timeoutSeconds": 5}} | {
+        whole = {"service": "standard", "model": {"family": "VideoFusion", "version": version}, "serving": {"timeoutSeconds": 5}} | {
             "artifact": {"claimName": "models", "path": "bundles/x", "digest": digest}
         }
         manifest = {"apiVersion": "videogen.pib.gov.in/v1alpha1", "kind": "ModelRelease", "metadata": {"name": name}, "spec": whole | spec}
@@ -77,6 +79,18 @@ class Scene:
         eventually(lambda: self.api.find(self.path("Deployment", child)))
         status = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}
         self.api.merge(self.path("Deployment", child) + "/status", {"status": status})
+
+    def make_pod(self, name: str) -> str:
+        """Deployment controller: a release's pod by way of a ReplicaSet. Returns the pod's name."""
+        child = name.replace(".", "-")
+        deployment = eventually(lambda: self.api.find(self.path("Deployment", child)))
+        labels, pod = deployment["spec"]["template"]["metadata"]["labels"], {"containers": [{"name": "server", "image": "serving:7"}]}
+        metadata = {"name": f"{child}-1", "labels": labels, "ownerReferences": [controlled_by(deployment, "Deployment")]}
+        spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+        replicas = self.api.create(f"/apis/apps/v1/namespaces/{self.namespace}/replicasets", {"metadata": metadata, "spec": spec})
+        metadata = {"name": f"{child}-1-1", "labels": labels, "ownerReferences": [controlled_by(replicas, "ReplicaSet")]}
+        self.api.create(f"{self.core}/pods", {"metadata": metadata, "spec": pod})
+        return str(metadata["name"])
 
     def weights(self) -> dict[str, int]:
         route = self.api.find(self.path("HTTPRoute", "standard")) or {"spec": {"rules": [{}]}}
@@ -132,44 +146,45 @@ def test_without_training_operator_a_run_says_so_and_goes_on_once_it_is_installe
         eventually(lambda: scene.api.find(PYTORCH_JOBS) is None)
         operator.start()
         scene.api.create(RUNS.format(scene.namespace), a_run("run", scene.namespace))
-        message = scene.says("TrainingRun", "run", reason="TrainingOperatorUnavailable")
+        message = scene.says("TrainingRun", "run", reason="TrainingOperatorNotInstalled")
         assert "install the Kubeflow training-operator" in message
     finally:
         install(
             scene.api,
             [{key: definition[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": definition["metadata"]["name"]}}],
         )
-    eventually(lambda: scene.api.find(f"{JOBS.format(scene.namespace)}/run-train-1"), 60)
+    first_job(scene.api, scene.namespace)
 
 
 def test_what_a_run_lacks_is_said_with_the_next_step(scene: Scene, operator: OperatorProcess, node: str) -> None:
     operator.start()
     scene.api.create(RUNS.format(scene.namespace), a_run("claimless", scene.namespace, storage={"claimName": "nowhere"}))
-    pulled, huge = scene.run("pulled"), scene.run("huge", phases=[TRAIN | {"resources": {"gpusPerWorker": 4}}])
+    pulled = scene.run("pulled")
+    huge = TRAIN | {"resources": {"limits": {"nvidia.com/gpu": 4}}}
+    scene.api.create(RUNS.format(scene.namespace), a_run("huge", scene.namespace, phases=[huge]))
     waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}} | {"name": "pytorch", "image": "trainer:7"}
     play(scene.api, scene.namespace, pulled, {"phase": "Pending", "containerStatuses": [waiting | UNSTARTED]})
-    play(scene.api, scene.namespace, huge, {"phase": "Pending", "conditions": [UNSCHEDULABLE]})
+    preflight = eventually(lambda: scene.api.find(f"{JOBS.format(scene.namespace)}/huge-train-0"))
+    play(scene.api, scene.namespace, preflight, ended(0, passed()))
     message = scene.says("TrainingRun", "claimless", reason="ClaimNotFound")
     assert "spec.storage.claimName names persistent volume claim nowhere" in message
     assert message.endswith("create it")
     message = scene.says("TrainingRun", "pulled", reason="ImageNotFound")
     assert "image trainer:7" in message
     assert "push the image, or correct trainer.image in the chart's values" in message
-    message = scene.says("TrainingRun", "huge", reason="InsufficientCapacity")
-    assert "one worker asks for 4 GPUs and the largest node has 2" in message
-    assert "add a larger node, or ask for less in resources" in message
+    message = scene.says("TrainingRun", "huge", reason="PreflightFailed")
+    assert "spec.phases[0].resources: one worker asks for 4 GPUs and the largest node has 2" in message
+    assert "add a larger node, or suspend the run and ask for less in the phase's resources" in message
 
 
 def test_what_a_release_lacks_is_said_with_the_next_step(scene: Scene, operator: OperatorProcess) -> None:
     operator.start()
     claimless = scene.release("1.0.0", service="a", artifact={"claimName": "nowhere", "path": "x", "digest": DIGEST})
     unpulled, unrouted = scene.release("1.1.0", service="b"), scene.release("1.2.0", service="c")
-    eventually(lambda: scene.api.find(scene.path("Deployment", unpulled.replace(".", "-"))))
-    labels = {LABEL_RELEASE: unpulled, LABEL_SERVICE: "b", "app.kubernetes.io/managed-by": "videogen-operator"}
-    container = {"name": "server", "image": "serving:7"}
-    scene.api.create(f"{scene.core}/pods", {"metadata": {"name": "p", "labels": labels}, "spec": {"containers": [container]}})
-    waiting = container | UNSTARTED | {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
-    scene.api.merge(f"{scene.core}/pods/p/status", {"status": {"phase": "Pending", "containerStatuses": [waiting]}})
+    pod = scene.make_pod(unpulled)
+    waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}} | {"name": "server", "image": "serving:7"}
+    waiting |= UNSTARTED
+    scene.api.merge(f"{scene.core}/pods/{pod}/status", {"status": {"phase": "Pending", "containerStatuses": [waiting]}})
     assert "PersistentVolumeClaim nowhere does not exist" in scene.says("ModelRelease", claimless, reason="ClaimNotFound")
     assert "image serving:7 cannot be pulled" in scene.says("ModelRelease", unpulled, reason="ImageNotFound")
     message = scene.says("ModelRelease", unrouted, reason="GatewayNotFound")
@@ -179,7 +194,7 @@ def test_what_a_release_lacks_is_said_with_the_next_step(scene: Scene, operator:
 
 def test_more_gpus_than_any_node_has_keep_a_release_in_the_queue(scene: Scene, operator: OperatorProcess, node: str) -> None:
     operator.start()
-    name = scene.release("1.0.0", serving={"gpus": 4})
+    name = scene.release("1.0.0", serving={"resources": {"limits": {"nvidia.com/gpu": 4}}})
     message = scene.says("ModelRelease", name, reason="InsufficientCapacity")
     assert "1 pods of 4 GPUs" in message
     assert f"{node} 2 GPUs" in message
@@ -191,7 +206,7 @@ def test_more_gpus_than_any_node_has_keep_a_release_in_the_queue(scene: Scene, o
 
 def test_without_prometheus_a_canary_waits_until_a_person_promotes_it(scene: Scene, operator: OperatorProcess) -> None:
     _, canary = canary_beside_stable(scene, operator)
-    message = scene.says("ModelRelease", canary, reason="ChecksInconclusive")
+    message = scene.says("ModelRelease", canary, condition="Reconciling", reason="ChecksInconclusive")
     assert "50 % of standard" in message
     time.sleep(5)  # five more rounds of checks
     assert scene.state(canary) == "Canary"
@@ -211,12 +226,13 @@ def test_an_alert_counts_only_for_a_release_that_serves_and_since_it_does(scene:
     assert webhook(operator, an_alert(queued, scene.namespace, now)) == ["NotServing"]
     assert webhook(operator, an_alert(canary, scene.namespace, past)) == ["Stale"]
     assert webhook(operator, an_alert(canary, "elsewhere", now)) == ["UnknownRelease"]
+    assert webhook(operator, an_alert(canary, scene.namespace, datetime.now(UTC)), token="alertmanager-secret") == ["UnknownAlert"]
     assert scene.state(canary) == "Canary"
     assert set(scene.weights().values()) == {50}
     assert webhook(operator, an_alert(canary, scene.namespace, datetime.now(UTC))) == ["RolledBack"]
     assert scene.weights() == {stable.replace(".", "-"): 100}
     metrics = operator.metrics()
-    for result in ("NotServing", "Stale", "UnknownRelease", "RolledBack"):
+    for result in ("NotServing", "Stale", "UnknownRelease", "UnknownAlert", "RolledBack"):
         assert f'videogen_alerts_total{{result="{result}"}} 1.0' in metrics
 
 
@@ -242,12 +258,6 @@ def test_the_token_of_a_pod_that_is_gone_or_of_a_namesake_reports_nothing(scene:
 
 
 UNSTARTED = {"imageID": "", "ready": False, "restartCount": 0}
-UNSCHEDULABLE = {
-    "type": "PodScheduled",
-    "status": "False",
-    "reason": "Unschedulable",
-    "message": "0/1 nodes are available: 1 Insufficient GPUs",
-}
 
 
 def canary_beside_stable(scene: Scene, operator: OperatorProcess) -> tuple[str, str]:
@@ -268,8 +278,8 @@ def canary_beside_stable(scene: Scene, operator: OperatorProcess) -> tuple[str, 
     return stable, canary
 
 
-def webhook(operator: OperatorProcess, *alerts: dict[str, Any]) -> list[str]:
-    code, answer = post(operator.inbox_port, "/v1/alerts", "alertmanager-secret", {"version": "4", "alerts": alerts})
+def webhook(operator: OperatorProcess, *alerts: dict[str, Any], token: str = "namespace-secret") -> list[str]:
+    code, answer = post(operator.inbox_port, "/v1/alerts", token, {"version": "4", "alerts": alerts})
     assert code == 200, answer
     results: list[str] = answer["results"]
     return results

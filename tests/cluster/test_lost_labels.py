@@ -2,21 +2,18 @@
 
 from typing import Any
 
-import pytest
-
 from videogen_testing.control_plane import Api, eventually
 from videogen_testing.operator_process import OperatorProcess
-from videogen_testing.runs import JOBS, RUNS, a_claim, a_run, play, running
+from videogen_testing.runs import RUNS, a_claim, a_run, first_job, play, running
 
 LABEL = "app.kubernetes.io/managed-by"
 
 
-@pytest.mark.timeout(120)
 def test_a_pod_whose_label_was_taken_off_and_put_back_is_seen_again(api: Api, namespace: str, operator: OperatorProcess) -> None:
     operator.start()
     api.create(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", a_claim())
     api.create(RUNS.format(namespace), a_run(namespace=namespace))
-    job = eventually(lambda: api.find(f"{JOBS.format(namespace)}/run-train-1"))
+    job = first_job(api, namespace)
     (pod,) = play(api, namespace, job, running())
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
 

@@ -91,7 +91,6 @@ def test_the_training_operator_is_accepted(kubectl: Kubectl) -> None:
     assert "training-operator" not in addons.lacking(kubectl)
 
 
-@pytest.mark.timeout(180)  # thirty large definitions
 def test_envoy_gateway_and_our_gateway_are_accepted(kubectl: Kubectl, kubeconfig: Path, tmp_path: Path) -> None:
     """The chart's hook would wait for a pod, so that it is rendered and applied without it."""
     values = tmp_path / "values.json"

@@ -22,24 +22,24 @@ from videogen_testing.chart_rights import operator_kubeconfig
 from videogen_testing.control_plane import ControlPlane
 from videogen_testing.crash_story import GATEWAY, GATEWAYS, prepare
 from videogen_testing.fault_proxy import FaultProxy, ReadFault, status_object
-from videogen_testing.other_controllers import Client, View, client, condition, route_taken
+from videogen_testing.other_controllers import Client, View, client, condition, pass_preflight, route_taken
+from videogen_testing.patience import HANGS
 from videogen_testing.runs import DIGEST, JOBS, a_run, pods_of, running
 from videogen_testing.supervision import SupervisedOperator
 from videogen_testing.upstream_crds import gateway_definitions, install
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.asyncio(loop_scope="module")]  # the first test waits for most of all
 
 RECOVERS = 75  # seconds after the end of the fault; a stalled watch is given up after 70
-BETWEEN_LISTS = 50  # seconds; the periodic list comes each 54 to 66
-LASTING = 20  # seconds that a refusal lasts
-LISTED_WITHIN = 70  # seconds; of a refused list, which is soon tried again, and of a good one
+LATER = 10  # times as long as the same took before the fault, and at least 60 s: how much later it may be on a machine that is busy
+LASTING = 20  # seconds that a refusal lasts, at least
 STARTING = 4  # operators that start at the same time
 API = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Refusals that last for `seconds`, and what brings the operator to ask again."""
+    """Refusals that last for `seconds`, and until there was one, and what brings the operator to ask again."""
 
     reads: tuple[tuple[str, str | int], ...] = ()  # (list or watch, HTTP status or lose)
     seconds: float = LASTING
@@ -62,10 +62,10 @@ class Fault:
     async def last(self, proxy: FaultProxy, resource: str) -> None:
         """Return when it is over: a quiet one once the resource was refused, and then listed."""
         await asyncio.sleep(self.seconds)
-        if self.quiet:
-            async with asyncio.timeout(2 * LISTED_WITHIN):
-                while not proxy.refused_reads.total():  # noqa: ASYNC110 - the operator's process decides when
-                    await asyncio.sleep(0.1)
+        async with asyncio.timeout(HANGS):
+            while self.reads and not proxy.refused_reads.total():  # noqa: ASYNC110 - the operator's process decides when
+                await asyncio.sleep(0.1)
+            if self.quiet:
                 before = proxy.lists[resource]
                 while proxy.lists[resource] < before + 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
@@ -78,13 +78,13 @@ FAULTS = {
     "lists are answered with 503": Fault((("list", 503),), error=410),
     "lists are answered with 500": Fault((("list", 500),), error=410),
     "lists are forbidden": Fault((("list", 403),), error=410),
-    "a list is not found once": Fault((("list", 404),), error=410, times=1, seconds=1),
+    "a list is not found once": Fault((("list", 404),), error=410, times=1, seconds=0),
     "lists are throttled": Fault((("list", 429), ("watch", 429)), error=410),
     "watches are answered with 500": Fault((("watch", 500),)),
     "watches are answered with 503": Fault((("watch", 503),)),
     "watches are forbidden": Fault((("watch", 403),)),
-    "a watch is gone once": Fault((("watch", 410),), times=1, seconds=1),
-    "a watch is not found once": Fault((("watch", 404),), times=1, seconds=1),
+    "a watch is gone once": Fault((("watch", 410),), times=1, seconds=0),
+    "a watch is not found once": Fault((("watch", 404),), times=1, seconds=0),
     "connections are closed": Fault((("list", "lose"), ("watch", "lose"))),
     "the watch is silent, and stays open": Fault(stalled=True, seconds=0),
     "the periodic list is not found once": Fault((("list", 404),), quiet=True, times=1, seconds=0),
@@ -100,7 +100,7 @@ MATRIX = [
     *((fault, "trainingruns") for fault in FAULTS),
 ]
 CASES = {f"{fault} ({resource})": (fault, resource) for fault, resource in sorted(MATRIX, key=lambda case: case[0] not in SLOW)}
-VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0")  # before the fault, during it, and after it
+VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0", "1.5.0", "1.6.0")  # before the fault, during it, and after it
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Recovery:
     """What became of an operator."""
 
     hit: int  # open watches
+    usual: float  # seconds that it took before the fault until what had happened was acted upon
     heard_after: float  # seconds from the end of the fault until what had happened meanwhile was acted upon
     exits: list[int]
     log: str
@@ -132,7 +133,7 @@ async def recoveries(
 async def test_the_operator_hears_again_although(recoveries: Mapping[str, "asyncio.Task[Recovery]"], case: str) -> None:
     found = await recoveries[case]
     assert found.hit >= 1, "the fault hit no open watch"
-    assert found.heard_after <= RECOVERS, found.log
+    assert found.heard_after <= RECOVERS + max(60.0, LATER * found.usual), found.log
     assert all(code == 1 for code in found.exits), f"exit codes {found.exits}: only 1 makes a supervisor start it again\n{found.log}"
     assert len(found.exits) <= 1, f"one new process must be enough\n{found.log}"
 
@@ -147,117 +148,119 @@ async def recovery(plane: ControlPlane, api: Client, folder: Path, places: async
             kubeconfig = await asyncio.to_thread(operator_kubeconfig, plane, namespace, proxy.url)
             view = await stack.enter_async_context(View(api, namespace).watching())
             operator = await stack.enter_async_context(SupervisedOperator(kubeconfig, namespace, folder))
-            await operator.ready(60)
-            await hears(proxy, resource, 60)
-            happening = HAPPENINGS[resource]
-            await happening(api, view, "1.0.0", 60)
+            await operator.ready()
+            await hears(proxy, resource)
+            happening, begun = HAPPENINGS[resource], time.monotonic()
+            await happening(api, view, "1.0.0")
+            usual = time.monotonic() - begun
         hit = await fault.begin(proxy, resource)
-        meanwhile = asyncio.create_task(happening(api, view, "1.1.0", fault.seconds + RECOVERS + 5))
+        meanwhile = asyncio.create_task(happening(api, view, "1.1.0"))
         await fault.last(proxy, resource)
         proxy.read_faults, ended = [], time.monotonic()
         try:
             await meanwhile
             heard_after = max(0.0, time.monotonic() - ended)
-            await hears(proxy, resource, RECOVERS + 10)
+            await hears(proxy, resource)
             await hears_by_its_watch(api, view, proxy, resource)
         except AssertionError as error:
             error.add_note(f"exits {operator.exits}\n{operator.last_words()}")
             raise
-        return Recovery(hit, heard_after, operator.exits, operator.last_words())
+        return Recovery(hit, usual, heard_after, operator.exits, operator.last_words())
 
 
-async def hears(proxy: FaultProxy, resource: str, seconds: float) -> None:
+async def hears(proxy: FaultProxy, resource: str) -> None:
     """Wait until the operator watches the resource."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + HANGS
     while not proxy.hears(resource):
-        assert time.monotonic() < end, f"no watch of {resource} within {seconds} s"
+        assert time.monotonic() < end, f"no watch of {resource} within {HANGS} s"
         await asyncio.sleep(0.1)
 
 
 async def hears_by_its_watch(api: Client, view: View, proxy: FaultProxy, resource: str) -> None:
-    """Something new is acted upon although the resource is not listed meanwhile. If it is, that is tried once more: the next
-    list is far away then.
+    """Something new is acted upon although the resource is not listed meanwhile. If it is, that is tried again: the next
+    periodic list is 54 to 66 s away then.
     """
     for version in VERSIONS[2:]:
         before = proxy.lists[resource]
-        await HAPPENINGS[resource](api, view, version, BETWEEN_LISTS)
+        await HAPPENINGS[resource](api, view, version)
         if proxy.lists[resource] == before:
             return
     raise AssertionError(f"{resource} were listed again and again, so nobody knows whether they are watched")
 
 
-async def a_new_run(api: Client, view: View, version: str, seconds: float) -> None:
-    """A run is made, and the operator makes its job."""
+async def a_new_run(api: Client, view: View, version: str) -> None:
+    """A run is made, and the operator makes its jobs."""
     name = f"run-{version.replace('.', '-')}"
     await api.request("POST", f"{API.format(view.namespace)}/trainingruns", a_run(name, view.namespace))
-    await view.until(lambda: view.get("PyTorchJob", f"{name}-train-1"), seconds, f"the job of {name}")
+    await pass_preflight(api, view, name)
+    await view.until(lambda: view.get("PyTorchJob", f"{name}-train-1"), HANGS, f"the job of {name}")
 
 
-async def a_new_release(api: Client, view: View, version: str, seconds: float) -> None:
+async def a_new_release(api: Client, view: View, version: str) -> None:
     """A release is made, and the operator says something about it."""
     name = await make_release(api, view, version)
     await view.until(
-        lambda: view.get("ModelRelease", name).get("status", {}).get("observedGeneration") == 1, seconds, f"the status of {name}"
+        lambda: view.get("ModelRelease", name).get("status", {}).get("observedGeneration") == 1, HANGS, f"the status of {name}"
     )
 
 
 async def make_release(api: Client, view: View, version: str) -> str:
     """The first release of a service of its own. Returns its name."""
     name = f"pib-videogen-videofusion-v{version}-base"
-    spec = {"service": f"service-{version.replace('.', '-')}", "model": {"type": "videofusion", "version": version}}
+    spec = {"service": f"service-{version.replace('.', '-')}", "model": {"family": "VideoFusion", "version": version}}
     spec["artifact"] = {"claimName": "models", "path": "bundles/x", "digest": DIGEST}
     manifest = {"apiVersion": "videogen.pib.gov.in/v1alpha1", "kind": "ModelRelease", "metadata": {"name": name}, "spec": spec}
     await api.request("POST", f"{API.format(view.namespace)}/modelreleases", manifest)
     return name
 
 
-async def a_pod_that_runs(api: Client, view: View, version: str, seconds: float) -> None:
+async def a_pod_that_runs(api: Client, view: View, version: str) -> None:
     """A job's pod begins to run, and the operator says so."""
     name = f"run-{version.replace('.', '-')}"
-    await a_new_run(api, view, version, 30)
+    await a_new_run(api, view, version)
     for pod in pods_of(view.get("PyTorchJob", f"{name}-train-1")):
         path = f"/api/v1/namespaces/{view.namespace}/pods"
         await api.request("POST", path, pod)
         await api.merge(f"{path}/{pod['metadata']['name']}/status", {"status": running()})
-    await view.until(lambda: condition(view.get("TrainingRun", name), "Succeeded").get("reason") == "Training", seconds, f"{name} trains")
+    await view.until(lambda: condition(view.get("TrainingRun", name), "Succeeded").get("reason") == "Training", HANGS, f"{name} trains")
 
 
-async def a_route_that_is_refused(api: Client, view: View, version: str, seconds: float) -> None:
+async def a_route_that_is_refused(api: Client, view: View, version: str) -> None:
     """The gateway does not take a route that has been there all the time, and the operator says so."""
     if version == VERSIONS[0]:
         for each in VERSIONS:
             name = await make_release(api, view, each)
-            await says(view, name, "has not answered", 30)
+            await says(view, name, "has not answered")
     service = f"service-{version.replace('.', '-')}"
     path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{view.namespace}/httproutes/{service}"
     status = route_taken(view.get("HTTPRoute", service))
     status["parents"][0]["conditions"][0] |= {"status": "False", "message": "no such listener"}
     await api.merge(f"{path}/status", {"status": status})
-    await says(view, f"pib-videogen-videofusion-v{version}-base", "no such listener", seconds)
+    await says(view, f"pib-videogen-videofusion-v{version}-base", "no such listener")
 
 
-async def a_gateway_that_goes_and_comes(api: Client, view: View, version: str, seconds: float) -> None:
+async def a_gateway_that_goes_and_comes(api: Client, view: View, version: str) -> None:
     """The gateway is there, is deleted, and is made again, and the operator says so each time."""
     name, gateways = f"pib-videogen-videofusion-v{VERSIONS[0]}-base", GATEWAYS.format(view.namespace)
     if version == VERSIONS[0]:
         await make_release(api, view, version)
-    await says(view, name, "has not answered", seconds)
+    await says(view, name, "has not answered")
     await api.request("DELETE", f"{gateways}/videogen")
-    await says(view, name, "does not exist", seconds)
+    await says(view, name, "does not exist")
     await api.request("POST", gateways, GATEWAY)
-    await says(view, name, "has not answered", seconds)
+    await says(view, name, "has not answered")
 
 
-async def says(view: View, name: str, words: str, seconds: float) -> None:
+async def says(view: View, name: str, words: str) -> None:
     """Wait until the operator says that of a release."""
-    await view.until(lambda: words in condition(view.get("ModelRelease", name), "Ready").get("message", ""), seconds, f"{name}: {words}")
+    await view.until(lambda: words in condition(view.get("ModelRelease", name), "Ready").get("message", ""), HANGS, f"{name}: {words}")
 
 
-async def a_job_that_is_deleted(api: Client, view: View, version: str, seconds: float) -> None:
+async def a_job_that_is_deleted(api: Client, view: View, version: str) -> None:
     """A job that has been there all the time is deleted; not before that did the operator say so."""
     if version == VERSIONS[0]:
         for each in VERSIONS:
-            await a_new_run(api, view, each, 30)
+            await a_new_run(api, view, each)
     name = f"run-{version.replace('.', '-')}"
 
     def ended() -> list[dict[str, Any]]:
@@ -267,10 +270,10 @@ async def a_job_that_is_deleted(api: Client, view: View, version: str, seconds: 
 
     assert not ended(), f"the attempt of {name} was healthy: {ended()}"
     await api.request("DELETE", f"{JOBS.format(view.namespace)}/{name}-train-1")
-    await view.until(lambda: any("was deleted" in one.get("message", "") for one in ended()), seconds, f"the end of the attempt of {name}")
+    await view.until(lambda: any("was deleted" in one.get("message", "") for one in ended()), HANGS, f"the end of the attempt of {name}")
 
 
-HAPPENINGS: dict[str, Callable[[Client, View, str, float], Awaitable[None]]] = {
+HAPPENINGS: dict[str, Callable[[Client, View, str], Awaitable[None]]] = {
     "trainingruns": a_new_run,
     "modelreleases": a_new_release,
     "pods": a_pod_that_runs,

@@ -1,38 +1,20 @@
 """Writes that the API server does not answer as it should: given up in time, or sent again."""
 
-import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import kopf
 import pytest
 
 from videogen_api.meta import GROUP
-from videogen_operator.cluster import ApiError, Cluster, event_of
-from videogen_operator.kinds import KINDS
-from videogen_operator.leadership import Leadership
-from videogen_operator.main import WRITTEN, merged
+from videogen_operator.api_server.cluster import ApiError, event_of
+from videogen_operator.api_server.leadership import Leadership
 from videogen_operator.plan import Note
-from videogen_operator.world import ObjectWorld
-from videogen_testing.chart_rights import operator_kubeconfig
 from videogen_testing.control_plane import Api, ControlPlane
-from videogen_testing.fault_proxy import FaultProxy, Point, WriteFault
+from videogen_testing.fault_proxy import Point, WriteFault
+from videogen_testing.operator_connection import connected
 
 LEASE_SECONDS = 6
-WATCHED = merged(resource for kind in KINDS for resource in kind.resources)
-
-
-@asynccontextmanager
-async def connected(plane: ControlPlane, namespace: str) -> AsyncIterator[tuple[FaultProxy, Cluster]]:
-    """The operator's own connection, with the chart's rights, through a proxy with faults."""
-    async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(FaultProxy(plane).serving())
-        user = json.loads(operator_kubeconfig(plane, namespace, proxy.url).read_text())["users"][0]["user"]
-        login = kopf.ConnectionInfo(server=proxy.url, scheme="Bearer", token=user["token"])
-        yield proxy, await stack.enter_async_context(Cluster(lambda: login, (*WATCHED, *WRITTEN), ObjectWorld(WATCHED)))
 
 
 def a_config_map(namespace: str) -> dict[str, Any]:

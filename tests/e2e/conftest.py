@@ -11,7 +11,8 @@ import pytest
 from videogen_demo import footage, install
 from videogen_demo.install import Installation
 from videogen_demo.kubectl import Cluster
-from videogen_testing.stories import claim, namespace_manifest
+from videogen_testing.storage_reader import READER, Storage, reader
+from videogen_testing.stories import CLAIM, claim, namespace_manifest
 
 CLIPS = 60
 
@@ -20,11 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.timeout(1800))
+            item.add_marker(pytest.mark.timeout(7200))  # for what hangs; the first one also builds cluster and images
 
 
 @pytest.fixture(scope="session")
 def installation() -> Installation:
+    """Made here, so that all tests but these go on beside it."""
     return install.ensure()
 
 
@@ -49,3 +51,17 @@ def namespace(cluster: Cluster, installation: Installation, clips: Path) -> Iter
     footage.upload(cluster, name, "models", clips, installation.images["trainer"])
     yield name
     cluster("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def claim_name() -> str:
+    """Of the namespace's claim."""
+    return CLAIM
+
+
+@pytest.fixture(scope="module")
+def storage(cluster: Cluster, installation: Installation, namespace: str, claim_name: str) -> Storage:
+    """What lies in the namespace's claim."""
+    cluster.apply(reader(namespace, installation.images["trainer"], claim_name))
+    cluster("wait", "--for=condition=Ready", f"pod/{READER}", "-n", namespace, "--timeout=300s")
+    return Storage(cluster, namespace)

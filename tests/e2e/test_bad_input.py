@@ -8,7 +8,8 @@ import pytest
 
 from videogen_demo import footage
 from videogen_demo.install import Installation
-from videogen_demo.kubectl import Cluster, condition
+from videogen_demo.kubectl import Cluster, Manifest, condition
+from videogen_testing.patience import HANGS
 from videogen_testing.stories import CLAIM, claim, curate, ended, evaluate, phase, run, state, train
 
 
@@ -31,7 +32,6 @@ def broken(cluster: Cluster, installation: Installation, namespace: str, tmp_pat
 
 ROWS = {
     "a video that cannot be decoded is named": (curate("raw/unreadable", maximumRejectedPercent=0), "VideoUnreadable", ".mp4"),
-    "a folder that does not exist is named": (curate("raw/absent"), "VideoMissing", "raw/absent"),
     "a video without a caption is named": (curate("raw/uncaptioned", maximumRejectedPercent=0), "CaptionMissing", ".mp4"),
     "too few clips are counted": (curate("raw/few", minimumClips=50), "DatasetTooSmall", "50"),
 }
@@ -49,44 +49,59 @@ def test_rejected_data_ends_the_run_with_one_reason_that_names_the_file(cluster:
 
 def test_a_missing_claim_is_said_and_the_run_goes_on_when_it_comes(cluster: Cluster, namespace: str) -> None:
     cluster.apply(run(namespace, "no-claim", curate(), storage={"claimName": "later"}))
-    cluster.wait("ClaimNotFound", lambda: state(cluster, namespace, "no-claim").get("reason") == "ClaimNotFound", 60)
+    cluster.wait("ClaimNotFound", lambda: state(cluster, namespace, "no-claim").get("reason") == "ClaimNotFound", HANGS)
     assert "later" in state(cluster, namespace, "no-claim")["message"]
     cluster.apply(claim(namespace, "later"))
-    found = ended(cluster, namespace, "no-claim")  # it went on by itself, and looked into the new, empty claim
-    assert (found["status"], found["reason"], "raw/synthetic" in found["message"]) == ("False", "VideoMissing", True)
+    found = stalled(cluster, namespace, "no-claim")  # it went on by itself, and looked into the new, empty claim
+    assert "spec.phases[0].curate.sources[0]" in found["message"]
+    assert "raw/synthetic" in found["message"]
+
+
+def stalled(cluster: Cluster, namespace: str, name: str) -> Manifest:
+    """What the preflight of a run has found."""
+
+    def probe() -> Manifest | None:
+        found = condition(cluster.get("trainingrun", name, namespace), "Stalled")
+        return found if found.get("reason") == "PreflightFailed" else None
+
+    found: Manifest = cluster.wait(f"the preflight of {name} to find something", probe, HANGS)
+    return found
 
 
 def test_more_gpus_than_any_node_has_are_refused_with_numbers(cluster: Cluster, namespace: str) -> None:
-    wanted = {"gpusPerWorker": 16, "processesPerWorker": 1, "cpuPerWorker": "100m", "memoryPerWorker": "1Gi"}
-    cluster.apply(run(namespace, "many-gpus", dict(curate(), resources=wanted)))
-    cluster.wait("InsufficientCapacity", lambda: state(cluster, namespace, "many-gpus").get("reason") == "InsufficientCapacity", 90)
-    assert "16" in state(cluster, namespace, "many-gpus")["message"]
+    wanted = {"requests": {"cpu": "100m"}, "limits": {"nvidia.com/gpu": 16, "memory": "1Gi"}}
+    cluster.apply(run(namespace, "many-gpus", dict(curate("raw/nowhere"), resources=wanted, workers={"processes": 1})))
+    found = stalled(cluster, namespace, "many-gpus")["message"]
+    assert "spec.phases[0].resources: one worker asks for 16 GPUs" in found
+    assert "spec.phases[0].curate.sources[0]" in found, "all problems are told together"
     cluster("delete", "trainingrun", "many-gpus", "-n", namespace)
 
 
 @pytest.fixture(scope="module")
 def trained(cluster: Cluster, namespace: str) -> str:
-    """A run that trains a model and ends in an Evaluate phase whose feature network is not there."""
-    extractor = {"name": "i3d", "architecture": "I3D", "path": "extractors/i3d.safetensors", "sha256": "0" * 64}
-    measured = {"samples": 4, "samplingSteps": 2, "extractors": [extractor]}
-    good = dict(curate(), curate=dict(curate()["curate"], dataset="extractor-test"))
-    own = [{"dataset": "extractor-test", "version": "1", "split": "Train"}]
-    held_out = [{"dataset": "extractor-test", "version": "1", "split": "HeldOut"}]
-    cluster.apply(run(namespace, "no-extractor", good, train(data=own), evaluate(evaluate=measured, data=held_out, gates=[], attempts=1)))
-    ended(cluster, namespace, "no-extractor")
-    return "no-extractor"
+    """A run that trains a model."""
+    good = dict(curate(), curate=dict(curate()["curate"], dataset="own-data"))
+    cluster.apply(run(namespace, "trained", good, train(data=[{"dataset": "own-data", "version": "1", "split": "Train"}])))
+    assert ended(cluster, namespace, "trained")["status"] == "True"
+    return "trained"
 
 
 def test_a_dataset_that_was_never_made(cluster: Cluster, namespace: str) -> None:
     cluster.apply(run(namespace, "no-dataset", train(data=[{"dataset": "unheard-of", "version": "1"}], attempts=1)))
-    found = ended(cluster, namespace, "no-dataset")
-    assert (found["reason"], "unheard-of" in found["message"]) == ("DatasetNotFound", True)
+    found = stalled(cluster, namespace, "no-dataset")["message"]
+    assert "spec.phases[0].data[0]: dataset unheard-of has no version '1'" in found
 
 
-def test_a_feature_network_that_is_not_there(cluster: Cluster, namespace: str, trained: str) -> None:
-    found = state(cluster, namespace, trained)
-    assert (found["reason"], "i3d.safetensors" in found["message"]) == ("ExtractorMissing", True)
-    assert phase(cluster, namespace, trained, "train")["outcome"] == "Completed"  # what was done before is kept
+def test_a_feature_network_that_is_not_there_stops_the_run_before_it_trains(cluster: Cluster, namespace: str, trained: str) -> None:
+    extractor = {"name": "i3d", "architecture": "I3D", "path": "extractors/i3d.safetensors", "digest": "sha256:" + "0" * 64}
+    measured = {"samples": 4, "samplingSteps": 2, "extractors": [extractor]}
+    data = {split: [{"dataset": "own-data", "version": "1", "split": split}] for split in ("Train", "HeldOut")}
+    phases = (train(data=data["Train"]), evaluate(evaluate=measured, data=data["HeldOut"], gates=[], attempts=1))
+    cluster.apply(run(namespace, "no-extractor", *phases, version="1.0.1"))
+    found = stalled(cluster, namespace, "no-extractor")["message"]
+    assert trained
+    assert "1 problem before the first attempt: spec.phases[1].evaluate.extractors[0]: i3d: there is no file" in found
+    assert phase(cluster, namespace, "no-extractor", "train") == {}
 
 
 def test_a_bundle_with_another_digest_is_never_served(cluster: Cluster, namespace: str, trained: str) -> None:
@@ -100,9 +115,9 @@ def test_a_bundle_with_another_digest_is_never_served(cluster: Cluster, namespac
             "metadata": {"name": name, "namespace": namespace},
             "spec": {
                 "service": "forged",
-                "model": {"type": "videofusion", "version": "9.9.9"},
+                "model": {"family": "VideoFusion", "version": "9.9.9"},
                 "artifact": {"claimName": CLAIM, "path": made["path"], "digest": "sha256:" + "0" * 64},
-                "serving": {"cpu": "100m", "memory": "2Gi"},
+                "serving": {"resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "2Gi"}}},
             },
         }
     )

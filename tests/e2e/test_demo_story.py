@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import tritonclient.grpc as triton_grpc
 
 from videogen_api.meta import GROUP
-from videogen_demo import footage, install, reach
+from videogen_demo import footage, install
 from videogen_demo.__main__ import SYNTHETIC_CLIPS
 from videogen_demo.install import Installation
 from videogen_demo.kubectl import Cluster, condition
 from videogen_demo.story import CLAIM, NAMESPACE, RELEASES, RUNS, Story, tell
 from videogen_demo.summary import contact_sheet, frames_of, reel
 from videogen_demo.view import View
+from videogen_serving.client import generate, request_body
+from videogen_testing.patience import HANGS
 
 FRAMES = (8, 32, 32, 3)
 
@@ -65,16 +69,23 @@ def test_the_second_release_shared_the_traffic_before_it_took_it_all(story: Stor
 
 
 def test_the_slow_release_was_rolled_back_by_its_alert_and_is_quarantined(story: Story) -> None:
-    slow = story.cluster.get("modelrelease", RELEASES[2], NAMESPACE)
+    def judged() -> dict[str, Any] | None:
+        found = story.cluster.get("modelrelease", RELEASES[2], NAMESPACE)
+        return found if found and not found["status"]["rollback"].get("awaitsUntil") else None
+
+    slow = story.cluster.wait("the second signal about the slow release", judged, 120)
     assert condition(slow, "RolledBack")["status"] == "True"
     status = (slow or {})["status"]
+    rollback = status["rollback"]
+    assert (rollback["quarantined"], rollback["signals"]) == (True, ["Servers", "Gateway"]), rollback["judgement"]
     assert (status["rollback"]["reason"], status["rollback"]["to"]) == ("Alert", RELEASES[1])
     assert status["traffic"]["weightPercent"] == 0
     assert float(status["rollback"]["seconds"]) < 5
     route = story.cluster.get("httproute", "standard", NAMESPACE)
     quarantined = json.loads((route or {})["metadata"]["annotations"][f"{GROUP}/quarantine"])
     digest = (slow or {})["spec"]["artifact"]["digest"]
-    assert [(entry["release"], entry["digest"], entry["reason"]) for entry in quarantined] == [(RELEASES[2], digest, "Alert")]
+    entries = [(entry["release"], entry["digest"], entry["reason"], entry["quarantined"]) for entry in quarantined]
+    assert entries == [(RELEASES[2], digest, "Alert", True)]
 
 
 def test_the_pictures_of_the_summary_can_be_made(story: Story, tmp_path: Path) -> None:
@@ -85,15 +96,36 @@ def test_the_pictures_of_the_summary_can_be_made(story: Story, tmp_path: Path) -
     assert frames_of((tmp_path / "reel.mp4").read_bytes()).shape[0] == FRAMES[0] * len(story.load.videos)
 
 
-def test_triton_answers_over_grpc_too(story: Story, installation: Installation) -> None:
-    import numpy as np
+# What a viewer may do, at the gateway of the cluster; tests/cluster/test_h1_hostile_bodies.py has more of it.
 
-    service = next(one for one in story.cluster.list("service", NAMESPACE) if "v1-1-0" in one["metadata"]["name"])
-    client = triton_grpc.InferenceServerClient(reach.address(story.cluster, service, "grpc"))
-    prompt = triton_grpc.InferInput("PROMPT", [1], "BYTES")
-    prompt.set_data_from_numpy(np.array([b"a red square moves right"], dtype=object))
-    seed = triton_grpc.InferInput("SEED", [1], "INT64")
-    seed.set_data_from_numpy(np.array([7], dtype=np.int64))
-    answers = [client.infer("video", [prompt, seed]).as_numpy("VIDEO")[0] for _ in range(2)]
-    assert answers[0] == answers[1]
-    assert frames_of(answers[0]).shape == FRAMES
+
+def ask(story: Story, method: str, path: str, body: bytes | None = None) -> int:
+    """The gateway's answer to a request for the service that the story leaves behind."""
+    assert story.load
+    request = urllib.request.Request(story.load.url + path, data=body, headers={"Host": story.load.host}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=HANGS) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_nothing_but_a_request_for_a_video_and_the_readiness_is_routed(story: Story) -> None:
+    assert ask(story, "GET", "/v2/models/video/ready") == 200
+    for path in ("/v2", "/metrics", "/v2/models/video/config", "/v2/models/video/stats", "/v2/models/video/infer"):
+        assert ask(story, "GET", path) == 404, path
+    for path in ("/v2/models/video/generate", "/v2/repository/index", "/inference.GRPCInferenceService/ModelInfer"):
+        assert ask(story, "POST", path, b"{}") == 404, path
+
+
+def test_a_body_above_the_limit_is_refused_by_the_gateway(story: Story) -> None:
+    steps = request_body("a red square moves right", 1, 11)  # one more than it allows: 400, by the server
+    assert ask(story, "POST", "/v2/models/video/infer", steps.ljust(60 << 10)) == 400
+    assert ask(story, "POST", "/v2/models/video/infer", steps.ljust(66 << 10)) == 413
+
+
+def test_a_viewer_may_not_ask_for_more_steps_than_the_release_allows(story: Story) -> None:
+    assert story.load
+    with pytest.raises(RuntimeError, match="HTTP 400: STEPS is 11; accepted is a whole number from 1 to 10"):
+        generate(story.load.url, request_body("a red square moves right", 1, 11), {"Host": story.load.host}, HANGS)

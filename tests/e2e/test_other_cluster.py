@@ -17,6 +17,7 @@ import pytest
 from videogen_demo import delivery
 from videogen_demo.install import Installation
 from videogen_demo.kubectl import Cluster, CommandError
+from videogen_testing.patience import HANGS
 
 FORWARDING = """
 import json, sys
@@ -35,12 +36,12 @@ def test_a_forward_to_the_gateway_lives_as_long_as_the_process_that_asked_for_it
         assert asking.stdin and asking.stdout
         address = asking.stdout.readline().strip()
         with pytest.raises(urllib.error.HTTPError) as answer:
-            urllib.request.urlopen(f"http://{address}/no-such-route", timeout=10)
+            urllib.request.urlopen(f"http://{address}/no-such-route", timeout=HANGS)
         with answer.value as refused:
             assert refused.code == 404
         (child,) = children(asking.pid)
         asking.stdin.close()
-        assert asking.wait(20) == 0
+        assert asking.wait(HANGS) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
 

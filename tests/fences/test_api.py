@@ -1,5 +1,6 @@
 """The API: generated files are current, small and explained; the package is light; the examples are valid."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ def nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
             yield from nodes(schema[values], f"{path}[]")
 
 
+FIRST_SENTENCE = 125  # characters
 KINDS = tuple(resource.kind for resource in RESOURCES)
 
 
@@ -71,20 +73,27 @@ def test_every_field_is_explained(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_every_explanation_begins_with_a_short_sentence(kind: str) -> None:
+    """What `kubectl explain` shows first must be read at a glance; details come after it."""
+    begun = {path: re.split(r"(?<=[.:;])\s", node.get("description", ""))[0] for path, node in nodes(schema_of(kind), "")}
+    assert not {path: first for path, first in begun.items() if len(first) > FIRST_SENTENCE}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_field_is_bounded(kind: str) -> None:
     """The API server refuses rules over unbounded values, and an object may have 1.5 MB."""
     bounds = {"string": {"maxLength"}, "array": {"maxItems", "x-kubernetes-list-type"}, "integer": {"minimum", "maximum"}}
     open_ended = [
         f"{path} lacks {', '.join(sorted(lacking))}"
         for path, node in nodes(schema_of(kind), "")
-        if path not in {".apiVersion", ".kind"} and "enum" not in node and (lacking := bounds.get(node["type"], set()) - node.keys())
+        if path not in {".apiVersion", ".kind"} and "enum" not in node and (lacking := bounds.get(node.get("type"), set()) - node.keys())
     ]
     assert not open_ended, "\n".join(open_ended)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_field_is_a_float(kind: str) -> None:
-    assert not [path for path, node in nodes(schema_of(kind), "") if node["type"] == "number"]
+    assert not [path for path, node in nodes(schema_of(kind), "") if node.get("type") == "number"]
 
 
 LIGHT = {"videogen_api", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}

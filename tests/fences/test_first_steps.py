@@ -22,7 +22,7 @@ def test_the_first_release_needs_a_volume_of_one_node_only() -> None:
     claim = yaml.safe_load((FIRST / "claim.yaml").read_text())
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
     run = yaml.safe_load((FIRST / "training-run.yaml").read_text())
-    assert {phase.get("resources", {}).get("workers", 1) for phase in run["spec"]["phases"]} == {1}
+    assert {phase.get("workers", {}).get("replicas", 1) for phase in run["spec"]["phases"]} == {1}
 
 
 def test_every_guide_names_the_gateway_that_the_add_ons_bring() -> None:

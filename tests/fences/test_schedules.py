@@ -11,6 +11,7 @@ from videogen_api.evaluation import ExtractorArchitecture, Gate, Metric, Normali
 from videogen_api.job import CONTRACT, ArtifactReference, Job, PinnedData
 from videogen_api.optimization import ExportFormat, Quantization
 from videogen_api.recipe import OptimizerName, Precision, Recipe, ScheduleType
+from videogen_api.resources import gpus as gpus_of
 from videogen_api.training_run import TRAINING, Phase, Split, Task, TrainingRunSpec
 from videogen_trainer.emergency.catalogue import TYPES
 from videogen_trainer.tasks import check
@@ -41,7 +42,7 @@ VIDEOFUSION = RUNS["schedules/videofusion.yaml videofusion-1-0"]
 ALIGN_YOUR_LATENTS = RUNS["schedules/align-your-latents.yaml align-your-latents-1-0"]
 TEXT2VIDEO_ZERO = RUNS["schedules/text2video-zero.yaml text2video-zero-1-0"]
 EMERGENCY = RUNS["emergency/training-run.yaml emergency-1-0"]
-ON_GPUS = {name: spec for name, spec in RUNS.items() if any(phase.resources.gpus_per_worker for phase in spec.phases)}
+ON_GPUS = {name: spec for name, spec in RUNS.items() if any(gpus_of(phase.resources) for phase in spec.phases)}
 
 
 def phase(spec: TrainingRunSpec, name: str) -> Phase:
@@ -52,7 +53,7 @@ def row(one: Phase) -> tuple[Task, dict[str, int | None], int, int | None]:
     """A phase as a row of the requirements has it: task, samples by dataset, GPUs, days."""
     samples = {f"{data.dataset} {data.split}": data.samples for data in one.data}
     days = one.deadline_seconds // DAY if one.deadline_seconds else None
-    return one.task, samples, one.resources.workers * one.resources.gpus_per_worker, days
+    return one.task, samples, one.asked_workers.replicas * gpus_of(one.resources), days
 
 
 def told(recipe: Recipe) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def test_videofusion_trains_with_the_numbers_of_r_vf_p() -> None:
         "schedule": ScheduleType.COSINE,
         "warm-up": 5000,
     }
-    fusion = VIDEOFUSION.recipe.video_fusion
+    fusion = VIDEOFUSION.recipe.fusion
     assert (fusion.base_noise_share, fusion.residual_noise_share) == ("0.70", "0.30")
 
 
@@ -128,7 +129,7 @@ def test_the_phases_of_videofusion_are_the_rows_r_vf_1_to_r_vf_5() -> None:
     assert (prepared.task, prepared.deadline_seconds) == (Task.OPTIMIZE, 7 * DAY)
     assert prepared.optimize
     assert prepared.optimize.quantization is Quantization.INT8_WEIGHTS
-    assert phase(VIDEOFUSION, "acceptance").resources.gpus_per_worker == 2
+    assert gpus_of(phase(VIDEOFUSION, "acceptance").resources) == 2
     assert phase(VIDEOFUSION, "production-deployment").task is Task.RELEASE
 
 
@@ -171,9 +172,12 @@ def test_the_emergency_runs_make_ten_types_of_five_variations_and_two_pods(spec:
     assert release
     serving = release.serving
     assert serving.replicas >= 2, "one may be lost"
-    assert {toleration.value for toleration in serving.tolerations} == set((serving.node_selector or {}).values()), "dedicated GPUs"
+    place = serving.placement
+    assert place and place.tolerations and place.topology_spread
+    assert {toleration.value for toleration in place.tolerations} == set((place.node_selector or {}).values()), "dedicated GPUs"
+    assert place.topology_spread[0].topology_key == "kubernetes.io/hostname", "on different nodes"
     given = yaml.safe_load((EXAMPLES / "emergency/priority-class.yaml").read_text())
-    assert serving.priority_class_name == given["metadata"]["name"]
+    assert place.priority_class_name == given["metadata"]["name"]
 
 
 def test_what_is_released_meets_the_targets_of_r_met() -> None:
@@ -226,7 +230,6 @@ def test_the_trainer_takes_every_phase_of_an_example(name: str) -> None:
     for one in spec.phases:
         if one.task is Task.RELEASE:
             continue
-        resources = one.resources
         check(
             Job(
                 contract=CONTRACT,
@@ -245,8 +248,8 @@ def test_the_trainer_takes_every_phase_of_an_example(name: str) -> None:
                 artifact=made,
                 tune=one.tune,
                 optimize=one.optimize,
-                workers=resources.workers,
-                processes_per_worker=resources.processes_per_worker or max(1, resources.gpus_per_worker),
+                workers=one.asked_workers.replicas,
+                processes_per_worker=one.asked_workers.processes or max(1, gpus_of(one.resources)),
             )
         )
         made = bundle if one.task in TRAINING else made

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from videogen_testing.images import build
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("images_build", ROOT / "images" / "build.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-build = load()
 
 
 @pytest.fixture
@@ -85,27 +72,68 @@ def test_docker_is_taken_where_its_daemon_answers() -> None:
 
 
 def test_the_torch_layer_uses_the_machines_package_cache_and_index() -> None:
-    environment = {"HOME": "/houses/anna", "PIP_INDEX_URL": "https://index", "SECRET": "s"}
-    command = " ".join(build.build_command("buildah", "torch", "torch:1", "base:1", environment))
+    environment = {"HOME": "/houses/anna", "PIP_INDEX_URL": "https://index"}
+    command = " ".join(build.build_command("buildah", "torch", "torch:1", "base:1", environment, development=False))
     assert "--volume /houses/anna/.cache/uv:/var/cache/uv" in command
-    assert "--build-arg BASE_IMAGE=base:1 --build-arg PIP_INDEX_URL=https://index" in command
-    assert command.endswith("--file images/torch/Dockerfile --tag torch:1 .")
-    assert "SECRET" not in command
+    assert "--build-arg BASE_IMAGE=base:1 " in command
+    assert command.endswith("--secret id=index,env=VIDEOGEN_BUILD_INDEX --file images/torch/Dockerfile --tag torch:1 .")
 
 
-def test_images_on_the_torch_layer_are_told_which() -> None:
-    command = build.build_command("docker", "serving", "serving:1", "torch:1", {})
+def test_an_image_on_the_torch_layer_names_it() -> None:
+    command = build.build_command("docker", "serving", "serving:1", "torch:1", {}, development=False)
     assert command == [
         "docker",
         "build",
         "--build-arg",
         "TORCH_IMAGE=torch:1",
+        "--secret",
+        "id=index,env=VIDEOGEN_BUILD_INDEX",
         "--file",
         "serving-image/Dockerfile",
         "--tag",
         "serving:1",
         ".",
     ]
+
+
+DIGEST = "sha256:" + "0f" * 32
+BASES = {
+    "production, by digest": (f"registry.example.org/python@{DIGEST}", False, f"registry.example.org/python@{DIGEST}"),
+    "production, by tag and digest": (f"python:3.11@{DIGEST}", False, f"python:3.11@{DIGEST}"),
+    "development, by tag": ("python:3.11", True, "python:3.11"),
+    "development, without a name": (None, True, "python:3.11-slim-bookworm"),
+}
+
+
+@pytest.mark.parametrize("named, development, expected", BASES.values(), ids=BASES.keys())
+def test_the_base_image(named: str | None, development: bool, expected: str) -> None:
+    assert build.base_of("docker", named, development=development) == expected
+
+
+REFUSED = {
+    "none": (None, "--base-image is not given; name the base image as <name>@sha256:<64 hex digits>"),
+    "a tag": ("python:3.11", "--base-image is 'python:3.11', without a digest"),
+    "a short digest": ("python@sha256:0f0f", "without a digest"),
+    "a digest alone": (f"@{DIGEST}", "without a digest"),
+}
+
+
+@pytest.mark.parametrize("named, says", REFUSED.values(), ids=REFUSED.keys())
+def test_a_base_image_without_a_digest_needs_development_mode(named: str | None, says: str) -> None:
+    with pytest.raises(build.BuildError) as caught:
+        build.base_of("docker", named, development=False)
+    assert says in str(caught.value) and "--development" in str(caught.value)
+
+
+def test_what_was_built_for_development_is_not_found_again_for_production(tree: Path) -> None:
+    for name, reference in references(tree).items():
+        assert build.reference(name, "base:1", tree, development=True) != reference
+
+
+def test_only_development_lets_the_serving_image_take_the_triton_of_the_wheel() -> None:
+    commands = {mode: build.build_command("docker", "serving", "s:1", "t:1", {}, development=mode) for mode in (True, False)}
+    assert "DEVELOPMENT=1" in commands[True]
+    assert "DEVELOPMENT=1" not in commands[False]
 
 
 PUSHES = {

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from localcluster import keeper, targets
+from localcluster import keeper, scraping, targets
 from localcluster.objects import PROVISIONER
 
 VOLUMES = Path("/volumes")
@@ -96,7 +96,12 @@ def pod(uid: str = "p1", ip: str = "10.244.1.5", phase: str = "Running", **annot
             "uid": uid,
             "name": "web",
             "namespace": "lab",
-            "labels": {"app": "web", "videogen.pib.gov.in/release": "r1", "videogen.pib.gov.in/training-run": "t"},
+            "labels": {
+                "app": "web",
+                "videogen.pib.gov.in/release": "r1",
+                "videogen.pib.gov.in/service": "s",
+                "videogen.pib.gov.in/job": "t",
+            },
             "annotations": {f"prometheus.io/{key}": value for key, value in annotations.items()},
         },
         "spec": {"nodeName": "node-1", "containers": [{"name": "c", "ports": [{"containerPort": 8002}]}]},
@@ -104,13 +109,13 @@ def pod(uid: str = "p1", ip: str = "10.244.1.5", phase: str = "Running", **annot
     }
 
 
-def test_an_annotated_pod_is_scraped_under_our_own_labels() -> None:
+def test_a_releases_pod_is_scraped_under_its_release_and_service() -> None:
     entry = targets.target(pod(scrape="true", port="9000", path="/stats"))
     assert entry == {
         "targets": ["10.244.1.5:9000"],
         "labels": {
             "release": "r1",
-            "training_run": "t",
+            "service": "s",
             "namespace": "lab",
             "pod": "web",
             "node": "node-1",
@@ -120,8 +125,9 @@ def test_an_annotated_pod_is_scraped_under_our_own_labels() -> None:
     }
 
 
-def test_a_pod_without_a_port_annotation_is_scraped_at_its_first_port() -> None:
-    entry = targets.target(pod(scrape="true"))
+@pytest.mark.parametrize("port", [{}, {"port": ""}, {"port": "80/evil"}, {"port": "²"}], ids=str)
+def test_a_pod_without_a_sound_port_annotation_is_scraped_at_its_first_port(port: dict[str, str]) -> None:
+    entry = targets.target(pod(scrape="true", **port))
     assert entry is not None
     assert entry["targets"] == ["10.244.1.5:8002"]
 
@@ -131,20 +137,51 @@ def test_other_pods_are_left_alone(other: dict[str, Any]) -> None:
     assert targets.target(other) is None
 
 
+@pytest.mark.parametrize(
+    ("namespace", "labels", "job"),
+    [
+        ("videogen-system", {"app.kubernetes.io/name": "videogen-operator"}, "videogen-operator"),
+        ("videogen-system", {}, "pods"),
+        ("lab", {"app.kubernetes.io/name": "videogen-operator"}, "pods"),
+        (
+            "envoy-gateway-system",
+            {"app.kubernetes.io/managed-by": "envoy-gateway", "app.kubernetes.io/component": "proxy"},
+            "videogen-gateway",
+        ),
+        ("lab", {"app.kubernetes.io/managed-by": "envoy-gateway", "app.kubernetes.io/component": "proxy"}, "pods"),
+        ("lab", {"videogen.pib.gov.in/release": "r", "videogen.pib.gov.in/service": "s"}, "videogen-releases"),
+        ("lab", {"videogen.pib.gov.in/release": "r"}, "pods"),
+    ],
+)
+def test_what_is_believed_of_a_pod_depends_on_where_it_is(namespace: str, labels: dict[str, str], job: str) -> None:
+    made = pod(scrape="true")
+    made["metadata"] |= {"namespace": namespace, "labels": labels}
+    assert scraping.job_of(made) == job
+
+
+def test_labels_of_other_pods_name_no_metric_labels() -> None:
+    made = pod(scrape="true")
+    made["metadata"]["labels"] = {f"videogen.pib.gov.in/{name}": "forged" for name in ("release", "namespace", "job", "instance", "0x")}
+    entry = targets.target(made)
+    assert entry is not None
+    assert {name for name in entry["labels"] if not name.startswith("__")} == {"namespace", "pod", "node"}
+    assert entry["labels"]["namespace"] == "lab"
+
+
 def test_the_list_of_targets_follows_the_watch() -> None:
     pods = targets.Pods()
     pods.take({"type": "LIST", "items": [pod("a", scrape="true"), pod("b")]})
-    assert len(pods.file()) == 1
+    assert len(pods.files()["videogen-releases"]) == 1
     pods.take({"type": "ADDED", "object": pod("c", "10.244.1.6", scrape="true")})
     pods.take({"type": "MODIFIED", "object": pod("a", phase="Failed", scrape="true")})
-    assert [entry["targets"] for entry in pods.file()] == [["10.244.1.6:8002"]]
+    assert [entry["targets"] for entry in pods.files()["videogen-releases"]] == [["10.244.1.6:8002"]]
     pods.take({"type": "DELETED", "object": pod("c")})
     pods.take({"type": "BOOKMARK", "object": {}})
-    assert pods.file() == []
+    assert not any(pods.files().values())
 
 
 def test_a_new_list_forgets_what_is_gone() -> None:
     pods = targets.Pods()
     pods.take({"type": "LIST", "items": [pod("a", scrape="true")]})
     pods.take({"type": "LIST", "items": []})
-    assert pods.file() == []
+    assert not any(pods.files().values())

@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from localcluster import addons, build, cli, monitoring_pods, targets
+from localcluster import addons, build, cli, monitoring_pods, scraping, targets
 from localcluster.kubectl import Kubectl
 from localcluster.layout import Layout, checkout
 from localcluster.monitoring_pods import Alerting, MonitoringImages
@@ -34,6 +35,13 @@ POD = {
 }
 CHANGES: dict[str, dict[str, Any]] = {
     "as the chart makes it": {},
+    "of nobody in particular": {"labels": {"app": "x", "videogen.pib.gov.in/job": "x", "videogen.pib.gov.in/service": "standard"}},
+    "as the operator": {"namespace": "videogen-system", "labels": {"app.kubernetes.io/name": "videogen-operator"}},
+    "as the operator elsewhere": {"labels": {"app.kubernetes.io/name": "videogen-operator"}},
+    "as the gateway": {
+        "namespace": "envoy-gateway-system",
+        "labels": {"app.kubernetes.io/managed-by": "envoy-gateway", "app.kubernetes.io/component": "proxy"},
+    },
     "with another scheme": {"annotations": POD["metadata"]["annotations"] | {"prometheus.io/scheme": "https"}},  # type: ignore[dict-item,operator]
     "without annotations": {"annotations": {}},
     "that says no": {"annotations": {"prometheus.io/scrape": "false", "prometheus.io/port": "8002"}},
@@ -62,14 +70,11 @@ def discovered(pod: dict[str, Any], port: int) -> dict[str, str]:
 
 
 def relabeled(labels: dict[str, str], rules: list[dict[str, Any]]) -> dict[str, str] | None:
-    """What Prometheus makes of labels by the actions replace, keep and labelmap."""
+    """What Prometheus makes of labels by the actions replace, keep and drop."""
     for rule in rules:
         value = rule.get("separator", ";").join(labels.get(name, "") for name in rule.get("source_labels", []))
-        if rule.get("action") == "labelmap":
-            matches = {name: re.fullmatch(rule["regex"], name) for name in labels}
-            labels = labels | {match[1]: labels[name] for name, match in matches.items() if match}
-        elif rule.get("action") == "keep":
-            if not re.fullmatch(rule["regex"], value):
+        if rule.get("action") in {"keep", "drop"}:
+            if bool(re.fullmatch(rule["regex"], value)) != (rule["action"] == "keep"):
                 return None
         elif match := re.fullmatch(rule.get("regex", "(.*)"), value):
             labels = labels | {rule["target_label"]: match[1]}
@@ -79,24 +84,29 @@ def relabeled(labels: dict[str, str], rules: list[dict[str, Any]]) -> dict[str, 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_prometheus_finds_the_pods_that_the_keeper_lists_with_the_same_labels(change: dict[str, Any]) -> None:
     pod = POD | {"metadata": POD["metadata"] | change}  # type: ignore[operator]
-    rules = monitoring_pods.discovery()["relabel_configs"]
-    found = [relabeled(discovered(pod, port), rules) for port in (8000, 8002)]
     listed = targets.target(pod)
     wanted = None if listed is None else listed["labels"] | {"__address__": listed["targets"][0]}
-    assert found == [wanted, wanted]  # equal targets are one
+    for job in scraping.JOBS:
+        rules = monitoring_pods.discovery(job)["relabel_configs"]
+        found = [relabeled(discovered(pod, port), rules) for port in (8000, 8002)]
+        expected = wanted if job == scraping.job_of(pod) else None
+        assert found == [expected, expected], job  # equal targets are one
 
 
 def test_a_pod_that_does_not_run_is_not_scraped() -> None:
     ended = POD | {"status": POD["status"] | {"phase": "Succeeded"}}  # type: ignore[operator]
-    assert relabeled(discovered(ended, 8002), monitoring_pods.discovery()["relabel_configs"]) is None
+    for job in scraping.JOBS:
+        assert relabeled(discovered(ended, 8002), monitoring_pods.discovery(job)["relabel_configs"]) is None
 
 
 def test_prometheus_takes_configuration_and_rules(tmp_path: Path) -> None:
     """Debian's promtool knows no Kubernetes discovery: in its place stands a list in a file."""
     data = one("ConfigMap", "prometheus")["data"]
     config = yaml.safe_load(data["prometheus.yaml"])
-    assert config["scrape_configs"][1].pop("kubernetes_sd_configs") == [{"role": "pod"}]
-    config["scrape_configs"][1]["file_sd_configs"] = [{"files": [str(tmp_path / "pods.json")]}]
+    assert [job["job_name"] for job in config["scrape_configs"]] == ["prometheus", *scraping.JOBS]
+    for job in config["scrape_configs"][1:]:
+        assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
+        job["file_sd_configs"] = [{"files": [str(tmp_path / "pods.json")]}]
     assert config["rule_files"] == ["/etc/prometheus/rules-*.yaml"]
     config["rule_files"] = [str(tmp_path / "rules-*.yaml")]
     for name, text in (data | {"prometheus.yaml": json.dumps(config), "pods.json": "[]"}).items():
@@ -121,6 +131,19 @@ def test_alertmanager_reads_the_token_where_it_is_mounted() -> None:
     (mount,) = (each for each in container["volumeMounts"] if Path(each["mountPath"]) == file.parent)
     (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
     assert one("Secret", volume["secret"]["secretName"])["stringData"] == {file.name: "a secret"}
+
+
+def test_alertmanager_verifies_the_webhook_by_the_authority_that_is_mounted(tmp_path: Path) -> None:
+    made = monitoring_pods.alertmanager("alertmanager", replace(ALERTING, webhook="https://operator:8080/v1/alerts", authority="PEM"))
+    (data,) = (item["data"] for item in made if item["kind"] == "ConfigMap")
+    (receiver,) = json.loads(data["alertmanager.yaml"])["receivers"]
+    file = Path(receiver["webhook_configs"][0]["http_config"]["tls_config"]["ca_file"])
+    assert data[file.name] == "PEM"
+    (pod,) = (item["spec"]["template"]["spec"] for item in made if item["kind"] == "Deployment")
+    assert {"name": "config", "mountPath": str(file.parent)} in pod["containers"][0]["volumeMounts"]
+    (tmp_path / "alertmanager.yaml").write_text(data["alertmanager.yaml"])
+    checked = subprocess.run(["amtool", "check-config", tmp_path / "alertmanager.yaml"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize("changed", [{"token": "another"}, {"webhook": "http://elsewhere"}, {"rules": {}}], ids=str)

@@ -23,7 +23,7 @@ def entry(name: str, pid: int = 0, ticks: int = 0, since: float = 0) -> processe
 def test_the_version_that_is_told_is_the_one_that_is_pinned(part: build.GoPart) -> None:
     pins = (checkout() / "localcluster" / "go" / part.module / "go.mod").read_text()
     assert re.search(rf"^\s*(?:require )?{re.escape(part.source)} v{re.escape(part.version)}(?: // indirect)?$", pins, re.MULTILINE)
-    assert all(package.startswith(part.source) for package in part.packages.values())
+    assert all(package.startswith((part.source, f"localcluster/{part.module}")) for package in part.packages.values())
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,12 @@ def test_alerts_go_to_one_webhook_at_once_with_a_token() -> None:
     (target,) = config["receivers"][0]["webhook_configs"]
     assert target["http_config"]["authorization"] == {"type": "Bearer", "credentials_file": "/token"}
     assert "webhook_configs" not in monitoring.alertmanager_config(None, None)["receivers"][0]
+
+
+def test_the_webhooks_certificate_is_verified_by_the_authority_and_name_that_were_given() -> None:
+    config = monitoring.alertmanager_config("https://10.96.0.7:8080/v1/alerts", Path("/token"), Path("/ca.crt"), "operator.svc")
+    (target,) = config["receivers"][0]["webhook_configs"]
+    assert target["http_config"]["tls_config"] == {"ca_file": "/ca.crt", "server_name": "operator.svc"}
 
 
 def test_a_webhook_that_is_no_address_is_refused() -> None:

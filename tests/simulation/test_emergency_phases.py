@@ -86,7 +86,7 @@ def test_a_type_without_a_template_ends_the_run_and_says_what_to_do() -> None:
     sim.settle()
     assert sim.top() == ("False", Reason.TEMPLATES_REJECTED)
     assert "flood: none of 5 videos" in sim.status().phases[2].message
-    assert sim.status().phases[2].message.endswith("lower templates.quality, raise attemptsPerTemplate, or train longer")
+    assert sim.status().phases[2].message.endswith("lower templates.quality, raise attemptsPerTemplate, or train longer, in a new run")
 
 
 @pytest.mark.parametrize("seed", range(10))

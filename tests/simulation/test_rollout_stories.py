@@ -8,6 +8,7 @@ import pytest
 
 from videogen_operator.kinds.model_release import MODEL_RELEASE
 from videogen_operator.plan import Failure, Inputs
+from videogen_testing.kstatus import kstatus
 from videogen_testing.releases import (
     NAMESPACE,
     SERVICE,
@@ -82,7 +83,10 @@ def test_without_data_a_canary_is_neither_raised_nor_rolled_back(missing: str) -
     simulation.until("1.1.0", "Canary")
     simulation.tick(40)
     assert (simulation.state("1.1.0"), simulation.weights()["1.1.0"]) == ("Canary", 10)
-    assert simulation.condition("1.1.0")["reason"] == "ChecksInconclusive"
+    assert (simulation.condition("1.1.0")["reason"], simulation.condition("1.1.0", "Reconciling")["reason"]) == (
+        "Canary",
+        "ChecksInconclusive",
+    )
     simulation.requests_per_tick, simulation.prometheus = 100, True
     simulation.until("1.1.0", "Stable")
 
@@ -137,7 +141,7 @@ def rolled_back() -> Simulation:
     simulation = serving()
     add(simulation, "1.1.0", artifact={"digest": digest_of("bad")})
     simulation.until("1.1.0", "Canary")
-    simulation.request("1.1.0", "abort@1")
+    simulation.request("1.1.0", "quarantine@1")
     simulation.tick()
     assert simulation.status("1.1.0")["rollback"]["to"] == name_of("1.0.0")
     return simulation
@@ -283,7 +287,7 @@ def test_with_two_canaries_worth_of_history_a_rollback_of_stable_leaves_the_cana
     simulation.until("1.1.0", "Stable")
     add(simulation, "1.2.0")
     simulation.until("1.2.0", "Canary")
-    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now, name="Own", sender=NAMESPACE))
     simulation.settle()
     states = {version: simulation.state(version) for version in ("1.0.0", "1.1.0", "1.2.0")}
     assert states == {"1.0.0": "Stable", "1.1.0": "RolledBack", "1.2.0": "Canary"}
@@ -294,7 +298,7 @@ def test_with_two_canaries_worth_of_history_a_rollback_of_stable_leaves_the_cana
 
 def test_a_full_cluster_blocks_with_numbers_and_goes_on_when_there_is_room() -> None:
     simulation = serving()
-    add(simulation, "1.1.0", serving={"gpus": 2})
+    add(simulation, "1.1.0", serving={"resources": {"limits": {"nvidia.com/gpu": 2}}})
     simulation.tick(3)
     ready = simulation.condition("1.1.0")
     assert (simulation.state("1.1.0"), ready["reason"]) == ("Queued", "InsufficientCapacity")
@@ -324,7 +328,7 @@ def test_pods_that_never_become_ready_end_the_rollout_and_let_the_next_one_start
     assert name_of("1.1.0").replace(".", "-") not in {name for kind, _, name in simulation.objects if kind == "Deployment"}
 
 
-def test_an_older_version_that_waited_does_not_replace_a_newer_one_but_one_made_on_purpose_does() -> None:
+def test_an_older_version_does_not_replace_a_newer_one_unless_a_person_asks_for_it() -> None:
     simulation = serving()
     simulation.put(a_run(digest=digest_of("1.1.0")))
     add(simulation, "1.1.0", gates=[a_gate()], lineage={"run": "training"})
@@ -335,7 +339,35 @@ def test_an_older_version_that_waited_does_not_replace_a_newer_one_but_one_made_
     simulation.tick(3)
     assert simulation.state("1.1.0") == "Superseded"
     add(simulation, "1.1.5")
+    simulation.tick(3)
+    assert (simulation.state("1.1.5"), simulation.condition("1.1.5")["reason"]) == ("Rejected", "OlderVersion")
+    assert "by the request retry@<id>" in simulation.condition("1.1.5")["message"]
+    simulation.request("1.1.5", "retry@1")
     simulation.until("1.1.5", "Stable")
+    assert simulation.state("1.2.0") == "Standby"
+
+
+def test_versions_are_ordered_within_one_type_and_specialization_and_never_across() -> None:
+    simulation = serving("2.0.0")
+    other = release("1.0.0", at=simulation.now)
+    other["spec"]["model"]["specialization"] = "hindi"
+    simulation.put(other)
+    simulation.until("1.0.0", "Stable")
+    assert simulation.state("2.0.0") == "Standby"
+
+
+def test_of_several_lines_of_versions_the_one_that_has_waited_longest_is_first() -> None:
+    simulation = Simulation(release("3.0.0"))
+    simulation.until("3.0.0", "Starting")
+    first = release("9.0.0", at=simulation.now)
+    first["spec"]["model"]["specialization"] = "hindi"
+    simulation.put(first)
+    simulation.tick()
+    add(simulation, "3.1.0")
+    simulation.tick()
+    assert (simulation.state("9.0.0"), simulation.state("3.1.0")) == ("Queued", "Queued")
+    simulation.until("9.0.0", "Starting")
+    assert simulation.state("3.1.0") == "Queued"
 
 
 def test_an_operator_that_lost_every_status_goes_on_with_what_the_route_says() -> None:
@@ -369,8 +401,8 @@ def test_a_policy_that_the_cluster_does_not_know_keeps_nothing_else_from_being_d
     simulation.refused["BackendTrafficPolicy"] = Failure("BackendTrafficPolicy", SERVICE, 404, "not found")
     add(simulation, "1.1.0")
     simulation.until("1.1.0", "Canary")
-    assert "gateway.stickyUsers=false" in simulation.condition("1.0.0")["message"]
-    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    assert "gateway.trafficPolicy=false" in simulation.condition("1.0.0")["message"]
+    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now, name="Own", sender=NAMESPACE))
     simulation.request("1.0.0", "hold@1")
     simulation.tick(20)
     assert list(simulation.answers.values()) == ["RolledBack"]
@@ -380,7 +412,7 @@ def test_a_policy_that_the_cluster_does_not_know_keeps_nothing_else_from_being_d
 
 def test_a_release_for_which_there_is_no_room_does_not_hold_up_those_behind_it() -> None:
     simulation = serving()
-    add(simulation, "1.1.0", serving={"replicas": 1, "cpu": "1000"})
+    add(simulation, "1.1.0", serving={"replicas": 1, "resources": {"requests": {"cpu": 1000}}})
     add(simulation, "1.2.0")
     simulation.until("1.2.0", "Stable")
     assert simulation.state("1.1.0") == "Superseded"
@@ -392,10 +424,63 @@ def test_a_release_whose_bundle_is_quarantined_while_it_starts_takes_no_traffic(
     simulation.until("1.1.0", "Stable")
     add(simulation, "1.2.0", artifact={"digest": digest_of("same")})
     simulation.until("1.2.0", "Starting")
-    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    simulation.request("1.1.0", "quarantine@1")
     simulation.tick(5)
-    assert {version: simulation.state(version) for version in ("1.1.0", "1.2.0")} == {"1.1.0": "RolledBack", "1.2.0": "RolledBack"}
+    assert {version: simulation.state(version) for version in ("1.1.0", "1.2.0")} == {"1.1.0": "RolledBack", "1.2.0": "Rejected"}
     assert simulation.condition("1.2.0")["reason"] == "Quarantined"
+
+
+def canary_of_a_quarantined_bundle(*, stable_has_pods: bool) -> Simulation:
+    """A canary, and a second release of its bundle that waited and whose digest a person barred."""
+    simulation = serving()
+    simulation.requests_per_tick = 1
+    add(simulation, "1.1.0", artifact={"digest": digest_of("same")}, serving={"startDeadlineSeconds": 600})
+    simulation.until("1.1.0", "Canary")
+    add(simulation, "1.2.0", artifact={"digest": digest_of("same")})
+    simulation.until("1.2.0", "Queued")
+    if not stable_has_pods:
+        simulation.broken.add("1.0.0")
+        simulation.tick(2)
+    simulation.request("1.2.0", "quarantine@1")
+    simulation.tick(2)
+    assert (simulation.state("1.2.0"), simulation.quarantined()) == ("Withdrawn", {digest_of("same"): ["Request"]})
+    return simulation
+
+
+def test_a_canary_whose_bundle_is_quarantined_gives_its_traffic_back() -> None:
+    simulation = canary_of_a_quarantined_bundle(stable_has_pods=True)
+    assert (simulation.state("1.1.0"), simulation.condition("1.1.0", "RolledBack")["reason"]) == ("RolledBack", "Quarantined")
+    assert simulation.status("1.1.0")["rollback"]["to"] == name_of("1.0.0")
+    assert simulation.weights() == {"1.0.0": 100}
+
+
+def test_a_canary_whose_bundle_is_quarantined_carries_the_service_until_the_stable_release_is_back() -> None:
+    simulation = canary_of_a_quarantined_bundle(stable_has_pods=False)
+    simulation.requests_per_tick = 1000
+    simulation.tick(20)
+    assert (simulation.state("1.1.0"), simulation.step("1.1.0"), simulation.weights()["1.1.0"]) == ("Canary", 0, 100)
+    simulation.broken.clear()
+    simulation.tick(4)
+    assert (simulation.state("1.1.0"), simulation.weights()) == ("RolledBack", {"1.0.0": 100})
+
+
+def test_a_canary_whose_bundle_is_quarantined_is_all_that_a_service_without_another_release_has() -> None:
+    simulation = canary_of_a_quarantined_bundle(stable_has_pods=False)
+    simulation.remove("1.0.0")
+    simulation.tick(2)
+    assert (simulation.state("1.1.0"), simulation.weights()) == ("Stable", {"1.1.0": 100})
+
+
+def test_a_standby_that_carries_the_service_stays_until_the_stable_release_is_back_whenever_its_window_ends() -> None:
+    simulation = serving(serving={"startDeadlineSeconds": 600})
+    add(simulation, "1.1.0", serving={"startDeadlineSeconds": 600})
+    simulation.until("1.1.0", "Stable")
+    simulation.broken.add("1.1.0")
+    simulation.tick(30)  # its window is 60 s
+    assert (simulation.state("1.0.0"), simulation.weights()) == ("Standby", {"1.0.0": 100})
+    simulation.broken.clear()
+    simulation.tick(3)
+    assert (simulation.state("1.0.0"), simulation.weights()["1.1.0"]) == ("Superseded", 100)
 
 
 def test_errors_are_no_requests_that_raise_the_weight() -> None:
@@ -416,7 +501,7 @@ def test_without_checks_of_its_own_a_release_may_fail_five_percent_of_its_reques
 
 
 @pytest.mark.parametrize(
-    "change", [{"spec": {"service": "standard", "model": {"type": "of-tomorrow"}}}, {"rollout": {"state": "OfTomorrow"}}]
+    "change", [{"spec": {"service": "standard", "model": {"family": "OfTomorrow"}}}, {"rollout": {"state": "OfTomorrow"}}]
 )
 @pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])
 def test_what_a_newer_operator_has_written_about_a_release_with_traffic_leaves_the_traffic_as_it_is(
@@ -435,15 +520,75 @@ def test_what_a_newer_operator_has_written_about_a_release_with_traffic_leaves_t
         assert observed is not None
         plan = MODEL_RELEASE.plan(observed, Inputs(now=simulation.now, settings=SETTINGS))
         assert (plan.apply, plan.beside, plan.delete) == ((), (), ())
-    assert [write.object["metadata"]["name"] for write in plan.statuses] == [name_of(version)]
+    assert name_of(version) in [write.object["metadata"]["name"] for write in plan.statuses]
     assert simulation.weights() == before
     assert {key for key in simulation.objects if key[0] == "Deployment"} == children
+
+
+def unreadable_beside(version: str, *, standby: bool = False) -> Simulation:
+    """A canary beside a stable release, one of which this operator cannot read; with a standby if asked for."""
+    simulation = serving()
+    if standby:
+        add(simulation, "1.0.1", rollback={"windowSeconds": 6000})
+        simulation.until("1.0.1", "Stable")
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    simulation.releases()[version]["spec"]["model"]["family"] = "OfTomorrow"
+    simulation.settle()
+    stalled = simulation.condition(version, "Stalled")
+    assert (stalled["reason"], simulation.status(version)["summary"]["status"]) == ("Unreadable", "Unreadable")
+    return simulation
+
+
+def an_alert_about(simulation: Simulation, version: str) -> None:
+    simulation.alerts.append(an_alert(name_of(version), at=simulation.now, name="Own", sender=NAMESPACE))
+
+
+@pytest.mark.parametrize("trigger", ["alert", "check", "abort", "quarantine"])
+def test_a_canary_is_taken_back_to_a_stable_release_that_cannot_be_read(trigger: str) -> None:
+    simulation = unreadable_beside("1.0.0")
+    match trigger:
+        case "alert":
+            an_alert_about(simulation, "1.1.0")
+        case "check":
+            simulation.latency["1.1.0"] = 60
+        case verb:
+            simulation.request("1.1.0", f"{verb}@1")
+    simulation.tick(5)
+    assert (simulation.state("1.1.0"), simulation.weights()) == ("RolledBack", {"1.0.0": 100, "1.1.0": 0})
+    assert simulation.status("1.1.0")["rollback"]["to"] == name_of("1.0.0")
+    assert simulation.quarantined() == ({digest_of("1.1.0"): ["Request"]} if trigger == "quarantine" else {})
+    assert list(simulation.answers.values()) == (["RolledBack"] if trigger == "alert" else [])
+    owners = simulation.objects["HTTPRoute", NAMESPACE, SERVICE]["metadata"]["ownerReferences"]
+    assert [one["name"] for one in owners] == [name_of("1.0.0"), name_of("1.1.0")]
+
+
+def test_a_stable_release_is_taken_back_to_its_standby_beside_a_canary_that_cannot_be_read() -> None:
+    simulation = unreadable_beside("1.1.0", standby=True)
+    an_alert_about(simulation, "1.0.1")
+    simulation.tick(3)
+    assert {version: simulation.state(version) for version in ("1.0.0", "1.0.1")} == {"1.0.0": "Stable", "1.0.1": "RolledBack"}
+    assert simulation.weights() == {"1.0.0": 90, "1.0.1": 0, "1.1.0": 10}
+    assert simulation.kstatuses() == {"1.0.0": "Current", "1.0.1": "Failed", "1.1.0": "Failed"}
+
+
+def test_what_cannot_be_done_beside_a_release_that_cannot_be_read_is_done_once_it_can() -> None:
+    simulation = unreadable_beside("1.0.0")
+    simulation.request("1.1.0", "promote@1")
+    add(simulation, "1.2.0")
+    simulation.tick(10)
+    assert (simulation.state("1.1.0"), simulation.weights()["1.1.0"]) == ("Canary", 10)
+    assert simulation.status("1.1.0").get("lastHandledRequest", "") == ""
+    assert not any("RequestRefused" in line for line in simulation.transcript)
+    simulation.releases()["1.0.0"]["spec"]["model"]["family"] = "VideoFusion"
+    simulation.until("1.1.0", "Stable")
+    assert simulation.condition("1.0.0", "Stalled") == {}
 
 
 def test_a_release_that_cannot_be_read_and_has_no_traffic_holds_up_nobody() -> None:
     simulation = serving()
     broken = release("1.1.0", at=simulation.now)
-    broken["spec"]["model"]["type"] = "of-tomorrow"
+    broken["spec"]["model"]["family"] = "OfTomorrow"
     simulation.put(broken)
     add(simulation, "1.2.0")
     simulation.until("1.2.0", "Stable")
@@ -466,7 +611,7 @@ def test_an_alert_waits_while_the_stable_release_is_away_and_the_bad_one_goes_no
     simulation.until("1.1.0", "Canary")
     simulation.broken.add("1.0.0")
     simulation.tick()
-    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now, name="Own", sender=NAMESPACE))
     simulation.tick(20)
     assert (simulation.state("1.1.0"), simulation.answers) == ("Canary", {})
     assert sum("NotRolledBack" in line for line in simulation.transcript) == 1
@@ -491,7 +636,7 @@ def test_a_gateway_that_does_not_hear_keeps_the_pods_that_it_still_sends_request
     add(simulation, "1.1.0")
     simulation.until("1.1.0", "Canary")
     simulation.gateway = False
-    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now))
+    simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now, name="Own", sender=NAMESPACE))
     simulation.tick(40)
     child = ("Deployment", NAMESPACE, name_of("1.1.0").replace(".", "-"))
     assert (simulation.state("1.1.0"), child in simulation.objects) == ("RolledBack", True)
@@ -546,6 +691,310 @@ def test_a_rolled_back_release_keeps_its_pods_until_its_requests_have_ended() ->
     assert timedelta(seconds=30) <= simulation.now - begun <= timedelta(seconds=40)
 
 
+def test_a_traffic_policy_that_another_one_keeps_out_is_reported_on_what_serves() -> None:
+    simulation = serving()
+    policy = simulation.objects["BackendTrafficPolicy", NAMESPACE, SERVICE]
+    said = {"type": "Accepted", "status": "False", "reason": "Conflicted", "message": "another policy targets it"}
+    policy["status"] = {"ancestors": [{"controllerName": SETTINGS["gateway_controller"], "conditions": [said]}]}
+    simulation.tick()
+    conflict = simulation.condition("1.0.0", "PolicyConflict")
+    assert (conflict["status"], conflict["reason"]) == ("True", "PolicyNotAccepted")
+    assert simulation.condition("1.0.0")["status"] == "True", "it serves all the same"
+    said["status"] = "True"
+    simulation.tick()
+    assert simulation.condition("1.0.0", "PolicyConflict") == {}
+
+
+def test_whoever_sets_replicas_sets_them_of_the_deployment_and_nobody_else_does() -> None:
+    simulation = serving()
+    deployment = simulation.objects["Deployment", NAMESPACE, name_of("1.0.0").replace(".", "-")]
+    simulation.releases()["1.0.0"]["spec"]["serving"]["replicas"] = 9  # as kubectl scale or an autoscaler does through /scale
+    simulation.tick(2)
+    assert (simulation.status("1.0.0")["replicas"], simulation.ready("1.0.0"), simulation.state("1.0.0")) == (9, 9, "Stable")
+    pods = simulation.objects["Deployment", NAMESPACE, name_of("1.0.0").replace(".", "-")]["spec"]["template"]["metadata"]["labels"]
+    key, _, value = simulation.status("1.0.0")["selector"].partition("=")
+    assert pods[key] == value
+    deployment = simulation.objects["Deployment", NAMESPACE, name_of("1.0.0").replace(".", "-")]
+    deployment["spec"]["replicas"] = 3
+    simulation.settle()
+    assert simulation.objects["Deployment", NAMESPACE, name_of("1.0.0").replace(".", "-")]["spec"]["replicas"] == 9
+
+
+def test_whoever_finds_the_last_room_taken_waits_with_a_reason_and_does_not_fail() -> None:
+    simulation = serving()
+    simulation.unplaced.add("1.1.0")  # another service was given the node in the same moment
+    add(simulation, "1.1.0", serving={"startDeadlineSeconds": 40})
+    simulation.until("1.1.0", "Starting")
+    simulation.until("1.1.0", "Queued")
+    ready = simulation.condition("1.1.0")
+    assert ready["reason"] == "InsufficientCapacity"
+    assert "the scheduler finds no node: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu; tried again at" in ready["message"]
+    simulation.settle()
+    assert ("Deployment", NAMESPACE, name_of("1.1.0").replace(".", "-")) not in simulation.objects, "it holds nothing back"
+    simulation.tick(150)
+    assert "Failed" not in simulation.waited["1.1.0"]
+    simulation.unplaced.clear()
+    simulation.until("1.1.0", "Stable")
+
+
+def test_a_release_without_room_lets_one_behind_it_pass_while_it_waits() -> None:
+    simulation = serving()
+    simulation.unplaced.add("1.1.0")
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Starting")
+    add(simulation, "1.2.0")
+    simulation.until("1.2.0", "Stable")
+    assert simulation.state("1.1.0") == "Superseded"
+
+
+def test_a_release_may_wait_as_pending_pods_so_that_nodes_are_brought() -> None:
+    simulation = serving()
+    simulation.unplaced.add("1.1.0")
+    add(
+        simulation,
+        "1.1.0",
+        serving={"resources": {"limits": {"nvidia.com/gpu": 2}}, "capacity": "RequestNodes", "startDeadlineSeconds": 60},
+    )
+    simulation.until("1.1.0", "Starting")
+    simulation.tick(300)
+    assert simulation.state("1.1.0") == "Starting"
+    assert ("Deployment", NAMESPACE, name_of("1.1.0").replace(".", "-")) in simulation.objects
+    ready = simulation.condition("1.1.0")
+    assert ready["reason"] == "InsufficientCapacity"
+    assert "the scheduler finds no node" in ready["message"]
+    simulation.unplaced.clear()
+    simulation.ready_after = 10  # a new node, and then most of the deadline for loading
+    simulation.until("1.1.0", "Stable")
+
+
+def test_the_status_tells_who_had_how_much_traffic_when_why_and_by_whom() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    while simulation.weights()["1.1.0"] < 50:
+        simulation.tick()
+    simulation.request("1.1.0", "abort@7")
+    simulation.settle()
+    told = [(entry["weightPercent"], entry["by"]) for entry in simulation.status("1.1.0")["trafficHistory"]]
+    assert told == [(10, "operator"), (50, "operator"), (0, "request abort@7")]
+    assert simulation.status("1.1.0")["trafficHistory"][-1]["why"].startswith(f"{name_of('1.1.0')}: aborted on request; ")
+    stable = simulation.status("1.0.0")["trafficHistory"]
+    assert [entry["weightPercent"] for entry in stable] == [100, 90, 50, 100]
+    assert stable[-1] == simulation.status("1.1.0")["trafficHistory"][-1] | {"weightPercent": 100}
+    assert [entry["time"] for entry in stable] == sorted(entry["time"] for entry in stable)
+
+
+@pytest.mark.parametrize(("trigger", "by"), [("alert", "alert"), ("check", "checks"), ("pods", "operator")])
+def test_the_history_tells_what_took_the_traffic_back(trigger: str, by: str) -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    match trigger:
+        case "alert":
+            simulation.alerts.append(an_alert(name_of("1.1.0"), at=simulation.now, name="Own", sender=NAMESPACE))
+        case "check":
+            simulation.latency["1.1.0"] = 60
+        case _:
+            simulation.broken.add("1.1.0")
+    simulation.tick(5)
+    last = simulation.status("1.1.0")["trafficHistory"][-1]
+    assert (last["weightPercent"], last["by"]) == (0, by)
+    assert ("ready" in last["why"]) == (trigger == "pods")
+
+
+def test_the_history_keeps_the_newest_changes() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", rollout=ROLLOUT | {"steps": [{"weightPercent": 10, "minimumRequests": 1_000_000}]})
+    simulation.until("1.1.0", "Canary")
+    for _ in range(30):
+        simulation.broken ^= {"1.1.0"}
+        simulation.tick(2)
+    assert len(simulation.status("1.1.0")["trafficHistory"]) == 20
+
+
+def test_the_guard_goes_on_without_a_standby_and_says_that_nobody_can_take_over() -> None:
+    simulation = serving()
+    simulation.tick(200)
+    simulation.latency["1.0.0"] = 60
+    simulation.tick(6)
+    failing = simulation.condition("1.0.0", "ChecksFailing")
+    assert (simulation.state("1.0.0"), simulation.condition("1.0.0")["status"], failing["status"]) == ("Stable", "True", "True")
+    assert "P95 latency 60 s, may be at most 10 s; no other release can take over" in failing["message"]
+    assert sum("ChecksFailing" in line for line in simulation.transcript) == 1
+    before = simulation.writes
+    simulation.tick(20)
+    assert simulation.writes == before, "what stays as bad is not written again and again"
+    simulation.latency["1.0.0"] = 1
+    simulation.tick(10)
+    assert simulation.condition("1.0.0", "ChecksFailing") == {}
+
+
+def test_the_guard_goes_on_after_the_window_and_a_new_canary_does_not_pay_for_it() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.0.0", "Superseded")
+    simulation.latency["1.1.0"] = 60
+    simulation.tick(6)
+    assert (simulation.state("1.1.0"), simulation.condition("1.1.0", "ChecksFailing")["status"]) == ("Stable", "True")
+    add(simulation, "1.2.0")
+    simulation.until("1.2.0", "Stable")
+    assert simulation.state("1.1.0") == "Standby"
+    assert simulation.condition("1.1.0", "ChecksFailing") == {}
+
+
+def test_whoever_waits_for_a_rollout_sees_it_go_on_once_and_end_once() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    simulation.request("1.1.0", "hold@1")
+    simulation.tick(10)
+    simulation.request("1.1.0", "resume@1")
+    simulation.until("1.1.0", "Stable")
+    simulation.until("1.0.0", "Superseded")
+    simulation.tick(5)
+    assert dict(simulation.waited) == {"1.0.0": ["InProgress", "Current"], "1.1.0": ["InProgress", "Current"]}
+
+
+@pytest.mark.parametrize("verb", ["abort", "quarantine", "withdraw"])
+def test_whoever_waits_for_a_release_that_is_taken_out_is_told_that_it_failed_and_the_stable_one_is_left_alone(verb: str) -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    simulation.request("1.1.0", f"{verb}@1")
+    simulation.tick(5)
+    assert dict(simulation.waited) == {"1.0.0": ["InProgress", "Current"], "1.1.0": ["InProgress", "Failed"]}
+
+
+def test_a_new_generation_is_in_progress_until_the_operator_has_looked_at_it() -> None:
+    simulation = serving()
+    item = simulation.releases()["1.0.0"]
+    item["spec"]["serving"]["replicas"] = 3
+    item["metadata"]["generation"] += 1
+    assert kstatus(item) == "InProgress"
+    simulation.settle()
+    assert kstatus(item) == "Current"
+
+
+def test_the_status_column_shows_that_a_release_was_rolled_back_and_the_condition_why() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Canary")
+    simulation.latency["1.1.0"] = 60
+    simulation.until("1.1.0", "RolledBack")
+    assert simulation.status("1.1.0")["summary"]["status"] == simulation.condition("1.1.0")["reason"] == "RolledBack"
+    assert simulation.condition("1.1.0", "RolledBack")["reason"] == "CheckFailed"
+
+
+def test_a_hotfix_passes_a_canary_that_is_aborted_without_blame_and_the_canary_comes_back_after_it() -> None:
+    simulation = serving("1.1.0")
+    add(simulation, "1.2.0")
+    simulation.until("1.2.0", "Canary")
+    add(simulation, "1.1.1")
+    simulation.tick()
+    assert simulation.state("1.1.1") == "Queued"
+    simulation.request("1.2.0", "abort@1")
+    simulation.until("1.1.1", "Stable")
+    assert (simulation.state("1.2.0"), simulation.quarantined()) == ("RolledBack", {})
+    assert simulation.status("1.2.0")["rollback"]["judgement"] == "a person took the traffic back, and blames nothing"
+    simulation.request("1.2.0", "retry@2")
+    simulation.until("1.2.0", "Stable")
+
+
+def test_a_hotfix_for_the_version_before_a_bad_one_starts_once_that_one_is_taken_back() -> None:
+    simulation = serving("1.1.0")
+    add(simulation, "1.2.0", rollback={"windowSeconds": 6000})
+    simulation.until("1.2.0", "Stable")
+    add(simulation, "1.1.1")
+    simulation.tick(2)
+    assert simulation.condition("1.1.1")["reason"] == "OlderVersion"
+    simulation.request("1.2.0", "abort@1")
+    simulation.until("1.1.1", "Stable")
+    assert (simulation.state("1.1.0"), simulation.state("1.2.0")) == ("Standby", "RolledBack")
+
+
+def test_the_only_release_can_be_withdrawn_and_the_service_refuses_until_somebody_serves_again() -> None:
+    simulation = serving()
+    simulation.request("1.0.0", "withdraw@1")
+    simulation.settle()
+    assert (simulation.state("1.0.0"), simulation.weights(), simulation.refuses()) == ("Withdrawn", {}, True)
+    ready = simulation.condition("1.0.0")
+    assert (ready["status"], ready["reason"]) == ("False", "Withdrawn")
+    assert "no other release serves standard, which refuses requests" in ready["message"]
+    served = len(simulation.served)
+    simulation.tick(20)
+    assert len(simulation.served) == served
+    assert not [name for kind, _, name in simulation.objects if kind == "Deployment"]
+    add(simulation, "1.1.0")
+    simulation.until("1.1.0", "Starting")
+    assert simulation.refuses()
+    simulation.until("1.1.0", "Stable")
+    assert (simulation.weights(), simulation.refuses()) == ({"1.1.0": 100}, False)
+    simulation.request("1.0.0", "retry@2")
+    simulation.until("1.0.0", "Stable")  # a person who asks for an older one gets it
+
+
+def test_a_service_stays_closed_after_its_withdrawn_release_was_deleted() -> None:
+    simulation = serving()
+    simulation.request("1.0.0", "withdraw@1")
+    simulation.settle()
+    add(simulation, "1.1.0")
+    simulation.settle()
+    simulation.remove("1.0.0")
+    simulation.settle()
+    assert (simulation.state("1.1.0"), simulation.refuses()) == ("Starting", True)
+    simulation.until("1.1.0", "Stable")
+    assert not simulation.refuses()
+
+
+def test_a_withdrawn_release_is_replaced_at_once_by_its_standby_which_can_be_withdrawn_as_well() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", rollback={"windowSeconds": 6000})
+    simulation.until("1.1.0", "Stable")
+    simulation.request("1.1.0", "withdraw@1")
+    simulation.settle()
+    assert (simulation.state("1.0.0"), simulation.weights()["1.0.0"]) == ("Stable", 100)
+    assert simulation.quarantined() == {}
+    simulation.request("1.0.0", "withdraw@2")
+    simulation.settle()
+    assert (simulation.state("1.0.0"), simulation.refuses()) == ("Withdrawn", True)
+
+
+def test_a_withdrawal_is_done_again_by_an_operator_that_lost_every_status() -> None:
+    simulation = serving()
+    simulation.request("1.0.0", "withdraw@1")
+    simulation.tick(20)
+    for item in simulation.releases().values():
+        item["status"] = {"observedGeneration": -1}
+    simulation.tick(20)
+    assert (simulation.state("1.0.0"), simulation.weights()) == ("Withdrawn", {})
+
+
+@pytest.mark.parametrize("by", ["abort", "withdraw"])
+def test_a_digest_is_barred_after_its_release_was_taken_back_for_another_reason(by: str) -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", artifact={"digest": digest_of("bad")})
+    simulation.until("1.1.0", "Canary")
+    simulation.request("1.1.0", f"{by}@1")
+    simulation.tick(10)
+    assert simulation.quarantined() == {}
+    simulation.request("1.1.0", "quarantine@2")
+    simulation.tick()
+    assert simulation.quarantined() == {digest_of("bad"): ["Request"]}
+    assert simulation.status("1.1.0")["rollback"]["quarantined"] is True
+    add(simulation, "1.2.0", artifact={"digest": digest_of("bad")})
+    simulation.tick(3)
+    assert (simulation.state("1.2.0"), simulation.condition("1.2.0")["reason"]) == ("Rejected", "Quarantined")
+
+
+def test_a_withdrawn_release_whose_earlier_quarantine_was_lifted_is_not_barred_again() -> None:
+    simulation = rolled_back()
+    simulation.request("1.1.0", "retry@2")
+    simulation.until("1.1.0", "Stable")
+    simulation.request("1.1.0", "withdraw@3")
+    simulation.tick(2)
+    assert (simulation.state("1.1.0"), simulation.quarantined()) == ("Withdrawn", {})
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_invariants_hold_whatever_happens_in_whatever_order(seed: int) -> None:
     dice = random.Random(seed)
@@ -560,7 +1009,7 @@ def test_invariants_hold_whatever_happens_in_whatever_order(seed: int) -> None:
 
 def _something_happens(simulation: Simulation, dice: random.Random) -> None:
     version = dice.choice(list(simulation.releases()))
-    match dice.randrange(12):
+    match dice.randrange(14):
         case 0:
             simulation.latency[version] = dice.choice([1.0, 30.0])
         case 1:
@@ -568,11 +1017,20 @@ def _something_happens(simulation: Simulation, dice: random.Random) -> None:
         case 2:
             simulation.prometheus = not simulation.prometheus
         case 3:
-            simulation.request(version, f"{dice.choice(['abort', 'promote', 'hold', 'resume', 'retry'])}@{dice.randrange(10**6)}")
+            simulation.request(
+                version,
+                f"{dice.choice(['abort', 'quarantine', 'withdraw', 'promote', 'hold', 'resume', 'retry', 'retry'])}@{dice.randrange(10**6)}",
+            )
         case 4:
-            simulation.alerts.append(an_alert(name_of(version), at=simulation.now, fingerprint=str(dice.randrange(10**6))))
+            known = {"name": dice.choice(["VideogenReleaseLatencyHigh", "VideogenReleaseErrorsHigh"])}
+            alert = dice.choice([known, {"name": "Own", "sender": NAMESPACE}, {"name": "Own"}])
+            simulation.alerts.append(an_alert(name_of(version), at=simulation.now, fingerprint=str(dice.randrange(10**6)), **alert))
         case 5:
             simulation.gateway = not simulation.gateway
+        case 7:
+            simulation.gateway_latency[version] = dice.choice([1.0, 30.0])
+        case 8:
+            simulation.crashed = {} if simulation.crashed else {version: 139}
         case 6 if dice.random() < 0.2 and len(simulation.releases()) > 1:
             simulation.remove(version)
         case _:

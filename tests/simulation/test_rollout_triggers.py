@@ -121,12 +121,22 @@ def check(simulation: Simulation) -> None:
 
 
 def alert(simulation: Simulation) -> None:
-    simulation.say(f"an alert names {NEW}")
+    simulation.say(f"{NEW} becomes slow, and an alert names it")
+    simulation.latency[NEW] = 25.0
+    simulation.run_users()
     simulation.alerts.append(an_alert(name_of(NEW), at=simulation.now))
 
 
 def abort(simulation: Simulation) -> None:
     simulation.request(NEW, "abort@7")
+
+
+def quarantine(simulation: Simulation) -> None:
+    simulation.request(NEW, "quarantine@7")
+
+
+def withdraw(simulation: Simulation) -> None:
+    simulation.request(NEW, "withdraw@7")
 
 
 def pods(simulation: Simulation) -> None:
@@ -143,10 +153,16 @@ STATES = [
     gating, rejected, queued, starting, failed, first_step, second_step, held,
     stable_in_window, stable_after_window, standby, rolled_back,
 ]  # fmt: skip
-TRIGGERS = [check, alert, abort, pods, crash]
+TRIGGERS = [check, alert, abort, quarantine, withdraw, pods, crash]
 ROLLS_BACK = {first_step, second_step, held, stable_in_window}  # in the others there is no traffic, or nobody to give it to
-ENDS = {(trigger, state) for trigger in TRIGGERS for state in ROLLS_BACK} | {(abort, starting), (check, starting)}
-ENDS |= {(abort, gating), (abort, queued)} | {(trigger, rolled_back) for trigger in TRIGGERS}
+BACK = {(trigger, state) for trigger in TRIGGERS for state in ROLLS_BACK if trigger is not withdraw} | {
+    (check, starting),
+    (alert, starting),
+}
+BACK |= {(trigger, rolled_back) for trigger in TRIGGERS}
+OUT = {(withdraw, state) for state in STATES if state is not rolled_back} | {(abort, state) for state in (gating, queued, starting)}
+OUT |= {(quarantine, state) for state in (gating, rejected, queued, starting, failed, standby)}
+ENDS = dict.fromkeys(BACK, "RolledBack") | dict.fromkeys(OUT, "Withdrawn")
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
@@ -161,11 +177,17 @@ def test_transcript(
     simulation.tick(15)
     answers = [f"answer to the alert: {answer}" for answer in simulation.answers.values()]
     golden(f"rollout_{trigger.__name__}_{state.__name__}", [*simulation.transcript, *answers, *simulation.table()])
-    assert (simulation.state(NEW) == "RolledBack") == ((trigger, state) in ENDS)
+    assert_end(simulation, trigger, state)
+
+
+def assert_end(simulation: Simulation, trigger: Callable[[Simulation], None], state: Callable[[Simulation], None]) -> None:
+    """A trigger takes the release to where it belongs, and no other one does."""
+    end = simulation.state(NEW)
+    assert (end if end in {"RolledBack", "Withdrawn"} else None) == ENDS.get((trigger, state))
 
 
 @pytest.mark.parametrize("state", [state for state in STATES if state in ROLLS_BACK], ids=lambda state: state.__name__)
-@pytest.mark.parametrize("trigger", [alert, abort], ids=lambda trigger: trigger.__name__)
+@pytest.mark.parametrize("trigger", [alert, abort, quarantine, withdraw], ids=lambda trigger: trigger.__name__)
 def test_a_rollback_takes_one_pass_and_its_route_comes_first(
     trigger: Callable[[Simulation], None], state: Callable[[Simulation], None]
 ) -> None:
@@ -216,4 +238,4 @@ def test_invariants_hold_in_any_order_of_events(
     simulation = at(state, seed)
     trigger(simulation)
     simulation.tick(15)
-    assert (simulation.state(NEW) == "RolledBack") == ((trigger, state) in ENDS)
+    assert_end(simulation, trigger, state)

@@ -25,7 +25,7 @@ def test_whatever_happens_the_run_ends_and_the_rules_hold(seed: int) -> None:
     assert (status, reason) == ("True", Reason.COMPLETED) or reason in {Reason.ATTEMPTS_EXHAUSTED, Reason.STORAGE_FAILED}
     if status == "True":
         assert sim.status().release == "pib-videogen-videofusion-v1.0.0-base"
-        assert [phase.outcome for phase in sim.status().phases] == [Reason.COMPLETED] * 4
+        assert [phase.outcome for phase in sim.status().phases] == [Reason.COMPLETED] * len(sim.run()["spec"]["phases"])
         resolved = [file for file in sim.files.values() if file.phase == "train"]
         assert all(file.data[0].digest is not None for file in resolved), "the curated digest is pinned"
 
@@ -43,6 +43,7 @@ def test_a_preempted_run_reads_like_this() -> None:
     sim.set_pods(ended(0, text(trained())))
     sim.settle()
     assert sim.log == [
+        "PreflightPassed: 4 things that the phases need are there",
         "JobCreated: train: attempt 1 is PyTorchJob run-train-1",
         "AttemptEnded: train: attempt 1 ended with Preempted: pod run-train-1-master-0 ended with exit code 75: SIGTERM",
         "JobCreated: train: attempt 2 is PyTorchJob run-train-2",
@@ -129,13 +130,14 @@ def test_a_diverging_run_slows_down_and_gives_up() -> None:
     assert sim.top() == ("False", Reason.ATTEMPTS_EXHAUSTED)
     message = sim.status().phases[0].message
     assert message.startswith("3 of 3 attempts failed, the last one with Diverged")
-    assert message.endswith("lower optimizer.learningRate or gradientClipNorm, or use FP32")
+    assert message.endswith("lower optimizer.learningRate or gradientClipNorm, or use FP32, in a new run")
 
 
 def test_a_verdict_stands_at_the_result_that_its_gate_was_judged_by() -> None:
     gate = {"metric": "FVD", "operator": "LessThan", "threshold": "500"}
     gates = [gate, gate | {"threshold": "100"}, gate | {"threshold": "200", "extractor": "i3d"}]
-    sim = Simulation(phases=[TRAIN, EVALUATE | {"gates": gates}])
+    i3d = {"name": "i3d", "architecture": "I3D", "path": "networks/i3d.safetensors", "digest": DIGEST}
+    sim = Simulation(phases=[TRAIN, EVALUATE | {"gates": gates, "evaluate": {"extractors": [i3d]}}])
     sim.settle()
     sim.set_pods(ended(0, text(trained())))
     sim.settle()
@@ -167,7 +169,7 @@ def test_results_that_do_not_fit_their_report_are_not_measured_again() -> None:
     assert (
         sim.status()
         .phases[1]
-        .message.endswith("5000 bytes; use fewer networks in evaluate.extractors, the others in a second Evaluate phase")
+        .message.endswith("5000 bytes; in a new run use fewer networks in evaluate.extractors, the others in a second Evaluate phase")
     )
 
 
@@ -199,8 +201,14 @@ def test_a_refused_job_is_told_and_tried_again() -> None:
     sim = Simulation()
     sim.refuse_next = 1
     sim.step()
-    assert sim.top() == ("Unknown", Reason.TRAINING_OPERATOR_UNAVAILABLE)
-    assert sim.status().phases == []
+    assert (sim.top(), sim.preflights()) == (("Unknown", Reason.API_SERVER_UNAVAILABLE), ())
+    sim.step()
+    sim.step()
+    assert len(sim.preflights()) == 1
+    sim.refuse_next = 1
+    sim.step()
+    assert sim.top() == ("Unknown", Reason.API_SERVER_UNAVAILABLE)
+    assert (sim.status().phases[0].begun, sim.status().phases[0].attempt) == (True, 0)
     sim.settle()
     assert sim.top() == ("Unknown", Reason.STARTING)
 
@@ -215,7 +223,7 @@ def test_an_absent_training_operator_is_told_after_half_a_minute() -> None:
 
 
 def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:
-    sim = Simulation(phases=[TRAIN | {"resources": {"workers": 2}}])
+    sim = Simulation(phases=[TRAIN | {"workers": {"replicas": 2}}])
     sim.settle()
     sim.set_pods(running())
     sim.settle()
@@ -272,7 +280,7 @@ def test_a_job_that_was_deleted_is_told_before_the_deadline() -> None:
 
 @pytest.mark.parametrize("later", [[], [EVALUATE]], ids=["of a run that is done", "of a phase before the present one"])
 def test_a_worker_that_hangs_after_anothers_success_is_stopped_and_gives_its_node_back(later: list[dict[str, Any]]) -> None:
-    sim = Simulation(phases=[TRAIN | {"resources": {"workers": 2}}, *later])
+    sim = Simulation(phases=[TRAIN | {"workers": {"replicas": 2}}, *later])
     sim.settle()
     sim.set_pods(running())
     sim.settle()
@@ -288,11 +296,12 @@ def test_a_worker_that_hangs_after_anothers_success_is_stopped_and_gives_its_nod
     sim.step(plan.requeue_after)
     assert "run-train-1" not in [job["metadata"]["name"] for job in sim.jobs()]
     assert not {first, second} & {pod["metadata"]["name"] for pod in sim.pods()}
+    assert [ref.kind for ref in sim.step().delete] == ["NetworkPolicy"]
     assert sim.step().delete == ()
 
 
 def test_workers_that_end_by_themselves_keep_their_job_and_their_logs() -> None:
-    sim = Simulation(phases=[TRAIN | {"resources": {"workers": 2}}])
+    sim = Simulation(phases=[TRAIN | {"workers": {"replicas": 2}}])
     sim.settle()
     sim.set_pods(ended(0, text(trained())))
     sim.settle()

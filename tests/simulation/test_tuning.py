@@ -7,6 +7,7 @@ import pytest
 from videogen_api.evaluation import Metric
 from videogen_api.job import ExitCode, Report
 from videogen_api.meta import ANNOTATION_REQUEST
+from videogen_api.noise_shares import residual_of
 from videogen_api.training_run import Reason
 from videogen_api.tuning import Trial, TunedParameter, TuningParameter
 from videogen_testing.run_simulation import RandomLife, Simulation
@@ -23,8 +24,8 @@ def succeed(sim: Simulation, report: Report) -> None:
 
 
 def shares(sim: Simulation, job: str) -> tuple[str, str]:
-    fusion = sim.files[job].recipe.video_fusion
-    return fusion.base_noise_share, fusion.residual_noise_share
+    fusion = sim.files[job].recipe.fusion
+    return fusion.base_share, residual_of(fusion.base_share)
 
 
 def test_what_a_tune_phase_chose_is_trained_with_and_shown() -> None:
@@ -99,7 +100,7 @@ def test_an_interrupted_search_is_gone_on_with_and_has_chosen_nothing_yet() -> N
     sim.settle()
     sim.set_pods(ended(ExitCode.PREEMPTED, text(Report(reason=Reason.PREEMPTED, message="SIGTERM", last_step=14))))
     sim.settle()
-    assert "the next attempt goes on from step 14" in str(sim.run()["status"]["conditions"])
+    assert "the next attempt resumes from step 14" in str(sim.run()["status"]["conditions"])
     assert sim.status().tuned == []
     sim.step(3)
     sim.settle()
@@ -145,4 +146,4 @@ def test_whatever_happens_a_run_that_ends_well_trained_with_what_was_chosen(seed
     sim = RandomLife(seed, phases=phases).live()
     if sim.top()[0] == "True":
         assert [one.value for one in sim.status().tuned] == ["0.65"]
-        assert all(file.recipe.video_fusion.base_noise_share == "0.65" for file in sim.files.values() if file.phase == "train")
+        assert all(file.recipe.fusion.base_share == "0.65" for file in sim.files.values() if file.phase == "train")

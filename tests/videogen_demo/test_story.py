@@ -1,10 +1,21 @@
 """What the story demands of what it has seen."""
 
 import pytest
+import yaml
 
+from videogen_api.training_run import TrainingRunSpec
 from videogen_demo.kubectl import CommandError
-from videogen_demo.load import Answer
-from videogen_demo.story import RELEASES, judge_answers, judge_rollback
+from videogen_demo.load import REQUEST_SECONDS, Answer
+from videogen_demo.story import (
+    LIMITS_A_VIDEO,
+    MANIFESTS,
+    RELEASES,
+    RUNS,
+    judge_answers,
+    judge_rollback,
+    limit_above,
+    with_latency_limit,
+)
 
 GOOD = Answer(sent=1.0, received=1.5, release=RELEASES[0], status=200)
 
@@ -37,3 +48,29 @@ FAILED = {
 def test_one_request_without_a_video_fails_the_story(bad: Answer, message: str) -> None:
     with pytest.raises(CommandError, match=f"1 of 3 requests got no video, the first {message}"):
         judge_answers([GOOD, bad, GOOD])
+
+
+def released_by(index: int) -> dict[str, object]:
+    """The release of a run of the story, with the defaults of the API."""
+    run = yaml.safe_load((MANIFESTS / f"{RUNS[index]}.yaml").read_text())
+    release = TrainingRunSpec.model_validate(with_latency_limit(run, 0.75)["spec"]).phases[-1].release
+    assert release is not None
+    return {
+        "steps": release.serving.sampling_steps,
+        "timeout": release.serving.timeout_seconds,
+        "limits": [check.maximum for check in release.rollout.checks if check.metric == "LatencyP95Seconds"],
+        "rounds": release.rollout.check_interval_seconds,
+    }
+
+
+def test_the_slow_release_breaks_its_limit_on_any_machine_and_is_found_by_the_alert_first() -> None:
+    """What every video costs besides its steps was at most that of 20 steps on the machines where it was measured."""
+    fast, slow = released_by(1), released_by(2)
+    besides = 20
+    slower = (slow["steps"] + besides) / (fast["steps"] + besides)
+    for fastest in (seconds / 1000 for seconds in range(20, 7_000, 7)):
+        assert LIMITS_A_VIDEO * fastest <= limit_above(fastest) < slower * fastest
+    assert slow["limits"] == ["0.7500"]
+    # A video of 1.2.0 has time on a machine where it takes four minutes, and two of them before a round of checks.
+    assert 240 <= slow["timeout"] < REQUEST_SECONDS
+    assert slow["rounds"] >= 2 * 240

@@ -136,10 +136,11 @@ def test_attention_sees_no_frame_more_than_8_away(away: int, seen: bool) -> None
     torch.manual_seed(0)
     images, text = torch.randn(13, 8, 2, 2), torch.randn(1, 6, TEXT)
     changed = images.clone()
-    changed[away] += 1
+    changed[away] += torch.randn(8, 2, 2)  # another number for each channel: what all have in common a layer norm takes away
     with torch.no_grad():
         first, other = (layer(clip, Call(13, text, distance=8))[0] for clip in (images, changed))
-    assert torch.equal(first, other) is not seen
+    difference = float((first - other).abs().max())
+    assert difference > 1e-3 if seen else difference < 1e-6
 
 
 def test_a_convolution_sees_the_neighbouring_frames_of_its_own_clip_only() -> None:
@@ -305,7 +306,7 @@ def test_the_target_is_noise_or_velocity_and_gives_the_clean_clip_back(kind: str
     scheduler, clean, noise, timestep = schedule(kind), torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4), torch.tensor([20, 900])
     noisy, signal = scheduler.add_noise(clean, noise, timestep), scheduler.alphas_cumprod[timestep].reshape(2, 1, 1, 1, 1)
     wanted = target(scheduler, clean, noise, timestep)
-    assert torch.allclose(wanted, noise if kind == "epsilon" else signal.sqrt() * noise - (1 - signal).sqrt() * clean)
+    assert torch.allclose(wanted, noise if kind == "epsilon" else signal.sqrt() * noise - (1 - signal).sqrt() * clean, atol=1e-6)
     assert torch.allclose(clean_estimate(scheduler, wanted, noisy, timestep), clean, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from videogen_api.bundle import Manifest
-from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.recipe import Recipe, Resolution
 from videogen_models.autoencoder import LatentSize, decode, encode, latent_size, load_autoencoder, save_autoencoder
 from videogen_models.bundle import load_model, seal_bundle
@@ -52,7 +52,7 @@ def test_frames_must_be_whole_latents(vae: AutoencoderKL) -> None:
 
 
 def sealed(storage: Path, model: VideoFusionModel, recipe: Recipe) -> tuple[Path, str]:
-    identity = ModelIdentity(type=ModelType.VIDEOFUSION, version="1.0.0")
+    identity = ModelIdentity(family=ModelFamily.VIDEOFUSION, version="1.0.0")
     path, digest = seal_bundle(storage, Manifest(model=identity, recipe=recipe, step=1, files=[]), model.save)
     return storage / path, digest
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from videogen_api.bundle import MANIFEST, Manifest, canonical_json, manifest_digest
-from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.recipe import Recipe
 from videogen_models.bundle import load_model, verify_bundle, write_bundle
 from videogen_models.sealed import CorruptError, describe, sha256_of
@@ -19,7 +19,7 @@ from videogen_models.videofusion import VideoFusionModel
 
 @pytest.fixture
 def manifest(recipe: Recipe) -> Manifest:
-    return Manifest(model=ModelIdentity(type=ModelType.VIDEOFUSION, version="1.2.3"), recipe=recipe, step=7, run="r", files=[])
+    return Manifest(model=ModelIdentity(family=ModelFamily.VIDEOFUSION, version="1.2.3"), recipe=recipe, step=7, run="r", files=[])
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from videogen_api.recipe import Architecture, Resolution
-from videogen_models.backbone_folder import ClipWords, folder_sha256, load_backbone, save_backbone
+from videogen_models.backbone_digest import folder_sha256
+from videogen_models.backbone_folder import ClipWords, load_backbone, save_backbone
 from videogen_models.image_backbone import PRESETS, BackboneSize, ImageBackbone, build_backbone
 from videogen_models.sealed import CorruptError
 
@@ -46,6 +47,14 @@ def test_a_folder_gives_the_model_back(folder: Path, backbone: ImageBackbone) ->
     assert loaded.scheduler(7).timesteps.tolist() == backbone.scheduler(7).timesteps.tolist()
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_model_from_a_folder_computes_to_the_bit_what_the_saved_one_does(folder: Path, backbone: ImageBackbone) -> None:
+    loaded, text = load_backbone(folder), backbone.encode(["a flood"])
+    noisy = torch.randn(2, *backbone.latent_shape, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (each.unet(noisy, 700, text.repeat(2, 1, 1)).sample for each in (loaded, backbone))
+    assert torch.equal(ours, theirs)
+    assert {tensor.data_ptr() % 64 for tensor in (*loaded.parameters(), *loaded.buffers())} == {0}  # as PyTorch allocates
 
 
 def test_the_folder_is_diffusers_layout_without_pickles(folder: Path) -> None:

@@ -133,7 +133,7 @@ def test_context_guidance_goes_from_unconditional_over_conditional_beyond(model:
     without = model(noisy, timestep, text())
     found = model(noisy, timestep, text(), condition(latents(seed=6), first_frames([1, 2], FRAMES)))
     assert torch.allclose(predictions(model, Guidance(context=0)), without, atol=1e-6)
-    assert torch.equal(predictions(model, Guidance(context=1)), found)
+    assert torch.allclose(predictions(model, Guidance(context=1)), found, atol=1e-5)
     assert torch.allclose(predictions(model, Guidance(context=3)), without + 3 * (found - without), atol=1e-5)
 
 
@@ -204,7 +204,7 @@ def test_8_key_frames_become_29_and_113_frames_with_the_key_frames_untouched(mod
     assert fine.shape == (2, 113, 4, 4, 4)
     assert torch.equal(medium[:, ::4], keys)
     assert torch.equal(fine[:, ::16], keys)
-    assert fine.flatten(2).abs().amax(dim=2).min() > 0
+    assert fine.flatten(2).abs().amax(dim=2).min() > 1e-2
 
 
 def test_between_two_key_frames_the_model_sees_them_and_three_others_and_no_more(model: VideoUNet) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from videogen_api.bundle import Manifest
-from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.recipe import Architecture, Recipe
 from videogen_models.align_your_latents import PRESETS as SIZES
 from videogen_models.bundle import load_model, read_model, seal_bundle
@@ -27,6 +27,7 @@ from videogen_models.latent_video import (
     noises,
 )
 from videogen_models.sealed import CorruptError
+from videogen_testing.pixels import ROUNDED, SEEN, apart
 
 SIZE = SIZES[Architecture.TINY]
 RECIPE = Recipe.model_validate(
@@ -86,14 +87,14 @@ def test_a_clip_longer_than_those_of_the_training_is_drawn_by_attention_to_as_ma
     model.save(tmp_path)
     assert np.array_equal(clip(AlignYourLatentsModel.load(tmp_path)), found)
     model.video.distance = None
-    assert not np.array_equal(clip(model), found)
+    assert apart(clip(model), found) > SEEN
 
 
 def test_within_the_length_of_the_training_attention_sees_all_frames(model: AlignYourLatentsModel) -> None:
     assert model.video.distance is None
     found = clip(model)
     model.video.distance = 3  # as that of longer clips, which changes nothing in three frames
-    assert np.array_equal(clip(model), found)
+    assert apart(clip(model), found) <= ROUNDED
 
 
 @pytest.mark.parametrize("times, frames, frame_rate", [(1, 9, 8), (2, 33, 32)])
@@ -104,9 +105,9 @@ def test_key_frames_stay_in_place_and_new_ones_come_between_them(
     found = clip(interpolating(model, times))
     assert found.shape == (frames, 16, 24, 3)
     assert (model.config.frames, model.config.frame_rate, model.config.key_frames) == (frames, frame_rate, 3)
-    assert np.array_equal(found[:: 4**times], keys)
-    assert not np.array_equal(found[1], found[0])
-    assert not np.array_equal(found[1], clip(model, seed=2)[1])
+    assert apart(found[:: 4**times], keys) <= ROUNDED
+    assert apart(found[1], found[0]) > SEEN
+    assert apart(found[1], clip(model, seed=2)[1]) > SEEN
 
 
 def test_a_model_that_is_interpolated_another_number_of_times_has_the_same_key_frames(model: AlignYourLatentsModel) -> None:
@@ -144,13 +145,13 @@ def test_the_noise_of_the_key_frames_does_not_depend_on_whether_there_are_others
 def test_a_new_temporal_decoder_decodes_as_the_image_decoder_and_a_trained_one_does_not(model: AlignYourLatentsModel) -> None:
     before = clip(model)
     model.decode_by_time(SIZE)
-    assert np.array_equal(clip(model), before)
+    assert apart(clip(model), before) <= ROUNDED
     assert model.decoder
     stirred(model.decoder.temporal)
     after = clip(model)
-    assert not np.array_equal(after, before)
+    assert apart(after, before) > SEEN
     model.decoder.set_alpha(1)
-    assert np.array_equal(clip(model), before)
+    assert apart(clip(model), before) <= ROUNDED
 
 
 def test_a_clip_is_decoded_alone_whatever_its_batch(model: AlignYourLatentsModel) -> None:
@@ -164,7 +165,7 @@ def test_a_clip_is_decoded_alone_whatever_its_batch(model: AlignYourLatentsModel
 
 
 def sealed(storage: Path, model: AlignYourLatentsModel) -> tuple[Path, str]:
-    identity = ModelIdentity(type=ModelType.ALIGN_YOUR_LATENTS, version="1.0.0")
+    identity = ModelIdentity(family=ModelFamily.ALIGN_YOUR_LATENTS, version="1.0.0")
     path, digest = seal_bundle(storage, Manifest(model=identity, recipe=RECIPE, step=1, files=[]), model.save)
     return storage / path, digest
 
@@ -222,5 +223,5 @@ def test_with_two_context_frames_the_video_model_goes_on_from_one_and_then_from_
     both = clip(two)
     without_repeats = [mask for mask, before in zip(masks, [None, *masks], strict=False) if mask != before]
     assert without_repeats == [[1, 0, 0], [1, 1, 0]]
-    assert np.array_equal(both[:2], one[:2])
-    assert not np.array_equal(both[2], one[2])
+    assert apart(both[:2], one[:2]) <= ROUNDED
+    assert apart(both[2], one[2]) > SEEN

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from videogen_api.bundle import Manifest
-from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.optimization import Quantization
 from videogen_api.recipe import Architecture, Recipe, Resolution
 from videogen_models.autoencoder import latent_size
@@ -40,12 +40,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def model_of(family: ModelType) -> VideoModel:
+def model_of(family: ModelFamily) -> VideoModel:
     torch.manual_seed(0)
-    if family is ModelType.VIDEOFUSION:
+    if family is ModelFamily.VIDEOFUSION:
         return VideoFusionModel(model_config(RECIPE)).eval()
     backbone = build_backbone(PRESETS[Architecture.TINY], Resolution(height=16, width=24))
-    if family is ModelType.TEXT2VIDEO_ZERO:
+    if family is ModelFamily.TEXT2VIDEO_ZERO:
         return Text2VideoZeroModel(backbone, text2video_zero_config(RECIPE)).eval()
     model = AlignYourLatentsModel(backbone, align_your_latents_config(RECIPE))
     for parameter in model.video.temporal.parameters():
@@ -53,8 +53,8 @@ def model_of(family: ModelType) -> VideoModel:
     return model.eval()
 
 
-def write(storage: Path, family: ModelType, model: VideoModel, how: Quantization) -> tuple[Path, str]:
-    manifest = Manifest(model=ModelIdentity(type=family, version="1.0.0"), recipe=RECIPE, step=1, files=[])
+def write(storage: Path, family: ModelFamily, model: VideoModel, how: Quantization) -> tuple[Path, str]:
+    manifest = Manifest(model=ModelIdentity(family=family, version="1.0.0"), recipe=RECIPE, step=1, files=[])
     path, digest = seal_bundle(storage, manifest, lambda folder: save_quantized(model, folder, how))
     return storage / path, digest
 
@@ -116,10 +116,10 @@ def test_only_linear_and_convolutional_weights_are_stored_in_fewer_bits() -> Non
 
 
 @pytest.mark.parametrize("how", QUANTIZED)
-@pytest.mark.parametrize("family", ModelType)
-def test_a_quantized_bundle_of_every_family_is_smaller_and_its_model_close(tmp_path: Path, family: ModelType, how: Quantization) -> None:
+@pytest.mark.parametrize("family", ModelFamily)
+def test_a_quantized_bundle_of_every_family_is_smaller_and_its_model_close(tmp_path: Path, family: ModelFamily, how: Quantization) -> None:
     model = model_of(family)
-    plain, _ = write(tmp_path, family, model, Quantization.NONE)
+    plain, _ = write(tmp_path, family, model, None)
     folder, digest = write(tmp_path, family, model, how)
     loaded = load_model(folder, digest)
     assert loaded.config == model.config
@@ -155,7 +155,7 @@ def latent_videofusion() -> VideoModel:
 
 
 def whole_align_your_latents() -> VideoModel:
-    model = model_of(ModelType.ALIGN_YOUR_LATENTS)
+    model = model_of(ModelFamily.ALIGN_YOUR_LATENTS)
     assert isinstance(model, AlignYourLatentsModel)
     model.interpolate_by(model.video.temporal, 1)
     model.decode_by_time(model.config.temporal)
@@ -175,26 +175,26 @@ def test_every_part_that_a_model_may_have_is_in_its_quantized_bundle(tmp_path: P
 
 
 def test_a_model_with_weights_that_are_in_no_file_is_not_written_without_them(tmp_path: Path) -> None:
-    model = model_of(ModelType.TEXT2VIDEO_ZERO)
+    model = model_of(ModelFamily.TEXT2VIDEO_ZERO)
     model.more = nn.Linear(2, 2)
     with pytest.raises(AssertionError, match=r"has no file for more\.weight"):
         save_quantized(model, tmp_path, Quantization.INT8_WEIGHTS)
     assert list(tmp_path.rglob("*.safetensors")), "what was there is left"
 
 
-@pytest.mark.parametrize("family", ModelType)
-def test_the_same_model_is_the_same_quantized_bundle(tmp_path: Path, family: ModelType) -> None:
+@pytest.mark.parametrize("family", ModelFamily)
+def test_the_same_model_is_the_same_quantized_bundle(tmp_path: Path, family: ModelFamily) -> None:
     first, second = (write(tmp_path / place, family, model_of(family), Quantization.INT8_WEIGHTS)[1] for place in ("one", "two"))
     assert first == second
 
 
-@pytest.mark.parametrize("family", ModelType)
-def test_without_quantization_the_files_are_what_they_were(tmp_path: Path, family: ModelType) -> None:
+@pytest.mark.parametrize("family", ModelFamily)
+def test_without_quantization_the_files_are_what_they_were(tmp_path: Path, family: ModelFamily) -> None:
     model = model_of(family)
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     model.save(tmp_path / "one")
-    save_quantized(model, tmp_path / "two", Quantization.NONE)
+    save_quantized(model, tmp_path / "two", None)
     one, two = (
         {path.relative_to(at): path.read_bytes() for path in at.rglob("*") if path.is_file()} for at in (tmp_path / "one", tmp_path / "two")
     )
@@ -202,7 +202,7 @@ def test_without_quantization_the_files_are_what_they_were(tmp_path: Path, famil
 
 
 def test_a_manifest_of_before_has_the_digest_that_it_had() -> None:
-    manifest = Manifest(model=ModelIdentity(type=ModelType.VIDEOFUSION, version="1.0.0"), recipe=RECIPE, step=1, files=[])
+    manifest = Manifest(model=ModelIdentity(family=ModelFamily.VIDEOFUSION, version="1.0.0"), recipe=RECIPE, step=1, files=[])
     assert not manifest.wire().keys() & {"quantization", "optimizedFrom"}
 
 
@@ -238,19 +238,19 @@ HARMS: dict[str, tuple[Callable[[Weights], None], str]] = {
     "a tensor too many": (more, "(?s)do not fit .*foreign"),
 }
 FILES = [
-    (ModelType.VIDEOFUSION, "base.safetensors"),
-    (ModelType.TEXT2VIDEO_ZERO, "unet/quantized.safetensors"),
-    (ModelType.ALIGN_YOUR_LATENTS, "text_encoder/quantized.safetensors"),
-    (ModelType.ALIGN_YOUR_LATENTS, "temporal.safetensors"),
+    (ModelFamily.VIDEOFUSION, "base.safetensors"),
+    (ModelFamily.TEXT2VIDEO_ZERO, "unet/quantized.safetensors"),
+    (ModelFamily.ALIGN_YOUR_LATENTS, "text_encoder/quantized.safetensors"),
+    (ModelFamily.ALIGN_YOUR_LATENTS, "temporal.safetensors"),
 ]
 
 
 @pytest.fixture(scope="module")
-def in_bytes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModelType, Path], Path]:
+def in_bytes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModelFamily, Path], Path]:
     """`in_bytes(family, folder)`: a model of the family in Int8Weights, made once and copied."""
 
     @functools.cache
-    def made(family: ModelType) -> Path:
+    def made(family: ModelFamily) -> Path:
         folder = tmp_path_factory.mktemp(family.value)
         save_quantized(model_of(family), folder, Quantization.INT8_WEIGHTS)
         return folder
@@ -261,7 +261,7 @@ def in_bytes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModelType, P
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("family, file", FILES)
 def test_quantized_weights_that_do_not_fit_are_refused_with_the_file_named(
-    tmp_path: Path, in_bytes: Callable[[ModelType, Path], Path], family: ModelType, file: str, harm: str
+    tmp_path: Path, in_bytes: Callable[[ModelFamily, Path], Path], family: ModelFamily, file: str, harm: str
 ) -> None:
     in_bytes(family, tmp_path)
     weights = load_file(tmp_path / file)
@@ -269,19 +269,19 @@ def test_quantized_weights_that_do_not_fit_are_refused_with_the_file_named(
     save_file(weights, tmp_path / file)
     with pytest.raises(CorruptError, match=HARMS[harm][1]) as caught:
         read_model(tmp_path)
-    assert Path(file).name in str(caught.value) or family is ModelType.VIDEOFUSION
+    assert Path(file).name in str(caught.value) or family is ModelFamily.VIDEOFUSION
 
 
-def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, in_bytes: Callable[[ModelType, Path], Path]) -> None:
-    in_bytes(ModelType.TEXT2VIDEO_ZERO, tmp_path)
+def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, in_bytes: Callable[[ModelFamily, Path], Path]) -> None:
+    in_bytes(ModelFamily.TEXT2VIDEO_ZERO, tmp_path)
     file = tmp_path / "vae/quantized.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(CorruptError, match=r"vae/quantized\.safetensors: the weights cannot be loaded"):
         read_model(tmp_path)
 
 
-def test_reading_quantized_weights_draws_no_random_number(tmp_path: Path, in_bytes: Callable[[ModelType, Path], Path]) -> None:
-    in_bytes(ModelType.TEXT2VIDEO_ZERO, tmp_path)
+def test_reading_quantized_weights_draws_no_random_number(tmp_path: Path, in_bytes: Callable[[ModelFamily, Path], Path]) -> None:
+    in_bytes(ModelFamily.TEXT2VIDEO_ZERO, tmp_path)
     torch.manual_seed(5)
     read_model(tmp_path)
     drawn = torch.randn(3)

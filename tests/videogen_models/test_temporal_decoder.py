@@ -96,7 +96,8 @@ def test_a_long_clip_is_decoded_in_windows_that_see_their_neighbours(decoder: Te
         stir(decoder)
         found, whole = decoder.decode(latents), decoder(latents)
     assert found.shape == whole.shape
-    assert torch.equal(found, whole) is (count <= 24)
+    difference = float((found - whole).abs().max())
+    assert difference < 1e-5 if count <= 24 else difference > 1e-3
 
 
 def test_no_window_sees_more_than_four_frames_beyond_its_own(decoder: TemporalDecoder) -> None:
@@ -105,7 +106,7 @@ def test_no_window_sees_more_than_four_frames_beyond_its_own(decoder: TemporalDe
     changed = latents.clone()
     changed[:, 20] += 1
     with torch.no_grad():
-        differs = (decoder.decode(latents) - decoder.decode(changed)).flatten(2).abs().amax(dim=2)[0] > 1e-6
+        differs = (decoder.decode(latents) - decoder.decode(changed)).flatten(2).abs().amax(dim=2)[0] > 1e-4
     assert differs.tolist() == [False] * 16 + [True] * 16 + [False] * 8  # the windows see frames 0 to 19, 12 to 35, 28 to 39
 
 

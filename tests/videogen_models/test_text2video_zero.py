@@ -32,6 +32,7 @@ from videogen_models.text2video_zero import (
     smoothed,
     visited,
 )
+from videogen_testing.pixels import SEEN, apart
 
 CAPTIONS = ["a house on fire", "a flooded street at night"]
 MOTION = Motion(strength=64.0, direction=(1.0, -2.0), warp_at=300, resume_at=550)  # 1 and -2 latent pixels a frame; 251 and 501
@@ -206,7 +207,7 @@ def test_the_same_seed_gives_the_same_video_to_the_bit(backbone: ImageBackbone) 
     assert videos[0].shape == (2, 3, 32, 32, 3)
     assert videos[0].dtype == np.uint8
     assert np.array_equal(videos[0], videos[1])
-    assert not np.array_equal(videos[0][0], videos[2][0])
+    assert apart(videos[0][0], videos[2][0]) > SEEN
 
 
 def test_the_caption_and_the_negative_text_matter(backbone: ImageBackbone) -> None:
@@ -248,8 +249,8 @@ def test_smoothing_spares_the_foreground_the_first_frame_and_strength_0(backbone
             Smoothing(foreground=foreground_nowhere),
         )
     )
-    assert torch.equal(everywhere, plain)
-    assert torch.equal(none, plain)
+    assert torch.allclose(everywhere, plain, atol=1e-4)
+    assert torch.allclose(none, plain, atol=1e-4)
     assert torch.allclose(some[:, 0], plain[:, 0], atol=1e-4)
     assert (some[:, 1:] - plain[:, 1:]).abs().amax() > 0.1
 

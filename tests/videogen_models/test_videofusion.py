@@ -21,6 +21,7 @@ from videogen_models.noise import clip_noise, middle, mix
 from videogen_models.sampling import ddim_step, denoise, from_pixels, sample, to_pixels
 from videogen_models.schedule import TIMESTEPS, sampling_timesteps, signal_levels
 from videogen_models.videofusion import VideoFusionModel
+from videogen_testing.pixels import ROUNDED, SEEN, apart
 
 STEPS = 3
 CAPTIONS = ["a red square moves right", "a blue disc moves up"]
@@ -61,8 +62,9 @@ def test_the_middle_frame_depends_on_the_base_noise_only(model: VideoFusionModel
     changed = mix(base, other_residual, model.shares) if which == "residual" else mix(other_base, residual, model.shares)
     videos = [denoise(model, noisy, CAPTIONS[:1], STEPS) for noisy in (mix(base, residual, model.shares), changed)]
     centre = middle(5)
-    assert torch.equal(videos[0][:, centre], videos[1][:, centre]) is not middle_changes
-    assert not torch.equal(videos[0][:, 0], videos[1][:, 0])
+    difference = (videos[0] - videos[1]).abs()
+    assert difference[:, centre].max() > 1e-2 if middle_changes else difference[:, centre].max() < 1e-6
+    assert difference[:, 0].max() > 1e-2
 
 
 def test_the_residual_generator_knows_the_frames_number(model: VideoFusionModel) -> None:
@@ -80,8 +82,8 @@ def test_the_residual_generator_knows_the_frames_number(model: VideoFusionModel)
 def test_a_clip_does_not_depend_on_its_batch(model: VideoFusionModel) -> None:
     alone = sample(model, CAPTIONS[1:], [5], STEPS)
     together = sample(model, [*CAPTIONS, "x"], [4, 5, 6], STEPS)
-    assert np.abs(alone[0].astype(int) - together[1]).max() <= 1  # kernels may add in another order
-    assert np.abs(together[0].astype(int) - together[1]).max() > 16
+    assert apart(alone[0], together[1]) <= ROUNDED
+    assert apart(together[0], together[1]) > SEEN
 
 
 def test_the_same_seed_gives_the_same_video_to_the_bit(model: VideoFusionModel) -> None:
@@ -89,8 +91,9 @@ def test_the_same_seed_gives_the_same_video_to_the_bit(model: VideoFusionModel) 
 
 
 def test_the_caption_matters(model: VideoFusionModel) -> None:
-    videos = sample(model, CAPTIONS, [1, 1], STEPS)
-    assert not np.array_equal(videos[0], videos[1])
+    base, residual = start(model, [1, 1])
+    one, other = denoise(model, mix(base, residual, model.shares), CAPTIONS, STEPS)
+    assert (one - other).abs().max() > 1e-3
 
 
 def test_sampling_tells_its_steps_and_can_be_cancelled(model: VideoFusionModel) -> None:
@@ -139,13 +142,13 @@ def test_guidance_takes_one_call_of_the_base_generator_a_step_and_changes_the_vi
     guided.base.register_forward_pre_hook(lambda _, arguments: calls.append(tuple(arguments[0].shape)))
     videos = sample(guided, CAPTIONS, [1, 2], STEPS)
     assert calls == [(2 * 2, *model.frame_shape[1:])] * STEPS
-    assert np.abs(videos.astype(int) - sample(model, CAPTIONS, [1, 2], STEPS)).max() > 0
+    assert apart(videos, sample(model, CAPTIONS, [1, 2], STEPS)) > SEEN
 
 
 def test_guidance_does_not_mix_the_clips_of_a_batch(model: VideoFusionModel) -> None:
     guided = of(model, text_guidance=3.0)
     alone, together = sample(guided, CAPTIONS[1:], [5], STEPS), sample(guided, CAPTIONS, [4, 5], STEPS)
-    assert np.abs(alone[0].astype(int) - together[1]).max() <= 1  # kernels may add in another order
+    assert apart(alone[0], together[1]) <= ROUNDED
 
 
 def test_where_a_frame_has_a_larger_share_more_of_its_noise_is_the_base_noise(model: VideoFusionModel) -> None:
@@ -155,9 +158,9 @@ def test_where_a_frame_has_a_larger_share_more_of_its_noise_is_the_base_noise(mo
     assert uneven.shares.tolist() == pytest.approx(shares)
     base, residual = start(model, [1])
     noisy = mix(base, residual, uneven.shares)
-    assert torch.allclose(noisy[:, 4], residual[:, 4])
-    assert torch.allclose(noisy[:, 2], base)
-    assert torch.allclose(noisy[:, 3], 0.8**0.5 * base + 0.2**0.5 * residual[:, 3])
+    assert torch.allclose(noisy[:, 4], residual[:, 4], atol=1e-6)
+    assert torch.allclose(noisy[:, 2], base, atol=1e-6)
+    assert torch.allclose(noisy[:, 3], 0.8**0.5 * base + 0.2**0.5 * residual[:, 3], atol=1e-6)  # terms may cancel each other
     clean = torch.rand(1, *model.frame_shape) * 2 - 1
     assert (denoise(Oracle(uneven, clean), noisy, [""], 7) - clean).abs().max() < 2e-2  # type: ignore[arg-type]
 

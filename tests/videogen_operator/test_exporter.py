@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from videogen_operator.exporter import WorldCollector
+from videogen_operator.kinds import KINDS
 from videogen_testing.releases import NAMESPACE, SERVICE, Objects, a_release, name_of
 
 LATENCY = {"name": "latency", "metric": "LatencyP95Seconds", "maximum": "2.5", "minimumRequests": 7}
@@ -12,7 +13,7 @@ COMPARED = {"name": "compared", "metric": "LatencyP95Seconds", "maximumRatioToSt
 
 def value_of(metric: str, check: str) -> float | None:
     registry = CollectorRegistry()
-    registry.register(WorldCollector(Objects(a_release(rollout={"checks": [LATENCY, ERRORS, COMPARED]}))))
+    registry.register(WorldCollector(Objects(a_release(rollout={"checks": [LATENCY, ERRORS, COMPARED]})), KINDS))
     kind = "ErrorRatio" if check == "errors" else "LatencyP95Seconds"
     labels = {"namespace": NAMESPACE, "service": SERVICE, "release": name_of("1.0.0"), "check": check, "metric": kind}
     return registry.get_sample_value(metric, labels)
@@ -30,3 +31,23 @@ def test_the_default_number_of_requests_is_told_too() -> None:
 def test_a_check_that_only_compares_has_no_bound_for_an_alert() -> None:
     assert value_of("videogen_release_check_maximum", "compared") is None
     assert value_of("videogen_release_check_minimum_requests", "compared") is None
+
+
+def told(metric: str, labels: dict[str, str], **conditions: str) -> float | None:
+    status = {"conditions": [{"type": kind, "status": "True", "reason": reason} for kind, reason in conditions.items()]}
+    registry = CollectorRegistry()
+    registry.register(WorldCollector(Objects(a_release(status=status | {"rollout": {"state": "Superseded"}})), KINDS))
+    return registry.get_sample_value(metric, {"namespace": NAMESPACE, "release": name_of("1.0.0")} | labels)
+
+
+def test_what_fails_its_checks_and_what_cannot_be_read_is_told_and_nothing_else() -> None:
+    service = {"service": SERVICE}
+    assert told("videogen_release_checks_failing", service, ChecksFailing="CheckFailed") == 1
+    assert told("videogen_release_checks_failing", service, Ready="Stable") is None
+    assert told("videogen_release_unreadable", {}, Ready="Unreadable") == 1
+    assert told("videogen_release_unreadable", {}, Ready="Stable") is None
+
+
+def test_a_release_that_was_replaced_is_told_by_its_state() -> None:
+    assert told("videogen_release", {"service": SERVICE, "reason": "Superseded"}) == 1
+    assert told("videogen_release", {"service": SERVICE, "reason": "Stable"}, Ready="Stable") == 1

@@ -79,6 +79,7 @@ def test_an_urgent_wake_of_a_running_key_repeats_it_as_soon_as_it_ends_although_
         (RuntimeError("a bug"), [0, 1, 3, 7, 15, 23]),
         (Retry("refused"), [0, 1, 3, 7, 15, 23]),
         (Retry("refused, look again soon", within=2), [0, 1, 3, 5, 7, 9]),
+        (Retry("too many requests", within=2, least=3), [0, 3, 6, 9, 12, 15]),
     ],
 )
 def test_what_fails_is_repeated_with_doubling_delays_up_to_the_longest(virtual_loop: Any, error: Exception, times: list[float]) -> None:

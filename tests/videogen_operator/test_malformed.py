@@ -11,14 +11,14 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-from videogen_operator.cluster import Cluster, path_of
+from videogen_operator.api_server.cluster import Cluster, path_of
+from videogen_operator.api_server.resync import Resync
+from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.exporter import WorldCollector
 from videogen_operator.kinds import KINDS
 from videogen_operator.main import merged, waking
 from videogen_operator.plan import Key, Manifest
-from videogen_operator.resync import Resync
 from videogen_operator.telemetry import MALFORMED
-from videogen_operator.world import ObjectWorld
 from videogen_testing.runs import a_run
 
 WATCHED = merged(resource for kind in KINDS for resource in kind.resources)
@@ -57,7 +57,7 @@ async def listing(*items: Manifest) -> AsyncIterator[tuple[ObjectWorld, Resync, 
     world, woken = ObjectWorld(WATCHED), list[Key]()
     try:
         async with Cluster(lambda: login, WATCHED, world) as cluster:
-            yield world, Resync(cluster, world, WATCHED, (), waking(world, woken.append)), woken
+            yield world, Resync(cluster, world, [(resource, None) for resource in WATCHED], waking(world, woken.append)), woken
     finally:
         await runner.cleanup()
 
@@ -97,5 +97,5 @@ def test_metrics_are_told_although_an_object_is_malformed(bad: Manifest) -> None
     good = a_run("good") | {"status": {"conditions": [{"type": "Succeeded", "reason": "Training"}]}}
     for one in (bad | {"apiVersion": "videogen.pib.gov.in/v1alpha1"}, good):
         world.store(one)
-    registry.register(WorldCollector(world))
+    registry.register(WorldCollector(world, KINDS))
     assert 'videogen_training_run{namespace="models",reason="Training",run="good"} 1.0' in generate_latest(registry).decode()

@@ -12,12 +12,13 @@ import pytest
 from aiohttp import web
 
 from videogen_api.meta import LABEL_RUN
-from videogen_operator.cluster import Cluster
-from videogen_operator.inbox import Mail
+from videogen_operator.api_server.cluster import Cluster
+from videogen_operator.api_server.world import ObjectWorld
+from videogen_operator.inbound.inbox import Mail
 from videogen_operator.main import waking
 from videogen_operator.plan import Key
 from videogen_operator.resources import CONFIG_MAPS, MODEL_RELEASES, PODS
-from videogen_operator.world import ObjectWorld
+from videogen_testing.patience import HANGS
 
 TIMES = 1_000
 FEW = TIMES // 4  # blocks of memory; an entry takes one at least
@@ -51,7 +52,7 @@ def test_asking_the_world_leaves_nothing_behind() -> None:
 
 
 def test_objects_that_are_gone_leave_only_their_uid_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("videogen_operator.world.REMEMBERED_DEAD", 10)
+    monkeypatch.setattr("videogen_operator.api_server.world.REMEMBERED_DEAD", 10)
     world = ObjectWorld([PODS])
     assert kept_by(lambda number: (world.store(pod(number)), world.remove(pod(number)))) < FEW
 
@@ -78,7 +79,7 @@ async def test_an_alert_wakes_everybody_who_still_waits_for_it() -> None:
     waiting[0].cancel()
     await asyncio.sleep(0)
     mail.expect(key, {"fingerprint": "f"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS):
         await asyncio.gather(*waiting[1:])
 
 
@@ -92,7 +93,7 @@ def test_of_malformed_objects_the_names_are_kept_up_to_a_number(monkeypatch: pyt
 
 async def test_of_what_was_applied_only_the_newest_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """An object whose defaults hide the intent is applied again once it was forgotten, and not before."""
-    monkeypatch.setattr("videogen_operator.cluster.REMEMBERED_APPLIED", 2)
+    monkeypatch.setattr("videogen_operator.api_server.cluster.REMEMBERED_APPLIED", 2)
     versions, writes, stored = count(1), list[str](), dict[str, dict[str, Any]]()
 
     async def answer(request: web.Request) -> web.Response:

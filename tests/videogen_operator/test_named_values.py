@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from videogen_operator.inbox import TOKEN_NEEDED
+from videogen_operator.inbound.inbox import TOKEN_NEEDED
 from videogen_operator.metrics_query import Prometheus
 from videogen_operator.plan import Query, Unavailable
 

@@ -1,40 +1,27 @@
-"""What the shell adds to a plan: how long a rollback took."""
+"""What the shell makes of a plan: the order of its writes, and which questions an alert waits for."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
 
+import aiohttp
 import pytest
 from kopf import ConnectionInfo
 
-from videogen_operator.cluster import Cluster
-from videogen_operator.inbox import Mail
+from videogen_operator import metrics_query
+from videogen_operator.api_server.cluster import Cluster
+from videogen_operator.api_server.recorder import Recorder
+from videogen_operator.api_server.world import ObjectWorld
+from videogen_operator.inbound.inbox import Mail
 from videogen_operator.metrics_query import Prometheus
-from videogen_operator.plan import Inputs, Key, Kind, Plan, Query, Ref, StatusWrite
-from videogen_operator.reconcile import Reconciler, timed, writes
-from videogen_operator.recorder import Recorder
-from videogen_operator.world import ObjectWorld
+from videogen_operator.plan import Inputs, Key, Kind, Plan, Query, Ref
+from videogen_operator.reconcile import Reconciler, writes
+from videogen_testing.patience import HANGS
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
 ALERT = {"fingerprint": "f", "receivedAt": ARRIVED.isoformat(), "labels": {"release": "bad"}}
-
-
-def statuses(plan: Plan) -> list[str]:
-    return [write.status.get("rollback", {}).get("seconds", "-") for write in plan.statuses]
-
-
-@pytest.mark.parametrize(
-    ("answer", "recorded", "expected"),
-    [
-        ("RolledBack", "", "0.042"),
-        ("RolledBack", "0.007", "0.007"),  # a repeated alert does not change what was measured
-        ("Stale", "", ""),
-    ],
-)
-def test_the_seconds_of_a_rollback_run_from_the_alert_that_caused_it(answer: str, recorded: str, expected: str) -> None:
-    bad = StatusWrite({"metadata": {"name": "bad"}}, {"rollback": {"reason": "Alert", "seconds": recorded}})
-    good = StatusWrite({"metadata": {"name": "good"}}, {})
-    plan = Plan(statuses=(bad, good), answers={"f": answer})
-    assert statuses(timed(plan, (ALERT,), ARRIVED + timedelta(milliseconds=42))) == [expected, "-"]
 
 
 def test_only_a_refused_route_or_job_keeps_the_rest_from_being_written() -> None:
@@ -49,43 +36,77 @@ def test_only_a_refused_route_or_job_keeps_the_rest_from_being_written() -> None
     assert [how for how, _, _ in ordered] == [cluster.apply, cluster.create, cluster.apply, cluster.delete]
 
 
-async def test_an_alert_does_not_wait_for_a_prometheus_that_does_not_answer() -> None:
-    asked, key, seen = asyncio.Event(), Key("ModelRelease", "films", "standard"), []
+KEY = Key("ModelRelease", "films", "standard")
 
+
+@asynccontextmanager
+async def mute_prometheus() -> AsyncIterator[tuple[str, list[str], asyncio.Event]]:
+    """A Prometheus that takes every question and answers none: its URL, what it was asked, and whether it was asked at all."""
     connections: list[asyncio.StreamWriter] = []
+    asked, begun = list[str](), asyncio.Event()
 
-    async def mute(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
-        asked.set()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(next(line for line in head.splitlines() if line.lower().startswith(b"content-length:")).split(b":")[1])
+        asked.append((await reader.readexactly(length)).decode())
+        begun.set()
 
-    def plan(_observed: object, inputs: Inputs) -> Plan:
-        seen.append(inputs)
-        return Plan(answers={alert["fingerprint"]: "RolledBack" for alert in inputs.alerts})
-
-    kind: Kind[object] = Kind(
-        name=key.kind, resources=(), keys=lambda *_: (), observe=lambda *_: object(), queries=lambda *_: (Query("up", "up"),), plan=plan
-    )
-    server, world, mail = await asyncio.start_server(mute, "127.0.0.1", 0), ObjectWorld(()), Mail()
-    port = server.sockets[0].getsockname()[1]
-    cluster = Cluster(lambda: ConnectionInfo(server="https://127.0.0.1"), (), world)
-    reconciler = Reconciler(
-        (kind,),
-        world=world,
-        cluster=cluster,
-        prometheus=Prometheus(f"http://127.0.0.1:{port}"),
-        mail=mail,
-        recorder=Recorder(cluster.record, lambda: ARRIVED),
-        settings={},
-        clock=lambda: ARRIVED,
-    )
-    going = asyncio.create_task(reconciler.pass_once(key))
-    await asyncio.wait_for(asked.wait(), 10)
-    decision = mail.expect(key, ALERT)
-    assert await asyncio.wait_for(decision, 2) == "RolledBack"
-    await going
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked, begun
     for connection in connections:
         connection.close()
         await connection.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+def a_reconciler(url: str, mail: Mail, plan: Callable[[object, Inputs], Plan]) -> Reconciler:
+    """Of a kind that asks `doubt` while an alert waits that is to be verified, nothing for any other alert, and else `round`."""
+
+    def queries(_: object, inputs: Inputs) -> tuple[Query, ...]:
+        verified = all(alert.get("verify") for alert in inputs.alerts)
+        return () if not verified else (Query("doubt", "doubt"),) if inputs.alerts else (Query("round", "round"),)
+
+    kind: Kind[object] = Kind(name=KEY.kind, resources=(), keys=lambda *_: (), observe=lambda *_: object(), queries=queries, plan=plan)
+    world = ObjectWorld(())
+    cluster = Cluster(lambda: ConnectionInfo(server="https://127.0.0.1"), (), world)
+    return Reconciler(
+        (kind,),
+        world=world,
+        cluster=cluster,
+        prometheus=Prometheus(url),
+        mail=mail,
+        recorder=Recorder(cluster.record, lambda: ARRIVED),
+        settings=dict,
+        clock=lambda: ARRIVED,
+    )
+
+
+@pytest.mark.parametrize(
+    ("alert", "answer", "asked"),
+    [
+        (ALERT, "RolledBack", ["query=round"]),  # nothing of it is asked
+        (ALERT | {"verify": True}, "Unverified", ["query=round", "query=doubt"]),  # its question does not wait behind another
+    ],
+)
+async def test_an_alert_waits_for_no_other_question_and_for_its_own_only_so_long(
+    monkeypatch: pytest.MonkeyPatch, alert: dict[str, Any], answer: str, asked: list[str]
+) -> None:
+    monkeypatch.setattr(metrics_query, "TIMEOUT", aiohttp.ClientTimeout(total=None))  # it is waited for without end
+    monkeypatch.setattr("videogen_operator.reconcile.VERIFY_SECONDS", 1.0)
+    mail, seen = Mail(), list[Inputs]()
+
+    def plan(_: object, inputs: Inputs) -> Plan:
+        seen.append(inputs)
+        said = "Unverified" if any(one.get("verify") for one in inputs.alerts) and "doubt" not in inputs.measurements else "RolledBack"
+        return Plan(answers={one["fingerprint"]: said for one in inputs.alerts})
+
+    async with mute_prometheus() as (url, questions, begun), asyncio.timeout(HANGS):
+        going = asyncio.create_task(a_reconciler(url, mail, plan).pass_once(KEY))
+        await begun.wait()
+        decision = mail.expect(KEY, alert)
+        assert await decision == answer
+        await going
+        assert questions == asked
     assert [inputs.measurements for inputs in seen] == [{}]

@@ -1,12 +1,13 @@
 import asyncio
-import json
 import urllib.error
 import urllib.request
 
 import pytest
 
-from videogen_operator.endpoints import application, serve
+from videogen_operator.inbound.endpoints import Renderings, metrics, probes
+from videogen_operator.inbound.listening import serve
 from videogen_operator.watchdog import DeafError, Watchdog
+from videogen_testing.patience import HANGS
 
 
 class Clock:
@@ -44,39 +45,54 @@ def test_lists_that_fail_for_three_periods_end_the_process() -> None:
 def test_probes_say_why() -> None:
     clock, holding = Clock(), [True]
     dog = Watchdog(60, lambda: holding[0], clock)
+    dog.leads()
     assert "not been listed" in dog.unready()
     assert dog.dead() == ""
     dog.listed()
     assert dog.unready() == ""
     holding[0] = False
-    assert dog.unready() == "the Lease is not held"
+    assert dog.idle() == "the Lease is not held"
     assert dog.dead() == ""
     clock.now = 31
-    assert dog.dead() == "the event loop has stalled"
+    assert dog.dead() == dog.unready() == dog.idle() == "the event loop has stalled"
+
+
+def test_lists_are_due_from_the_moment_the_lease_is_won() -> None:
+    clock = Clock()
+    dog = Watchdog(60, lambda: True, clock)
+    clock.now = 100_000
+    dog.leads()
+    clock.now = 100_179
+    dog.tick([])
+    clock.now = 100_181
+    with pytest.raises(DeafError, match="180 s"):
+        dog.tick([])
 
 
 async def test_the_endpoints_answer_503_with_the_reason() -> None:
     clock = Clock()
     dog = Watchdog(60, lambda: True, clock)
-    runner = await serve(application(dog), "127.0.0.1", 0)
-    root = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    servers = [await serve(probes(dog), "127.0.0.1", 0), await serve(metrics(Renderings()), "127.0.0.1", 0)]
+    of_probes, of_metrics = (f"http://127.0.0.1:{server.addresses[0][1]}" for server in servers)
 
-    def ask(path: str) -> tuple[int, str]:
+    def ask(url: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(root + path, timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=HANGS) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
 
-    async def get(path: str) -> tuple[int, str]:
-        return await asyncio.to_thread(ask, path)
+    async def get(url: str) -> tuple[int, str]:
+        return await asyncio.to_thread(ask, url)
 
-    assert await get("/healthz") == (200, "ok")
-    assert (await get("/readyz"))[0] == 503
+    assert await get(of_probes + "/healthz") == (200, "ok")
+    assert (await get(of_probes + "/readyz"))[0] == 503
     dog.listed()
-    assert await get("/readyz") == (200, "ok")
+    assert await get(of_probes + "/readyz") == (200, "ok")
+    assert await get(of_probes + "/leaderz") == (200, "ok")
     clock.now = 1000
-    assert (await get("/healthz"))[0] == 503
-    assert "videogen_reconcile_total" in json.dumps((await get("/metrics"))[1])
-    await runner.cleanup()
+    assert (await get(of_probes + "/healthz"))[0] == 503
+    assert "videogen_reconcile_total" in (await get(of_metrics + "/metrics"))[1]
+    for server in servers:
+        await server.cleanup()

@@ -13,7 +13,7 @@ import torch
 
 from videogen_api.bundle import Manifest, canonical_json
 from videogen_api.emergency import TEMPLATE_INDEX, Template, TemplateIndex
-from videogen_api.meta import ModelIdentity, ModelType, release_name
+from videogen_api.meta import ModelFamily, ModelIdentity, release_name
 from videogen_api.recipe import Architecture, Recipe, Resolution
 from videogen_models.bundle import seal_bundle
 from videogen_models.networks import model_config
@@ -22,7 +22,7 @@ from videogen_models.videofusion import VideoFusionModel, save_weights
 from videogen_serving.pipeline import Pipeline
 from videogen_serving.settings import Settings
 
-MODEL = ModelIdentity(type=ModelType.VIDEOFUSION, version="1.0.0", specialization="tiny")
+MODEL = ModelIdentity(family=ModelFamily.VIDEOFUSION, version="1.0.0", specialization="tiny")
 FRAMES, HEIGHT, WIDTH, FRAME_RATE = 4, 16, 24, 6
 
 
@@ -36,11 +36,13 @@ class Bundle:
             release=release_name(MODEL),
             bundle_path=self.folder,
             bundle_digest=self.digest,
-            **{"sampling_steps": 3, "timeout_seconds": 60, **more},
+            **{"sampling_steps": 3, "maximum_steps": 1000, "timeout_seconds": 60, **more},
         )
 
-    def environment(self) -> dict[str, str]:
-        return {"RELEASE": release_name(MODEL), "BUNDLE_PATH": str(self.folder), "BUNDLE_DIGEST": self.digest}
+    def environment(self, scratch: Path) -> dict[str, str]:
+        """What a server is started with; it copies the bundle into `scratch`. The Triton of the tests is the wheel's."""
+        said = {"RELEASE": release_name(MODEL), "BUNDLE_PATH": str(self.folder), "BUNDLE_DIGEST": self.digest}
+        return said | {"TMPDIR": str(scratch), "DEVELOPMENT": "true"}
 
 
 def write(storage: Path) -> Bundle:

@@ -16,8 +16,8 @@ def test_one_fixed_model_and_nothing_that_changes_the_server() -> None:
     command = triton_command(SETTINGS, Path("/opt/tritonserver"), Path("/models"), "secret")
     assert command[0] == "/opt/tritonserver/bin/tritonserver"
     assert {"--model-repository=/models", "--model-control-mode=none", "--strict-readiness=true", "--http-port=8000"} <= set(command)
-    for interface in ("--http-restricted-api", "--grpc-restricted-protocol"):
-        assert f"{interface}=model-repository,shared-memory,logging,trace:videogen-internal=secret" in command
+    assert "--http-restricted-api=model-repository,shared-memory,logging,trace:videogen-internal=secret" in command
+    assert "--allow-grpc=false" in command
 
 
 def test_a_request_in_work_may_end_before_the_server_does() -> None:

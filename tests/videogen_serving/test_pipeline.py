@@ -32,7 +32,7 @@ def test_the_metadata_is_the_releases_and_the_models(pipeline: Pipeline) -> None
     assert wire.pop("seconds") > 0
     assert wire == {
         "release": "pib-videogen-videofusion-v1.0.0-tiny",
-        "model": {"type": "videofusion", "version": "1.0.0", "specialization": "tiny"},
+        "model": {"family": "VideoFusion", "type": "videofusion", "version": "1.0.0", "specialization": "tiny"},
         "bundleDigest": pipeline.settings.bundle_digest,
         "prompt": "x",
         "seed": 5,
@@ -58,6 +58,17 @@ def test_another_request_gives_another_video(pipeline: Pipeline, request_: Reque
 
 def test_without_steps_it_takes_the_releases(pipeline: Pipeline) -> None:
     assert pipeline.generate(Request(prompt="x", seed=1)).metadata.steps == 3
+
+
+def test_more_steps_than_the_release_allows_are_the_clients_mistake_and_cost_nothing(pipeline: Pipeline) -> None:
+    """Without maximumSteps they are the release's own; every one that was begun would look at the clock."""
+    looks = itertools.count()
+    settings = dataclasses.replace(pipeline.settings, maximum_steps=None)
+    strict = dataclasses.replace(pipeline, settings=settings, clock=lambda: float(next(looks)))
+    with pytest.raises(InvalidRequestError, match="STEPS is 4; accepted is a whole number from 1 to 3"):
+        strict.generate(Request(prompt="x", steps=4))
+    assert next(looks) == 0
+    assert strict.generate(Request(prompt="x", steps=3)).metadata.steps == 3
 
 
 def test_an_invalid_request_draws_no_seed(pipeline: Pipeline) -> None:

@@ -30,10 +30,16 @@ REFUSED = {
 
 @pytest.mark.parametrize("request_", ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_accepted(request_: Request) -> None:
-    check_request(request_)
+    check_request(request_, 1000)
 
 
 @pytest.mark.parametrize("request_, message", REFUSED.values(), ids=REFUSED.keys())
 def test_refused(request_: Request, message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message.replace("U+", r"U\+") if r"\+" not in message else message):
-        check_request(request_)
+        check_request(request_, 1000)
+
+
+def test_a_request_may_ask_for_as_many_steps_as_the_release_allows_and_no_more() -> None:
+    check_request(Request(prompt="x", steps=10), 10)
+    with pytest.raises(InvalidRequestError, match=r"STEPS is 11; accepted is a whole number from 1 to 10$"):
+        check_request(Request(prompt="x", steps=11), 10)

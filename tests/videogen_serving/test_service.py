@@ -71,7 +71,7 @@ OUTCOMES = {
         Outcome.TIMEOUT,
         "99.0 s for 0 of 3",
     ),
-    "a mistake of ours": (text(b"x"), {"new_seed": lambda: 2**70}, False, Outcome.ERROR, "the generation failed: "),
+    "a mistake of ours": (text(b"x"), {"new_seed": lambda: 2**70}, False, Outcome.ERROR, "the generation failed by a fault of the server"),
 }
 
 
@@ -82,7 +82,7 @@ def test_outcomes(
     metrics = PrometheusMetrics()
     clock = itertools.count(0.0, 0.4)
     generator = dataclasses.replace(pipeline, **change)
-    service = Service(generator, RequestMetrics(metrics, "r"), clock.__next__)
+    service = Service(generator, RequestMetrics(metrics, "r"), pipeline.settings.sampling_steps, clock.__next__)
 
     answer = service.answer(inputs, lambda: cancelled)
 
@@ -93,18 +93,39 @@ def test_outcomes(
         assert isinstance(answer, Failure)
         assert answer.outcome is outcome
         assert message in answer.message
+        assert "Error" not in answer.message
     for each in Outcome:
         counted = float(each is outcome)
         assert metrics.value("videogen_requests_total", outcome=each) == counted
-        assert metrics.value("videogen_request_duration_seconds_count", outcome=each) == counted
+        timed = 0.0 if each is Outcome.INVALID else counted
+        assert metrics.value("videogen_request_duration_seconds_count", outcome=each) == timed
         assert metrics.value("videogen_request_duration_seconds_bucket", outcome=each, le="0.35") == 0
-        assert metrics.value("videogen_request_duration_seconds_bucket", outcome=each, le="0.5") == counted
-    assert metrics.value("videogen_request_duration_seconds_sum", outcome=outcome) == pytest.approx(0.4)
+        assert metrics.value("videogen_request_duration_seconds_bucket", outcome=each, le="0.5") == timed
+    if outcome is not Outcome.INVALID:
+        assert metrics.value("videogen_request_duration_seconds_sum", outcome=outcome) == pytest.approx(0.4)
+
+
+def test_only_what_a_release_does_by_itself_says_how_fast_it_is(pipeline: Pipeline) -> None:
+    """A viewer who asks the stable release for little would make the one beside it look slow."""
+    metrics = PrometheusMetrics()
+    usual = pipeline.settings.sampling_steps
+    service = Service(pipeline, RequestMetrics(metrics, "r"), usual, pipeline.clock)
+
+    def asked(**more: Tensor) -> float | None:
+        assert isinstance(service.answer(text(b"a red square") | more, lambda: False), dict)
+        return metrics.value("videogen_request_duration_seconds_count", outcome=Outcome.OK)
+
+    assert asked() == 1
+    assert asked(STEPS=np.array([usual], np.int32)) == 2
+    assert asked(STEPS=np.array([1], np.int32)) == 2
+    assert isinstance(service.answer({"TEMPLATE": np.array([b"flood"], np.object_)}, lambda: False), dict)
+    assert metrics.value("videogen_request_duration_seconds_count", outcome=Outcome.OK) == 2
+    assert metrics.value("videogen_requests_total", outcome=Outcome.OK) == 4
 
 
 def test_a_stored_video_goes_through_the_tensors_and_is_counted_as_ok(pipeline: Pipeline) -> None:
     metrics = PrometheusMetrics()
-    service = Service(pipeline, RequestMetrics(metrics, "v1"), pipeline.clock)
+    service = Service(pipeline, RequestMetrics(metrics, "v1"), pipeline.settings.sampling_steps, pipeline.clock)
     answer = service.answer({"TEMPLATE": np.array([b"flood"], np.object_), "VARIATION": np.array([1], np.int32)}, lambda: False)
     assert not isinstance(answer, Failure)
     assert answer["VIDEO"][0] == (pipeline.settings.bundle_path / "templates/flood-1.mp4").read_bytes()

@@ -53,7 +53,7 @@ def test_a_result_becomes_two_tensors_of_one_element_and_keeps_zero_bytes() -> N
     metadata = Metadata.model_validate(
         {
             "release": "pib-videogen-videofusion-v1.0.0-base",
-            "model": {"type": "videofusion", "version": "1.0.0"},
+            "model": {"family": "VideoFusion", "version": "1.0.0"},
             "bundleDigest": "sha256:" + "0" * 64,
             "prompt": "गंगा",
             "seed": 1,

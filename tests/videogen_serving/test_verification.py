@@ -12,7 +12,8 @@ import pytest
 
 from videogen_api.bundle import canonical_json, manifest_digest
 from videogen_api.job import ExitCode
-from videogen_serving.verification import check_bundle
+from videogen_serving.verification import take_bundle
+from videogen_testing.patience import HANGS
 
 
 class Bundle(Protocol):
@@ -61,15 +62,15 @@ DAMAGED: dict[str, tuple[Callable[[Bundle], str], str]] = {
 }
 
 
-def test_an_intact_bundle_is_accepted(bundle: Bundle) -> None:
-    assert check_bundle(bundle.folder, bundle.digest).model.version == "1.0.0"
+def test_an_intact_bundle_is_accepted(bundle: Bundle, tmp_path: Path) -> None:
+    assert take_bundle(bundle.folder, bundle.digest, tmp_path / "copy").model.version == "1.0.0"
 
 
 @pytest.mark.parametrize("damage, message", DAMAGED.values(), ids=DAMAGED.keys())
-def test_damaged(own_bundle: Bundle, damage: Callable[[Bundle], str], message: str) -> None:
+def test_damaged(own_bundle: Bundle, damage: Callable[[Bundle], str], message: str, tmp_path: Path) -> None:
     digest = damage(own_bundle)
     with pytest.raises(ValueError, match=message):
-        check_bundle(own_bundle.folder, digest)
+        take_bundle(own_bundle.folder, digest, tmp_path / "copy")
 
 
 ENDS = {
@@ -83,9 +84,9 @@ ENDS = {
 def test_the_server_ends_with_one_sentence(bundle: Bundle, tmp_path: Path, change: dict[str, str], code: ExitCode, sentence: str) -> None:
     log = tmp_path / "termination-log"
     log.touch()
-    environment = bundle.environment() | {"TERMINATION_MESSAGE_PATH": str(log)} | change
+    environment = bundle.environment(tmp_path) | {"TERMINATION_MESSAGE_PATH": str(log)} | change
     ended = subprocess.run(
-        [sys.executable, "-m", "videogen_serving"], env=environment, capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-m", "videogen_serving"], env=environment, capture_output=True, text=True, check=False, timeout=HANGS
     )
     assert ended.returncode == code
     assert sentence in log.read_text()

@@ -21,7 +21,9 @@ import torch
 from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import Split
+from videogen_testing import kernels
 from videogen_testing.forks import Fork, forked_by
+from videogen_testing.patience import HANGS
 from videogen_trainer import tasks
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.progress import ProgressReporter
@@ -80,7 +82,7 @@ def a_job(recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
         "phase": "train",
         "attempt": 1,
         "task": "Train",
-        "model": {"type": "videofusion", "version": "1.0.0"},
+        "model": {"family": "VideoFusion", "version": "1.0.0"},
         "recipe": RECIPE | (recipe or {}),
         "workPath": "runs/demo-01234567/train",
         "data": [{"reference": {"dataset": "squares", "version": "v1"}}],
@@ -118,11 +120,11 @@ FAST = {1: 5, 2: 17}  # frames of clips that teach so many interpolations
 
 @dataclass(frozen=True)
 class Begun:
-    """A storage with trained models to go on from."""
+    """A storage with trained models to resume from."""
 
     folder: Path
-    image: ArtifactReference  # of text2video-zero, in no steps
-    trained: ArtifactReference  # of align-your-latents
+    image: ArtifactReference  # of Text2VideoZero, in no steps
+    trained: ArtifactReference  # of AlignYourLatents
 
 
 @pytest.fixture(scope="session")
@@ -136,13 +138,13 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
         write_dataset(folder, "fast", f"v{times}", clips, frames=frames, resolution=Resolution(height=SIDE, width=SIDE))
 
     def bundle(family: str, **recipe: Any) -> ArtifactReference:
-        job = a_job({"videoFusion": {}} | recipe, model={"type": family, "version": "1.0.0"}, workPath=f"runs/begun/{family}")
+        job = a_job({"videoFusion": None} | recipe, model={"family": family, "version": "1.0.0"}, workPath=f"runs/begun/{family}")
         report = tasks.attempt(job, folder, {}, silent_reporter(), lambda: False)
         assert report.artifact, report.message
         return report.artifact
 
-    image = bundle("text2video-zero", steps=0, seed=5)
-    return Begun(folder, image, bundle("align-your-latents", steps=3))
+    image = bundle("Text2VideoZero", steps=0, seed=5)
+    return Begun(folder, image, bundle("AlignYourLatents", steps=3))
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ class Trainer:
         self.log = storage / f"{name}.log"
         path = storage / f"{name}.job.json"
         path.write_text(json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True)))
-        variables = {"PATH": os.environ["PATH"], "VIDEOGEN_TERMINATION_MESSAGE_PATH": str(self.message), "OMP_NUM_THREADS": "1"}
+        variables = kernels.environment() | {"VIDEOGEN_TERMINATION_MESSAGE_PATH": str(self.message)}
         start: Any = subprocess.Popen if fresh else Fork
         with self.log.open("wb") as log:
             self.process = start(
@@ -187,7 +189,7 @@ class Trainer:
 
     def wait(self) -> tuple[int, Report]:
         """The exit code and the Report in the termination message."""
-        code = self.process.wait(timeout=110)
+        code = self.process.wait(timeout=HANGS)
         assert self.message.is_file(), self.log.read_text()
         return code, Report.model_validate_json(self.message.read_bytes())
 

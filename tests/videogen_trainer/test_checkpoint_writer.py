@@ -16,6 +16,7 @@ import torch.multiprocessing as mp
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
 from videogen_testing.attempted import WORK
+from videogen_testing.patience import HANGS
 from videogen_trainer import checkpoint, divergence, loop
 from videogen_trainer.checkpoint_writer import CheckpointWriter
 from videogen_trainer.distributed import World
@@ -32,7 +33,7 @@ class Gate:
 
     def __call__(self, *arguments: Any) -> None:
         self.begun.set()
-        assert self.opened.wait(60)
+        assert self.opened.wait(HANGS)
         self._save(*arguments)
 
 
@@ -53,7 +54,7 @@ def test_a_checkpoint_holds_the_state_of_its_step_though_training_went_on(tmp_pa
     with CheckpointWriter(tmp_path, 3) as writer:
         writer.save(1, live, {})
         live["model"]["w"].fill_(99.0)
-        assert gate.begun.wait(60)
+        assert gate.begun.wait(HANGS)
         assert (writer.poll(), checkpoint.steps(tmp_path)) == (0, [])
         gate.opened.set()
     assert (writer.published, checkpoint.newest_valid(tmp_path)) == (1, 1)
@@ -148,7 +149,7 @@ def test_a_part_that_cannot_be_written_is_told_by_its_process(tmp_path: Path) ->
 def _finish(rank: int, roots: Sequence[Path], error: Failure | None, found: Any) -> None:
     """One of two processes with a folder of its own: how it ends, and whether it can agree with the other then."""
     store = dist.FileStore(str(roots[0].parent / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=10))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=HANGS))
     world = World(rank=rank, size=2)
     try:
         with CheckpointWriter(roots[rank], 3, world=world) as writer:
@@ -161,7 +162,6 @@ def _finish(rank: int, roots: Sequence[Path], error: Failure | None, found: Any)
     dist.destroy_process_group()
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("diverged", [False, True])
 @pytest.mark.parametrize(
     "folder, said", [("file", "file/step-000000001 cannot be written"), ("elsewhere", "sums-00002-of-00002.json")], ids=["part", "whole"]
@@ -195,7 +195,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     seen: list[list[int]] = []
 
     def look() -> None:
-        assert gate.begun.wait(60)
+        assert gate.begun.wait(HANGS)
         seen.append(checkpoint.steps(storage / WORK / "checkpoints"))
         gate.opened.set()
 

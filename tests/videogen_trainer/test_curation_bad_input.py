@@ -25,6 +25,7 @@ from videogen_api.job import ExitCode
 from videogen_api.training_run import DataReference, Reason
 from videogen_testing.curation import curated, job, silent, write_video
 from videogen_testing.full_disk import limited
+from videogen_testing.patience import HANGS
 from videogen_trainer.curate import run
 from videogen_trainer.curation import shards
 from videogen_trainer.curation.examine import Wanted, examine
@@ -33,8 +34,6 @@ from videogen_trainer.curation.sources import find_videos
 from videogen_trainer.dataset import open_dataset
 from videogen_trainer.failure import Failure
 from videogen_trainer.video_reading import read_frames, seconds_of
-
-pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
 
 
 def jpeg_video(path: Path, width: int, height: int, *, frames: int = 4, said: tuple[int, int] | None = None) -> None:
@@ -290,7 +289,7 @@ print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
 
 def measured(path: Path) -> tuple[int, int]:
     """Frames, and MiB of memory that reading them took, in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", _MEASURE, str(path)], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", _MEASURE, str(path)], capture_output=True, text=True, timeout=HANGS, check=True)
     frames, memory = done.stdout.split()
     return int(frames), int(memory)
 

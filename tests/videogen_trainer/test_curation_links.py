@@ -19,8 +19,6 @@ from videogen_trainer.curation.sources import find_videos
 from videogen_trainer.curation.video import TEXT_BYTES
 from videogen_trainer.failure import Failure
 
-pytestmark = pytest.mark.timeout(30)  # a pipe that is opened is waited for without end
-
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Path:

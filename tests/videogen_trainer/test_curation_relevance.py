@@ -18,8 +18,8 @@ from videogen_testing.curation import curated, job, silent, write_video
 from videogen_trainer.curate import run
 from videogen_trainer.curation.relevance import encoder_of, similarity
 from videogen_trainer.dataset import Clip
-from videogen_trainer.evaluate.clip import clip_sha256
 from videogen_trainer.failure import Failure
+from videogen_trainer.named_files import clip_sha256
 from videogen_trainer.synthetic import SyntheticClip, synthetic_clip
 
 
@@ -81,7 +81,7 @@ def clip_folder(folder: Path) -> str:
 
 
 def own(digest: str, minimum: str) -> Filters:
-    extractor = Extractor(name="clip-own", architecture=ExtractorArchitecture.CLIP, path="clip", sha256=digest)
+    extractor = Extractor(name="clip-own", architecture=ExtractorArchitecture.CLIP, path="clip", digest=f"sha256:{digest}")
     return Filters(relevance=RelevanceFilter(minimum_similarity=minimum, extractor=extractor))
 
 

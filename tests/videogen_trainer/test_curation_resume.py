@@ -21,6 +21,7 @@ from videogen_api.curation import DarknessFilter, DuplicateFilter, Filters, Moti
 from videogen_api.job import ExitCode, Job
 from videogen_api.training_run import Reason
 from videogen_testing.curation import job, silent, write_video
+from videogen_testing.patience import HANGS
 from videogen_trainer import dataset
 from videogen_trainer.curate import run
 from videogen_trainer.curation.parts import Part
@@ -28,7 +29,6 @@ from videogen_trainer.curation.side_by_side import in_order
 from videogen_trainer.failure import Failure
 
 PARTS = "runs/demo-12345678/curation/parts"
-pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
 EVERYTHING: dict[str, Any] = {
     "filters": Filters(
         motion=MotionFilter(minimum="0.2"),
@@ -210,7 +210,9 @@ def end_at_two(number: int) -> int:
 
 
 def test_a_process_that_is_killed_is_one_reason_that_says_what_to_do() -> None:
-    with pytest.raises(Failure, match="killed, most likely for memory; raise memoryPerWorker or lower processesPerWorker") as caught:
+    with pytest.raises(
+        Failure, match=r"killed, most likely for memory; raise memory in resources\.limits or lower workers\.processes"
+    ) as caught:
         list(in_order(end_at_two, range(8), 2))
     assert caught.value.reason is Reason.OUT_OF_MEMORY
 
@@ -250,8 +252,8 @@ def test_processes_end_with_their_parent_however_it_is_ended_and_parts_stay(
     assert len(children) >= 2
     assert not [pid for pid in (trainer.process.pid, *(child.pid for child in children)) if has_torch(pid)], "nobody needs it here"
     trainer.process.send_signal(how)
-    assert trainer.process.wait(timeout=10) == (-9 if how is signal.SIGKILL else ExitCode.PREEMPTED)
-    ended, alive = psutil.wait_procs(children, timeout=10)
+    assert trainer.process.wait(timeout=HANGS) == (-9 if how is signal.SIGKILL else ExitCode.PREEMPTED)
+    ended, alive = psutil.wait_procs(children, timeout=HANGS)
     assert (len(ended), alive) == (len(children), [])
     assert list((tmp_path / PARTS).glob("*.json"))
 
@@ -259,7 +261,7 @@ def test_processes_end_with_their_parent_however_it_is_ended_and_parts_stay(
 def test_no_thread_is_left_behind(tmp_path: Path) -> None:
     mixed_folder(tmp_path, 6)
     run(job(maximum_rejected_percent=90).model_copy(update={"processes_per_worker": 2}), tmp_path, silent())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANGS
     while any("Executor" in type(thread).__name__ for thread in threading.enumerate()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [thread for thread in threading.enumerate() if "Executor" in type(thread).__name__]

@@ -24,6 +24,7 @@ from videogen_api.job import Job
 from videogen_api.training_run import Reason
 from videogen_testing.attempted import WORK, curve
 from videogen_testing.control_plane import free_port
+from videogen_testing.patience import HANGS
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import tasks
 from videogen_trainer.progress import ProgressReporter
@@ -51,11 +52,11 @@ def test_every_step_is_there_with_all_that_it_was_worth(storage: Path, make_job:
     assert all(0 < event.value <= 1 for event in events.Scalars("goodput/productive"))
 
 
-@pytest.mark.parametrize("family", ["text2video-zero", "align-your-latents"])
+@pytest.mark.parametrize("family", ["Text2VideoZero", "AlignYourLatents"])
 def test_where_all_learns_at_one_rate_no_other_is_shown(
     storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, family: str
 ) -> None:
-    job = make_job({"videoFusion": {}, "steps": 2}, model={"type": family, "version": "1.0.0"})
+    job = make_job({"videoFusion": None, "steps": 2}, model={"family": family, "version": "1.0.0"})
     assert tasks.attempt(job, storage, {}, silent, lambda: False).reason is Reason.COMPLETED
     assert {name for name in read(storage / FOLDER).Tags()["scalars"] if name.startswith("rate/")} == {"rate/others"}
 
@@ -119,7 +120,7 @@ def test_a_storage_that_fails_later_is_said_once(tmp_path: Path, caplog: pytest.
         files.scalars(step, {"loss": 1.0})
         files.flush()
     files.close("FINISHED")
-    assert died.wait(10)
+    assert died.wait(HANGS)
     assert "FileNotFoundError" in files.summary()
     assert len([record for record in caplog.records if "no event files" in record.message]) == 1
 
@@ -158,10 +159,10 @@ def test_the_example_shows_a_claims_runs_with_the_command_that_it_has(tmp_path: 
 
 
 def answered(address: str) -> Any:
-    end = time.monotonic() + 40
+    end = time.monotonic() + HANGS
     while True:
         try:
-            with urllib.request.urlopen(address, timeout=5) as response:
+            with urllib.request.urlopen(address, timeout=HANGS) as response:
                 return json.load(response)
         except OSError:
             assert time.monotonic() < end, "TensorBoard does not answer"

@@ -31,7 +31,6 @@ Train = Callable[..., Report]
 MakeJob = Callable[..., Job]
 CALM = 11  # steps before the rate is made 500 times what it was
 CONSTANT: dict[str, Any] = {"schedule": {"type": "Constant"}, "optimizer": {"learningRate": "1e-3"}, "steps": 25}
-pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
 
 
 def found_at(values: Iterable[float], factor: float = 10.0) -> int | None:
@@ -187,7 +186,7 @@ def test_a_clipped_run_that_explodes_has_diverged_and_goes_back_to_before(train:
     report = train(fast)
     assert report.reason is Reason.DIVERGED, report.message
     assert "more than recipe.divergenceFactor 10 times its mean" in report.message
-    assert report.message.endswith("the next attempt goes on from the checkpoint of step 11")
+    assert report.message.endswith("the next attempt resumes from the checkpoint of step 11")
     rows = [row["loss"] for row in curve(storage)]
     assert max(rows[: CALM + 1]) < 5 and min(rows[CALM + 1 :]) > 10
     assert len(rows) == CALM + ENOUGH  # and the step that found it, which was not done
@@ -197,7 +196,7 @@ def test_a_clipped_run_that_explodes_has_diverged_and_goes_back_to_before(train:
 
 
 def test_a_loss_that_leaps_ends_the_attempt_in_that_step(train: Train, calm: Callable[..., Calm], storage: Path) -> None:
-    """Of weights that one update at a rate 5000 times too high has moved. No good checkpoint was saved since the one gone on from."""
+    """Of weights that one update at a rate 5000 times too high has moved. No good checkpoint was saved since the one resumed from."""
     job = calm(KNOWN + 1, keepLast=2).faster("5000", storage)
     report = train(job)
     assert (report.reason, report.last_step) == (Reason.DIVERGED, KNOWN)
@@ -233,7 +232,7 @@ def test_two_processes_find_an_explosion_in_the_same_step(fast: Job, start_train
     code, report = start_trainer(fast.model_copy(update={"processes_per_worker": 2})).wait()
     assert (code, report.reason, report.last_step) == (ExitCode.DIVERGED, Reason.DIVERGED, CALM), report.message
     assert report.message.startswith(f"step {CALM + ENOUGH}: ")
-    assert report.message.endswith("the next attempt goes on from the checkpoint of step 11")
+    assert report.message.endswith("the next attempt resumes from the checkpoint of step 11")
     assert checkpoint.steps(storage / WORK / "checkpoints") == [11]
 
 
@@ -291,12 +290,12 @@ def test_ordinary_training_is_no_explosion(train: Train, make_job: MakeJob, stor
 @pytest.mark.parametrize(
     ("family", "task", "after"),
     [
-        ("text2video-zero", "Train", None),
-        ("text2video-zero", "Adapt", "image"),
-        ("align-your-latents", "Train", "image"),
-        ("align-your-latents", "FineTune", "trained"),
-        ("align-your-latents", "AlignCrossModal", "trained"),
-        ("align-your-latents", "FineTuneDecoder", "trained"),
+        ("Text2VideoZero", "Train", None),
+        ("Text2VideoZero", "Adapt", "image"),
+        ("AlignYourLatents", "Train", "image"),
+        ("AlignYourLatents", "FineTune", "trained"),
+        ("AlignYourLatents", "AlignCrossModal", "trained"),
+        ("AlignYourLatents", "FineTuneDecoder", "trained"),
     ],
 )
 def test_ordinary_training_of_every_family_and_phase_is_no_explosion(
@@ -304,14 +303,14 @@ def test_ordinary_training_of_every_family_and_phase_is_no_explosion(
 ) -> None:
     storage = Path(shutil.copytree(begun.folder, tmp_path / "storage"))
     recipe = {
-        "videoFusion": {},
+        "videoFusion": None,
         "globalBatchSize": 2,
         "steps": 20,
         "optimizer": {"learningRate": "3e-3"},
         "checkpoints": {"everySteps": 100},
     }
     begin = {"initFrom": getattr(begun, after)} if after else {}
-    job = make_job(recipe, task=task, model={"type": family, "version": "1.0.0"}, **begin)
+    job = make_job(recipe, task=task, model={"family": family, "version": "1.0.0"}, **begin)
     report = tasks.attempt(job, storage, {}, silent, lambda: False)
     assert report.reason is Reason.COMPLETED, report.message
     assert highest_count(storage) <= 3

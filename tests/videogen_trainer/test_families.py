@@ -18,7 +18,8 @@ from torch import Tensor
 from videogen_api.evaluation import Metric
 from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.training_run import Reason
-from videogen_models.backbone_folder import folder_sha256, load_backbone
+from videogen_models.backbone_digest import folder_sha256
+from videogen_models.backbone_folder import load_backbone
 from videogen_models.bundle import load_model, verify_bundle
 from videogen_models.latent_video import AlignYourLatentsModel
 from videogen_models.video import decode_mp4
@@ -26,20 +27,21 @@ from videogen_serving.pipeline import Pipeline
 from videogen_serving.request import Request
 from videogen_serving.settings import Settings
 from videogen_testing.attempted import WORK, artifact
+from videogen_testing.pixels import SEEN, apart
 from videogen_testing.stopping import StopAfter
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.distributed import World
 from videogen_trainer.families import Learner, learner_of
 from videogen_trainer.progress import ProgressReporter
 
-FAMILIES = ["align-your-latents", "text2video-zero"]
+FAMILIES = ["AlignYourLatents", "Text2VideoZero"]
 Train = Callable[..., Report]
 
 
 @pytest.fixture
 def family_job(make_job: Callable[..., Job]) -> Callable[..., Job]:
     def make(family: str, recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
-        return make_job({"videoFusion": {}, **(recipe or {})}, model={"type": family, "version": "1.0.0"}, **fields)
+        return make_job({"videoFusion": None, **(recipe or {})}, model={"family": family, "version": "1.0.0"}, **fields)
 
     return make
 
@@ -53,7 +55,7 @@ def storage(begun: Any, tmp_path: Path) -> Path:
 @pytest.fixture
 def made(image: ArtifactReference, trained: ArtifactReference) -> dict[str, ArtifactReference]:
     """A bundle of each family."""
-    return {"align-your-latents": trained, "text2video-zero": image}
+    return {"AlignYourLatents": trained, "Text2VideoZero": image}
 
 
 def pipeline_of(storage: Path, reference: ArtifactReference) -> Pipeline:
@@ -79,14 +81,14 @@ def test_a_recipe_becomes_a_bundle_that_is_served_and_always_draws_the_same(
     report = train(family_job(family, {"steps": 2}))
     assert (report.reason, report.last_step) == (Reason.COMPLETED, 2), report.message
     manifest = verify_bundle(storage / artifact(report).path, artifact(report).digest)
-    assert (manifest.model.type, manifest.step) == (family, 2)
+    assert (manifest.model.family, manifest.step) == (family, 2)
     pipeline = pipeline_of(storage, artifact(report))
     pipeline.warm_up()
     result = pipeline.generate(Request(prompt="a square", seed=1))
     assert decode_mp4(result.video).shape == (4, 16, 16, 3)
-    assert (result.metadata.frames, result.metadata.frame_rate, result.metadata.model.type) == (4, 8, family)
+    assert (result.metadata.frames, result.metadata.frame_rate, result.metadata.model.family) == (4, 8, family)
     assert pipeline_of(storage, artifact(report)).generate(Request(prompt="a square", seed=1)).video == result.video
-    assert pipeline.generate(Request(prompt="a square", seed=2)).video != result.video
+    assert apart(decode_mp4(pipeline.generate(Request(prompt="a square", seed=2)).video), decode_mp4(result.video)) > SEEN
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -144,7 +146,7 @@ def test_the_digest_does_not_depend_on_where_the_storage_is(
 def test_the_image_model_stays_as_it_is_while_temporal_layers_learn(
     train: Train, family_job: Callable[..., Job], storage: Path, image: ArtifactReference
 ) -> None:
-    begun = family_job("align-your-latents", {"steps": 3}, initFrom=image, workPath="runs/next/train")
+    begun = family_job("AlignYourLatents", {"steps": 3}, initFrom=image, workPath="runs/next/train")
     before = learner_of(begun, storage, World()).model
     assert isinstance(before, AlignYourLatentsModel)
     video = artifact(train(begun))
@@ -165,11 +167,11 @@ def checkpointed(storage: Path, work: str) -> dict[str, dict[str, Tensor]]:
 
 def test_checkpoints_hold_what_learns_and_nothing_else(train: Train, family_job: Callable[..., Job], storage: Path) -> None:
     once = {"steps": 1, "globalBatchSize": 2}
-    image = artifact(train(family_job("text2video-zero", once)))
+    image = artifact(train(family_job("Text2VideoZero", once)))
     assert {name.split(".")[1] for name in checkpointed(storage, WORK)["model"]} == {"unet", "vae", "text"}
-    train(family_job("text2video-zero", once, initFrom=image, workPath="runs/adapt/train"))
+    train(family_job("Text2VideoZero", once, initFrom=image, workPath="runs/adapt/train"))
     assert {name.split(".")[1] for name in checkpointed(storage, "runs/adapt/train")["model"]} == {"unet"}
-    train(family_job("align-your-latents", once, initFrom=image, workPath="runs/video/train"))
+    train(family_job("AlignYourLatents", once, initFrom=image, workPath="runs/video/train"))
     saved = checkpointed(storage, "runs/video/train")
     for names in (saved["model"], saved["ema"], saved["optimizer"]):
         assert {".".join(name.split(".")[:2]) for name in names} == {"video.temporal"}
@@ -178,16 +180,16 @@ def test_checkpoints_hold_what_learns_and_nothing_else(train: Train, family_job:
 def test_a_given_image_model_learns_in_its_unet_alone(
     train: Train, family_job: Callable[..., Job], storage: Path, image: ArtifactReference
 ) -> None:
-    adapted = artifact(train(family_job("text2video-zero", {"steps": 2}, initFrom=image, workPath="runs/next/train")))
+    adapted = artifact(train(family_job("Text2VideoZero", {"steps": 2}, initFrom=image, workPath="runs/next/train")))
     weights = image_weights(storage / image.path)
     kept = same(weights, image_weights(storage / adapted.path))
     assert kept == [name for name in weights if not name.startswith("unet.")]
 
 
 def test_without_steps_the_bundle_is_the_image_model_as_it_is(train: Train, family_job: Callable[..., Job], storage: Path) -> None:
-    report = train(family_job("text2video-zero", {"steps": 0}))
+    report = train(family_job("Text2VideoZero", {"steps": 0}))
     assert (report.reason, report.last_step) == (Reason.COMPLETED, 0)
-    job = family_job("text2video-zero", {"steps": 0}, initFrom=artifact(report), workPath="runs/next/train")
+    job = family_job("Text2VideoZero", {"steps": 0}, initFrom=artifact(report), workPath="runs/next/train")
     again = train(job)
     weights = image_weights(storage / artifact(report).path)
     assert same(weights, image_weights(storage / artifact(again).path)) == list(weights)
@@ -218,32 +220,32 @@ def test_the_loss_falls(train: Train, family_job: Callable[..., Job], storage: P
     report = train(family_job(family, recipe, initFrom=image, workPath="runs/next/train"))
     assert report.reason is Reason.COMPLETED, report.message
     lines = [json.loads(line) for line in (storage / "runs/next/train/curve.jsonl").read_text().splitlines()]
-    terms = {"align-your-latents": {"denoising", "consistency"}, "text2video-zero": {"denoising"}}[family]
+    terms = {"AlignYourLatents": {"denoising", "consistency"}, "Text2VideoZero": {"denoising"}}[family]
     assert lines[0].keys() == {"step", "loss", "gradient", "rate"} | terms
     assert sum(line["loss"] for line in lines[-6:]) < 0.8 * sum(line["loss"] for line in lines[:6])
 
 
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
-    "no steps": ("align-your-latents", {"steps": 0}, r"recipe\.steps is 0"),
-    "no steps of VideoFusion": ("videofusion", {"steps": 0}, r"recipe\.steps is 0"),
-    "another family's block": ("text2video-zero", {"alignYourLatents": {}}, r"recipe\.alignYourLatents is set"),
-    "VideoFusion with a block": ("videofusion", {"text2VideoZero": {}}, r"recipe\.text2VideoZero is set"),
-    "VideoFusion's block": ("text2video-zero", {"videoFusion": {"baseLearningRateScale": "1"}}, r"recipe\.videoFusion is set"),
-    "a backbone of VideoFusion": ("videofusion", {"backbone": {"path": "x", "sha256": "0" * 64}}, r"recipe\.backbone is set"),
-    "T' after T": ("text2video-zero", {"text2VideoZero": {"warpAt": 950}}, r"recipe\.text2VideoZero\.warpAt is 950"),
-    "guidance by no context": ("align-your-latents", {"alignYourLatents": {"contextGuidance": "2"}}, "needs contextFrames: 1 or 2"),
+    "no steps": ("AlignYourLatents", {"steps": 0}, r"recipe\.steps is 0"),
+    "no steps of VideoFusion": ("VideoFusion", {"steps": 0}, r"recipe\.steps is 0"),
+    "another family's block": ("Text2VideoZero", {"alignYourLatents": {}}, r"recipe\.alignYourLatents is set"),
+    "VideoFusion with a block": ("VideoFusion", {"text2VideoZero": {}}, r"recipe\.text2VideoZero is set"),
+    "VideoFusion's block": ("Text2VideoZero", {"videoFusion": {"baseLearningRateScale": "1"}}, r"recipe\.videoFusion is set"),
+    "a backbone of VideoFusion": ("VideoFusion", {"backbone": {"path": "x", "digest": "sha256:" + "0" * 64}}, r"recipe\.backbone is set"),
+    "T' after T": ("Text2VideoZero", {"text2VideoZero": {"warpAt": 950}}, r"recipe\.text2VideoZero\.warpAt is 950"),
+    "guidance by no context": ("AlignYourLatents", {"alignYourLatents": {"contextGuidance": "2"}}, "needs contextFrames: 1 or 2"),
     "no frame but the context": (
-        "align-your-latents",
+        "AlignYourLatents",
         {"frames": 2, "alignYourLatents": {"contextFrames": 2}},
         "contextFrames is 2, recipe.frames 2; it must be less",
     ),
     "clips that are not longer": (
-        "align-your-latents",
+        "AlignYourLatents",
         {"frames": 4, "alignYourLatents": {"clipFrames": 4}},
         "clipFrames is 4, recipe.frames 4; it must be more",
     ),
     "frames that the U-Net cannot halve": (
-        "text2video-zero",
+        "Text2VideoZero",
         {"resolution": {"height": 16, "width": 24}, "architecture": "Small"},
         "multiples",
     ),
@@ -260,23 +262,19 @@ def test_a_recipe_that_does_not_fit_its_family_is_refused(family_job: Callable[.
     assert caught.value.reason is Reason.INVALID_JOB
 
 
-def test_a_block_that_an_older_api_server_filled_in_is_no_block(family_job: Callable[..., Job]) -> None:
-    tasks.check(family_job("text2video-zero", {"videoFusion": {"baseLearningRateScale": "0.1"}}))
-
-
-@pytest.mark.parametrize("family, accepted", [("videofusion", "videofusion"), ("text2video-zero", "text2video-zero")])
+@pytest.mark.parametrize("family, accepted", [("VideoFusion", "VideoFusion"), ("Text2VideoZero", "Text2VideoZero")])
 def test_weights_of_another_family_are_refused_by_name(
     train: Train, family_job: Callable[..., Job], trained: ArtifactReference, family: str, accepted: str
 ) -> None:
     report = train(family_job(family, initFrom=trained, workPath="runs/next/train"))
     assert report.reason is Reason.INVALID_JOB
-    assert f"is a model of type align-your-latents; a run of type {family} accepts {accepted}" in report.message
+    assert f"is a model of family AlignYourLatents; a run of family {family} accepts {accepted}" in report.message
 
 
 def test_temporal_layers_learn_on_from_those_of_a_bundle(
     train: Train, family_job: Callable[..., Job], storage: Path, trained: ArtifactReference
 ) -> None:
-    job = family_job("align-your-latents", {"seed": 9}, initFrom=trained, workPath="runs/next/train")
+    job = family_job("AlignYourLatents", {"seed": 9}, initFrom=trained, workPath="runs/next/train")
     begun, loaded = learner_of(job, storage, World()).model.state_dict(), load_model(storage / trained.path).state_dict()
     assert same(begun, loaded) == list(begun)
     other = train(job.model_copy(update={"recipe": job.recipe.model_copy(update={"architecture": "Small"})}))
@@ -298,18 +296,18 @@ def mounted(storage: Path, image: ArtifactReference) -> Path:
 def test_training_begins_with_a_mounted_image_model(
     train: Train, family_job: Callable[..., Job], storage: Path, mounted: Path, family: str
 ) -> None:
-    recipe = {"steps": 2, "seed": 4, "backbone": {"path": "raw/image-model", "sha256": folder_sha256(mounted)}}
+    recipe = {"steps": 2, "seed": 4, "backbone": {"path": "raw/image-model", "digest": "sha256:" + folder_sha256(mounted)}}
     report = train(family_job(family, recipe, workPath="runs/next/train"))
     weights = image_weights(mounted)
     kept = same(weights, image_weights(storage / artifact(report).path))
-    assert kept == [name for name in weights if family == "align-your-latents" or not name.startswith("unet.")]
+    assert kept == [name for name in weights if family == "AlignYourLatents" or not name.startswith("unet.")]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_second_train_phase_goes_on_from_the_firsts_bundle_and_not_from_the_mounted_model(
     train: Train, family_job: Callable[..., Job], storage: Path, mounted: Path, family: str
 ) -> None:
-    recipe = {"steps": 2, "backbone": {"path": "raw/image-model", "sha256": folder_sha256(mounted)}}
+    recipe = {"steps": 2, "backbone": {"path": "raw/image-model", "digest": "sha256:" + folder_sha256(mounted)}}
     first = artifact(train(family_job(family, recipe, workPath="runs/first/train")))
     job = family_job(family, recipe, initFrom=first, workPath="runs/second/train")
     tasks.check(job)
@@ -320,10 +318,13 @@ def test_a_second_train_phase_goes_on_from_the_firsts_bundle_and_not_from_the_mo
 def test_a_mounted_image_model_draws_frames_of_the_recipes_size(
     train: Train, family_job: Callable[..., Job], storage: Path, mounted: Path
 ) -> None:
-    recipe = {"backbone": {"path": "raw/image-model", "sha256": folder_sha256(mounted)}, "resolution": {"height": 24, "width": 32}}
-    model = learner_of(family_job("align-your-latents", recipe), storage, World()).model
+    recipe = {
+        "backbone": {"path": "raw/image-model", "digest": "sha256:" + folder_sha256(mounted)},
+        "resolution": {"height": 24, "width": 32},
+    }
+    model = learner_of(family_job("AlignYourLatents", recipe), storage, World()).model
     assert model.generate(["x"], [1], 2).shape == (1, 4, 24, 32, 3)
-    wrong = family_job("align-your-latents", recipe | {"resolution": {"height": 16, "width": 24}, "architecture": "Paper"})
+    wrong = family_job("AlignYourLatents", recipe | {"resolution": {"height": 16, "width": 24}, "architecture": "Paper"})
     with pytest.raises(tasks.Failure, match="cannot be split into attention heads"):
         learner_of(wrong, storage, World())
 
@@ -373,8 +374,8 @@ def test_a_mounted_image_model_that_is_none_is_refused(train: Train, family_job:
         found = folder_sha256(mounted)
     except ValueError:
         found = "0" * 64
-    recipe = {"steps": 1, "backbone": {"path": "raw/image-model", "sha256": found}}
-    report = train(family_job("text2video-zero", recipe, workPath="runs/next/train"))
+    recipe = {"steps": 1, "backbone": {"path": "raw/image-model", "digest": f"sha256:{found}"}}
+    report = train(family_job("Text2VideoZero", recipe, workPath="runs/next/train"))
     assert report.reason is Reason.ARTIFACT_INVALID
     assert re.search(HARMS[harm][1], report.message), report.message
 
@@ -382,10 +383,10 @@ def test_a_mounted_image_model_that_is_none_is_refused(train: Train, family_job:
 def test_another_image_model_than_the_recipe_says_is_refused_with_its_sum(
     train: Train, family_job: Callable[..., Job], mounted: Path
 ) -> None:
-    recipe = {"steps": 1, "backbone": {"path": "raw/image-model", "sha256": "0" * 64}}
-    report = train(family_job("text2video-zero", recipe, workPath="runs/next/train"))
+    recipe = {"steps": 1, "backbone": {"path": "raw/image-model", "digest": "sha256:" + "0" * 64}}
+    report = train(family_job("Text2VideoZero", recipe, workPath="runs/next/train"))
     assert report.reason is Reason.ARTIFACT_INVALID
-    assert f"has {folder_sha256(mounted)}" in report.message
+    assert f"has sha256:{folder_sha256(mounted)}" in report.message
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -399,4 +400,4 @@ def test_mixed_precision_learns_what_full_precision_learns(
         curves.append([json.loads(line)["loss"] for line in (storage / f"runs/{kind}/train/curve.jsonl").read_text().splitlines()])
         assert {tensor.dtype for tensor in image_weights(storage / artifact(report).path).values()} == {torch.float32}
     assert curves[1] == pytest.approx(curves[0], rel=0.05)
-    assert curves[1] != curves[0]
+    assert curves[1] != pytest.approx(curves[0], rel=1e-5), "fewer bits round more than the order of a sum"

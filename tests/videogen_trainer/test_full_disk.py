@@ -24,7 +24,6 @@ from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.samples import write_samples
 
 
-@pytest.mark.timeout(170)  # processes import torch, diffusers and transformers: seconds on a busy core
 def test_a_disk_that_is_full_in_a_checkpoint_is_told_with_its_file_and_the_next_attempt_goes_on(
     storage: Path, make_job: Callable[..., Job], silent: ProgressReporter
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from videogen_api.job import Job
+from videogen_testing.patience import HANGS
 from videogen_trainer import tasks
 from videogen_trainer.progress import ProgressReporter
 
@@ -29,7 +30,7 @@ for _ in range(3):
 
 
 def faults(how: str) -> list[int]:
-    shown = subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True, timeout=50).stdout
+    shown = subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True, timeout=HANGS).stdout
     return [int(line) for line in shown.split()]
 
 

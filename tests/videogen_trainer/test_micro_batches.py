@@ -170,7 +170,6 @@ __main__.main()
 """
 
 
-@pytest.mark.timeout(170)
 @pytest.mark.parametrize("passes", [0, 3])
 def test_all_processes_make_their_passes_smaller_when_one_is_short_of_memory(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], run: Callable[..., Any], passes: int

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
 from videogen_api.evaluation import Metric, MetricResult
@@ -18,15 +19,19 @@ from videogen_api.training_run import Reason
 from videogen_testing.attempted import WORK, curve
 from videogen_testing.control_plane import free_port
 from videogen_testing.forks import Fork
-from videogen_testing.mlflow_server import MlflowServer, mlflow_server
+from videogen_testing.mlflow_server import TRUSTED, MlflowServer, mlflow_server
+from videogen_testing.patience import HANGS
 from videogen_trainer import tasks
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate.task import tracked
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.tracking import mlflow_run
+from videogen_trainer.tracking import mlflow_address, mlflow_run
 from videogen_trainer.tracking.mlflow_run import MlflowRun
 
-pytestmark = pytest.mark.timeout(170)  # the first fork of all tests waits until its server has imported everything
+
+@pytest.fixture(autouse=True)
+def _servers_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_address, "LOOPBACK_IS_REFUSED", False)
 
 
 @pytest.fixture
@@ -36,13 +41,13 @@ def server(tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture
-def told(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., MlflowRun]]:
+def told(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., MlflowRun]]:
     """`told(uri)`: a run of MLflow that sends every 50 ms."""
     monkeypatch.setattr(mlflow_run, "INTERVAL_SECONDS", 0.05)
     begun: list[MlflowRun] = []
 
     def begin(uri: str, **fields: Any) -> MlflowRun:
-        begun.append(MlflowRun(Mlflow(uri=uri), make_job(**fields)))
+        begun.append(MlflowRun(Mlflow(uri=uri), make_job(**fields), tmp_path))
         return begun[-1]
 
     yield begin
@@ -125,9 +130,9 @@ def test_a_server_that_is_not_there_is_said_once_and_nothing_else_happens(
     storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
-    report = tasks.attempt(make_job(**tracking(f"http://127.0.0.1:{port}")), storage, {}, silent, lambda: False)
+    report = tasks.attempt(make_job(**tracking(f"https://127.0.0.1:{port}")), storage, {}, silent, lambda: False)
     assert report.reason is Reason.COMPLETED
-    assert report.message.startswith(f"4 steps on 12 clips; MLflow at http://127.0.0.1:{port} did not get 4 steps and 1 files: Conn")
+    assert report.message.startswith(f"4 steps on 12 clips; MLflow at https://127.0.0.1:{port} did not get 4 steps and 1 files: Conn")
     assert len([record for record in caplog.records if "takes nothing" in record.message]) == 1
 
 
@@ -188,14 +193,14 @@ def test_the_oldest_steps_give_way_when_the_queue_is_full_and_are_counted(
 ) -> None:
     monkeypatch.setattr(mlflow_run, "QUEUE_STEPS", 10)
     port = free_port()
-    run = told(f"http://127.0.0.1:{port}")
+    run = told(f"https://127.0.0.1:{port}")
     for step in range(1, 31):
         run.scalars(step, {"loss/total": 1.0})
     with mlflow_server(tmp_path / "server", port) as server:
         until(lambda: bool(server.runs()) and len(server.history(server.runs()[0], "loss/total")) == 10)
         assert [step for step, _ in server.history(server.runs()[0], "loss/total")] == list(range(21, 31))
         run.close("FINISHED")
-    assert run.summary().startswith(f"MLflow at http://127.0.0.1:{port} did not get 20 steps and 0 files")
+    assert run.summary().startswith(f"MLflow at https://127.0.0.1:{port} did not get 20 steps and 0 files")
 
 
 def test_credentials_come_from_the_environment(
@@ -206,6 +211,22 @@ def test_credentials_come_from_the_environment(
     run.scalars(1, {"loss/total": 1.0})
     run.close("FINISHED")
     assert server.authorizations == {"Bearer secret"}
+
+
+def test_a_server_is_verified_by_the_authorities_of_the_storage(
+    tmp_path: Path, make_job: Callable[..., Job], server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TRUSTED, certifi.where())
+    run = MlflowRun(Mlflow(uri=server.uri), make_job(), tmp_path)
+    run.scalars(1, {"loss/total": 1.0})
+    run.close("FINISHED")
+    assert "certificate verify failed" in run.summary()
+    assert server.requests == []
+    shutil.copy(server.authority, tmp_path / "mlflow-ca.pem")
+    again = MlflowRun(Mlflow(uri=server.uri, ca_path="mlflow-ca.pem"), make_job(), tmp_path)
+    again.scalars(1, {"loss/total": 1.0})
+    again.close("FINISHED")
+    assert again.summary() == ""
 
 
 def test_values_that_are_no_numbers_are_left_out(server: MlflowServer, told: Callable[..., MlflowRun]) -> None:
@@ -226,4 +247,4 @@ def test_results_of_an_evaluation_go_there_too(tmp_path: Path, make_job: Callabl
 
 def test_a_training_without_it_does_not_import_it() -> None:
     asked = "import sys, videogen_trainer.loop, videogen_trainer.tracking.event_files; sys.exit('mlflow' in sys.modules)"
-    assert Fork([sys.executable, "-c", asked], {}).wait(60) == 0
+    assert Fork([sys.executable, "-c", asked], {}).wait(HANGS) == 0

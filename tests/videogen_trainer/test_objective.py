@@ -133,7 +133,7 @@ def test_the_paper_loss_is_the_squared_error_of_the_noise(monkeypatch: pytest.Mo
     shares = model.shares[drawn.frames]
     error = mix(base, residual, shares) - mix(drawn.base, drawn.residual, shares)
     expected = [(base - drawn.base).square().mean(), error.square().mean()]
-    assert torch.allclose(Objective(model)(clean, tokens, drawn), torch.stack(expected))
+    assert torch.allclose(Objective(model)(clean, tokens, drawn), torch.stack(expected), rtol=1e-4)
 
 
 def test_the_random_numbers_of_a_sample_depend_on_neither_batch_nor_order() -> None:

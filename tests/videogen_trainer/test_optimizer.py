@@ -27,7 +27,7 @@ from videogen_trainer.divergence import Failure, judge_weights
 from videogen_trainer.families import learner_of
 from videogen_trainer.state import TrainState, new_state
 
-FAMILIES = ["videofusion", "align-your-latents", "text2video-zero"]
+FAMILIES = ["VideoFusion", "AlignYourLatents", "Text2VideoZero"]
 
 
 def optimizer(name: str = "AdamW8bit", rate: str = "1e-3") -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_the_states_take_a_quarter_of_the_memory(make_job: Callable[..., Job]) -
 def test_the_states_come_back_from_a_checkpoint_to_the_bit(
     make_job: Callable[..., Job], storage: Path, tmp_path: Path, family: str
 ) -> None:
-    job = make_job(optimizer() | {"videoFusion": {}}, model={"type": family, "version": "1.0.0"})
+    job = make_job(optimizer() | {"videoFusion": None}, model={"family": family, "version": "1.0.0"})
     state, again = state_of(job, storage), state_of(job, storage)
     step(state, 0)
     state.step = 1
@@ -100,7 +100,7 @@ def same(one: TrainState, other: TrainState) -> bool:
 def test_stopped_and_resumed_is_the_same_to_the_bit_as_never_stopped(
     train: Callable[..., Report], make_job: Callable[..., Job], storage: Path, family: str
 ) -> None:
-    job = make_job(optimizer() | {"steps": 4, "videoFusion": {}}, model={"type": family, "version": "1.0.0"})
+    job = make_job(optimizer() | {"steps": 4, "videoFusion": None}, model={"family": family, "version": "1.0.0"})
     stopped = train(job, StopAfter(3))
     assert (stopped.reason, stopped.last_step) == (Reason.PREEMPTED, 3), stopped.message
     resumed = train(job)

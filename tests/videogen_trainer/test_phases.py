@@ -32,7 +32,7 @@ from videogen_trainer.sharding import shard
 Train = Callable[..., Report]
 MakeJob = Callable[..., Job]
 IMAGE = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"]  # folders of a bundle's image model
-LATENTS, ZERO = "align-your-latents", "text2video-zero"
+LATENTS, ZERO = "AlignYourLatents", "Text2VideoZero"
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def phase_job(make_job: MakeJob) -> MakeJob:
     """`phase_job(family, task, after=artifact, steps=3)`: a job in a work path of its own."""
 
     def make(family: str, task: str, after: ArtifactReference | None = None, recipe: dict[str, Any] | None = None, **fields: Any) -> Job:
-        blocks = {} if family == "videofusion" else {"videoFusion": {}}
+        blocks = {} if family == "VideoFusion" else {"videoFusion": None}
         begin = {"initFrom": after} if after else {}
-        model = {"type": family, "version": "1.0.0"}
+        model = {"family": family, "version": "1.0.0"}
         return make_job(blocks | {"steps": 3} | (recipe or {}), task=task, model=model, **({"workPath": f"runs/a/{task}"} | begin | fields))
 
     return make
@@ -138,8 +138,8 @@ def test_adapting_in_no_steps_leaves_the_image_model_as_it_is_and_in_some_change
 
 
 def test_videofusion_is_fine_tuned_from_its_bundle(train: Train, phase_job: MakeJob, storage: Path) -> None:
-    trained = artifact(train(phase_job("videofusion", "Train")))
-    tuned = artifact(train(phase_job("videofusion", "FineTune", trained)))
+    trained = artifact(train(phase_job("VideoFusion", "Train")))
+    tuned = artifact(train(phase_job("VideoFusion", "FineTune", trained)))
     assert changed(storage, trained, tuned) == {"base.safetensors", "residual.safetensors", "text.safetensors"}
 
 
@@ -154,7 +154,7 @@ WITH_SHARDS = [
 
 @pytest.mark.parametrize(
     ("family", "task", "frames", "cached"),
-    [("videofusion", "Train", 4, False), (ZERO, "Train", 4, False), *((*one, cached) for one in WITH_SHARDS for cached in (False, True))],
+    [("VideoFusion", "Train", 4, False), (ZERO, "Train", 4, False), *((*one, cached) for one in WITH_SHARDS for cached in (False, True))],
 )
 def test_no_sharded_module_gives_pytorch_a_reason_to_warn(
     phase_job: MakeJob, storage: Path, begun: Any, family: str, task: str, frames: int, cached: bool
@@ -192,19 +192,24 @@ def test_temporal_layers_that_there_are_not_cannot_be_gone_on_with(
     data = [{"reference": {"dataset": "fast", "version": "v1"}}] if task == "TrainInterpolation" else None
     report = train(phase_job(LATENTS, task, image, **({"data": data} if data else {})))
     assert report.reason is Reason.INVALID_JOB
-    assert f"it has no temporal layers, with which a {task} phase goes on; put a Train phase before it" in report.message
+    assert f"it has no temporal layers, with which a {task} phase starts; put a Train phase before it" in report.message
 
 
 OUT_OF_PLACE: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "fine-tuning from scratch": ("videofusion", "FineTune", {}, "initFrom is missing; a job with task FineTune goes on"),
-    "alignment from scratch": (LATENTS, "AlignCrossModal", {}, "initFrom is missing; a job with task AlignCrossModal goes on"),
+    "fine-tuning from scratch": ("VideoFusion", "FineTune", {}, "initFrom is missing; a job with task FineTune starts from"),
+    "alignment from scratch": (LATENTS, "AlignCrossModal", {}, "initFrom is missing; a job with task AlignCrossModal starts from"),
     "adapting nothing": (ZERO, "Adapt", {}, "initFrom and recipe.backbone are missing"),
-    "interpolation from scratch": (LATENTS, "TrainInterpolation", {}, "initFrom is missing; a job with task TrainInterpolation goes on"),
+    "interpolation from scratch": (
+        LATENTS,
+        "TrainInterpolation",
+        {},
+        "initFrom is missing; a job with task TrainInterpolation starts from",
+    ),
     "a decoder of nothing": (LATENTS, "FineTuneDecoder", {}, "initFrom and recipe.backbone are missing; a job with task FineTuneDecoder"),
-    "interpolation of VideoFusion": ("videofusion", "TrainInterpolation", {}, "it is for models of type align-your-latents"),
-    "a decoder of an image model": (ZERO, "FineTuneDecoder", {}, "it is for models of type align-your-latents"),
-    "adapting VideoFusion": ("videofusion", "Adapt", {}, "task is Adapt; it is for models of type text2video-zero and align-your-latents"),
-    "aligning an image model": (ZERO, "AlignCrossModal", {}, "task is AlignCrossModal; it is for models of type align-your-latents"),
+    "interpolation of VideoFusion": ("VideoFusion", "TrainInterpolation", {}, "it is for models of family AlignYourLatents"),
+    "a decoder of an image model": (ZERO, "FineTuneDecoder", {}, "it is for models of family AlignYourLatents"),
+    "adapting VideoFusion": ("VideoFusion", "Adapt", {}, "task is Adapt; it is for models of family Text2VideoZero and AlignYourLatents"),
+    "aligning an image model": (ZERO, "AlignCrossModal", {}, "task is AlignCrossModal; it is for models of family AlignYourLatents"),
     "fine-tuning in no steps": (ZERO, "FineTune", {"steps": 0}, r"recipe\.steps is 0"),
     "alignment in no steps": (LATENTS, "AlignCrossModal", {"steps": 0}, r"recipe\.steps is 0"),
 }

@@ -17,10 +17,9 @@ import pytest
 from videogen_api.job import ExitCode, Job
 from videogen_api.training_run import Reason
 from videogen_testing.attempted import WORK, losses
+from videogen_testing.patience import HANGS
 from videogen_trainer import checkpoint, tasks
 from videogen_trainer.progress import ProgressReporter
-
-pytestmark = pytest.mark.timeout(170)  # each fresh process imports torch, diffusers and transformers: seconds on a busy core
 
 
 def wait_for_step(storage: Path, step: int, trainer: Any) -> None:
@@ -59,7 +58,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_bundle_to_the_bit(
     recipe = {"steps": 10, "optimizer": {"name": optimizer, "learningRate": "1e-3"}, "checkpoints": {"everySteps": 3, "keepLast": 2}}
     job = make_job(recipe)
     killed = start_trainer(job, program=("-c", KILLED_IN_STEP_5))
-    assert killed.process.wait(110) == -signal.SIGKILL, killed.log.read_text()
+    assert killed.process.wait(HANGS) == -signal.SIGKILL, killed.log.read_text()
     assert checkpoint.steps(storage / WORK / "checkpoints") == [3]
     assert not (storage / "bundles").exists()
     code, resumed = start_trainer(job).wait()
@@ -73,17 +72,32 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_bundle_to_the_bit(
     assert losses(storage) == curve
 
 
-IMAGE_BASED = ["align-your-latents", "text2video-zero"]
+def test_killed_on_one_kind_of_cpu_and_run_again_on_another_it_learns_the_same_but_for_rounding(
+    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
+) -> None:
+    job = make_job({"steps": 10, "checkpoints": {"everySteps": 3, "keepLast": 2}})
+    says = "import torch\nprint(torch.backends.cpu.get_cpu_capability())\n"
+    killed = start_trainer(job, environment={"ATEN_CPU_CAPABILITY": "default"}, program=("-u", "-c", says + KILLED_IN_STEP_5))
+    assert killed.process.wait(HANGS) == -signal.SIGKILL, killed.log.read_text()
+    assert "DEFAULT" in killed.log.read_text()
+    assert tasks.attempt(job, storage, {}, silent, lambda: False).resumed_from_step == 3
+    curve = losses(storage)
+    shutil.rmtree(storage / "runs")
+    assert tasks.attempt(job, storage, {}, silent, lambda: False).resumed_from_step == 0
+    assert curve == pytest.approx(losses(storage), rel=1e-4)
+
+
+IMAGE_BASED = ["AlignYourLatents", "Text2VideoZero"]
 
 
 @pytest.mark.parametrize("family", IMAGE_BASED)
 def test_a_killed_training_of_an_image_based_family_gives_the_same_bundle_to_the_bit(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter, family: str
 ) -> None:
-    recipe = {"steps": 6, "checkpoints": {"everySteps": 3, "keepLast": 2}, "videoFusion": {}}
-    job = make_job(recipe, model={"type": family, "version": "1.0.0"})
+    recipe = {"steps": 6, "checkpoints": {"everySteps": 3, "keepLast": 2}, "videoFusion": None}
+    job = make_job(recipe, model={"family": family, "version": "1.0.0"})
     killed = start_trainer(job, program=("-c", KILLED_IN_STEP_5))
-    assert killed.process.wait(110) == -signal.SIGKILL, killed.log.read_text()
+    assert killed.process.wait(HANGS) == -signal.SIGKILL, killed.log.read_text()
     code, resumed = start_trainer(job).wait()
     assert (code, resumed.reason, resumed.resumed_from_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 3)
     curve = losses(storage)
@@ -96,9 +110,9 @@ def test_a_killed_training_of_an_image_based_family_gives_the_same_bundle_to_the
 def test_two_processes_learn_what_one_learns_of_an_image_based_family(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter, family: str
 ) -> None:
-    recipe = {"steps": 4, "globalBatchSize": 8, "gradientAccumulationSteps": 2, "videoFusion": {}}
-    job = make_job(recipe, model={"type": family, "version": "1.0.0"})
-    code, report = start_trainer(job.model_copy(update={"processes_per_worker": 2}), fresh=family == "align-your-latents").wait()
+    recipe = {"steps": 4, "globalBatchSize": 8, "gradientAccumulationSteps": 2, "videoFusion": None}
+    job = make_job(recipe, model={"family": family, "version": "1.0.0"})
+    code, report = start_trainer(job.model_copy(update={"processes_per_worker": 2}), fresh=family == "AlignYourLatents").wait()
     assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 4), report.message
     together = losses(storage)
     shutil.rmtree(storage / "runs")
@@ -129,7 +143,7 @@ def test_killed_while_a_checkpoint_is_written_it_goes_on_from_the_one_before(
     job = make_job({"steps": 9, "checkpoints": {"everySteps": 3, "keepLast": 2}})
     root = storage / WORK / "checkpoints"
     killed = start_trainer(job, program=("-c", KILLED_IN_THE_WRITE))
-    assert killed.process.wait(110) == -signal.SIGKILL, killed.log.read_text()
+    assert killed.process.wait(HANGS) == -signal.SIGKILL, killed.log.read_text()
     assert checkpoint.steps(root) == [3]
     assert [path.name for path in root.glob(".staging-*/*.safetensors")]
     resumed = tasks.attempt(job, storage, {}, silent, lambda: False)
@@ -183,7 +197,8 @@ def test_asked_to_stop_before_it_began_it_ends_at_once(make_job: Callable[..., J
 def test_asked_to_stop_while_the_pod_that_all_meet_at_has_no_place_it_ends_at_once(
     make_job: Callable[..., Job], start_trainer: Callable[..., Any]
 ) -> None:
-    trainer = start_trainer(make_job(workers=2), environment={"PET_RDZV_ENDPOINT": "worker-0.invalid:23456", "PET_NNODES": "2:2"})
+    environment = {"PET_RDZV_ENDPOINT": "worker-0.invalid:23456", "VIDEOGEN_REPLICA_INDEX": "1"}
+    trainer = start_trainer(make_job(workers=2), environment=environment)
     while "waiting for worker-0.invalid" not in trainer.log.read_text():
         assert trainer.process.poll() is None, trainer.log.read_text()
         time.sleep(0.02)
@@ -198,7 +213,7 @@ def test_two_processes_learn_what_one_learns(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
 ) -> None:
     recipe = {"steps": 5, "globalBatchSize": 8, "gradientAccumulationSteps": 2}
-    code, report = start_trainer(make_job(recipe, processesPerWorker=2), fresh=True).wait()
+    code, report = start_trainer(make_job(recipe, processesPerWorker=2)).wait()
     assert (code, report.reason, report.last_step) == (ExitCode.SUCCEEDED, Reason.COMPLETED, 5)
     together = losses(storage)
     shutil.rmtree(storage / "runs")
@@ -219,9 +234,12 @@ def port() -> Iterator[int]:
 def two_pods(start_trainer: Callable[..., Any], port: int) -> Callable[..., tuple[Any, Any]]:
     """Two pods, as Kubeflow's training-operator starts the workers of an elastic job."""
 
-    def start(job: Job, *, fresh: bool = False) -> tuple[Any, Any]:
-        environment = {"PET_RDZV_ENDPOINT": f"127.0.0.1:{port}", "PET_RDZV_BACKEND": "c10d", "PET_NNODES": "2:2"}
-        return start_trainer(job, "pod-0", environment, fresh=fresh), start_trainer(job, "pod-1", environment, fresh=fresh)
+    def start(job: Job) -> tuple[Any, Any]:
+        def pod(index: int) -> Any:
+            environment = {"PET_RDZV_ENDPOINT": f"127.0.0.1:{port}", "PET_RDZV_BACKEND": "c10d", "PET_NNODES": "2:2"}
+            return start_trainer(job, f"pod-{index}", environment | {"VIDEOGEN_REPLICA_INDEX": str(index)})
+
+        return pod(0), pod(1)
 
     return start
 
@@ -242,7 +260,7 @@ def test_a_pod_that_vanishes_is_a_lost_peer_for_the_other(
     storage: Path, make_job: Callable[..., Job], two_pods: Callable[..., tuple[Any, Any]]
 ) -> None:
     recipe = {"steps": 100_000, "checkpoints": {"everySteps": 2, "keepLast": 2}}
-    staying, leaving = two_pods(make_job(recipe, workers=2), fresh=True)
+    staying, leaving = two_pods(make_job(recipe, workers=2))
     wait_for_step(storage, 6, staying)  # it is begun when step 4 is safe, and by step 5 both know that of step 2
     for worker in leaving.workers():
         with contextlib.suppress(ProcessLookupError):  # the agent ends the rest of them as soon as it misses one
@@ -254,16 +272,51 @@ def test_a_pod_that_vanishes_is_a_lost_peer_for_the_other(
     assert report.last_step >= 2
 
 
-def test_a_job_for_several_pods_without_a_rendezvous_is_refused(
-    storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any]
+@pytest.mark.parametrize("index", [0, 1], ids=["the pod that all meet at", "another"])
+def test_a_pod_whose_peers_do_not_come_ends_when_its_time_is_over(
+    make_job: Callable[..., Job], start_trainer: Callable[..., Any], port: int, index: int
 ) -> None:
-    code, report = start_trainer(make_job(workers=2)).wait()
+    environment = {"PET_RDZV_ENDPOINT": f"127.0.0.1:{port}", "VIDEOGEN_REPLICA_INDEX": str(index)}
+    code, report = start_trainer(make_job(workers=2, joinSeconds=1), environment=environment).wait()
+    assert (code, report.reason) == (ExitCode.PEER_LOST, Reason.NODE_LOST)
+    assert report.message.startswith(f"the pods of this job did not meet at 127.0.0.1:{port}: ")
+    assert ("pod 1 of 2 did not come" if index == 0 else "did not answer within") in report.message
+
+
+def test_asked_to_stop_while_it_waits_for_its_peers_it_ends_at_once(
+    make_job: Callable[..., Job], start_trainer: Callable[..., Any], port: int
+) -> None:
+    environment = {"PET_RDZV_ENDPOINT": f"127.0.0.1:{port}", "VIDEOGEN_REPLICA_INDEX": "0"}
+    trainer = start_trainer(make_job(workers=2, joinSeconds=3600), environment=environment)
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            break  # it listens, and waits
+        assert trainer.process.poll() is None, trainer.log.read_text()
+        time.sleep(0.05)
+    trainer.process.send_signal(signal.SIGTERM)
+    code, report = trainer.wait()
+    assert (code, report.reason) == (ExitCode.PREEMPTED, Reason.PREEMPTED)
+
+
+NOWHERE: dict[str, tuple[dict[str, str], str]] = {
+    "no address": ({"VIDEOGEN_REPLICA_INDEX": "0"}, "PET_RDZV_ENDPOINT is ''"),
+    "an address without a port": ({"PET_RDZV_ENDPOINT": "worker-0", "VIDEOGEN_REPLICA_INDEX": "0"}, "PET_RDZV_ENDPOINT is 'worker-0'"),
+    "no index": ({"PET_RDZV_ENDPOINT": "worker-0:1"}, "VIDEOGEN_REPLICA_INDEX is ''; expected the pod's replica index, 0 to 1"),
+    "an index of another job": ({"PET_RDZV_ENDPOINT": "worker-0:1", "VIDEOGEN_REPLICA_INDEX": "2"}, "VIDEOGEN_REPLICA_INDEX is '2'"),
+}
+
+
+@pytest.mark.parametrize("environment, says", NOWHERE.values(), ids=NOWHERE.keys())
+def test_one_of_several_pods_that_does_not_know_its_place_is_refused(
+    make_job: Callable[..., Job], start_trainer: Callable[..., Any], environment: dict[str, str], says: str
+) -> None:
+    code, report = start_trainer(make_job(workers=2), environment=environment).wait()
     assert (code, report.reason) == (ExitCode.INVALID_JOB, Reason.INVALID_JOB)
-    assert "PET_RDZV_ENDPOINT" in report.message
+    assert says in report.message
 
 
 def test_a_job_of_another_contract_ends_with_its_own_exit_code(start_trainer: Callable[..., Any], make_job: Callable[..., Job]) -> None:
-    trainer = start_trainer(make_job(contract="v9"), fresh=True)
+    trainer = start_trainer(make_job(contract="v9"))
     code, report = trainer.wait()
     assert (code, report.reason) == (ExitCode.CONTRACT_UNSUPPORTED, Reason.CONTRACT_UNSUPPORTED)
     assert "Traceback" not in trainer.log.read_text()

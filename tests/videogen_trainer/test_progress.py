@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from videogen_testing.patience import HANGS
 from videogen_trainer.progress import Endpoint, ProgressReporter, endpoint_of, trainer_status
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
@@ -34,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.received.append((self.headers["Authorization"], body["trainerStatus"]))
-        self.server.hold.wait(5)
+        self.server.hold.wait(HANGS)
         self.send_response(self.server.status)
         self.end_headers()
 

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from videogen_api.evaluation import Metric, MetricResult, Normalization
+from videogen_api.evaluation import Evaluation, Metric, MetricResult, Normalization
 from videogen_api.job import ArtifactReference, ExitCode, Report
 from videogen_api.model_release import ModelReleaseStatus
 from videogen_api.optimization import LOSSES, ExportFormat, MetricLoss, NetworkExport, Optimization
 from videogen_api.recipe import Resolution
-from videogen_api.training_run import Evaluation, PhaseStatus, Reason, ResolvedDataset
+from videogen_api.training_run import PhaseStatus, Reason, ResolvedDataset
 from videogen_trainer import report
 from videogen_trainer.evaluate import task
 from videogen_trainer.evaluate.artefacts import FLOORS
@@ -85,7 +85,8 @@ def measured(i3d: int, clip: int) -> Report:
     rows |= {"motion": np.ones(4), "seconds": np.ones((4, 2)), "artefacts": np.ones((4, len(FLOORS)))}
     extractors = Extractors(features=(classifier, *networks), classifiers=(classifier,), encoders=tuple(encoders))  # type: ignore[arg-type]
     made = rows | {"artefacts": np.ones((4, 2, len(FLOORS)))}
-    results = task.results(rows, made, ["flood", "fire", "जल", "आग"], extractors, 0, "on a CPU")
+    references = task.References(clips=[], captions=["flood", "fire", "जल", "आग"], resolved=[], order=[2, 0, 3, 1])
+    results = task.results(rows, made, references, extractors, 0, "on a CPU")
     artifact = ArtifactReference(path="b" * 256, digest=DIGEST)
     message = f"{10**6} generated clips against {10**9} real ones"
     results = [longest(result) for result in results]

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from pydantic import ValidationError
 
 from videogen_api.job import Job
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 from videogen_api.training_run import Reason
 from videogen_models.bundle import load_model
 from videogen_models.video import decode_mp4
@@ -32,12 +32,12 @@ from videogen_trainer.state import new_state
 WANTED = {"everySteps": 2, "prompts": ["a square moves right", "a dark square"], "samplingSteps": 2}
 
 
-@pytest.mark.parametrize("family", list(ModelType))
+@pytest.mark.parametrize("family", list(ModelFamily))
 def test_training_shows_its_prompts_at_intervals_and_learns_the_same(
-    storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, family: ModelType
+    storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, family: ModelFamily
 ) -> None:
-    fields = {"model": {"type": family, "version": "1.0.0"}}
-    own = {} if family is ModelType.VIDEOFUSION else {"videoFusion": {}}
+    fields = {"model": {"family": family, "version": "1.0.0"}}
+    own = {} if family is ModelFamily.VIDEOFUSION else {"videoFusion": None}
     shown = tasks.attempt(make_job(own | {"samples": WANTED}, **fields), storage, {}, silent, lambda: False)
     assert shown.reason is Reason.COMPLETED, shown.message
     folder, curve = storage / WORK / "samples", losses(storage)

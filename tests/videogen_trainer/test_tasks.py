@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from videogen_api.job import Job
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 from videogen_api.phase_rules import IN_ONE_POD
 from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_api.tuning import TRAINS_WITH_IT
@@ -46,7 +46,7 @@ def content(job: Job) -> dict[str, Any]:
         (lambda job: job.update(data=[]), Reason.INVALID_JOB, "data is missing"),
         (lambda job: job.update(task="Evaluate"), Reason.INVALID_JOB, "artifact is missing"),
         (lambda job: job.update(task="Curate"), Reason.INVALID_JOB, "curate is missing"),
-        (lambda job: job.update(task="Curate", workers=2), Reason.INVALID_JOB, "resources.workers is 2; Curate runs in one pod"),
+        (lambda job: job.update(task="Curate", workers=2), Reason.INVALID_JOB, "workers.replicas is 2; Curate runs in one pod"),
         (lambda job: job.update(task="Release"), Reason.INVALID_JOB, "trainer's task"),
         (lambda job: job.update(task="BuildTemplates"), Reason.INVALID_JOB, "artifact is missing"),
         (lambda job: job.update(task="BuildTemplates", workers=2), Reason.INVALID_JOB, "BuildTemplates runs in one pod"),
@@ -54,7 +54,7 @@ def content(job: Job) -> dict[str, Any]:
         (lambda job: job.update(task="Optimize"), Reason.INVALID_JOB, "optimize, artifact and data is missing"),
         (lambda job: job.update(task="Optimize", optimize={}), Reason.INVALID_JOB, "artifact"),
         (lambda job: job.update(task="Optimize", optimize={"quantization": "Int4"}), Reason.INVALID_JOB, "optimize.quantization"),
-        (lambda job: job.update(task="Optimize", workers=2), Reason.INVALID_JOB, "resources.workers is 2; Optimize runs in one pod"),
+        (lambda job: job.update(task="Optimize", workers=2), Reason.INVALID_JOB, "workers.replicas is 2; Optimize runs in one pod"),
         (lambda job: job.update(workPath="../out"), Reason.INVALID_JOB, "workPath"),
     ],
 )
@@ -74,7 +74,7 @@ def test_the_api_refuses_several_pods_for_just_the_tasks_that_run_in_one() -> No
 
 
 def test_a_tuned_value_is_for_every_task_that_trains_its_family() -> None:
-    assert [task for task in TRAINING if ModelType.VIDEOFUSION in FAMILIES.get(task, tuple(ModelType))] == TRAINS_WITH_IT
+    assert [task for task in TRAINING if ModelFamily.VIDEOFUSION in FAMILIES.get(task, tuple(ModelFamily))] == TRAINS_WITH_IT
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])

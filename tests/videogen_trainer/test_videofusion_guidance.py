@@ -14,6 +14,7 @@ from torch import Tensor
 from videogen_api.job import Job
 from videogen_api.training_run import Reason
 from videogen_models.text import tokenize
+from videogen_testing.attempted import losses
 from videogen_trainer import tasks
 from videogen_trainer.data import Batch
 from videogen_trainer.distributed import World
@@ -65,11 +66,11 @@ def test_a_share_for_each_frame_is_trained_with_and_stands_in_the_bundle(
     make_job: Callable[..., Job], storage: Path, silent: ProgressReporter
 ) -> None:
     shares = ["0.5", "0.6", "1", "0.6"]
-    job = make_job({"videoFusion": {"baseLearningRateScale": "1", "baseNoiseShares": shares}, "steps": 2})
+    job = make_job({"videoFusion": {"baseLearningRateScale": "1", "baseScenario": "Experimental", "baseNoiseShares": shares}, "steps": 2})
     tasks.check(job)
     report = tasks.attempt(job, storage, {}, silent, lambda: False)
     assert report.artifact, report.message
     assert json.loads((storage / report.artifact.path / "model.json").read_bytes())["baseNoiseShares"] == [0.5, 0.6, 1.0, 0.6]
     other = tasks.attempt(make_job({"steps": 2}, workPath="runs/even/train"), storage, {}, silent, lambda: False)
-    curves = [(storage / path / "curve.jsonl").read_text() for path in ("runs/demo-01234567/train", "runs/even/train")]
-    assert other.artifact and curves[0] != curves[1]
+    assert other.artifact
+    assert losses(storage) != pytest.approx(losses(storage, "runs/even/train"), rel=1e-5)  # rounding is a hundred times less

@@ -17,7 +17,7 @@ from videogen_api.evaluation import Metric
 from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.training_run import Reason, Split
 from videogen_models.autoencoder import encode, load_autoencoder
-from videogen_models.backbone_folder import PARTS, folder_sha256
+from videogen_models.backbone_digest import PARTS, folder_sha256
 from videogen_models.bundle import load_model
 from videogen_models.sampling import from_pixels
 from videogen_testing.attempted import artifact
@@ -148,13 +148,13 @@ def test_the_base_generator_learns_slowly_only_where_it_is_pretrained_or_a_recip
 
 
 def test_a_mounted_image_model_gives_its_autoencoder(train: Train, latent_job: Make, storage: Path, mounted: Path) -> None:
-    backbone = {"path": "raw/image-model", "sha256": folder_sha256(mounted)}
+    backbone = {"path": "raw/image-model", "digest": "sha256:" + folder_sha256(mounted)}
     job = latent_job({"backbone": backbone}, initFrom=None)
     tasks.check(job)
     trained = artifact(train(job))
     assert equal(autoencoder_of(storage, trained), load_autoencoder(mounted).state_dict())
-    wrong = train(latent_job({"backbone": backbone | {"sha256": "0" * 64}}, initFrom=None, workPath="runs/next/train"))
-    assert (wrong.reason, f"has {backbone['sha256']}" in wrong.message) == (Reason.ARTIFACT_INVALID, True)
+    wrong = train(latent_job({"backbone": backbone | {"digest": "sha256:" + "0" * 64}}, initFrom=None, workPath="runs/next/train"))
+    assert (wrong.reason, f"has {backbone['digest']}" in wrong.message) == (Reason.ARTIFACT_INVALID, True)
     tasks.check(latent_job({"backbone": backbone}, initFrom=trained))  # a second Train phase begins with the first's bundle
     again = train(latent_job({"backbone": backbone, "seed": 5}, initFrom=trained, workPath="runs/second/train"))
     assert equal(autoencoder_of(storage, artifact(again)), load_autoencoder(mounted).state_dict())

@@ -37,6 +37,32 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* The Secret with the inbox's certificate and key, and the ConfigMap with the authority that it is verified by. */}}
+{{- define "videogen.inboxSecret" -}}
+{{ include "videogen.name" . }}-inbox-tls
+{{- end -}}
+
+{{- define "videogen.inboxAuthority" -}}
+{{ include "videogen.name" . }}-inbox-ca
+{{- end -}}
+
+{{/* The Secret with the keys that seal records of computed phases. */}}
+{{- define "videogen.recordKeys" -}}
+{{ include "videogen.name" . }}-record-keys
+{{- end -}}
+
+{{/* Whether the chart makes the inbox's certificate itself. */}}
+{{- define "videogen.makesCertificate" -}}
+{{- if and .Values.inbox.tls.enabled (not .Values.inbox.tls.certManager.enabled) }}true{{ end -}}
+{{- end -}}
+
+{{/* The names and addresses by which the inbox is reached, as a JSON list. */}}
+{{- define "videogen.inboxNames" -}}
+{{- $service := include "videogen.operatorName" . }}
+{{- $inNamespace := printf "%s.%s" $service .Release.Namespace }}
+{{- toJson (concat (list $service $inNamespace (printf "%s.svc" $inNamespace) (printf "%s.svc.cluster.local" $inNamespace)) .Values.inbox.tls.names) }}
+{{- end -}}
+
 {{- define "videogen.gatewayNamespace" -}}
 {{- default .Release.Namespace .Values.gateway.namespace -}}
 {{- end -}}

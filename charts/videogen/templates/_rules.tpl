@@ -1,4 +1,4 @@
-{{/* The operator's rights, in three parts by where they must be granted. No wildcard, no Secrets, no exec. */}}
+{{/* The operator's rights, in four parts by where they must be granted. No wildcard, no Secrets, no exec. */}}
 
 {{/* In every watched namespace. */}}
 {{- define "videogen.namespacedRules" -}}
@@ -9,49 +9,69 @@
 - apiGroups: [videogen.pib.gov.in]
   resources: [trainingruns/status, modelreleases/status]
   verbs: [patch]
-# Never asked for: clusters whose admission enforces permissions on owner references (OpenShift's do) demand it of whoever makes
-# a child that blocks its owner's deletion.
-- apiGroups: [videogen.pib.gov.in]
-  resources: [trainingruns/finalizers, modelreleases/finalizers]
-  verbs: [update]
 # A run's Release phase makes a ModelRelease.
 - apiGroups: [videogen.pib.gov.in]
   resources: [modelreleases]
   verbs: [create]
-# An attempt: its job is made once and deleted to stop it, its ConfigMap goes with the job.
+# An attempt: its job is made once and deleted to stop it; its ConfigMap is made, never read, and goes with the run.
 - apiGroups: [kubeflow.org]
   resources: [pytorchjobs]
   verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, create]
+  verbs: [create]
 # A release's children: applied, and deleted when its pods shall not run any more. An apply that makes the object needs create, too.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
+# Which pods the Deployments have made: anybody may write their labels.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# A service's route: applied; it goes with the releases that own it. The same admission demands delete, because the owners change.
+# Who may connect to the pods of an attempt or a release: applied before them, deleted after them.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+# A service's route: applied; it goes with the releases that own it.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [gateway.envoyproxy.io]
-  resources: [backendtrafficpolicies]
-  verbs: [get, list, watch, create, patch, delete]
-# Why a pod does not start or has ended, whether the storage exists, whether there is a gateway.
+  resources: [backendtrafficpolicies, httproutefilters]
+  verbs: [get, list, watch, create, patch]
+# Why a pod does not start or has ended, whether the storage exists.
 - apiGroups: [""]
   resources: [pods, persistentvolumeclaims]
-  verbs: [list, watch]
-- apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways]
   verbs: [list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.rbac.openshift }}
+# Never asked for: an admission that enforces permissions on owner references, as OpenShift's does, demands the first of whoever
+# makes a child that blocks its owner's deletion, and the others of whoever changes the owners of an object.
+- apiGroups: [videogen.pib.gov.in]
+  resources: [trainingruns/finalizers, modelreleases/finalizers]
+  verbs: [update]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [delete]
+- apiGroups: [gateway.envoyproxy.io]
+  resources: [backendtrafficpolicies, httproutefilters]
+  verbs: [delete]
+{{- end }}
+{{- end -}}
+
+{{/* In the Gateway's namespace: whether there is a gateway. */}}
+{{- define "videogen.gatewayRules" -}}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [list, watch]
 {{- end -}}
 
 {{/* Cluster-wide, because these have no namespace. */}}
@@ -76,11 +96,27 @@
 {{- end }}
 {{- end -}}
 
-{{/* In the operator's own namespace: leadership. */}}
+{{/* In the operator's own namespace: leadership, and the way to whoever leads. */}}
 {{- define "videogen.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, update]
+  resourceNames: [{{ include "videogen.operatorName" . }}]
+  verbs: [get, update]
+# A request to create an object has no name that a rule could compare.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+# Applied by the leader, so that the inbox's Service leads to it. An apply that makes the object needs create, and names it.
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  resourceNames: [{{ include "videogen.operatorName" . }}-leader]
+  verbs: [create, patch]
+{{- if .Values.rbac.openshift }}
+# OpenShift's RestrictedEndpointsAdmission demands it of whoever writes the address of a pod.
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices/restricted]
+  verbs: [create]
+{{- end }}
 {{- end -}}
 
 {{/* A Role and its binding: (dict "context" $ "name" ... "namespace" ... "rules" "name of a template above"). */}}

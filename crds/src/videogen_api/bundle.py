@@ -51,6 +51,11 @@ def canonical_json(value: object) -> bytes:
     return (json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
 
 
+def content_digest(value: object) -> str:
+    """`sha256:<hex>` of a value's canonical JSON."""
+    return manifest_digest(canonical_json(value))
+
+
 def manifest_digest(manifest: bytes) -> str:
     """`sha256:<hex>` of a manifest's bytes."""
     return "sha256:" + hashlib.sha256(manifest).hexdigest()

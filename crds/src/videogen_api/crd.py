@@ -18,8 +18,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from videogen_api.meta import CATEGORY, GROUP, VERSION
+from videogen_api.meta import CATEGORY, GROUP, TYPES, VERSION, type_of
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
+from videogen_api.run_changes import CHANGE_RULES
 from videogen_api.run_rules import RUN_RULES
 from videogen_api.training_run import TrainingRunSpec, TrainingRunStatus
 
@@ -50,6 +51,7 @@ class Resource:
     status: type[BaseModel]
     rules: tuple[tuple[str, str, str], ...]  # CEL, message, path of the field that the message is about ("" for none)
     columns: tuple[Column, ...]
+    scale: tuple[str, str, str] | None = None  # paths of the replicas asked for, of those that exist, and of their selector
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "Since when the object exists.", "date")
@@ -61,7 +63,7 @@ TRAINING_RUN = Resource(
     description="One model's schedule: an ordered list of phases, each attempt of a phase one Kubeflow PyTorchJob.",
     spec=TrainingRunSpec,
     status=TrainingRunStatus,
-    rules=RUN_RULES,
+    rules=RUN_RULES + CHANGE_RULES,
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),
         Column("Phase", ".status.summary.phase", "Number and name of the current phase."),
@@ -69,6 +71,7 @@ TRAINING_RUN = Resource(
         Column("ETA", ".status.summary.eta", "Time to the end of the phase at the present speed."),
         Column("Step", ".status.summary.step", "Training step of all steps."),
         Column("Loss", ".status.summary.loss", "Newest training loss.", priority=1),
+        Column("Model", ".status.summary.model", "Name of the version that the run makes.", priority=1),
         Column("Release", ".status.release", "ModelRelease that the run created.", priority=1),
         Column("Message", ".status.conditions[?(@.type=='Succeeded')].message", "The status in words.", priority=1),
         AGE,
@@ -84,27 +87,44 @@ MODEL_RELEASE = Resource(
     status=ModelReleaseStatus,
     rules=(
         (
-            "self.metadata.name == 'pib-videogen-' + self.spec.model.type + '-v' + self.spec.model.version + '-'"
+            f"self.metadata.name == 'pib-videogen-' + {type_of('self.spec.model')} + '-v' + self.spec.model.version + '-'"
             " + self.spec.model.specialization",
-            "metadata.name must be pib-videogen-<type>-v<version>-<specialization>, made from spec.model",
+            "metadata.name must be pib-videogen-<type>-v<version>-<specialization>, made from spec.model; without a type it is"
+            f" {', '.join(TYPES.values())}, by family",
             ".spec.model",
         ),
     ),
     columns=(
-        Column("Status", ".status.conditions[?(@.type=='Ready')].reason", "What the release is doing."),
+        Column("Status", ".status.summary.status", "What the release is doing."),
         Column("Service", ".spec.service", "Service whose traffic it competes for."),
         Column("Weight", ".status.summary.weight", "Share of the service's traffic, read back from the route."),
         Column("Gates", ".status.summary.gates", "Offline gates passed, of all."),
+        Column("Family", ".spec.model.family", "Architecture of the model.", priority=1),
         Column("Message", ".status.summary.message", "What it is doing or waiting for."),
         Column("RolledBack", ".status.rollback.reason", "Why its traffic was taken back.", priority=1),
+        Column("Changed", ".status.trafficHistory[-1:].time", "When its share of the traffic last changed.", "date", priority=1),
+        Column("By", ".status.trafficHistory[-1:].by", "Who changed it.", priority=1),
+        Column("Run", ".spec.lineage.run", "TrainingRun that made it.", priority=1),
+        Column("StartedFrom", ".spec.lineage.initFrom.release", "Release whose weights the run started from.", priority=1),
+        Column("Report", ".spec.lineage.evaluation.report", "HTML page about it, in the claim of its artifact.", priority=1),
         AGE,
     ),
+    scale=(".spec.serving.replicas", ".status.replicas", ".status.selector"),
 )
 
 RESOURCES = (TRAINING_RUN, MODEL_RELEASE)
-_IMMUTABLE = {
-    "TrainingRun": ["model", "storage", "initFrom", "recipe", "phases", "tracking"],
-    "ModelRelease": ["service", "model", "artifact", "lineage"],
+_IMMUTABLE = {  # what decides how a model behaves or is judged; what is operational is not here
+    "TrainingRun": [],  # see run_changes.py
+    "ModelRelease": [
+        "service",
+        "model",
+        "artifact",
+        "lineage",
+        "gates",
+        "serving.samplingSteps",
+        "rollout.checks",
+        "rollout.failureLimit",
+    ],
 }
 
 
@@ -135,10 +155,15 @@ def _version(resource: Resource) -> Schema:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {"status": {}} | _scale(resource),
         "additionalPrinterColumns": [_column(column) for column in resource.columns],
         "schema": {"openAPIV3Schema": _root(resource)},
     }
+
+
+def _scale(resource: Resource) -> Schema:
+    names = ("specReplicasPath", "statusReplicasPath", "labelSelectorPath")
+    return {"scale": dict(zip(names, resource.scale, strict=True))} if resource.scale else {}
 
 
 def _column(column: Column) -> Schema:
@@ -149,7 +174,8 @@ def _column(column: Column) -> Schema:
 def _root(resource: Resource) -> Schema:
     spec = structural(resource.spec)
     spec["description"] = _first_paragraph(resource.spec)
-    spec.setdefault("x-kubernetes-validations", []).extend(_immutability(resource))
+    if rules := list(_immutability(resource)):
+        spec.setdefault("x-kubernetes-validations", []).extend(rules)
     status = _without_defaults(structural(resource.status))
     status |= {"description": _first_paragraph(resource.status), "default": {"observedGeneration": -1}}
     return {
@@ -172,12 +198,14 @@ def _root_rule(rule: str, message: str, path: str) -> Schema:
 
 
 def _immutability(resource: Resource) -> Iterator[Schema]:
-    """Rules on the parent, because a rule on an optional field would not see it being added or removed."""
-    advice = "create a new TrainingRun instead" if resource.kind == "TrainingRun" else "release a new version instead"
+    """Rules on the spec, because a rule on an optional field would not see it being added or removed. A field of a block has a default, as
+    the block has, so it is always there.
+    """
     for name in _IMMUTABLE[resource.kind]:
+        same = f"self.{name} == oldSelf.{name}"
         yield {
-            "rule": f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
-            "message": f"spec.{name} is immutable; {advice}",
+            "rule": same if "." in name else f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})",
+            "message": f"spec.{name} is immutable; release a new version instead, which may have the same artifact",
         }
 
 
@@ -204,6 +232,8 @@ def _rewrite(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
         result["items"] = _rewrite(result["items"], definitions)
     if isinstance(values := merged.get("additionalProperties"), dict):  # of a map
         result["additionalProperties"] = _rewrite(values, definitions)
+    if result.get("x-kubernetes-int-or-string"):
+        del result["type"]  # 4 as well as "4"
     if result.get("type") == "integer":
         result["format"] = "int64"
     return result

@@ -50,7 +50,12 @@ class CaptionFont(Model):
     """A font of the user's own, for captions in other letters than English ones."""
 
     path: StoragePath = Field(description="TrueType or OpenType file in the storage.")
-    sha256: Sha256 = Field(description="SHA-256 of the file, in hex.")
+    digest: Digest = Field(description="sha256: and the SHA-256 of the file, in hex.")
+
+    @property
+    def sha256(self) -> str:
+        """The digest's 64 hex digits."""
+        return self.digest.removeprefix("sha256:")
 
 
 _WITHIN = (

@@ -10,7 +10,7 @@ Storage layout below `STORAGE_PATH`:
   datasets/<name>/<digest hex>/             manifest.json + clips-*.safetensors (uint8) + index.json
   datasets/<name>/versions/<version>.json   {"digest": "sha256:..."}
   datasets/<name>/reports/<version>.html    what curation kept and rejected, for people; also of a rejected version
-  runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders
+  runs/<run>-<uid8>/<phase>/checkpoints/    step-<n>/ folders, until a later phase's pod removes them (spec.checkpointRetention)
   runs/<run>-<uid8>/<phase>/trials/<value>/ of a Tune phase, such a folder for each value; result.json once it is judged
   runs/<run>-<uid8>/<phase>/parts/          what an unfinished Curate phase has found in each video
   runs/<run>-<uid8>/<phase>/optimizing/     what an unfinished Optimize phase has exported and measured
@@ -19,38 +19,45 @@ Storage layout below `STORAGE_PATH`:
   runs/<run>-<uid8>/<phase>/tensorboard/    event files of all attempts; of training and Evaluate phases
   runs/<run>-<uid8>/<phase>/templates/      finished templates of a BuildTemplates phase
   runs/<run>-<uid8>/<phase>/scenarios/      outcomes, videos and page of a TestScenarios phase
+  records/<key>.json                        what a phase has computed, see `records.py`
   bundles/<release name>/<digest hex>/      manifest.json + weights, see `bundle.py`
+  bundles/<release name>/<digest hex>.<run>-<uid8>.<phase>.html  what a phase measured of that bundle, for people
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from videogen_api.curation import Curate
 from videogen_api.emergency import Scenarios, Templates
-from videogen_api.evaluation import MetricResult
+from videogen_api.evaluation import Evaluation, Gate, MetricResult
 from videogen_api.goodput import share_of
+from videogen_api.lineage import Lineage
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.optimization import Optimization, Optimize
+from videogen_api.preflight import PreflightResult
 from videogen_api.recipe import Recipe, Resolution
 from videogen_api.tracking import Tracking
-from videogen_api.training_run import DataReference, Evaluation, Reason, ResolvedDataset, Task
+from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Task
 from videogen_api.tuning import Trial, Tuning
 
 CONTRACT = "v1"
 JOB_PATH = "/etc/videogen/job.json"
+ENV_JOB_SHA256 = "VIDEOGEN_JOB_SHA256"  # 64 hex digits of the job file; the trainer refuses another one. Absent: any
 STORAGE_PATH = "/storage"
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 TOKEN_AUDIENCE = "videogen.pib.gov.in/progress"
 
 # Kubeflow Trainer's progress protocol (docs/user-guides/trainjob-progress.md): names of its environment variables.
-# The CA variable is absent when the operator serves plain HTTP inside the cluster.
+# The CA variable is absent when the operator serves plain HTTP inside the cluster, or has a certificate of a public authority.
 ENV_SERVER_URL = "KUBEFLOW_TRAINER_SERVER_URL"
 ENV_SERVER_CA_CERT = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 ENV_SERVER_TOKEN = "KUBEFLOW_TRAINER_SERVER_TOKEN"
+ENV_RECORDS_URL = "VIDEOGEN_RECORDS_URL"  # where the first pod has its result sealed, with the same CA and token; absent: nowhere
+ENV_REPLICA_INDEX = "VIDEOGEN_REPLICA_INDEX"  # of the pod among those of its attempt, from 0
 
 
 class ExitCode(IntEnum):
@@ -93,7 +100,7 @@ class Job(Observation):
     run_uid: str
     namespace: str
     phase: str
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=0)  # 0: the preflight
     task: Task
     model: ModelIdentity
     recipe: Recipe
@@ -114,7 +121,13 @@ class Job(Observation):
     optimize: Optimize | None = None
     # Fewer workers than were asked for take the same micro-batches, more of each one after the other; absent: the recipe's.
     gradient_accumulation_steps: int | None = Field(default=None, ge=1)
+    gates: list[Gate] = []  # Evaluate and Optimize: for the page alone, the operator judges
+    lineage: Lineage | None = None  # Evaluate and Optimize: what the page says of it
+    finished: list[StoragePath] = []  # work paths of the run's phases that are done: their checkpoints may go
     join_seconds: int = Field(default=600, ge=1)  # that pods wait for each other before training begins
+    # Attempt 0 looks at what these will need and does nothing else: the job of each phase of the run, in order, as far as it is known.
+    preflight: list[Job] = []
+    look_up: bool = False  # attempt 0 also tells what was computed before of this job's inputs
 
     @property
     def accumulation_steps(self) -> int:
@@ -151,8 +164,11 @@ class Report(Observation):
     goodput: Goodput | None = None  # Train
     trials: list[Trial] = []  # Tune; one of them is chosen
     optimization: Optimization | None = None  # Optimize
+    page: bool | None = None  # Evaluate and Optimize: whether `report_page` is there
     frames: int | None = None  # of each clip that `results` are about
     resolution: Resolution | None = None  # of their frames
+    preflight: PreflightResult | None = None  # of attempt 0
+    record: dict[str, Any] | None = None  # of attempt 0: what was computed before, see `records.py`
 
     @model_validator(mode="after")
     def _clips_of_the_results(self) -> Report:
@@ -166,3 +182,8 @@ class Report(Observation):
 def work_path(run: str, run_uid: str, phase: str) -> str:
     """Folder of a phase's checkpoints, below the storage's root."""
     return f"runs/{run}-{run_uid[:8]}/{phase}"
+
+
+def report_page(bundle: str, run: str, run_uid: str, phase: str) -> str:
+    """The page about what a phase measured, beside its bundle. Each evaluation has its own: a later one changes no release's."""
+    return f"{bundle}.{run}-{run_uid[:8]}.{phase}.html"

@@ -6,6 +6,7 @@ one kind alone uses.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -22,6 +23,8 @@ LABEL_PHASE = f"{GROUP}/phase"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_SERVICE = f"{GROUP}/service"
 LABEL_RELEASE = f"{GROUP}/release"
+LABEL_STORAGE = f"{GROUP}/storage"  # on a claim, with the value STORAGE_ALLOWED: runs and releases may mount it
+STORAGE_ALLOWED = "true"
 ANNOTATION_REQUEST = f"{GROUP}/request"
 
 FIELD_MANAGER = "videogen-operator"
@@ -67,7 +70,6 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 PositiveDecimal = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?(e-?[0-9]{1,2})?$", max_length=24)]
 Decimal = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,9}(\.[0-9]{1,9})?(e-?[0-9]{1,2})?$", max_length=24)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=16)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 
@@ -95,52 +97,98 @@ class Condition(Observation):
     last_transition_time: Timestamp = Field(description="When status last changed its value.")
 
 
-class ModelType(StrEnum):
-    """The model families that the trainer implements."""
+class ModelFamily(StrEnum):
+    """The architectures that the trainer implements."""
 
-    VIDEOFUSION = "videofusion"
-    ALIGN_YOUR_LATENTS = "align-your-latents"
-    TEXT2VIDEO_ZERO = "text2video-zero"
+    VIDEOFUSION = "VideoFusion"
+    ALIGN_YOUR_LATENTS = "AlignYourLatents"
+    TEXT2VIDEO_ZERO = "Text2VideoZero"
 
 
+NamePart = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=20)]
+VersionNumber = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})$", max_length=14)]
+TYPES: dict[str, str] = {  # by family: the type of a model that names none
+    ModelFamily.VIDEOFUSION: "videofusion",
+    ModelFamily.ALIGN_YOUR_LATENTS: "align-your-latents",
+    ModelFamily.TEXT2VIDEO_ZERO: "text2video-zero",
+}
 _LONGEST_PARTS = 45  # characters of type, version and specialization together; a release name has 16 more
 _TOO_LONG = "type, version and specialization may have 45 characters together, because pods are named after them; shorten specialization"
+_FOREIGN = "type is the default of another family, whose models it would be taken for; choose another word, or leave it out"
+_LIKE_A_VERSION = "type must not contain -v and a digit: it would be taken for the version in the names of pods; choose another word"
+
+
+def _default_type(model: str) -> str:
+    """CEL: the type that a model has by its family; "" for a family that the schema refuses anyway."""
+    return "(" + "".join(f"{model}.family == '{family}' ? '{word}' : " for family, word in TYPES.items()) + "'')"
+
+
+def type_of(model: str) -> str:
+    """CEL: the type of the model identity `model`, also where it is left out."""
+    return f"(has({model}.type) ? {model}.type : {_default_type(model)})"
 
 
 class ModelIdentity(Model):
-    """Which version of which model: the parts of its release name."""
+    """Which version of which model: the parts of its release name, `pib-videogen-{type}-v{version}-{specialization}`."""
 
     model_config = ConfigDict(
-        json_schema_extra=k8s(rules=[(f"size(self.type) + size(self.version) + size(self.specialization) <= {_LONGEST_PARTS}", _TOO_LONG)])
+        json_schema_extra=k8s(
+            rules=[
+                (f"size({type_of('self')}) + size(self.version) + size(self.specialization) <= {_LONGEST_PARTS}", _TOO_LONG),
+                (f"!has(self.type) || !(self.type in {list(TYPES.values())}) || self.type == {_default_type('self')}", _FOREIGN),
+                ("!has(self.type) || !self.type.matches('-v[0-9]')", _LIKE_A_VERSION),
+            ]
+        )
     )
 
-    type: ModelType = Field(
-        description="Model family. videofusion: VideoFusion, decomposed diffusion (arXiv 2303.08320). align-your-latents: an image"
-        " model with temporal layers (arXiv 2304.08818). text2video-zero: an image model that draws videos (arXiv 2303.13439)."
+    family: ModelFamily = Field(
+        description="Architecture. VideoFusion: decomposed diffusion (arXiv 2303.08320). AlignYourLatents: an image model with temporal"
+        " layers (arXiv 2304.08818). Text2VideoZero: an image model that draws videos (arXiv 2303.13439)."
     )
-    version: Annotated[
-        str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})$", max_length=14)
-    ] = Field(description="Semantic version, major.minor.patch, without a leading v.")
-    specialization: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=20)] = Field(
-        default="base", description="What this version is specialised in: base, multilingual, ..."
+    type: NamePart = Field(
+        default_factory=str,  # so that the schema has no default; see _type_by_family
+        description="The word for the model in the release's name, for example base. Absent: videofusion, align-your-latents or"
+        " text2video-zero, by family. Versions are compared within one type and specialization only.",
     )
+    version: VersionNumber = Field(description="Semantic version, major.minor.patch, without a leading v.")
+    specialization: NamePart = Field(
+        default="base",
+        description="What this version is specialised in: base, english, multilingual, ... The last part of the release's name.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _type_by_family(cls, given: Any) -> Any:
+        word = TYPES.get(given.get("family", "")) if isinstance(given, dict) and not given.get("type") else None
+        return {**given, "type": word} if word else given
 
     @model_validator(mode="after")
     def _fits_a_name(self) -> ModelIdentity:
-        if (found := len(self.type.value + self.version + self.specialization)) > _LONGEST_PARTS:
+        if (found := len(self.type + self.version + self.specialization)) > _LONGEST_PARTS:
             raise ValueError(f"{_TOO_LONG}; found are {found}")
+        if self.type in TYPES.values() and self.type != TYPES[self.family]:
+            raise ValueError(f"{_FOREIGN}; found is {self.type} for family {self.family}")
+        if re.search(r"-v\d", self.type):
+            raise ValueError(f"{_LIKE_A_VERSION}; found is {self.type}")
         return self
 
 
 def release_name(model: ModelIdentity) -> str:
     """`pib-videogen-{type}-v{major}.{minor}.{patch}-{specialization}`, at most 61 characters."""
-    return f"pib-videogen-{model.type.value}-v{model.version}-{model.specialization}"
+    return f"pib-videogen-{model.type}-v{model.version}-{model.specialization}"
 
 
-def parse_release_name(name: str) -> ModelIdentity:
+class NameParts(Model):
+    """What a release name says of its model; the family is not in it."""
+
+    type: NamePart
+    version: VersionNumber
+    specialization: NamePart
+
+
+def parse_release_name(name: str) -> NameParts:
     """The inverse of `release_name`. Raises ValueError with the accepted form if the name has another one."""
-    head, _, rest = name.removeprefix("pib-videogen-").partition("-v")
-    version, _, specialization = rest.partition("-")
-    if not name.startswith("pib-videogen-") or not specialization:
+    found = re.fullmatch(r"pib-videogen-(?P<type>[^.]+)-v(?P<version>[0-9]+\.[0-9]+\.[0-9]+)-(?P<specialization>[^.]+)", name)
+    if not found:
         raise ValueError(f"{name!r} is no release name; expected pib-videogen-<type>-v<major>.<minor>.<patch>-<specialization>")
-    return ModelIdentity.model_validate({"type": head, "version": version, "specialization": specialization})
+    return NameParts.model_validate(found.groupdict())

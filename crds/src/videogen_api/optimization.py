@@ -14,7 +14,6 @@ from videogen_api.meta import Decimal, Model, Observation, PositiveDecimal, k8s
 class Quantization(StrEnum):
     """How a bundle stores the weights of linear and convolutional layers; they are 32 bits again once loaded."""
 
-    NONE = "None"
     INT8_WEIGHTS = "Int8Weights"  # w = q s: q int8, one s for each output channel
     FLOAT16_WEIGHTS = "Float16Weights"
 
@@ -59,8 +58,8 @@ class Optimize(Model):
         json_schema_extra=k8s(
             rules=[
                 (
-                    "self.quantization != 'None' || (has(self.formats) && size(self.formats) > 0)",
-                    "quantization None without formats has nothing to do; choose Int8Weights or Float16Weights, or name formats",
+                    "has(self.quantization) || (has(self.formats) && size(self.formats) > 0)",
+                    "without quantization and formats there is nothing to do; choose Int8Weights or Float16Weights, or name formats",
                 ),
                 (
                     "!has(self.formats) || !('TensorRT' in self.formats) || 'ONNX' in self.formats",
@@ -70,9 +69,10 @@ class Optimize(Model):
         )
     )
 
-    quantization: Quantization = Field(
-        default=Quantization.INT8_WEIGHTS,
-        description="How weights of linear and convolutional layers are stored: Int8Weights (a quarter), Float16Weights (half) or None.",
+    quantization: Quantization | None = Field(
+        default=None,
+        description="How weights of linear and convolutional layers are stored: Int8Weights (a quarter) or Float16Weights (half). Absent:"
+        " with all their bits.",
     )
     formats: list[ExportFormat] = Field(
         default=[],

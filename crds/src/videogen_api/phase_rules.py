@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from videogen_api.evaluation import DEFAULT_EXTRACTORS
+from videogen_api.resources import REPLICAS
 
 Rules = list[tuple[str, str]]
 IN_ONE_POD = ["Curate", "Optimize", "BuildTemplates"]
@@ -54,12 +55,16 @@ def blocks(training: list[str]) -> Rules:
             "an Optimize phase needs at least one entry in data, to measure what optimisation costs",
         ),
         (
-            f"self.all(p, !(p.task in {IN_ONE_POD}) || p.resources.workers <= 1)",
-            "a Curate, Optimize or BuildTemplates phase runs in one pod; leave resources.workers at 1",
+            f"self.all(p, !(p.task in {IN_ONE_POD}) || {REPLICAS} <= 1)",
+            "a Curate, Optimize or BuildTemplates phase runs in one pod; leave workers.replicas at 1",
         ),
         (
-            f"self.all(p, !has(p.resources.minWorkers) || p.task in {training})",
-            f"only a training phase, {', '.join(training)}, goes on with fewer workers; leave resources.minWorkers out of the others",
+            f"self.all(p, !has(p.workers) || !has(p.workers.minReplicas) || p.task in {training})",
+            f"only a training phase, {', '.join(training)}, goes on with fewer pods; leave workers.minReplicas out of the others",
+        ),
+        (
+            "self.all(p, p.task != 'Release' || !(has(p.workers) || has(p.resources) || has(p.placement)))",
+            "a Release phase has no pods; leave workers, resources and placement out: those of the release stand in release.serving",
         ),
     ]
 

@@ -23,7 +23,7 @@ class PhaseTraining(Model):
         default=None,
         ge=0,
         le=10_000_000,
-        description="Optimiser steps; absent: the recipe's. An Adapt phase may have 0, and a Train phase of a text2video-zero.",
+        description="Optimiser steps; absent: the recipe's. An Adapt phase may have 0, and a Train phase of a Text2VideoZero.",
     )
     learning_rate: PositiveDecimal | None = Field(
         default=None, description="Peak learning rate; absent: the recipe's, and in a FineTune phase a tenth of it."
@@ -53,7 +53,7 @@ def _tenth(rate: str) -> str:
 
 _STEPS = "(has(p.train) && has(p.train.steps) ? p.train.steps : self.spec.recipe.steps)"
 _WARMUP = "(has(p.train.warmupSteps) ? p.train.warmupSteps : self.spec.recipe.schedule.warmupSteps)"
-_LATENTS, _ZERO = "(self.spec.model.type == 'align-your-latents')", "(self.spec.model.type == 'text2video-zero')"
+_LATENTS, _ZERO = "(self.spec.model.family == 'AlignYourLatents')", "(self.spec.model.family == 'Text2VideoZero')"
 _VIDEO = "p.task in ['Train', 'FineTune', 'AlignCrossModal', 'TrainInterpolation', 'FineTuneDecoder']"  # all but Adapt
 _GOING_ON = "p.task in ['FineTune', 'AlignCrossModal', 'TrainInterpolation']"
 _OF_IMAGE = "p.task in ['Adapt', 'FineTuneDecoder']"  # need no more than an image model
@@ -80,37 +80,37 @@ PHASE_RULES: tuple[tuple[str, str, str], ...] = (
     (
         f"self.spec.phases.all(p, !({_VIDEO}) || ({_TRAIN} && {_ZERO}) || ({_TRAIN} && !has(p.train)) || {_STEPS} >= 1)",
         "the steps of a phase must be greater than or equal to 1; an Adapt phase alone may have 0, and a Train phase of a model of type"
-        " text2video-zero",
+        " Text2VideoZero",
         ".spec.phases",
     ),
     (
         f"!{_some(_OF_LATENTS)} || {_LATENTS}",
-        "AlignCrossModal, TrainInterpolation and FineTuneDecoder phases are for models of type align-your-latents",
+        "AlignCrossModal, TrainInterpolation and FineTuneDecoder phases are for models of family AlignYourLatents",
         ".spec.phases",
     ),
     (
         f"!{_some(_ADAPT)} || {_LATENTS} || {_ZERO}",
-        "an Adapt phase is for models of type text2video-zero and align-your-latents, whose image model it trains",
+        "an Adapt phase is for models of family Text2VideoZero and AlignYourLatents, whose image model it trains",
         ".spec.phases",
     ),
     (
         f"has(self.spec.initFrom) || !{_some(_GOING_ON)} || {_first_before(_TRAIN, _GOING_ON)}"
         f" || ({_ZERO} && {_first_before(_ADAPT, _GOING_ON)})",
-        "a FineTune, AlignCrossModal or TrainInterpolation phase goes on from trained weights: it needs initFrom, or a Train phase before"
-        " it (for models of type text2video-zero also an Adapt phase)",
+        "a FineTune, AlignCrossModal or TrainInterpolation phase starts from trained weights: it needs initFrom, or a Train phase before"
+        " it (for models of family Text2VideoZero also an Adapt phase)",
         ".spec.phases",
     ),
     (
         f"has(self.spec.initFrom) || has(self.spec.recipe.backbone) || !{_some(_OF_IMAGE)}"
         f" || (({_ZERO} || !{_some(_ADAPT)}) && {_first_before(_TRAIN, _OF_IMAGE)})",
-        "an Adapt or FineTuneDecoder phase goes on from an image model: it needs initFrom, recipe.backbone, or a Train phase before it"
-        " (of a model of type align-your-latents: of a run that does not adapt it)",
+        "an Adapt or FineTuneDecoder phase starts from an image model: it needs initFrom, recipe.backbone, or a Train phase before it"
+        " (of a model of family AlignYourLatents: of a run that does not adapt it)",
         ".spec.phases",
     ),
     (
         f"!{_LATENTS} || !{_some(_ADAPT)} || !{_some(_VIDEO)}"
         f" || self.spec.phases.map(p, {_ADAPT}).lastIndexOf(true) < self.spec.phases.map(p, {_VIDEO}).indexOf(true)",
-        "an Adapt phase of a model of type align-your-latents must come before its other training phases: temporal layers fit the"
+        "an Adapt phase of a model of family AlignYourLatents must come before its other training phases: temporal layers fit the"
         " image model that they were trained in",
         ".spec.phases",
     ),
@@ -128,7 +128,7 @@ PHASE_RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "!has(self.spec.recipe.alignYourLatents) || self.spec.recipe.alignYourLatents.contextFrames < self.spec.recipe.frames",
-        "recipe.alignYourLatents.contextFrames must be less than recipe.frames: the others go on from them",
+        "recipe.alignYourLatents.contextFrames must be less than recipe.frames: the others continue them",
         ".spec.recipe.alignYourLatents.contextFrames",
     ),
 )

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.meta import Decimal, Model, PositiveDecimal, Sha256, StoragePath, k8s
-from videogen_api.noise_shares import BLOCK_RULES, ContentProfile, Share
+from videogen_api.meta import Decimal, Digest, Model, PositiveDecimal, StoragePath, k8s
+from videogen_api.noise_shares import BLOCK_RULES, USUAL_SHARE, BaseScenario, ResidualScenario, Share, residual_of
 
 UnitDecimal = Annotated[str, StringConstraints(pattern=r"^0\.[0-9]{1,9}$", max_length=11)]
 
@@ -59,7 +59,6 @@ class PredictionType(StrEnum):
 class Sharding(StrEnum):
     """What of the training state each process keeps."""
 
-    NONE = "None"  # everything (DistributedDataParallel)
     FULL = "Full"  # its share of weights, gradients and optimiser states (fully sharded data parallelism)
 
 
@@ -111,7 +110,7 @@ class Schedule(Model):
 
 
 class Checkpoints(Model):
-    """How often the complete training state is saved; an interrupted run goes on from the last one."""
+    """How often the complete training state is saved; an interrupted run resumes from the last one."""
 
     every_steps: int = Field(default=1000, ge=1, le=1_000_000, description="Steps between two checkpoints.")
     keep_last: int = Field(default=3, ge=1, le=100, description="How many of the newest checkpoints are kept.")
@@ -119,8 +118,8 @@ class Checkpoints(Model):
         default=0,
         ge=0,
         le=100,
-        description="How many checkpoints are kept as those of the lowest mean loss, over about the 1,000 steps before each, also when they"
-        " are not among the newest: after a divergence that grew over several checkpoints there is one from before to go back to.",
+        description="How many checkpoints of the lowest loss are kept beside the newest. The loss is its mean over about the 1,000 steps"
+        " before each: after a divergence that grew over several checkpoints there is one from before to go back to.",
     )
 
 
@@ -147,17 +146,29 @@ class Space(StrEnum):
 class VideoFusion(Model):
     """VideoFusion's own parameters: shares of the noise's VARIANCE, mixed by their square roots."""
 
-    base_noise_share: Share = Field(default="0.70", description="λ: share of the noise variance that all frames of a clip have in common.")
-    residual_noise_share: Share = Field(default="0.30", description="1 - λ: share of the noise variance that each frame has alone.")
-    base_learning_rate_scale: PositiveDecimal | None = Field(
+    base_noise_share: Share | None = Field(
         default=None,
-        description="The base generator learns at learningRate times this. Absent: 1 where its weights are new, and 0.1 where it goes on"
-        " from a VideoFusion model, of initFrom or an earlier phase (the paper: a small rate for what is pretrained, not frozen).",
+        description="λ: share of the noise variance that all frames of a clip have in common, in the range of its scenarios."
+        f" Absent: the rest of residualNoiseShare, or {USUAL_SHARE}.",
     )
-    content_profile: ContentProfile | None = Field(
+    residual_noise_share: Share | None = Field(
+        default=None, description="1 - λ: share of the noise variance that each frame has alone. Absent: the rest of baseNoiseShare."
+    )
+    base_scenario: BaseScenario | None = Field(
         default=None,
         description="What the videos show, and with it the range of baseNoiseShare: Standard 0.65-0.75, HighDetail 0.60-0.70, TextHeavy"
-        " 0.75-0.85; HighMotion 0.55-0.65 and Static 0.70-0.80, which are residual shares of 0.35-0.45 and 0.20-0.30. Absent: any share.",
+        " 0.75-0.85, Experimental any, in a run without a Release phase. Absent: any beside residualScenario, Standard without it.",
+    )
+    residual_scenario: ResidualScenario | None = Field(
+        default=None,
+        description="How the videos move, and with it the range of residualNoiseShare: Standard 0.25-0.35, HighMotion 0.35-0.45, Static"
+        " 0.20-0.30. Both scenarios may be named, for example TextHeavy and Static: the shares then suit both. Absent: baseScenario alone"
+        " counts.",
+    )
+    base_learning_rate_scale: PositiveDecimal | None = Field(
+        default=None,
+        description="The base generator learns at learningRate times this. Absent: 1 where its weights are new, and 0.1 where it starts"
+        " from a VideoFusion model, of initFrom or an earlier phase (the paper: a small rate for what is pretrained, not frozen).",
     )
     base_noise_shares: list[Share] | None = Field(
         default=None,
@@ -177,6 +188,11 @@ class VideoFusion(Model):
         description="Pixel, or Latent: in the latents of the autoencoder of recipe.backbone or initFrom, which stays as it is.",
     )
 
+    @property
+    def base_share(self) -> str:
+        """λ, also where the recipe leaves it out."""
+        return self.base_noise_share or (residual_of(self.residual_noise_share) if self.residual_noise_share else USUAL_SHARE)
+
 
 class AlignYourLatents(Model):
     """Align-Your-Latents' own parameters: how its temporal layers learn, and how clips are drawn with them."""
@@ -195,7 +211,7 @@ class AlignYourLatents(Model):
         default=0,
         ge=0,
         le=2,
-        description="Frames of a generated clip that are drawn before the others, which go on from them: 0, 1 (by the image model), or 2"
+        description="Frames of a generated clip that are drawn before the others, which continue them: 0, 1 (by the image model), or 2"
         " (also the one after it); fewer than frames.",
     )
     context_guidance: PositiveDecimal = Field(
@@ -209,8 +225,8 @@ class AlignYourLatents(Model):
         default=None,
         ge=1,
         le=2,
-        description="How often three frames are put between two of a generated clip, by layers that a TrainInterpolation phase trains on"
-        " clips of 4^n + 1 closer frames: 8 frames become 29 with 1 and 113 with 2, at 4 and 16 times frameRate. Absent: as those of"
+        description="How often three frames are put between two of a generated clip. Layers do it that a TrainInterpolation phase trains"
+        " on clips of 4^n + 1 closer frames: 8 frames become 29 with 1 and 113 with 2, at 4 and 16 times frameRate. Absent: as those of"
         " initFrom do, and in a TrainInterpolation phase once.",
     )
 
@@ -239,10 +255,15 @@ class Backbone(Model):
     path: StoragePath = Field(
         description="Folder in the storage, in diffusers' layout: unet, vae, text_encoder, tokenizer, scheduler, with safetensors."
     )
-    sha256: Sha256 = Field(
-        description="SHA-256, in hex, over the paths, sizes and SHA-256 sums of the files in these five folders; the error of a"
+    digest: Digest = Field(
+        description="sha256: and 64 hex digits, over the paths, sizes and SHA-256 sums of the files in these five folders; the error of a"
         " wrong one tells the right one."
     )
+
+    @property
+    def sha256(self) -> str:
+        """The digest's 64 hex digits."""
+        return self.digest.removeprefix("sha256:")
 
 
 class Recipe(Model):
@@ -257,7 +278,7 @@ class Recipe(Model):
     global_batch_size: int = Field(ge=1, le=65536, description="Clips per optimiser step, over all processes.")
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=1024, description="Forward passes that one optimiser step adds up.")
     steps: int = Field(
-        ge=0, le=10_000_000, description="Optimiser steps. text2video-zero may have 0, and is then its image model as it is; others need 1."
+        ge=0, le=10_000_000, description="Optimiser steps. Text2VideoZero may have 0, and is then its image model as it is; others need 1."
     )
     precision: Precision = Field(default=Precision.FP32, description="FP32, FP16 (with loss scaling) or BF16.")
     optimizer: Optimizer = Field(default=Optimizer(), description="AdamW and its parameters.")
@@ -272,23 +293,14 @@ class Recipe(Model):
         description="Videos to look at during training, as mp4 and contact sheet in samples/step-<n> of the phase's folder; absent: none.",
     )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="All random numbers derive from it.")
-    video_fusion: VideoFusion = Field(
-        default=VideoFusion(),
-        description="Parameters of VideoFusion.",
-        json_schema_extra=k8s(
-            rules=[
-                (
-                    "double(self.baseNoiseShare) + double(self.residualNoiseShare) > 0.99995"
-                    " && double(self.baseNoiseShare) + double(self.residualNoiseShare) < 1.00005",
-                    "baseNoiseShare and residualNoiseShare are shares of one variance and must add up to 1, for example 0.70 and 0.30",
-                ),
-                *BLOCK_RULES,
-            ]
-        ),
+    video_fusion: VideoFusion | None = Field(
+        default=None,
+        description="Parameters of VideoFusion, for models of this family alone; absent: the defaults.",
+        json_schema_extra=k8s(rules=BLOCK_RULES),
     )
     align_your_latents: AlignYourLatents | None = Field(
         default=None,
-        description="Parameters of Align-Your-Latents, for models of this type alone; absent: the defaults.",
+        description="Parameters of Align-Your-Latents, for models of this family alone; absent: the defaults.",
         json_schema_extra=k8s(
             rules=[
                 (
@@ -300,17 +312,17 @@ class Recipe(Model):
     )
     text2_video_zero: Text2VideoZero | None = Field(
         default=None,
-        description="Parameters of Text2Video-Zero, for models of this type alone; absent: the defaults.",
+        description="Parameters of Text2Video-Zero, for models of this family alone; absent: the defaults.",
         json_schema_extra=k8s(rules=[("self.warpAt <= self.resumeAt", "warpAt may not be greater than resumeAt, for example 881 and 941")]),
     )
     backbone: Backbone | None = Field(
         default=None,
-        description="Image model that align-your-latents and text2video-zero begin with, and whose autoencoder videofusion takes in space"
-        " Latent; absent: initFrom's, or a new one of the architecture's size, which text2video-zero trains whole.",
+        description="Image model that AlignYourLatents and Text2VideoZero begin with, and whose autoencoder VideoFusion takes in space"
+        " Latent; absent: initFrom's, or a new one of the architecture's size, which Text2VideoZero trains whole.",
     )
     cache_latents: bool = Field(
         default=False,
-        description="align-your-latents, and text2video-zero with an image model that is given: what the frozen autoencoder and text"
+        description="AlignYourLatents, and Text2VideoZero with an image model that is given: what the frozen autoencoder and text"
         " encoder make of each clip is computed once and kept in the phase's folder until the phase has ended.",
     )
     compile: bool = Field(
@@ -321,19 +333,25 @@ class Recipe(Model):
     gradient_checkpointing: bool | None = Field(
         default=None,
         description="Compute activations again in the backward pass instead of keeping them: less memory, about a third more time;"
-        " absent: for architecture Paper of videofusion and align-your-latents.",
+        " absent: for architecture Paper of VideoFusion and AlignYourLatents.",
     )
-    sharding: Sharding = Field(
-        default=Sharding.NONE,
+    sharding: Sharding | None = Field(
+        default=None,
         description="Full: each process of a training or Tune phase keeps its share of weights, gradients and optimiser states, and a pass"
-        " has only a few layers whole; None: everything.",
+        " has only a few layers whole. Absent: each keeps everything.",
     )
     divergence_factor: PositiveDecimal = Field(
         default="10",
-        description="Training has diverged when the loss, or the gradient's norm before clipping, is more than this many times its mean"
-        " over about the last 1,000 steps, and stays there: by 10 steps more than are below; or in the very step in which the loss leaps to"
+        description="Threshold of divergence, as a multiple of the mean. Training has diverged when the loss, or the gradient's norm"
+        " before clipping, is more than this many times its mean over about the last 1,000 steps, and stays there: by 10"
+        " steps more than are below; or in the very step in which the loss leaps to"
         " more than this squared times its mean, as it never varied. At least 2, or 0: only when one of them is no finite number.",
         json_schema_extra=k8s(
             rules=[("double(self) == 0.0 || double(self) >= 2.0", "divergenceFactor must be at least 2, for example 10; 0 switches it off")]
         ),
     )
+
+    @property
+    def fusion(self) -> VideoFusion:
+        """VideoFusion's parameters, also where the recipe leaves them out."""
+        return self.video_fusion or VideoFusion()

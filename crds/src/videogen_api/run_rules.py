@@ -5,76 +5,72 @@ from __future__ import annotations
 from videogen_api import noise_shares, resources, tuning
 from videogen_api.curation import LONGEST_CLIP
 from videogen_api.phase_training import PHASE_RULES
+from videogen_api.resources import PROCESSES, REPLICAS
 from videogen_api.training_run import TRAINING
 
 _TRAINING = [task.value for task in TRAINING]
 
-# A recipe has the block of its model's type. videoFusion has a default, which the API server puts into every recipe; 0.1 was one of them.
+_LATENT = "(has(self.spec.recipe.videoFusion) && self.spec.recipe.videoFusion.space == 'Latent')"
+# A recipe has the block of its model's family, or none.
 _FAMILY_RULES = (
     (
-        "self.spec.model.type == 'videofusion' || (self.spec.recipe.videoFusion.baseNoiseShare == '0.70'"
-        " && self.spec.recipe.videoFusion.residualNoiseShare == '0.30'"
-        " && (!has(self.spec.recipe.videoFusion.baseLearningRateScale) || self.spec.recipe.videoFusion.baseLearningRateScale == '0.1')"
-        " && !has(self.spec.recipe.videoFusion.contentProfile) && !has(self.spec.recipe.videoFusion.baseNoiseShares)"
-        " && self.spec.recipe.videoFusion.textGuidance == '1'"
-        " && self.spec.recipe.videoFusion.space == 'Pixel')",
-        "recipe.videoFusion is for models of type videofusion; leave it out",
+        "self.spec.model.family == 'VideoFusion' || !has(self.spec.recipe.videoFusion)",
+        "recipe.videoFusion is for models of family VideoFusion; leave it out",
         ".spec.recipe.videoFusion",
     ),
     (
-        "self.spec.model.type == 'align-your-latents' || !has(self.spec.recipe.alignYourLatents)",
-        "recipe.alignYourLatents is for models of type align-your-latents; leave it out",
+        "self.spec.model.family == 'AlignYourLatents' || !has(self.spec.recipe.alignYourLatents)",
+        "recipe.alignYourLatents is for models of family AlignYourLatents; leave it out",
         ".spec.recipe.alignYourLatents",
     ),
     (
-        "self.spec.model.type == 'text2video-zero' || !has(self.spec.recipe.text2VideoZero)",
-        "recipe.text2VideoZero is for models of type text2video-zero; leave it out",
+        "self.spec.model.family == 'Text2VideoZero' || !has(self.spec.recipe.text2VideoZero)",
+        "recipe.text2VideoZero is for models of family Text2VideoZero; leave it out",
         ".spec.recipe.text2VideoZero",
     ),
     (
-        "!has(self.spec.recipe.backbone) || !has(self.spec.initFrom)"
-        " && (self.spec.model.type != 'videofusion' || self.spec.recipe.videoFusion.space == 'Latent')",
-        "recipe.backbone is for models of type align-your-latents and text2video-zero, and videofusion in videoFusion.space Latent,"
+        f"!has(self.spec.recipe.backbone) || !has(self.spec.initFrom) && (self.spec.model.family != 'VideoFusion' || {_LATENT})",
+        "recipe.backbone is for models of family AlignYourLatents and Text2VideoZero, and VideoFusion in videoFusion.space Latent,"
         " and not beside initFrom, which has an image model",
         ".spec.recipe.backbone",
     ),
     (
-        "self.spec.recipe.videoFusion.space != 'Latent' || has(self.spec.recipe.backbone) || has(self.spec.initFrom)",
+        f"!{_LATENT} || has(self.spec.recipe.backbone) || has(self.spec.initFrom)",
         "videoFusion.space Latent needs an autoencoder: that of recipe.backbone, or of a run or release in initFrom",
         ".spec.recipe.videoFusion.space",
     ),
     (
-        "!self.spec.recipe.cacheLatents || self.spec.model.type == 'align-your-latents'"
-        " || (self.spec.model.type == 'text2video-zero' && (has(self.spec.recipe.backbone) || has(self.spec.initFrom)))",
-        "recipe.cacheLatents needs encoders that do not learn: those of type align-your-latents, or of text2video-zero with backbone or"
+        "!self.spec.recipe.cacheLatents || self.spec.model.family == 'AlignYourLatents'"
+        " || (self.spec.model.family == 'Text2VideoZero' && (has(self.spec.recipe.backbone) || has(self.spec.initFrom)))",
+        "recipe.cacheLatents needs encoders that do not learn: those of family AlignYourLatents, or of Text2VideoZero with backbone or"
         " initFrom",
         ".spec.recipe.cacheLatents",
     ),
     (
-        "self.spec.model.type != 'videofusion' || !has(self.spec.recipe.loss.predictionType)",
-        "recipe.loss.predictionType is for models of type align-your-latents and text2video-zero; leave it out",
+        "self.spec.model.family != 'VideoFusion' || !has(self.spec.recipe.loss.predictionType)",
+        "recipe.loss.predictionType is for models of family AlignYourLatents and Text2VideoZero; leave it out",
         ".spec.recipe.loss.predictionType",
     ),
 )
 
 _SHARDING_RULES = (
     (
-        "self.spec.recipe.sharding == 'None' || self.spec.recipe.optimizer.name != 'AdamW8bit'",
+        "!has(self.spec.recipe.sharding) || self.spec.recipe.optimizer.name != 'AdamW8bit'",
         "recipe.sharding Full is not for optimizer AdamW8bit, whose blocks of 256 weights would not end where the shards do; take AdamW",
         ".spec.recipe.sharding",
     ),
     (
-        "self.spec.recipe.sharding == 'None' || !self.spec.recipe.compile",
+        "!has(self.spec.recipe.sharding) || !self.spec.recipe.compile",
         "recipe.sharding Full and recipe.compile are not used together; leave one of them out",
         ".spec.recipe.sharding",
     ),
     (
-        "self.spec.recipe.sharding == 'None' || self.spec.recipe.precision != 'FP16'",
+        "!has(self.spec.recipe.sharding) || self.spec.recipe.precision != 'FP16'",
         "recipe.sharding Full is not for precision FP16; take BF16 or FP32",
         ".spec.recipe.sharding",
     ),
     (
-        "self.spec.recipe.sharding == 'None' || self.spec.phases.all(p, p.task != 'FineTuneDecoder')",
+        "!has(self.spec.recipe.sharding) || self.spec.phases.all(p, p.task != 'FineTuneDecoder')",
         "recipe.sharding Full is not for a FineTuneDecoder phase, whose adaptive weight needs whole gradients; train it by a run without",
         ".spec.recipe.sharding",
     ),
@@ -99,14 +95,10 @@ RUN_RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "self.spec.recipe.gradientAccumulationSteps < 1"
-        f" || self.spec.phases.all(p, !(p.task in {[*_TRAINING, 'Tune']}) || p.resources.workers < 1"
-        " || (has(p.resources.processesPerWorker) && p.resources.processesPerWorker < 1)"
-        " || self.spec.recipe.globalBatchSize % (p.resources.workers *"
-        " (has(p.resources.processesPerWorker) ? p.resources.processesPerWorker :"
-        " (p.resources.gpusPerWorker > 0 ? p.resources.gpusPerWorker : 1))"
-        " * self.spec.recipe.gradientAccumulationSteps) == 0)",
-        "recipe.globalBatchSize must be divisible by workers * processes per worker * gradientAccumulationSteps of"
-        " every training or Tune phase; processes per worker is processesPerWorker, else gpusPerWorker, else 1",
+        f" || self.spec.phases.all(p, !(p.task in {[*_TRAINING, 'Tune']}) || [{REPLICAS} * {PROCESSES}].all(n, n < 1"
+        " || self.spec.recipe.globalBatchSize % (n * self.spec.recipe.gradientAccumulationSteps) == 0))",
+        "recipe.globalBatchSize must be divisible by workers.replicas * processes of a pod * gradientAccumulationSteps of"
+        " every training or Tune phase; processes of a pod are workers.processes, else the GPUs in resources.limits, else 1",
         ".spec.recipe.globalBatchSize",
     ),
     (
@@ -115,9 +107,14 @@ RUN_RULES: tuple[tuple[str, str, str], ...] = (
         ".spec.recipe.schedule.warmupSteps",
     ),
     (
-        "self.spec.recipe.steps >= 1 || self.spec.model.type == 'text2video-zero'",
-        "recipe.steps must be greater than or equal to 1; a model of type text2video-zero alone may have 0",
+        "self.spec.recipe.steps >= 1 || self.spec.model.family == 'Text2VideoZero'",
+        "recipe.steps must be greater than or equal to 1; a model of family Text2VideoZero alone may have 0",
         ".spec.recipe.steps",
+    ),
+    (
+        "!has(self.spec.initFrom) || !has(self.spec.initFrom.run) || self.spec.initFrom.run != self.metadata.name",
+        "initFrom.run names the run itself; name another run or a release, or leave initFrom out",
+        ".spec.initFrom.run",
     ),
     *_FAMILY_RULES,
     *_SHARDING_RULES,

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from videogen_api import phase_rules
 from videogen_api.curation import Curate, VersionName
 from videogen_api.emergency import Scenarios, Templates
-from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Gate, MetricResult
+from videogen_api.evaluation import Evaluation, Gate, MetricResult
 from videogen_api.goodput import TimeSpent
 from videogen_api.meta import (
     Condition,
@@ -18,7 +18,6 @@ from videogen_api.meta import (
     DnsLabel,
     Model,
     ModelIdentity,
-    ObjectName,
     Observation,
     ShortName,
     StoragePath,
@@ -30,8 +29,12 @@ from videogen_api.model_release import ReleaseTemplate
 from videogen_api.noise_shares import Share
 from videogen_api.optimization import Optimization, Optimize
 from videogen_api.phase_training import PhaseTraining, phase_recipe
+from videogen_api.pinned import CheckpointRetention, InitFrom, PinnedWeights, ReusedFrom, RunImages
+from videogen_api.placement import PhasePlacement
+from videogen_api.preflight import Preflight
+from videogen_api.progress import Progress
 from videogen_api.recipe import Recipe
-from videogen_api.resources import Resources
+from videogen_api.resources import Resources, Workers
 from videogen_api.tracking import Tracking
 from videogen_api.tuning import PHASE_RULES, Trial, TunedParameter, Tuning
 
@@ -76,28 +79,44 @@ class ConditionType(StrEnum):
     """Conditions of a TrainingRun."""
 
     SUCCEEDED = "Succeeded"  # Unknown while it runs, then True or False for good
-    RECONCILING = "Reconciling"  # present and True until the current phase's job exists
-    STALLED = "Stalled"  # present and True when the run has failed
+    RECONCILING = "Reconciling"  # present and True until the run's first job exists, and not again
+    STALLED = "Stalled"  # present and True when the run has failed, or when its preflight has found something
 
 
 class Reason(StrEnum):
     """Reasons of a TrainingRun's conditions; one sentence each."""
 
     PENDING = "Pending"  # the operator has not looked yet
+    UNREADABLE = "Unreadable"  # it has the shape of another version, and nothing is done about it; see docs/upgrading.md
+    CHECKING = "Checking"  # the preflight looks at what the phases will need
+    PREFLIGHT_FAILED = "PreflightFailed"  # something that a phase needs is missing or wrong; looks again
     SUSPENDED = "Suspended"  # spec.suspend is true; no pods
-    STARTING = "Starting"  # the job exists, its pods are not running yet
+    STARTING = "Starting"  # the job is made, or exists and its pods are not running yet
     CURATING = "Curating"  # a Curate phase is running
     TRAINING = "Training"  # a Train phase is running
     EVALUATING = "Evaluating"  # an Evaluate phase is running
-    RELEASING = "Releasing"  # the ModelRelease is being created
+    RELEASING = "Releasing"  # the ModelRelease is being created, or does not have all traffic of its service yet
     RETRYING = "Retrying"  # an attempt ended; the next one waits for its back-off
     COMPLETED = "Completed"  # every phase is done
-    TRAINING_OPERATOR_UNAVAILABLE = "TrainingOperatorUnavailable"  # PyTorchJobs cannot be created; retried
+    TRAINING_OPERATOR_UNAVAILABLE = "TrainingOperatorUnavailable"  # nobody looks at PyTorchJobs, or their webhook is silent; retried
+    TRAINING_OPERATOR_NOT_INSTALLED = "TrainingOperatorNotInstalled"  # the cluster knows no PyTorchJobs; retried
+    QUOTA_EXCEEDED = "QuotaExceeded"  # a ResourceQuota refused an object of the run; retried
+    ADMISSION_DENIED = "AdmissionDenied"  # an admission webhook or policy refused an object of the run; retried
+    ADMISSION_UNAVAILABLE = "AdmissionUnavailable"  # an admission webhook does not answer; retried
+    RATE_LIMITED = "RateLimited"  # the API server answered 429; retried
+    WRITE_FORBIDDEN = "WriteForbidden"  # the operator's account may not make an object of the run; retried
+    WRITE_INVALID = "WriteInvalid"  # the API server does not understand an object of the run; retried
+    API_SERVER_UNAVAILABLE = "ApiServerUnavailable"  # the API server failed to store an object of the run; retried
     CLAIM_NOT_FOUND = "ClaimNotFound"  # the persistent volume claim does not exist; waits for it
+    QUEUED = "Queued"  # Kueue has not admitted the job yet; waits for it
+    TRACKING_NOT_ALLOWED = "TrackingNotAllowed"  # the administrator does not let runs send anything to that host; waits for it
+    CLAIM_NOT_ALLOWED = "ClaimNotAllowed"  # the claim has no label that lets runs mount it; waits for it
     IMAGE_NOT_FOUND = "ImageNotFound"  # the trainer image cannot be pulled; waits for it
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"  # no node has the GPUs, CPUs or memory of one worker
     UNSCHEDULABLE = "Unschedulable"  # nodes exist that are large enough, but they are full; waits
     INIT_FROM_NOT_FOUND = "InitFromNotFound"  # spec.initFrom names a run or release that does not exist or has no artifact
+    INIT_FROM_NOT_READY = "InitFromNotReady"  # spec.initFrom names a run that has not succeeded; waits for it
+    INIT_FROM_LOOP = "InitFromLoop"  # runs wait for each other in a circle; one must be made anew
     INVALID_JOB = "InvalidJob"  # the trainer refused the job file
     CONTRACT_UNSUPPORTED = "ContractUnsupported"  # the trainer image is too old or too new for this operator
     VIDEO_UNREADABLE = "VideoUnreadable"  # a video file cannot be decoded
@@ -121,7 +140,9 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # the phase took longer than deadlineSeconds
     GATE_FAILED = "GateFailed"  # a gate of a phase failed, or optimisation cost more than maximumLoss
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
-    RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact
+    RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact or in another service
+    RELEASE_ROLLED_BACK = "ReleaseRolledBack"  # the traffic of the run's ModelRelease was taken back before it was Stable
+    RELEASE_FAILED = "ReleaseFailed"  # the run's ModelRelease was rejected, does not start, was overtaken or deleted
     TUNING = "Tuning"  # a Tune phase is running
     NAME_CONFLICT = "NameConflict"  # an object that is not the run's has the name of its next job; waits until it is gone
     FINE_TUNING = "FineTuning"  # a FineTune phase is running
@@ -144,44 +165,13 @@ class Storage(Model):
     claim_name: DnsLabel = Field(description="Persistent volume claim in the namespace; ReadWriteMany if workers run on several nodes.")
 
 
-class InitFrom(Model):
-    """Weights to start from: exactly one of them."""
-
-    release: ObjectName | None = Field(default=None, description="A ModelRelease in this namespace.")
-    run: ObjectName | None = Field(default=None, description="A TrainingRun in this namespace that has produced a bundle.")
-
-
 class DataReference(Model):
     """A part of a dataset version."""
 
-    dataset: ShortName = Field(description="Name of the dataset.")
-    version: VersionName = Field(description="Version of the dataset.")
-    split: Split = Field(default=Split.TRAIN, description="Train or HeldOut.")
+    dataset: ShortName = Field(description="Name of the dataset, as a Curate phase made it.")
+    version: VersionName = Field(description="Version of the dataset, for example 2026.11.")
+    split: Split = Field(default=Split.TRAIN, description="Train or HeldOut, which no training phase may read.")
     samples: int | None = Field(default=None, ge=1, le=100_000_000, description="Use this many clips at most; absent: all.")
-
-
-# What is measured must fit into a pod's termination message: one result for each I3D or C3D, three for each CLIP network.
-_CLIP_NETWORKS = (
-    "self.filter(e, e.architecture == 'CLIP').size() <= 1",
-    "at most 1 of the extractors may be a CLIP network; measure with another in a second Evaluate phase",
-)
-_OWN_NAMES = (
-    f"self.all(e, !(e.name in {list(DEFAULT_EXTRACTORS)}))",
-    f"{' and '.join(DEFAULT_EXTRACTORS)} are the trainer's own networks, which are always used; give yours another name",
-)
-
-
-class Evaluation(Model):
-    """How an Evaluate phase measures."""
-
-    samples: int = Field(default=256, ge=2, le=1_000_000, description="Clips to generate.")
-    sampling_steps: int = Field(default=50, ge=1, le=1000, description="Denoising steps (DDIM) of one generation.")
-    extractors: list[Extractor] = Field(
-        default=[],
-        max_length=4,
-        description="Feature networks of the user's own, at most 1 of them CLIP; the trainer's small default networks are used as well.",
-        json_schema_extra=k8s(list_map="name", rules=[_CLIP_NETWORKS, _OWN_NAMES]),
-    )
 
 
 class Phase(Model):
@@ -204,9 +194,7 @@ class Phase(Model):
     curate: Curate | None = Field(
         default=None,
         description="Curate: what to make.",
-        json_schema_extra=k8s(
-            rules=[("!has(self.parent) || self.parent != self.version", "parent must be another version than the one that is made")]
-        ),
+        json_schema_extra=k8s(rules=[("!has(self.parent) || self.parent != self.version", "parent must be another version than this one")]),
     )
     evaluate: Evaluation | None = Field(default=None, description="Evaluate: how to measure; absent: the defaults.")
     gates: list[Gate] = Field(
@@ -219,15 +207,20 @@ class Phase(Model):
     tune: Tuning | None = Field(default=None, description="Tune: what to search and how to judge.")
     templates: Templates | None = Field(default=None, description="BuildTemplates: what to make; absent: the defaults.")
     scenarios: Scenarios | None = Field(default=None, description="TestScenarios: what to ask; absent: the defaults.")
-    resources: Resources = Field(default=Resources(), description="What the phase's pods ask for.")
+    workers: Workers | None = Field(default=None, description="How many pods and processes work together; absent: one of each.")
+    resources: Resources | None = Field(default=None, description="What each pod asks for; CPUs that stand nowhere are 1, memory 4Gi.")
+    placement: PhasePlacement | None = Field(default=None, description="On which nodes the phase's pods may run, and before whom.")
     attempts: int = Field(
         default=3, ge=1, le=100, description="Attempts that may fail through the work's own fault; lost nodes and preemption do not count."
     )
-    deadline_seconds: int | None = Field(
-        default=None, ge=1, le=31_536_000, description="The phase may take this long, over all attempts, suspended time not counted."
-    )
+    deadline_seconds: int | None = Field(default=None, ge=1, le=31_536_000, description="Seconds for all attempts, suspended time aside.")
     train: PhaseTraining | None = Field(default=None, description="Training phases: values in place of the recipe's; absent: the recipe's.")
     optimize: Optimize | None = Field(default=None, description="Optimize: how to make the run's bundle smaller, and what it may cost.")
+
+    @property
+    def asked_workers(self) -> Workers:
+        """How many pods and processes, also where the phase leaves them out."""
+        return self.workers or Workers()
 
     def recipe_of(self, recipe: Recipe) -> Recipe:
         """The run's recipe with the phase's own values."""
@@ -235,7 +228,7 @@ class Phase(Model):
 
 
 class TrainingRunSpec(Model):
-    """One model's schedule. Immutable but for suspend: make a new run instead."""
+    """One model's schedule. While the run is suspended, what has not begun can be changed; what has begun stays as it is."""
 
     model: ModelIdentity = Field(description="The version that this run makes.")
     storage: Storage = Field(description="Where datasets, checkpoints and bundles live.")
@@ -252,25 +245,18 @@ class TrainingRunSpec(Model):
         json_schema_extra=k8s(list_map="name", rules=phase_rules.blocks(_TRAINING) + phase_rules.order(_TRAINING) + PHASE_RULES),
     )
     tracking: Tracking | None = Field(default=None, description="Where curves and results go besides the storage; absent: nowhere.")
-    suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it go on from there.")
-
-
-class Progress(Observation):
-    """Progress of a running phase, with the field names of Kubeflow Trainer's trainerStatus."""
-
-    progress_percentage: int | None = Field(default=None, ge=0, le=100, description="Share of the phase that is done.")
-    estimated_remaining_seconds: int | None = Field(default=None, ge=0, le=2**31 - 1, description="Time to the end at the present speed.")
-    metrics: list[ProgressMetric] = Field(
-        default=[], max_length=16, description="Newest values: step, steps, loss, ...", json_schema_extra=k8s(list_map="name")
+    checkpoint_retention: CheckpointRetention = Field(
+        default=CheckpointRetention.WHILE_NEEDED,
+        description="WhileNeeded: checkpoints of a phase that is done are removed by the next phase's pod. Always: they stay."
+        " Bundles and datasets always stay.",
     )
-    last_updated_time: Timestamp | None = Field(default=None, description="When the trainer reported.")
-
-
-class ProgressMetric(Observation):
-    """One value that the trainer reported."""
-
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(description="Name of the value.")
-    value: Annotated[str, StringConstraints(max_length=64)] = Field(description="The value.")
+    ttl_seconds_after_finished: int = Field(
+        default=604800,
+        ge=0,
+        le=31_536_000,
+        description="Jobs and pods, and the pods' logs, are deleted so long after the run's end; the run stays.",
+    )
+    suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it resume from there.")
 
 
 class ResolvedDataset(Observation):
@@ -302,15 +288,19 @@ class AttemptRecord(Observation):
     end_time: Timestamp | None = Field(default=None, description="When its end was observed.")
     resumed_from_step: int = Field(default=0, ge=0, le=10**9, description="Step that it began with.")
     last_step: int = Field(default=0, ge=0, le=10**9, description="Last step that is saved.")
-    workers: int | None = Field(default=None, ge=1, le=128, description="Pods of the attempt; absent: resources.workers.")
+    workers: int | None = Field(default=None, ge=1, le=128, description="Pods of the attempt; absent: workers.replicas.")
 
 
 class PhaseStatus(Observation):
     """What is known of one phase."""
 
     name: ShortName = Field(description="Name of the phase.")
-    attempt: int = Field(default=0, ge=0, le=100_000, description="Number of the current or last attempt; 0: not begun.")
+    begun: bool = Field(default=False, description="Set before the first job is made; what the phase does cannot be changed from then on.")
+    attempt: int = Field(default=0, ge=0, le=100_000, description="Number of the current or last attempt; 0: there was none.")
     job_name: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="PyTorchJob of that attempt.")
+    image_id: Annotated[str, StringConstraints(max_length=512)] = Field(
+        default="", alias="imageID", description="Image that the newest attempt's pods ran, as the kubelet tells it."
+    )
     start_time: Timestamp | None = Field(default=None, description="When the first attempt was created.")
     attempt_start_time: Timestamp | None = Field(default=None, description="When the current attempt was created.")
     completion_time: Timestamp | None = Field(default=None, description="When the phase succeeded or failed for good.")
@@ -328,9 +318,7 @@ class PhaseStatus(Observation):
     attempts: list[AttemptRecord] = Field(
         default=[], max_length=10, description="The newest ended attempts.", json_schema_extra=k8s(list_map="number")
     )
-    counted_attempts: int = Field(
-        default=0, ge=0, le=100_000, description="Attempts that failed through the work's own fault, since the last retry request."
-    )
+    counted_attempts: int = Field(default=0, ge=0, le=100_000, description="Attempts that failed by the work's own fault since a retry.")
     interruptions: int = Field(
         default=0, ge=0, le=100_000, description="Attempts that were preempted or lost, since the last retry request; not suspensions."
     )
@@ -341,19 +329,22 @@ class PhaseStatus(Observation):
         description="Metrics of an Evaluate, Optimize or TestScenarios phase.",
         json_schema_extra=k8s(atomic=True),
     )
+    report: StoragePath | None = Field(default=None, description="HTML page about results in the storage.")
     trials: list[Trial] = Field(
         default=[], max_length=16, description="What a Tune phase has tried.", json_schema_extra=k8s(list_map="value")
     )
     optimization: Optimization | None = Field(default=None, description="What an Optimize phase has made, and what it cost.")
-    time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
-    workers: int | None = Field(
-        default=None, ge=1, le=128, description="Pods of the current attempt, or of the next one; absent: resources.workers."
+    reused_from: ReusedFrom | None = Field(
+        default=None, description="Run and phase whose recorded result is reused; such a phase has no attempts."
     )
+    time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
+    workers: int | None = Field(default=None, ge=1, le=128, description="Pods of the current or next attempt; absent: workers.replicas.")
 
 
 class RunSummary(Observation):
     """Preformatted for printer columns; no logic reads it."""
 
+    model: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="Name of the version that the run makes.")
     phase: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Number and name of the phase.")
     progress: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Percent of the phase.")
     step: Annotated[str, StringConstraints(max_length=40)] = Field(default="", description="Step of all steps.")
@@ -366,11 +357,19 @@ class TrainingRunStatus(Observation):
 
     observed_generation: int = Field(default=-1, ge=-1, le=2**53, description="Generation of the spec that this status judges.")
     conditions: list[Condition] = Field(
-        default=[], max_length=8, description="Succeeded, Reconciling, Stalled.", json_schema_extra=k8s(list_map="type")
+        default=[],
+        max_length=32,
+        description="Succeeded, Reconciling, Stalled; and those that others state.",
+        json_schema_extra=k8s(list_map="type"),
     )
     phases: list[PhaseStatus] = Field(
         default=[], max_length=16, description="What is known of each phase that has begun.", json_schema_extra=k8s(list_map="name")
     )
+    init_from: PinnedWeights | None = Field(default=None, description="The weights that the run starts from, pinned before its first job.")
+    preflight: Preflight | None = Field(
+        default=None, description="What is there of all that the phases need; looked at before the first attempt."
+    )
+    images: RunImages | None = Field(default=None, description="The images with which the run's pods work.")
     artifact: RunArtifact | None = Field(default=None, description="The bundle of the last phase that made one.")
     release: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="ModelRelease that the run created.")
     last_handled_request: Annotated[str, StringConstraints(max_length=128)] = Field(
@@ -383,6 +382,3 @@ class TrainingRunStatus(Observation):
         description="What Tune phases have chosen; later phases train with it.",
         json_schema_extra=k8s(list_map="parameter"),
     )
-
-
-Progress.model_rebuild()

@@ -13,7 +13,17 @@ from pydantic import ConfigDict, Field
 
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Metric
 from videogen_api.meta import Decimal, Model, Observation, k8s
-from videogen_api.noise_shares import OUTSIDE, Rules, Share, residual_of, within
+from videogen_api.noise_shares import (
+    OUTSIDE,
+    OUTSIDE_RESIDUAL,
+    Rules,
+    Share,
+    number,
+    residual_of,
+    suits_base,
+    suits_residual,
+    suits_standard,
+)
 from videogen_api.recipe import Recipe
 
 
@@ -65,7 +75,7 @@ class Tuning(Model):
     values: list[Share] = Field(
         min_length=2,
         max_length=16,
-        description="Values to try, in this order; they lie in the range of recipe.videoFusion.contentProfile, if there is one.",
+        description="Values to try, in this order; they lie in the ranges of recipe.videoFusion's scenarios.",
         json_schema_extra=k8s(**{"x-kubernetes-list-type": "set"}),
     )
     steps: int = Field(
@@ -99,7 +109,7 @@ class TunedParameter(Observation):
     value: Share = Field(description="The value that the phases after it train with, instead of the recipe's.")
 
 
-TRAINS_WITH_IT = ["Train", "FineTune"]  # the training tasks that models of type videofusion have
+TRAINS_WITH_IT = ["Train", "FineTune"]  # the training tasks that models of family VideoFusion have
 # Of spec.phases.
 PHASE_RULES: Rules = [
     ("self.all(p, (p.task == 'Tune') == has(p.tune))", "a Tune phase, and no other, has a tune block"),
@@ -118,22 +128,28 @@ PHASE_RULES: Rules = [
         "Curate phases must come before the first Tune phase",
     ),
 ]
+_FUSION = "self.spec.recipe.videoFusion"
 # Of a TrainingRun: rule, message, field.
 RUN_RULES = (
     (
-        "self.spec.model.type == 'videofusion' || !self.spec.phases.exists(p, p.task == 'Tune')",
-        "a Tune phase searches baseNoiseShare, which models of type videofusion alone have",
+        "self.spec.model.family == 'VideoFusion' || !self.spec.phases.exists(p, p.task == 'Tune')",
+        "a Tune phase searches baseNoiseShare, which models of family VideoFusion alone have",
         ".spec.phases",
     ),
     (
-        "!has(self.spec.recipe.videoFusion.baseNoiseShares) || !self.spec.phases.exists(p, p.task == 'Tune')",
+        f"!has({_FUSION}) || !has({_FUSION}.baseNoiseShares) || !self.spec.phases.exists(p, p.task == 'Tune')",
         "a Tune phase searches one share for all frames; leave baseNoiseShares out",
         ".spec.recipe.videoFusion.baseNoiseShares",
     ),
     (
-        "!has(self.spec.recipe.videoFusion.contentProfile) || self.spec.phases.all(p, !has(p.tune)"
-        f" || p.tune.values.all(v, {within('self.spec.recipe.videoFusion.contentProfile', 'v')}))",
+        f"self.spec.phases.all(p, !has(p.tune) || p.tune.values.all(v, has({_FUSION}) ? {suits_base(_FUSION, number('v'))}"
+        f" : {suits_standard(number('v'))}))",
         f"each of tune.values {OUTSIDE}",
+        ".spec.phases",
+    ),
+    (
+        f"!has({_FUSION}) || self.spec.phases.all(p, !has(p.tune) || p.tune.values.all(v, {suits_residual(_FUSION, number('v'))}))",
+        f"each of tune.values {OUTSIDE_RESIDUAL}",
         ".spec.phases",
     ),
 )
@@ -148,5 +164,5 @@ def applied(recipe: Recipe, tuned: Sequence[TunedParameter]) -> Recipe:
 
 def with_base_noise_share(recipe: Recipe, share: str) -> Recipe:
     """The recipe with another λ and the residual share that goes with it."""
-    changed = recipe.video_fusion.model_copy(update={"base_noise_share": share, "residual_noise_share": residual_of(share)})
+    changed = recipe.fusion.model_copy(update={"base_noise_share": share, "residual_noise_share": residual_of(share)})
     return recipe.model_copy(update={"video_fusion": changed})

@@ -45,8 +45,9 @@ def kind_loader(context: str) -> str:
 
 
 def build(*options: str) -> dict[str, str]:
-    """Run images/build.py; operator, trainer and serving -> reference."""
-    done = subprocess.run([sys.executable, REPOSITORY / "images/build.py", *options], stdout=subprocess.PIPE, text=True, check=False)
+    """Run images/build.py for trials: on a base image by tag, with the Triton of a wheel; operator, trainer and serving -> reference."""
+    command = [sys.executable, str(REPOSITORY / "images/build.py"), "--development", *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise CommandError("building the images failed; the lines above say why")
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())

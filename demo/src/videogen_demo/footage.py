@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from videogen_demo.kubectl import REPOSITORY, Cluster, CommandError, Manifest, run
@@ -43,11 +44,11 @@ def _package(target: Path) -> Path:
     return data
 
 
-def upload(cluster: Cluster, namespace: str, claim: str, folder: Path, image: str) -> None:
-    """Copy `folder`/raw into the claim through a short-lived pod, since a claim has no other door."""
+def upload(cluster: Cluster, namespace: str, claim: str, folder: Path, image: str, parts: Sequence[str] = ("raw",)) -> None:
+    """Copy these parts of `folder` into the claim through a short-lived pod, since a claim has no other door."""
     cluster.apply(_loader(namespace, claim, image))
     cluster("wait", "-n", namespace, "--for=condition=Ready", f"pod/{LOADER}", "--timeout=180s")
-    packed = subprocess.run(["tar", "-C", folder, "-cf", "-", "raw"], check=True, capture_output=True).stdout
+    packed = subprocess.run(["tar", "-C", folder, "-cf", "-", *parts], check=True, capture_output=True).stdout
     unpack = [cluster.kubectl, *cluster.flags, "exec", "-i", "-n", namespace, LOADER, "--",
               "tar", "-C", "/storage", "--no-same-owner", "-xf", "-"]  # fmt: skip
     done = subprocess.run(unpack, input=packed, capture_output=True, check=False)

@@ -10,22 +10,29 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from videogen_demo import delivery, reach
 from videogen_demo.kubectl import REPOSITORY, Cluster, CommandError, run
 
 SYSTEM = "videogen-system"
 TOKEN_SECRET = "videogen-alertmanager-token"
+INBOX_NAME = f"videogen-operator.{SYSTEM}.svc"  # in its certificate
+INBOX_AUTHORITY = "videogen-inbox-ca"
 GATEWAY_NAMESPACE = "videogen-gateway"
 GATEWAY = "videogen"
 STATE = REPOSITORY / ".demo"
 OWN_KUBECONFIG = REPOSITORY / ".localcluster/kubeconfig"
 FAST_ALERTS = ("alerts.interval=2s", "alerts.window=15s")  # for a Prometheus that scrapes every 2 s, as ours do
 
+LOCAL_NODES = 16  # as many as the local cluster can have
+
 Say = Callable[[str], None]
+Peer = dict[str, dict[str, str]]  # a NetworkPolicyPeer
+NO_LISTS: Mapping[str, list[Peer]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,8 @@ def ensure(say: Say = print, values: tuple[str, ...] = ()) -> Installation:
     cluster = Cluster(OWN_KUBECONFIG if local else None)
     say("images: building what has changed")
     images = delivery.to_local_cluster() if local else delivery.to_other_cluster(cluster, os.environ)
-    chart(cluster, images, (*(FAST_ALERTS if local or own_monitoring(cluster) else ()), *values))
+    settings = (*(FAST_ALERTS if local or own_monitoring(cluster) else ()), *values)
+    chart(cluster, images, settings, peers_of_local_cluster(cluster) if local else {})
     wire_alerts(cluster, local)
     return Installation(cluster, images, local)
 
@@ -67,16 +75,37 @@ def own_monitoring(cluster: Cluster) -> bool:
     return service is None or (service["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "localcluster"
 
 
-def chart(cluster: Cluster, images: dict[str, str], values: tuple[str, ...] = ()) -> None:
-    """Install or upgrade the chart, with a token for Alertmanager that is made once."""
+def peers_of_local_cluster(cluster: Cluster) -> dict[str, list[Peer]]:
+    """Whom the chart's NetworkPolicies let in there."""
+    slices = cluster.list("endpointslice", "monitoring", "kubernetes.io/service-name=prometheus")
+    if not slices:
+        raise CommandError("the local cluster has no Service prometheus in monitoring; run `make cluster`")
+    peers = peers_at(slices[0]["endpoints"][0]["addresses"][0])
+    return {"networkPolicy.monitoring": peers, "networkPolicy.alerting": peers}
+
+
+def peers_at(control_plane: str) -> list[Peer]:
+    """Where Prometheus and Alertmanager come from, which are no pods there: a pod sees the first address of its node, or the control
+    plane's where they went through a Service. Benchmarks and people come from the machine itself.
+    """
+    prefix = ".".join(control_plane.split(".")[:2])
+    addresses = [*(f"{prefix}.{node}.1" for node in range(1, LOCAL_NODES + 1)), control_plane, f"{prefix}.0.254"]
+    return [{"ipBlock": {"cidr": f"{address}/32"}} for address in addresses]
+
+
+def chart(cluster: Cluster, images: dict[str, str], values: tuple[str, ...] = (), lists: Mapping[str, list[Peer]] = NO_LISTS) -> None:
+    """Install or upgrade the chart, with a token for Alertmanager that is made once. `lists`: values that are lists of objects."""
     namespace = {"apiVersion": "v1", "kind": "Namespace",
                  "metadata": {"name": SYSTEM, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}  # fmt: skip
     cluster.apply(namespace)
     if not cluster.get("secret", TOKEN_SECRET, SYSTEM):
         cluster("create", "secret", "generic", TOKEN_SECRET, "-n", SYSTEM, f"--from-literal=token={secrets.token_urlsafe(32)}")
-    settings = [
+    texts = [
         *(f"image.{key}={value}" for key, value in _split(images["operator"]).items()),
         *(f"{name}.image.{key}={value}" for name in ("trainer", "serving") for key, value in _split(images[name]).items()),
+    ]
+    settings = [
+        "serving.development=true",  # the image has the Triton of a wheel: delivery.build
         f"alertWebhook.existingSecret={TOKEN_SECRET}",
         f"gateway.name={GATEWAY}",
         f"gateway.namespace={GATEWAY_NAMESPACE}",
@@ -85,6 +114,8 @@ def chart(cluster: Cluster, images: dict[str, str], values: tuple[str, ...] = ()
         *values,
     ]
     sets = [word for setting in settings for word in ("--set", setting)]
+    sets += [word for text in texts for word in ("--set-string", text)]  # a tag may have digits alone, which --set takes for a number
+    sets += [word for name, value in lists.items() for word in ("--set-json", f"{name}={json.dumps(value)}")]
     run([_helm(), *cluster.flags, "upgrade", "--install", "videogen", REPOSITORY / "charts/videogen",
          "--namespace", SYSTEM, "--wait", "--timeout", "5m", *sets])  # fmt: skip
 
@@ -116,13 +147,24 @@ def wire_alerts(cluster: Cluster, local: bool) -> None:
     token = STATE / "alertmanager-token"
     token.touch(mode=0o600)
     token.write_text(cluster("get", "secret", TOKEN_SECRET, "-n", SYSTEM, "-o", "go-template={{.data.token | base64decode}}"))
+    authority = STATE / "inbox-ca.crt"
+    authority.write_text(inbox_authority(cluster))
+    who = ("--token-file", str(token), "--ca-file", str(authority))
     if local:
         for file in rules:
             local_cluster("rules", file)
-        local_cluster("alerts", "--webhook", f"http://{service['spec']['clusterIP']}:{port}/v1/alerts", "--token-file", str(token))
+        webhook = f"https://{service['spec']['clusterIP']}:{port}/v1/alerts"
+        local_cluster("alerts", "--webhook", webhook, *who, "--server-name", INBOX_NAME)
     else:
-        webhook = f"http://videogen-operator.{SYSTEM}:{port}/v1/alerts"
-        local_cluster("install-monitoring", "--rules", *rules, "--webhook", webhook, "--token-file", str(token))
+        local_cluster("install-monitoring", "--rules", *rules, "--webhook", f"https://{INBOX_NAME}:{port}/v1/alerts", *who)
+
+
+def inbox_authority(cluster: Cluster) -> str:
+    """The authority that the inbox's certificate is verified by, PEM."""
+    authority = cluster.get("configmap", INBOX_AUTHORITY, SYSTEM)
+    if not authority:
+        raise CommandError(f"the chart made no ConfigMap {INBOX_AUTHORITY} in {SYSTEM}; it does with inbox.tls.enabled, its default")
+    return str(authority["data"]["ca.crt"])
 
 
 def gateway_url(cluster: Cluster) -> str:
@@ -135,5 +177,5 @@ def gateway_url(cluster: Cluster) -> str:
 
 
 def host_name(service: str, namespace: str) -> str:
-    """Host name of a service's route, with the chart's default domain."""
-    return f"{service}.{namespace}.videogen.local"
+    """Host name of a service's route, with the chart's default template and domain."""
+    return f"{service}-{namespace}.videogen.local"

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+REQUEST_SECONDS = 700.0  # longer than the gateway waits for the slowest release of the stories, so that its answer counts
+MOST_LEFT = 6  # abandoned requests under way at a time; beyond that a viewer waits until one is answered
 PROMPTS = (
     "a red square moves right",
     "a blue circle moves left",
@@ -58,15 +60,21 @@ def body(prompt: str, seed: int) -> dict[str, object]:
 
 @dataclass
 class Load:
-    """A number of viewers that ask one after the other, in a thread of their own, until stopped."""
+    """A number of viewers that ask one after the other, in a thread of their own, until stopped.
+
+    With `patience` a viewer leaves a request that takes longer under way, and asks again: else a slow release would soon keep every
+    viewer, and nobody would ask the other one.
+    """
 
     url: str  # http://address:port of the gateway
     host: str  # host name of the service's route
     viewers: int = 2
     pause: float = 0.0  # seconds between an answer and the next request of a viewer
+    patience: float | None = None  # seconds that a viewer waits for an answer; None: however long it takes
     keep_videos: int = 48
     answers: list[Answer] = field(default_factory=list)
     videos: deque[Answer] = field(default_factory=deque)
+    _left: set[asyncio.Task[Answer]] = field(default_factory=set)  # requests that nobody waits for
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -81,7 +89,7 @@ class Load:
         """Let every viewer finish its request, then end."""
         self._stop.set()
         if self._thread:
-            self._thread.join(timeout=120)
+            self._thread.join(timeout=REQUEST_SECONDS)
 
     def recent(self, seconds: float = 15.0) -> list[Answer]:
         """Answers of the last seconds."""
@@ -99,20 +107,32 @@ class Load:
         return [answer for answer in self.answers if not answer.ok]
 
     async def _run(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=120)
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             await asyncio.gather(*(self._viewer(session, number) for number in range(self.viewers)))
+            await asyncio.gather(*self._left)
 
     async def _viewer(self, session: aiohttp.ClientSession, number: int) -> None:
         turn = 0
         while not self._stop.is_set():
             seed = number * 100_000 + turn
-            answer = await ask(session, self.url, self.host, PROMPTS[seed % len(PROMPTS)], seed, user=f"viewer-{seed}")
-            self.answers.append(Answer(answer.sent, answer.received, answer.release, answer.status))
-            if answer.ok:
-                self.videos.append(answer)
+            asked = asyncio.create_task(self._ask(session, seed))
             turn += 1
-            await asyncio.sleep(self.pause if answer.ok else max(self.pause, 0.2))
+            await asyncio.wait({asked}, timeout=self.patience)
+            while not asked.done() and len(self._left) >= MOST_LEFT:
+                await asyncio.wait({asked}, timeout=self.patience)
+            if asked.done():
+                await asyncio.sleep(self.pause if asked.result().ok else max(self.pause, 0.2))
+            else:
+                self._left.add(asked)
+                asked.add_done_callback(self._left.discard)
+
+    async def _ask(self, session: aiohttp.ClientSession, seed: int) -> Answer:
+        answer = await ask(session, self.url, self.host, PROMPTS[seed % len(PROMPTS)], seed, user=f"viewer-{seed}")
+        self.answers.append(Answer(answer.sent, answer.received, answer.release, answer.status))
+        if answer.ok:
+            self.videos.append(answer)
+        return answer
 
 
 async def ask(session: aiohttp.ClientSession, url: str, host: str, prompt: str, seed: int, user: str) -> Answer:

@@ -97,7 +97,8 @@ def _row(item: Manifest) -> tuple[str, str, str, str]:
     summary = (item.get("status") or {}).get("summary") or {}
     shown = ("phase", "progress", "eta") if run else ("weight",)
     progress = " ".join(summary[key] for key in shown if summary.get(key))
-    return item["metadata"]["name"], state.get("reason", ""), progress, state.get("message", "")
+    reason, message = state.get("reason") or summary.get("status", ""), state.get("message") or summary.get("message", "")
+    return item["metadata"]["name"], reason, progress, message
 
 
 def _one_line(item: Manifest) -> str:

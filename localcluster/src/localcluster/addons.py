@@ -19,7 +19,7 @@ from localcluster.layout import Layout
 from localcluster.versions import ENVOY_GATEWAY, GO_PARTS, IMAGES, TRAINING_OPERATOR, UPSTREAM_IMAGES
 
 TRAINING_NAMESPACE = "kubeflow"
-ENVOY_NAMESPACE = "envoy-gateway-system"
+ENVOY_NAMESPACE = objects.PROXIES
 GATEWAY_NAMESPACE = "videogen-gateway"
 GATEWAY_CLASS = "envoy"
 GATEWAY = "videogen"
@@ -272,7 +272,10 @@ def gateway_objects(class_name: str) -> list[dict[str, Any]]:
             "apiVersion": "gateway.envoyproxy.io/v1alpha1",
             "kind": "ClientTrafficPolicy",
             "metadata": gateway,
-            "spec": {"targetRefs": target, "timeout": {"http": {"idleTimeout": seconds, "streamIdleTimeout": seconds}}},
+            "spec": {
+                "targetRefs": target,
+                "timeout": {"http": {"requestReceivedTimeout": "30s", "idleTimeout": seconds, "streamIdleTimeout": seconds}},
+            },
         },
         {
             "apiVersion": "gateway.envoyproxy.io/v1alpha1",

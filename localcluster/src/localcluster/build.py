@@ -21,7 +21,7 @@ HOURS = 3600
 def stamp(layout: Layout, part: GoPart) -> str:
     """What a part's binaries depend on: pins, our own sources and flags."""
     folder = layout.go / part.module
-    sources = sorted(path for path in folder.iterdir() if path.suffix in (".mod", ".sum", ".go"))
+    sources = sorted(path for path in folder.rglob("*") if path.suffix in (".mod", ".sum", ".go"))
     return files.digest(*(path.read_bytes() for path in sources), *arguments(part))
 
 

@@ -79,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     alerts = add("alerts", "send all alerts to one webhook", _alerts)
     alerts.add_argument("--webhook", metavar="URL", help="without it, alerts go nowhere")
     alerts.add_argument("--token-file", type=Path, metavar="FILE", help="a bearer token")
+    alerts.add_argument("--ca-file", type=Path, metavar="FILE", help="the authority that the webhook's certificate is verified by")
+    alerts.add_argument("--server-name", metavar="NAME", help="the name in that certificate; without it, the URL's host")
     rules = add("rules", "give Prometheus a file of alert rules", _rules)
     rules.add_argument("file", type=Path)
     node = add("node", "add, kill (as by a loss of power) or remove a further real node", _node)
@@ -89,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     pods.add_argument("--rules", type=Path, nargs="+", default=[], metavar="FILE", help="files of alert rules")
     pods.add_argument("--webhook", required=True, metavar="URL", help="who is told of alerts")
     pods.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="a bearer token for the webhook")
+    pods.add_argument("--ca-file", type=Path, metavar="FILE", help="the authority that the webhook's certificate is verified by")
     _add_images(pods, MonitoringImages())
     return top
 
@@ -179,7 +182,8 @@ def _prune_images(_: argparse.Namespace, repo: Path) -> int:
 
 
 def _alerts(arguments: argparse.Namespace, repo: Path) -> int:
-    monitoring.set_webhook(claim.known_layout(repo), arguments.webhook, arguments.token_file)
+    given = (arguments.webhook, arguments.token_file, arguments.ca_file, arguments.server_name)
+    monitoring.set_webhook(claim.known_layout(repo), *given)
     return 0
 
 
@@ -208,11 +212,12 @@ def _install_monitoring(arguments: argparse.Namespace, repo: Path) -> int:
     if monitoring_pods.installed_by_others(client):
         progress.say("Prometheus or Alertmanager of somebody else is there; it is left alone, see charts/videogen/README.md")
         return 0
-    for file in (*arguments.rules, arguments.token_file):
+    for file in (*arguments.rules, arguments.token_file, *([arguments.ca_file] if arguments.ca_file else [])):
         if not file.is_file():
             raise Fault(f"the file {file} does not exist")
     rules = {file.stem: file.read_text() for file in arguments.rules}
-    alerting = Alerting(rules=rules, webhook=arguments.webhook, token=arguments.token_file.read_text().strip())
+    authority = arguments.ca_file.read_text() if arguments.ca_file else ""
+    alerting = Alerting(rules=rules, webhook=arguments.webhook, token=arguments.token_file.read_text().strip(), authority=authority)
     with progress.step("Prometheus and Alertmanager"):
         monitoring_pods.install(client, MonitoringImages(prometheus=arguments.prometheus, alertmanager=arguments.alertmanager), alerting)
     return 0

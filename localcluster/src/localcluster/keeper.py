@@ -10,7 +10,7 @@ missed:
 
 Pods are many and are watched instead; see targets.py.
 
-Run as `python3 -m localcluster.keeper <kubeconfig> <volumes> <gpus> <targets file>`.
+Run as `python3 -m localcluster.keeper <kubeconfig> <volumes> <gpus> <folder of targets>`.
 """
 
 import shutil
@@ -108,14 +108,15 @@ def visit(api: Api, volumes: Path, gpus: str) -> None:
             api.call("PATCH", path, patch, "application/strategic-merge-patch+json")
 
 
-def follow_pods(api: Api, file: Path) -> None:
-    """Keeps the file of targets until the server ends the watch."""
+def follow_pods(api: Api, folder: Path) -> None:
+    """Keeps the files of targets until the server ends the watch."""
     pods = targets.Pods()
     for event in api.watch("/api/v1/pods", targets.SELECTOR):
         if event["type"] == "ERROR":
             raise OSError(f"watch of pods: {event['object'].get('message')}")
         pods.take(event)
-        files.write_json(file, pods.file())
+        for job, entries in pods.files().items():
+            files.write_json(folder / f"{job}.json", entries)
 
 
 def for_ever(work: Callable[[], None]) -> None:
@@ -132,10 +133,10 @@ def for_ever(work: Callable[[], None]) -> None:
         time.sleep(PERIOD_SECONDS)
 
 
-def main(kubeconfig: str, volumes: str, gpus: str, target_file: str) -> None:
+def main(kubeconfig: str, volumes: str, gpus: str, target_folder: str) -> None:
     """Both loops, with a connection each."""
     follower, visitor = Api(Path(kubeconfig)), Api(Path(kubeconfig))
-    follow = threading.Thread(target=for_ever, args=(lambda: follow_pods(follower, Path(target_file)),), daemon=True)
+    follow = threading.Thread(target=for_ever, args=(lambda: follow_pods(follower, Path(target_folder)),), daemon=True)
     follow.start()
     for_ever(lambda: visit(visitor, Path(volumes), gpus))
 

@@ -9,11 +9,12 @@ import json
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from localcluster import files, processes
+from localcluster import enforcement, files, processes, scraping
 from localcluster.commands import run, succeeds
 from localcluster.faults import Fault
 from localcluster.layout import Layout
@@ -32,16 +33,16 @@ def home(layout: Layout, name: str) -> Path:
     return layout.home / name
 
 
-def target_file(layout: Layout) -> Path:
-    """The list of pods to scrape, written by the keeper and watched by Prometheus."""
-    return home(layout, "prometheus") / "targets" / "pods.json"
+def target_folder(layout: Layout) -> Path:
+    """The lists of pods to scrape, one for each job, written by the keeper and watched by Prometheus."""
+    return home(layout, "prometheus") / "targets"
 
 
 def prepare(layout: Layout) -> None:
     """Writes both configurations; a webhook that was set by `alerts` is kept."""
     (home(layout, "prometheus") / "rules").mkdir(parents=True, exist_ok=True)
     (home(layout, "prometheus") / "data").mkdir(parents=True, exist_ok=True)
-    target_file(layout).parent.mkdir(parents=True, exist_ok=True)
+    target_folder(layout).mkdir(parents=True, exist_ok=True)
     (home(layout, "alertmanager") / "data").mkdir(parents=True, exist_ok=True)
     files.write_json(home(layout, "prometheus") / "prometheus.yaml", prometheus_config(layout))
     resolver = f"nameserver {layout.address}\nsearch svc.cluster.local cluster.local\noptions ndots:5\n"
@@ -53,33 +54,45 @@ def prepare(layout: Layout) -> None:
 
 def prometheus_config(layout: Layout) -> dict[str, Any]:
     """Scrapes itself and the pods that the keeper lists."""
-    pods = {"file_sd_configs": [{"files": [str(target_file(layout))]}]}
     rules = home(layout, "prometheus") / "rules" / "*.yaml"
-    return configuration(str(rules), f"{layout.address}:9090", f"{layout.address}:9093", pods)
+    return configuration(str(rules), f"{layout.address}:9090", f"{layout.address}:9093", listed_in(target_folder(layout)))
 
 
-def configuration(rules: str, own: str, alertmanager: str, pods: dict[str, Any]) -> dict[str, Any]:
-    """A Prometheus that looks every two seconds; `pods` says how it finds them."""
+def listed_in(folder: Path) -> Callable[[str], dict[str, Any]]:
+    """How Prometheus finds the pods of a job: by the job's file in this folder."""
+    return lambda job: {"file_sd_configs": [{"files": [str(folder / f"{job}.json")]}]}
+
+
+def configuration(rules: str, own: str, alertmanager: str, discovery: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """A Prometheus that looks every two seconds; `discovery` says how it finds the pods of a job."""
     return {
         "global": {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL, "evaluation_interval": INTERVAL},
         "rule_files": [rules],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
         "scrape_configs": [
             {"job_name": "prometheus", "static_configs": [{"targets": [own]}]},
-            # A pod that tells about others, as the operator does of releases, keeps its labels `namespace` and `release`.
-            {"job_name": "pods", "honor_labels": True} | pods,
+            *scraping.configs(discovery),
         ],
     }
 
 
-def alertmanager_config(webhook: str | None, token_file: Path | None) -> dict[str, Any]:
-    """One receiver that is told at once, and again every minute while an alert lasts."""
+def alertmanager_config(
+    webhook: str | None, token_file: Path | None, ca_file: Path | None = None, server_name: str | None = None
+) -> dict[str, Any]:
+    """One receiver that is told at once, and again every minute while an alert lasts.
+
+    Its certificate must be of the authority of `ca_file`, and for `server_name` instead of the URL's host, if they are given.
+    """
     receiver: dict[str, Any] = {"name": "webhook"}
     if webhook:
         target: dict[str, Any] = {"url": webhook, "send_resolved": True}
+        http: dict[str, Any] = {}
         if token_file:
-            authorization = {"type": "Bearer", "credentials_file": str(token_file)}
-            target["http_config"] = {"authorization": authorization}
+            http["authorization"] = {"type": "Bearer", "credentials_file": str(token_file)}
+        if ca_file:
+            http["tls_config"] = {"ca_file": str(ca_file)} | ({"server_name": server_name} if server_name else {})
+        if http:
+            target["http_config"] = http
         receiver["webhook_configs"] = [target]
     return {
         "route": {
@@ -104,7 +117,7 @@ def prometheus(layout: Layout) -> Part:
     return Part(
         name="prometheus",
         version=debian_version("prometheus"),
-        argv=(
+        argv=enforcement.in_judged_group(
             "/usr/bin/prometheus",
             f"--config.file={folder / 'prometheus.yaml'}",
             f"--storage.tsdb.path={folder / 'data'}",
@@ -134,7 +147,7 @@ def alertmanager(layout: Layout) -> Part:
     return Part(
         name="alertmanager",
         version=debian_version("prometheus-alertmanager"),
-        argv=(*private, folder / "resolv.conf", *program),
+        argv=enforcement.in_judged_group(*private, folder / "resolv.conf", *program),
         ready=lambda: answers(f"{layout.alertmanager_url}/-/ready"),
         configs=(folder / "resolv.conf",),
     )
@@ -182,17 +195,20 @@ def set_rules(layout: Layout, file: Path) -> None:
         raise Fault(f"Prometheus did not take over {file}; its log says why: {layout.logs / 'prometheus.log'}")
 
 
-def set_webhook(layout: Layout, url: str | None, token_file: Path | None) -> None:
-    """Sends all alerts to one address, with a bearer token; takes effect at once."""
+def set_webhook(
+    layout: Layout, url: str | None, token_file: Path | None, ca_file: Path | None = None, server_name: str | None = None
+) -> None:
+    """Sends all alerts to one address, with a bearer token, by TLS if an authority is given; takes effect at once."""
     folder = home(layout, "alertmanager")
     if url and urlsplit(url).scheme not in ("http", "https"):
         raise Fault(f"{url} is no address for a webhook: http://host:port/path is")
-    own_copy = folder / "token"
-    if token_file:
-        if not token_file.is_file():
-            raise Fault(f"the token file {token_file} does not exist")
-        files.write(own_copy, token_file.read_text().strip(), 0o600)
-    config = alertmanager_config(url, own_copy if token_file else None)
+    token, authority = folder / "token", folder / "ca.crt"
+    for what, file, own_copy, mode in (("token", token_file, token, 0o600), ("authority's", ca_file, authority, 0o644)):
+        if file:
+            if not file.is_file():
+                raise Fault(f"the {what} file {file} does not exist")
+            files.write(own_copy, file.read_text().strip(), mode)
+    config = alertmanager_config(url, token if token_file else None, authority if ca_file else None, server_name)
     files.write_json(folder / "alertmanager.yaml", config)
     entry = processes.record(layout, "alertmanager")
     if entry and entry.alive() and not answers(f"{layout.alertmanager_url}/-/reload", "POST"):

@@ -5,6 +5,7 @@ itself. Namespace, Services and ports are the same, so that the chart's settings
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,16 @@ from localcluster import files, objects
 from localcluster.faults import Fault
 from localcluster.kubectl import Kubectl
 from localcluster.monitoring import RESEND, alertmanager_config, configuration
-from localcluster.objects import MONITORING, Manifest
+from localcluster.objects import MONITORING, PROXIES, Manifest
+from localcluster.scraping import (
+    GATEWAY,
+    GATEWAY_LABELS,
+    OPERATOR,
+    OPERATOR_LABELS,
+    OPERATOR_NAMESPACE,
+    RELEASE_LABELS,
+    RELEASES,
+)
 from localcluster.versions import UPSTREAM_IMAGES
 
 PORTS = {"prometheus": 9090, "alertmanager": 9093}
@@ -40,6 +50,7 @@ class Alerting:
     rules: dict[str, str]  # name -> a file of alert rules
     webhook: str
     token: str  # the bearer token that the webhook wants
+    authority: str = ""  # PEM certificate that the webhook's is verified by; "": the image's authorities
 
 
 def installed_by_others(kubectl: Kubectl) -> bool:
@@ -66,7 +77,7 @@ def manifests(images: MonitoringImages, alerting: Alerting) -> list[Manifest]:
 
 def prometheus(image: str, alerting: Alerting) -> list[Manifest]:
     """Prometheus with its right to see pods."""
-    config = configuration("/etc/prometheus/rules-*.yaml", "127.0.0.1:9090", "alertmanager:9093", discovery())
+    config = configuration("/etc/prometheus/rules-*.yaml", "127.0.0.1:9090", "alertmanager:9093", discovery)
     data = {"prometheus.yaml": json.dumps(config)} | {f"rules-{name}.yaml": text for name, text in alerting.rules.items()}
     flags = [
         "--config.file=/etc/prometheus/prometheus.yaml",
@@ -84,8 +95,9 @@ def prometheus(image: str, alerting: Alerting) -> list[Manifest]:
 
 def alertmanager(image: str, alerting: Alerting) -> list[Manifest]:
     """Alertmanager with the webhook's token."""
-    config = alertmanager_config(alerting.webhook, Path("/etc/secret/token"))
-    data = {"alertmanager.yaml": json.dumps(config)}
+    authority = {"ca.crt": alerting.authority} if alerting.authority else {}
+    config = alertmanager_config(alerting.webhook, Path("/etc/secret/token"), Path("/etc/alertmanager/ca.crt") if authority else None)
+    data = {"alertmanager.yaml": json.dumps(config)} | authority
     flags = ["--config.file=/etc/alertmanager/alertmanager.yaml", "--storage.path=/data", "--cluster.listen-address="]
     made = deployment("alertmanager", image, flags, files.digest(json.dumps(data), alerting.token))
     pod = made["spec"]["template"]["spec"]
@@ -99,20 +111,46 @@ def alertmanager(image: str, alerting: Alerting) -> list[Manifest]:
     ]
 
 
-def discovery() -> dict[str, Any]:
-    """How Prometheus finds pods: by the annotations, and with the labels, of targets.py."""
+def discovery(job: str) -> dict[str, Any]:
+    """How Prometheus finds the pods of a job, as targets.py does: by the same annotations, with the same labels."""
     rules: list[dict[str, Any]] = [
+        *of_job(job),
         {"source_labels": [f"{NOTE}scrape"], "regex": "true", "action": "keep"},
         {"source_labels": [f"{POD}phase"], "regex": "Running", "action": "keep"},
         {"source_labels": [f"{POD}ip", f"{NOTE}port"], "separator": ":", "regex": "(.+:[0-9]+)", "target_label": "__address__"},
         {"source_labels": [f"{NOTE}path"], "regex": "(.+)", "target_label": "__metrics_path__"},
         {"source_labels": [f"{NOTE}scheme"], "regex": "(.+)", "target_label": "__scheme__"},
-        {"regex": f"{POD}label_videogen_pib_gov_in_(.+)", "action": "labelmap"},
         {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
         {"source_labels": [f"{POD}name"], "target_label": "pod"},
         {"source_labels": [f"{POD}node_name"], "target_label": "node"},
     ]
     return {"kubernetes_sd_configs": [{"role": "pod"}], "relabel_configs": rules}
+
+
+def of_job(job: str) -> list[dict[str, Any]]:
+    """Which pods are a job's, as scraping.job_of says, and the labels that a release's pods bring."""
+    releases = {"source_labels": [_label(name) for name in RELEASE_LABELS], "regex": ";".join(".+" for _ in RELEASE_LABELS)}
+    chosen: dict[str, dict[str, Any]] = {
+        OPERATOR: _labelled(OPERATOR_NAMESPACE, OPERATOR_LABELS),
+        GATEWAY: _labelled(PROXIES, GATEWAY_LABELS),
+        RELEASES: releases,
+    }
+    if job in (OPERATOR, GATEWAY):
+        return [chosen[job] | {"action": "keep"}]
+    others = [chosen[other] | {"action": "drop"} for other in chosen if other != job]
+    if job != RELEASES:
+        return others
+    made = [{"source_labels": [_label(name)], "target_label": metric} for name, metric in RELEASE_LABELS.items()]
+    return [*others, releases | {"action": "keep"}, *made]
+
+
+def _labelled(namespace: str, labels: dict[str, str]) -> dict[str, Any]:
+    source = ["__meta_kubernetes_namespace", *(_label(name) for name in labels)]
+    return {"source_labels": source, "regex": ";".join((namespace, *labels.values()))}
+
+
+def _label(name: str) -> str:
+    return f"{POD}label_" + re.sub(r"[^a-zA-Z0-9_]", "_", name)
 
 
 def reader() -> list[Manifest]:

@@ -12,6 +12,7 @@ Manifest = dict[str, Any]
 STORAGE_CLASS = "standard"
 PROVISIONER = "localcluster.videogen/host-path"
 MONITORING = "monitoring"
+PROXIES = "envoy-gateway-system"  # where Envoy Gateway runs its proxies
 STAMP = "localcluster-objects"
 
 
@@ -21,6 +22,7 @@ def all_objects(layout: Layout) -> list[Manifest]:
         namespace(MONITORING),
         storage_class(),
         *reader_role("coredns", [("", "endpoints services pods namespaces"), ("discovery.k8s.io", "endpointslices")]),
+        *reader_role("network-policies", [("", "pods namespaces"), ("networking.k8s.io", "networkpolicies")]),
         *proxy_roles(),
         *host_service(layout, "kube-system", "kube-dns", {"dns": ("UDP", 53), "dns-tcp": ("TCP", 53)}, layout.dns_service),
         *host_service(layout, MONITORING, "prometheus", {"http": ("TCP", 9090)}),

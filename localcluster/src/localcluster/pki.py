@@ -53,6 +53,7 @@ def control_plane_identities(layout: Layout) -> tuple[Identity, ...]:
         Identity(name="scheduler", user="system:kube-scheduler"),
         Identity(name="kube-proxy", user="system:kube-proxy"),
         Identity(name="coredns", user="localcluster:coredns"),
+        Identity(name="network-policies", user="localcluster:network-policies"),
     )
 
 
@@ -77,7 +78,7 @@ def ensure(layout: Layout) -> None:
         beside.replace(signing)
     for identity in control_plane_identities(layout):
         ensure_identity(layout, identity)
-    for name in ("admin", "controller-manager", "scheduler", "kube-proxy", "coredns"):
+    for name in ("admin", "controller-manager", "scheduler", "kube-proxy", "coredns", "network-policies"):
         path = layout.kubeconfig if name == "admin" else layout.pki / f"{name}.kubeconfig"
         write_kubeconfig(layout, name, path)
 

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from localcluster import claim, processes
+from localcluster import claim, enforcement, processes
 from localcluster.kubectl import Kubectl
 from localcluster.layout import Layout
 
@@ -39,6 +39,8 @@ def show(repo: Path) -> int:
     print()
     for name, value in addresses(layout):
         print(f"{name:<14}{value}")
+    if reason := enforcement.missing(layout):
+        print(f"\n{enforcement.warning(reason)}")
     return 0 if all(entry.alive() for entry in entries) else 1
 
 

@@ -1,14 +1,14 @@
-"""Which pods Prometheus scrapes, as a file that it watches.
+"""Which pods Prometheus scrapes, as a file for each job that it watches.
 
 Debian's Prometheus is built without Kubernetes discovery, so the keeper does it, by the rules that everybody uses:
-annotations prometheus.io/scrape, /port, /path and /scheme.
+annotations prometheus.io/scrape, /port, /path and /scheme. Which job a pod belongs to says scraping.py.
 """
 
-import re
 from typing import Any
 
+from localcluster.scraping import JOBS, RELEASE_LABELS, RELEASES, job_of
+
 ANNOTATION = "prometheus.io/"
-OUR_LABELS = "videogen.pib.gov.in/"
 SELECTOR = "fieldSelector=status.phase%3DRunning"
 DEFAULT_PORT = "80"
 
@@ -20,8 +20,10 @@ def target(pod: dict[str, Any]) -> dict[str, Any] | None:
     address = status.get("podIP")
     if annotations.get(f"{ANNOTATION}scrape") != "true" or not address or status.get("phase") != "Running":
         return None
-    port = annotations.get(f"{ANNOTATION}port") or _first_port(pod) or DEFAULT_PORT
-    labels = own_labels(meta.get("labels", {})) | {
+    wanted = annotations.get(f"{ANNOTATION}port", "")
+    # One entry that Prometheus cannot read would cost it the whole file.
+    port = wanted if wanted.isascii() and wanted.isdigit() else _first_port(pod) or DEFAULT_PORT
+    labels = own_labels(pod) | {
         "namespace": meta["namespace"],
         "pod": meta["name"],
         "node": pod["spec"].get("nodeName", ""),
@@ -31,11 +33,10 @@ def target(pod: dict[str, Any]) -> dict[str, Any] | None:
     return {"targets": [f"{address}:{port}"], "labels": labels}
 
 
-def own_labels(labels: dict[str, str]) -> dict[str, str]:
-    """videogen.pib.gov.in/release: x becomes release="x"; what a metric label may not contain becomes _."""
-    return {
-        re.sub(r"[^a-zA-Z0-9_]", "_", key.removeprefix(OUR_LABELS)): value for key, value in labels.items() if key.startswith(OUR_LABELS)
-    }
+def own_labels(pod: dict[str, Any]) -> dict[str, str]:
+    """`release` and `service` of a release's pod; nothing of any other."""
+    labels = pod["metadata"].get("labels") or {}
+    return {metric: labels[name] for name, metric in RELEASE_LABELS.items()} if job_of(pod) == RELEASES else {}
 
 
 def _first_port(pod: dict[str, Any]) -> str:
@@ -49,7 +50,7 @@ class Pods:
     """The running pods, kept by a watch."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, dict[str, Any]] = {}
+        self._entries: dict[str, tuple[str, dict[str, Any]]] = {}  # UID -> job and entry
 
     def take(self, event: dict[str, Any]) -> None:
         """Learns from one event of a watch."""
@@ -65,10 +66,11 @@ class Pods:
     def _put(self, pod: dict[str, Any]) -> None:
         entry = target(pod)
         if entry:
-            self._entries[pod["metadata"]["uid"]] = entry
+            self._entries[pod["metadata"]["uid"]] = job_of(pod), entry
         else:
             self._entries.pop(pod["metadata"]["uid"], None)
 
-    def file(self) -> list[dict[str, Any]]:
-        """The file's content."""
-        return [self._entries[uid] for uid in sorted(self._entries)]
+    def files(self) -> dict[str, list[dict[str, Any]]]:
+        """The content of each job's file."""
+        entries = [self._entries[uid] for uid in sorted(self._entries)]
+        return {job: [entry for of, entry in entries if of == job] for job in JOBS}

@@ -26,12 +26,13 @@ COREDNS = "1.15.0"
 TRAINING_OPERATOR = "1.8.1"
 ENVOY_GATEWAY = "1.9.1"
 ENVOY = "1.40.0"
+NETWORK_POLICIES = "0.8.0"
 # Where a cluster of somebody else's has none; our own runs Debian's.
 PROMETHEUS = "3.5.0"
 ALERTMANAGER = "0.28.1"
 HELM = "4.3.1"
 PAUSE = "1"
-PYTHON_BASE = "1"
+PYTHON_BASE = "2"
 
 _MAJOR, _MINOR, _ = KUBERNETES.split(".")
 _K8S_BINARIES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
@@ -72,6 +73,12 @@ GO_PARTS = (
         source="github.com/coredns/coredns",
         packages={"coredns": "github.com/coredns/coredns"},
     ),
+    GoPart(
+        module="network-policies",
+        version=NETWORK_POLICIES,
+        source="sigs.k8s.io/kube-network-policies",
+        packages={"network-policies": "localcluster/network-policies"},
+    ),
     GoPart(module="pause", version=PAUSE, source="", packages={"pause": "localcluster/pause"}),
     GoPart(
         module="training-operator",
@@ -83,7 +90,7 @@ GO_PARTS = (
         module="helm",
         version=HELM,
         source="helm.sh/helm/v4",
-        packages={"helm": "helm.sh/helm/v4/cmd/helm"},
+        packages={"helm": "helm.sh/helm/v4/cmd/helm", "kstatus": "localcluster/helm/kstatus"},  # the library that helm waits by
         stamps={"helm.sh/helm/v4/internal/version.version": f"v{HELM}"},
     ),
     GoPart(

@@ -1,13 +1,12 @@
 """An image model as a folder in diffusers' layout: unet/, vae/, text_encoder/, tokenizer/, scheduler/; safetensors only.
 
-Checksums are the caller's affair (`sealed.verify`, `folder_sha256`); here every tensor must be there, be expected, have its shape,
+Checksums are the caller's affair (`sealed.verify`, `backbone_digest`); here every tensor must be there, be expected, have its shape,
 and be finite.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,21 +17,19 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from videogen_api.bundle import ALLOWED_SUFFIXES, BundleFile, canonical_json
+from videogen_api.bundle import canonical_json
 from videogen_models.backbone_config import read_object, read_schedule, size_of
 from videogen_models.image_backbone import HASHED, HashedWords, ImageBackbone, Tokens
 from videogen_models.quantization import read_weights
-from videogen_models.sealed import CorruptError, describe
+from videogen_models.sealed import CorruptError
 from videogen_models.text import TextSize
 
 transformers_logging.disable_progress_bar()  # it is of no use in a pod's log
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 QUANTIZED = "quantized.safetensors"  # a network's weights in fewer bits, under its own names, in place of diffusers' files
 _UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ImportError)  # what the libraries raise
 _ORIGIN = {"_name_or_path", "name_or_path"}
@@ -94,35 +91,25 @@ def read_autoencoder(folder: Path) -> Any:
     return _part(AutoencoderKL, folder)
 
 
-def folder_sha256(folder: Path) -> str:
-    """SHA-256, hex, of the canonical JSON of what `sealed.describe` says of the five parts' files, paths relative to `folder`.
-
-    Raises CorruptError naming a part that is missing, or a file with a name or of a kind that is not accepted.
-    """
-    files: list[dict[str, Any]] = []
-    for part in sorted(PARTS):
-        if not (folder / part).is_dir():
-            raise CorruptError(f"{folder / part} is missing; expected is a folder in diffusers' layout, with {', '.join(PARTS)}")
-        files += [file.wire() | {"path": f"{part}/{file.path}"} for file in _described(folder / part)]
-    return hashlib.sha256(canonical_json(files)).hexdigest()
-
-
-def _described(part: Path) -> list[BundleFile]:
-    if foreign := sorted(path for path in part.rglob("*") if path.is_file() and path.suffix not in ALLOWED_SUFFIXES):
-        raise CorruptError(f"{foreign[0]} is not accepted, only {', '.join(ALLOWED_SUFFIXES)} are; convert or remove it")
-    try:
-        return describe(part)
-    except ValidationError as error:
-        raise CorruptError(f"{part} has a file whose name is not accepted: {error.errors()[0]['input']}; remove it") from error
-
-
 _KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 
 
 def _part(kind: Any, folder: Path) -> Any:
     part = _loaded_part(kind, folder)
     _check_finite(part, folder)
+    copy_to_memory(part)
     return part
+
+
+def copy_to_memory(network: nn.Module) -> None:
+    """Give each tensor memory of its own, aligned as PyTorch aligns it.
+
+    The libraries hand out views of the mapped file, at whatever address a tensor has in it, and kernels add in another order where memory
+    is not aligned: a network that was loaded would compute other last bits than the one that was saved. A file that changes later would
+    also change the network.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _loaded_part(kind: Any, folder: Path) -> Any:

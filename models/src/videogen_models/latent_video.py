@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from videogen_api.bundle import canonical_json
-from videogen_api.meta import ModelType, Observation
+from videogen_api.meta import ModelFamily, Observation
 from videogen_api.recipe import AlignYourLatents, Recipe, Resolution
 from videogen_models.align_your_latents import PRESETS, RATES, TemporalLayers, VideoUNet
 from videogen_models.backbone_folder import backbone_files, load_backbone, save_backbone
@@ -45,7 +45,7 @@ class AlignYourLatentsConfig(Observation):
     frames and frame_rate are those of the clips that come out, after their interpolations.
     """
 
-    family: Literal[ModelType.ALIGN_YOUR_LATENTS] = ModelType.ALIGN_YOUR_LATENTS
+    family: Literal[ModelFamily.ALIGN_YOUR_LATENTS] = ModelFamily.ALIGN_YOUR_LATENTS
     frames: int
     resolution: Resolution
     frame_rate: int

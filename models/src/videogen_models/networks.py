@@ -101,13 +101,13 @@ PRESETS = {
 
 def model_config(recipe: Recipe, latent: LatentSize | None = None) -> ModelConfig:
     """The model that a recipe describes; in space Latent with the size of its autoencoder's latents."""
-    wanted = recipe.video_fusion
+    wanted = recipe.fusion
     guidance = float(wanted.text_guidance)
     return ModelConfig(
         frames=recipe.frames,
         resolution=recipe.resolution,
         frame_rate=recipe.frame_rate,
-        base_noise_share=float(wanted.base_noise_share),
+        base_noise_share=float(wanted.base_share),
         base_noise_shares=[float(share) for share in wanted.base_noise_shares] if wanted.base_noise_shares else None,
         text_guidance=None if guidance == 1 else guidance,
         networks=_of_latents(PRESETS[recipe.architecture]) if latent else PRESETS[recipe.architecture],

@@ -40,10 +40,10 @@ def dequantized(numbers: Tensor, scale: Tensor) -> Tensor:
     return numbers.to(torch.float32) * scale.reshape(-1, *[1] * (numbers.dim() - 1))
 
 
-def compressed(network: nn.Module, how: Quantization) -> dict[str, Tensor]:
+def compressed(network: nn.Module, how: Quantization | None) -> dict[str, Tensor]:
     """The network's state dict as it is stored. Raises ValueError for a weight that is not finite, or too large for 16 bits."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    for name in layer_weights(network) if how is not Quantization.NONE else ():
+    for name in layer_weights(network) if how else ():
         if how is Quantization.INT8_WEIGHTS:
             stored[name], stored[name + SCALE] = quantized(stored[name])
         else:
@@ -54,7 +54,7 @@ def compressed(network: nn.Module, how: Quantization) -> dict[str, Tensor]:
 def _halved(weight: Tensor) -> Tensor:
     half = weight.to(torch.float16)
     if not half.isfinite().all():
-        raise ValueError(f"a weight is {weight.abs().max():g}, which 16 bits cannot hold; use Int8Weights or None")
+        raise ValueError(f"a weight is {weight.abs().max():g}, which 16 bits cannot hold; use Int8Weights, or leave quantization out")
     return half
 
 
@@ -101,10 +101,10 @@ def _whole(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32) if tensor.dtype is torch.float16 else tensor
 
 
-def save_quantized(model: VideoModel, folder: Path, how: Quantization) -> None:
+def save_quantized(model: VideoModel, folder: Path, how: Quantization | None) -> None:
     """Write all files of a bundle but its manifest, as `VideoModel.save`, the weights in fewer bits. Raises ValueError."""
     model.save(folder)
-    if how is Quantization.NONE:
+    if how is None:
         return
     _check_complete(model)
     for plain in [*folder.rglob("*.safetensors"), *folder.rglob("*.safetensors.index.json")]:

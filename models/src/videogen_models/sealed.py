@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from videogen_api.bundle import MANIFEST, BundleFile
 
 _LOG = logging.getLogger(__name__)
+_CHUNK = 1 << 20  # bytes
 STAGING = ".staging-"  # how the names begin of what is being written
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # what rename says of a name that is
 
@@ -50,6 +52,14 @@ def verify(folder: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -
     check_listing(folder, files)
 
 
+def check_sizes(folder: Path, files: Sequence[BundleFile], suffixes: Sequence[str]) -> None:
+    """As `verify`, by the sizes of the files alone. Raises CorruptError naming the first difference."""
+    for file in files:
+        if (found := (path := _listed(folder, file, suffixes)).stat().st_size) != file.size:
+            raise CorruptError(f"{path} has {found:,} bytes, the manifest says {file.size:,}; restore the file or publish again")
+    check_listing(folder, files)
+
+
 def check_listing(folder: Path, files: Sequence[BundleFile]) -> None:
     """Check that `folder` holds nothing but `files`. Raises CorruptError naming the first other one."""
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
@@ -59,6 +69,52 @@ def check_listing(folder: Path, files: Sequence[BundleFile]) -> None:
 
 def verify_file(folder: Path, file: BundleFile, suffixes: Sequence[str]) -> None:
     """Check that one file is there with its size and sum. Raises CorruptError."""
+    path = _listed(folder, file, suffixes)
+    if (found := sha256_of(path)) != file.sha256 or path.stat().st_size != file.size:
+        raise _changed(path, found, file)
+
+
+def copy_verified(folder: Path, files: Sequence[BundleFile], target: Path, suffixes: Sequence[str]) -> None:
+    """Copy what `verify` would accept into `target`, which is made, read-only and each file hashed on its way.
+
+    After `verify`, whoever may write to `folder` can change it before it is used; of the copy nothing. The manifest is the caller's.
+    Raises CorruptError naming the first difference, OSError with the target's name if there is no room for it.
+    """
+    check_listing(folder, files)
+    if twice := next((path for path, count in Counter(file.path for file in files).items() if count > 1), None):
+        raise CorruptError(f"{folder.name}: the manifest lists {twice!r} twice; publish the folder again")
+    target.mkdir(mode=0o700, parents=True)
+    for file in files:
+        source = _listed(folder, file, suffixes)
+        (copy := target / file.path).parent.mkdir(parents=True, exist_ok=True)
+        if (found := _copied(source, copy, file.size)) != file.sha256:
+            raise _changed(source, found, file)
+
+
+def _copied(source: Path, copy: Path, size: int) -> str:
+    """Copy at most `size` bytes and one more -> the SHA-256 of what was copied, in hex."""
+    found, left = hashlib.sha256(), size + 1
+    with source.open("rb") as file, copy.open("xb", buffering=0) as kept:
+        os.fchmod(kept.fileno(), 0o400)
+        while left and (data := file.read(min(left, _CHUNK))):
+            found.update(data)
+            left -= len(data)
+            rest = memoryview(data)
+            try:
+                while rest:
+                    rest = rest[kept.write(rest) :]
+            except OSError as error:
+                said = f"{error.strerror}; the copy of {source} needs {size:,} bytes there"
+                raise OSError(error.errno, said, str(copy)) from error
+    return found.hexdigest()
+
+
+def _changed(path: Path, found: str, file: BundleFile) -> CorruptError:
+    return CorruptError(f"{path} has SHA-256 {found}, the manifest says {file.sha256}; restore the file or publish again")
+
+
+def _listed(folder: Path, file: BundleFile, suffixes: Sequence[str]) -> Path:
+    """Where a file lies. Raises CorruptError if it is none, of a kind that is not accepted, or out of the folder."""
     if PurePosixPath(file.path).suffix not in suffixes:
         raise CorruptError(f"{folder.name}: the manifest lists {file.path!r}; accepted are {', '.join(suffixes)} only")
     path = folder / file.path
@@ -66,9 +122,7 @@ def verify_file(folder: Path, file: BundleFile, suffixes: Sequence[str]) -> None
         raise CorruptError(f"{folder.name}: {file.path!r} leads out of the folder; links are not accepted")
     if not path.is_file():
         raise CorruptError(f"{path} is missing, although the manifest lists it")
-    if path.stat().st_size != file.size or (found := sha256_of(path)) != file.sha256:
-        found = sha256_of(path)
-        raise CorruptError(f"{path} has SHA-256 {found}, the manifest says {file.sha256}; restore the file or publish again")
+    return path
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from videogen_api.bundle import canonical_json
-from videogen_api.meta import ModelType, Observation
+from videogen_api.meta import ModelFamily, Observation
 from videogen_api.recipe import Recipe, Resolution, Text2VideoZero
 from videogen_models.align_your_latents import clean_estimate
 from videogen_models.backbone_folder import backbone_files, load_backbone, save_backbone
@@ -236,7 +236,7 @@ def sample(
 class Text2VideoZeroConfig(Observation):
     """How a model's clips are drawn; `model.json` of a bundle, whose image model lies beside it."""
 
-    family: Literal[ModelType.TEXT2VIDEO_ZERO] = ModelType.TEXT2VIDEO_ZERO
+    family: Literal[ModelFamily.TEXT2VIDEO_ZERO] = ModelFamily.TEXT2VIDEO_ZERO
     frames: int
     resolution: Resolution
     frame_rate: int

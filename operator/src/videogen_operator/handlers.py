@@ -8,9 +8,10 @@ from typing import Any
 
 import kopf
 
-from videogen_operator.login import connection
+from videogen_operator.api_server.login import connection
 from videogen_operator.plan import Manifest, Resource
 
+CHUNK = 10  # objects of a page: kopf bounds no answer, and one object may have 1.5 MB, which is ten times as much in memory
 Changed = Callable[[Manifest, bool], None]  # object, whether it is gone
 
 
@@ -39,7 +40,7 @@ def configure(registry: kopf.OperatorRegistry, resources: Iterable[Resource]) ->
     async def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
         settings.networking.error_backoffs = Patience()
-        settings.watching.chunk_size = 100
+        settings.watching.chunk_size = CHUNK
         settings.queueing.idle_timeout = 0.1  # a worker keeps its last event, with all managedFields, for so long (kopf: 5 s)
         settings.persistence.diffbase_storage = NoDifferences()
         for resource in resources:

@@ -2,7 +2,8 @@
 
 A key is idle, queued, running, or waiting for its next time. Waking a running key lets it run once more. At most
 `limit` keys run at the same time; urgent ones start at once and are not counted, so that a rollback never queues behind
-a thousand runs that a restart has woken.
+a thousand runs that a restart has woken. Keys that wait take turns by their share (a namespace): each share waits for one key
+of every other, however many keys the others have.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ log = logging.getLogger(__name__)
 
 
 class Retry(Exception):
-    """The work could not be finished: repeat it after a back-off, at the latest after `within` seconds."""
+    """The work could not be finished: repeat it after a back-off, at the latest after `within` and never before `least` seconds."""
 
-    def __init__(self, message: str, within: float | None = None) -> None:
+    def __init__(self, message: str, within: float | None = None, least: float = 0.0) -> None:
         super().__init__(message)
-        self.within = within
+        self.within, self.least = within, least
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,18 @@ class Loops(Generic[K]):
     """Runs `work(key)`, which returns the seconds until its next run, or None to wait until it is woken."""
 
     def __init__(
-        self, work: Callable[[K], Awaitable[float | None]], *, limit: int, random: Callable[[], float], back_off: BackOff | None = None
+        self,
+        work: Callable[[K], Awaitable[float | None]],
+        *,
+        limit: int,
+        random: Callable[[], float],
+        back_off: BackOff | None = None,
+        share: Callable[[K], Hashable] = lambda _: "",
     ) -> None:
+        """`random` is from [0, 1); keys with equal `share` are first come, first served."""
         self._work, self._limit, self._random, self._back_off = work, limit, random, back_off or BackOff()
-        self._queue: deque[K] = deque()
+        self._share = share
+        self._queues: dict[Hashable, deque[K]] = {}  # in the order of their turns; none is empty
         self._queued: set[K] = set()
         self._running: dict[K, asyncio.Task[None]] = {}
         self._urgent: set[K] = set()  # running outside the limit
@@ -67,7 +76,7 @@ class Loops(Generic[K]):
             self._start(key, urgent=True)
         elif key not in self._queued:
             self._queued.add(key)
-            self._queue.append(key)
+            self._queues.setdefault(self._share(key), deque()).append(key)
             self._fill()
 
     @property
@@ -86,10 +95,19 @@ class Loops(Generic[K]):
         await asyncio.gather(*running, return_exceptions=True)
 
     def _fill(self) -> None:
-        while self._queue and len(self._running) - len(self._urgent) < self._limit:
-            key = self._queue.popleft()
+        while self._queues and len(self._running) - len(self._urgent) < self._limit:
+            key = self._pop()
             if key in self._queued:  # else it was started urgently in the meantime
                 self._start(key)
+
+    def _pop(self) -> K:
+        """The first key of the share whose turn it is, which comes last now."""
+        share = next(iter(self._queues))
+        queue = self._queues.pop(share)
+        key = queue.popleft()
+        if queue:
+            self._queues[share] = queue
+        return key
 
     def _start(self, key: K, urgent: bool = False) -> None:
         self._queued.discard(key)
@@ -112,7 +130,7 @@ class Loops(Generic[K]):
         except Retry as error:
             log.warning("%s: %s", key, error)
             repeat = self._failed(key)
-            return repeat if error.within is None else min(repeat, error.within)
+            return max(error.least, repeat if error.within is None else min(repeat, error.within))
         except Exception:
             log.exception("%s: unexpected error, will be repeated", key)
             return self._failed(key)

@@ -1,4 +1,4 @@
-"""`python -m videogen_operator`: puts the parts together, runs until a signal, a lost Lease or a deaf ear.
+"""`python -m videogen_operator`: puts the parts together, runs until a signal, a lost Lease or until it no longer sees what changes.
 
 Exit codes: 0 after SIGTERM or SIGINT, 1 when the process must be restarted, 2 for a wrong configuration.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import random
@@ -15,9 +16,10 @@ import sys
 import time
 import uuid
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import fields, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -26,31 +28,48 @@ from prometheus_client import REGISTRY
 
 from videogen_api.job import TOKEN_AUDIENCE
 from videogen_operator import resources as known
-from videogen_operator.cluster import ApiError, Cluster
-from videogen_operator.endpoints import application, serve
+from videogen_operator.api_server.cluster import ApiError, Cluster
+from videogen_operator.api_server.leadership import Leadership
+from videogen_operator.api_server.login import connection
+from videogen_operator.api_server.recorder import Recorder
+from videogen_operator.api_server.resync import Place, Resync
+from videogen_operator.api_server.world import ObjectWorld, name_of
 from videogen_operator.exporter import WorldCollector
-from videogen_operator.handlers import register
-from videogen_operator.inbox import Inbox, Mail
+from videogen_operator.handlers import Changed, register
+from videogen_operator.inbound.certificates import Certificate
+from videogen_operator.inbound.endpoints import Renderings, metrics, probes
+from videogen_operator.inbound.inbox import AlertTokens, Inbox, Mail
+from videogen_operator.inbound.inbox_address import point_at_us
+from videogen_operator.inbound.listening import Limits, serve
+from videogen_operator.inbound.sealing import Sealing
+from videogen_operator.inbound.tokens import PodTokens
 from videogen_operator.kinds import KINDS
-from videogen_operator.leadership import Leadership
-from videogen_operator.login import connection
 from videogen_operator.loops import Loops
-from videogen_operator.metrics_query import Prometheus
+from videogen_operator.metrics_query import Access, Prometheus
 from videogen_operator.plan import Key, Manifest, Resource
 from videogen_operator.reconcile import PASSING, Reconciler
-from videogen_operator.recorder import Recorder
-from videogen_operator.resync import Resync
+from videogen_operator.seals import Keys
 from videogen_operator.settings import PREFIX, Settings, from_environment
+from videogen_operator.steady_clock import SteadyClock, wall
 from videogen_operator.telemetry import MALFORMED, QUEUE_DEPTH
-from videogen_operator.tokens import PodTokens
-from videogen_operator.watchdog import Watchdog
-from videogen_operator.world import ObjectWorld, name_of
+from videogen_operator.watchdog import DeafError, Watchdog
 
-WRITTEN = (known.CONFIG_MAPS, known.EVENTS, known.LEASES, known.TOKEN_REVIEWS)
+WRITTEN = (known.CONFIG_MAPS, known.ENDPOINT_SLICES, known.EVENTS, known.LEASES, known.TOKEN_REVIEWS)
 READ_BYTES = 64 * 1024  # for each connection; asyncio takes 256 KiB and fills them with zeros, which is 8 MB for our 30
 EVENTS_SECONDS = 2.0  # at the end, for Events that still wait; the Lease is held as long
+OF_METRICS = Limits(connections=64, per_address=8, answer_seconds=10.0)  # whoever reads slowly holds a rendering so long
+OF_PROBES = Limits(connections=32, per_address=8)
+GATHERED_SECONDS = 1.0
 REMEMBERED_MALFORMED = 10_000  # objects; one that was forgotten is named again
 log = logging.getLogger("videogen_operator")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Resources that are watched in the same namespaces; none: in all."""
+
+    resources: tuple[Resource, ...]
+    namespaces: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -60,6 +79,9 @@ def main() -> None:
     parser.parse_args()
     try:
         settings = from_environment(os.environ)
+        certificate = _certificate(settings)
+        settings.for_plans()
+        Keys(settings.record_keys)
     except ValueError as error:
         print(f"videogen-operator: {error}", file=sys.stderr)
         sys.exit(2)
@@ -67,7 +89,7 @@ def main() -> None:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     SSLProtocol.max_size = READ_BYTES
     with asyncio.Runner() as runner:
-        code = runner.run(run(settings if PREFIX + "IDENTITY" in os.environ else _named(settings, os.environ)))
+        code = runner.run(run(settings if PREFIX + "IDENTITY" in os.environ else _named(settings, os.environ), certificate))
         logging.shutdown()
         # Everything is put away. Ending the event loop would wait for kopf's tasks, and a watcher of kopf that was
         # cancelled twice waits for its scheduler for ever: the process would be deaf and never be started again.
@@ -84,7 +106,7 @@ def _named(settings: Settings, environment: Mapping[str, str]) -> Settings:
     return replace(settings, identity=f"{environment.get('HOSTNAME') or settings.identity}_{uuid.uuid4().hex[:8]}")
 
 
-async def run(settings: Settings) -> int:
+async def run(settings: Settings, certificate: Certificate | None = None) -> int:
     """Lead, list, watch, decide. Returns the exit code."""
     watched = merged(resource for kind in KINDS for resource in kind.resources)
     world = ObjectWorld(watched)
@@ -97,72 +119,119 @@ async def run(settings: Settings) -> int:
             seconds=settings.lease_seconds,
         )
         cluster.fence = leadership.check
-        watchdog = Watchdog(settings.resync_seconds, leadership.holds)
-        runner = await serve(application(watchdog), settings.metrics_host, settings.metrics_port)
+        watchdog = Watchdog(settings.resync_seconds, leadership.holds, knows_leader=leadership.knows_leader)
+        REGISTRY.register(collector := WorldCollector(world, KINDS))
+        watching = asyncio.create_task(watchdog.run(), name="watchdog")  # of a standby too: the kubelet asks whether it lives
+        servers = [
+            await serve(probes(watchdog), settings.health_host, settings.health_port, name="health", limits=OF_PROBES),
+            await serve(
+                metrics(Renderings(REGISTRY, collector.freeze)),
+                settings.metrics_host,
+                settings.metrics_port,
+                name="metrics",
+                limits=OF_METRICS,
+            ),
+        ]
         try:
-            return await _lead(settings, watched, world, cluster, leadership, watchdog)
+            return await _lead(settings, watched, world, cluster, leadership, watchdog, watching, certificate)
+        except DeafError as error:
+            log.critical("%s; the process ends and must be started again", error)
+            return 1
         finally:
-            await runner.cleanup()
+            watching.cancel()
+            REGISTRY.unregister(collector)
+            for server in servers:
+                await server.cleanup()
 
 
 async def _lead(
-    settings: Settings, watched: tuple[Resource, ...], world: ObjectWorld, cluster: Cluster, leadership: Leadership, watchdog: Watchdog
+    settings: Settings,
+    watched: tuple[Resource, ...],
+    world: ObjectWorld,
+    cluster: Cluster,
+    leadership: Leadership,
+    watchdog: Watchdog,
+    watching: asyncio.Task[None],
+    certificate: Certificate | None,
 ) -> int:
     stop = asyncio.Event()
     _catch_signals(stop)
     mail = Mail()
-    recorder = Recorder(cluster.record, _now)
-    reconciler = Reconciler(
-        KINDS,
-        world=world,
-        cluster=cluster,
-        prometheus=Prometheus(settings.prometheus_url),
-        mail=mail,
-        recorder=recorder,
-        settings=settings.for_plans(),
-        clock=_now,
-    )
-    loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random)
+    recorder = Recorder(cluster.record, wall)
+    clock = SteadyClock()
+    reconciler = _reconciler(settings, world, cluster, mail, recorder, clock)
+    keys = Keys(settings.record_keys)
+    reconciler.seals = keys.seals
+    loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random, share=lambda key: key.namespace)
 
-    wake = waking(world, loops.wake)
+    wake = gathering(waking(world, loops.wake))
     cluster.told = wake
 
     def changed(item: Manifest, gone: bool) -> None:
         if world.remove(item) if gone else world.store(item):
             wake(item)
 
-    registry = kopf.OperatorRegistry()
-    register(registry, watched, changed)
-    resync = Resync(cluster, world, watched, settings.namespaces, wake)
-    inbox = Inbox(mail, world, PodTokens(cluster, TOKEN_AUDIENCE, time.time), settings.alert_token_files, loops.wake)
-    REGISTRY.register(collector := WorldCollector(world))
+    scopes = scopes_of(watched, settings)
+    resync = Resync(cluster, world, places(scopes), wake)
+    tokens = PodTokens(cluster, TOKEN_AUDIENCE, time.time)
+    alert_tokens = AlertTokens(settings.alert_token_files, settings.alert_namespace_tokens)
+    inbox = Inbox(KINDS, mail, world, tokens, alert_tokens, loops.wake, clock, Sealing(KINDS, world, tokens, keys.seals, clock))
     QUEUE_DEPTH.set_function(lambda: loops.depth)
     keeping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     try:
-        if not await _first(leadership.acquire(), stop):
+        if not await _first(leadership.acquire(), stop, watching):
             return 0
+        watchdog.leads()
         keeping = asyncio.create_task(leadership.keep(), name="keeping the Lease")  # the first list may last longer than it
-        if not await _first(_list_first(resync), stop):
+        if not await _first(_list_first(resync), stop, watching):
             return 0
-        runner = await serve(inbox.application(), settings.inbox_host, settings.inbox_port)
+        server = await serve(inbox.application(), settings.inbox_host, settings.inbox_port, certificate=certificate)
         watchdog.listed()  # ready only now, when the inbox can be reached
         try:
             return await _until_one_ends(
                 stop,
                 ("the Lease was lost", _end_of(keeping)),
                 ("listing ended", resync.run(settings.resync_seconds, watchdog.listed)),
-                ("the watchdog barked", watchdog.run()),
+                ("the operator sees no changes", _end_of(watching)),
                 ("recording ended", recorder.run()),
-                ("watching ended", _watch(registry, settings, stop)),
+                ("the inbox is not reached any more", point_at_us(cluster, settings)),
+                *(("watching ended", _watch(scope, changed, stop)) for scope in scopes),
             )
         finally:
-            await runner.cleanup()
+            await server.cleanup()
     finally:
         keeping.cancel()
         await loops.close()
         await recorder.close(EVENTS_SECONDS)
-        REGISTRY.unregister(collector)
         await _release(leadership)
+
+
+def _reconciler(
+    settings: Settings, world: ObjectWorld, cluster: Cluster, mail: Mail, recorder: Recorder, clock: Callable[[], datetime]
+) -> Reconciler:
+    return Reconciler(
+        KINDS,
+        world=world,
+        cluster=cluster,
+        prometheus=Prometheus(settings.prometheus_url, _access(settings)),
+        mail=mail,
+        recorder=recorder,
+        settings=settings.for_plans,
+        clock=clock,
+    )
+
+
+def _access(settings: Settings) -> Access:
+    authority = Path(settings.prometheus_ca) if settings.prometheus_ca else None
+    return Access(token_file=settings.prometheus_token_file, ca_file=authority, headers=json.loads(settings.prometheus_headers))
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if not settings.inbox_certificate and not settings.inbox_key:
+        return None
+    if not settings.inbox_certificate or not settings.inbox_key:
+        raise ValueError(f"{PREFIX}INBOX_CERTIFICATE and {PREFIX}INBOX_KEY are given together or not at all")
+    return Certificate(Path(settings.inbox_certificate), Path(settings.inbox_key))
 
 
 def waking(world: ObjectWorld, wake: Callable[[Key], None]) -> Callable[[Manifest], None]:
@@ -189,8 +258,20 @@ def waking(world: ObjectWorld, wake: Callable[[Key], None]) -> Callable[[Manifes
     return told
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def gathering(tell: Callable[[Manifest], None]) -> Callable[[Manifest], None]:
+    """Changes of nodes and of Gateways are passed on together, once a second: each concerns objects of every namespace."""
+    newest: dict[str, Manifest] = {}
+
+    def told(item: Manifest) -> None:
+        kind = str(item.get("kind"))
+        if kind not in {"Node", "Gateway"}:
+            tell(item)
+            return
+        if kind not in newest:
+            asyncio.get_running_loop().call_later(GATHERED_SECONDS, lambda: tell(newest.pop(kind)))
+        newest[kind] = item
+
+    return told
 
 
 async def _end_of(task: asyncio.Future[None]) -> None:
@@ -208,21 +289,41 @@ async def _list_first(resync: Resync) -> None:
             return
 
 
-async def _watch(registry: kopf.OperatorRegistry, settings: Settings, stop: asyncio.Event) -> None:
-    where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
+def scopes_of(watched: tuple[Resource, ...], settings: Settings) -> tuple[Scope, ...]:
+    """What is watched where. The Gateway may be in a namespace in which the operator has no right to anything else."""
+    if not settings.namespaces:
+        return (Scope(watched),)
+    rest = tuple(resource for resource in watched if resource != known.GATEWAYS)
+    return (Scope(rest, settings.namespaces), Scope((known.GATEWAYS,), (settings.gateway_namespace,)))
+
+
+def places(scopes: Iterable[Scope]) -> list[Place]:
+    """Each resource with each namespace in which it is listed; None: in all, or it has none."""
+    return [
+        (resource, namespace)
+        for scope in scopes
+        for resource in scope.resources
+        for namespace in (scope.namespaces if resource.namespaced and scope.namespaces else (None,))
+    ]
+
+
+async def _watch(scope: Scope, changed: Changed, stop: asyncio.Event) -> None:
+    where: dict[str, Any] = {"namespaces": scope.namespaces} if scope.namespaces else {"clusterwide": True}
+    registry = kopf.OperatorRegistry()
+    register(registry, scope.resources, changed)
     others = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(registry=registry, standalone=True, **where)
     _catch_signals(stop)
     await kopf.run_tasks(tasks, ignored=others)
 
 
-async def _first(work: Coroutine[Any, Any, Any], stop: asyncio.Event) -> bool:
-    """Do the work; False if the process is to stop before it is done."""
+async def _first(work: Coroutine[Any, Any, Any], stop: asyncio.Event, watching: asyncio.Task[None]) -> bool:
+    """Do the work; False if the process is to stop before it is done. Raises DeafError as the watchdog does."""
     tasks = {asyncio.create_task(work), asyncio.create_task(stop.wait())}
-    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
+    done, pending = await asyncio.wait({*tasks, watching}, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks & pending:
         task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+    await asyncio.gather(*(tasks & pending), return_exceptions=True)
     for task in done:
         task.result()
     return not stop.is_set()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from videogen_operator.seals import Seals
+
 Manifest = Mapping[str, Any]
 O = TypeVar("O")
 
@@ -43,11 +45,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class StatusWrite:
-    """The complete new status of one object; `remembered` says that a stale write must fail with a conflict."""
+    """The complete new status of one object, but for conditions of types that are others' (`Resource.conditions`)."""
 
     object: Manifest  # the object as observed; its resourceVersion guards the write
     status: Manifest
-    remembered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Failure:
     name: str
     code: int
     message: str
+    retry_after: float = 0.0  # seconds that it asked us to wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,11 @@ class Inputs:
     now: datetime  # timezone-aware, UTC
     measurements: Mapping[str, float | Unavailable] = field(default_factory=dict)  # by Query.name
     progress: Mapping[str, Manifest] = field(default_factory=dict)  # by pod UID: last trainerStatus received
-    alerts: tuple[Manifest, ...] = ()  # ModelRelease: {fingerprint, startsAt, receivedAt, labels, annotations}, until answered
+    # ModelRelease: {fingerprint, sender, startsAt, receivedAt, clockAhead, labels, annotations}, until answered
+    alerts: tuple[Manifest, ...] = ()
     failures: tuple[Failure, ...] = ()  # what the API server refused in this pass, see Plan
     settings: Mapping[str, str] = field(default_factory=dict)  # images, gateway, ...: see settings.py
+    seals: Seals = field(default_factory=Seals)  # by which records are known that this operator has sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,10 @@ class Resource:
     namespaced: bool = True
     optional: bool = False  # True: its CRD may be absent, which must not stop the operator
     selector: str = ""  # label selector of lists and watches
-    keep: tuple[str, ...] = ()  # dotted paths kept in memory beside apiVersion, kind and metadata; (): everything
+    keep: tuple[str, ...] = ()  # dotted paths kept in memory beside apiVersion, kind and metadata (`list[].field`); (): everything
+    bare: bool = False  # True: only that it exists is known: its name and UID
+    annotations: tuple[tuple[str, int], ...] = ()  # those kept in memory, with the most characters; their authors may write 256 KiB
+    conditions: frozenset[str] = frozenset()  # types of conditions that are ours to read and write; not empty: others' are left alone
 
     @property
     def api_version(self) -> str:
@@ -140,16 +147,45 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alerts:
+    """How a kind takes alerts. Answers are `Plan.answers`."""
+
+    key_of: Callable[[Manifest, World], Key | None]  # whose decision the alert asks for; None: it names nothing
+    unknown: str  # answer to an alert that names nothing
+    again: frozenset[str] = frozenset()  # answers after which it must be sent again
+    advice: Mapping[str, str] = field(default_factory=dict)  # what to do, by answer
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """What is told of each object of a kind; the first label is the namespace."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+
+
+Sample = tuple[Gauge, tuple[str, ...], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kind(Generic[O]):
     """What the shell needs to know about one kind of decision; `O` is its frozen snapshot (`observed.py`).
 
     All functions are pure. `observe` returns None when nothing is left to decide, which ends the loop of the key.
-    `plan` sees the same alert again in each pass until it gives an answer to its fingerprint.
+    `plan` sees the same alert again in each pass until it gives an answer to its fingerprint. `record` raises ValueError, with why, if what
+    the pod says may not be sealed.
     """
 
     name: str  # Key.kind
     resources: tuple[Resource, ...]  # everything it reads; the shell watches and lists them
     keys: Callable[[Manifest, World], Iterable[Key]]  # object that changed (with `kind`) -> loops to wake
     observe: Callable[[World, Key], O | None]
-    queries: Callable[[O, datetime], tuple[Query, ...]]  # asked before each plan, about the moment `now`
+    queries: Callable[[O, Inputs], tuple[Query, ...]]  # asked before each plan; the Inputs have all but the measurements
     plan: Callable[[O, Inputs], Plan]
+    finish: Callable[[Plan, Inputs, datetime], Plan] = lambda plan, _, __: plan  # what only the end of the writing shows, such as its time
+    alerts: Alerts | None = None
+    reporter: Callable[[Manifest], Key | None] = lambda _: None  # whose loop a report of this pod's progress wakes
+    record: Callable[[World, Manifest, Any, datetime], Manifest] | None = None  # what a pod has computed, from what it says; see below
+    gauges: tuple[Gauge, ...] = ()
+    samples: Callable[[Manifest], Iterable[Sample]] = lambda _: ()  # of an object of the kind's name

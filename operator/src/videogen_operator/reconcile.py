@@ -10,17 +10,23 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from videogen_operator.cluster import ApiError, Cluster
-from videogen_operator.inbox import Mail
+from videogen_operator.api_server.cluster import ApiError, Cluster
+from videogen_operator.api_server.recorder import Recorder
+from videogen_operator.inbound.inbox import Mail
 from videogen_operator.loops import Retry
 from videogen_operator.metrics_query import Prometheus
 from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Plan, Query, Ref, StatusWrite, Unavailable, World
-from videogen_operator.recorder import Recorder
+from videogen_operator.seals import Seals
 from videogen_operator.telemetry import PASS_SECONDS, PASSES
 
 CONFLICT_SECONDS = 0.1
+VERIFY_SECONDS = 2.0  # for the question whether an alert is true; it is sent again if Prometheus takes longer
 PASSING: ContextVar[Key | None] = ContextVar("PASSING", default=None)  # whose pass the current task is
 log = logging.getLogger(__name__)
+
+
+class NamespaceEnds(Exception):
+    """A namespace is being deleted, so nothing can be made in it."""
 
 
 class Reconciler:
@@ -35,13 +41,14 @@ class Reconciler:
         prometheus: Prometheus,
         mail: Mail,
         recorder: Recorder,
-        settings: Mapping[str, str],
+        settings: Callable[[], Mapping[str, str]],
         clock: Callable[[], datetime],
     ) -> None:
         self._kinds = {kind.name: kind for kind in kinds}
         self._world, self._cluster, self._prometheus, self._mail = world, cluster, prometheus, mail
         self._recorder = recorder
         self._settings, self._clock = settings, clock
+        self.seals: Callable[[], Seals] = Seals  # without keys, unless whoever has some puts them here
 
     async def pass_once(self, key: Key) -> float | None:
         """Bring one key a step closer to what is wanted."""
@@ -58,40 +65,60 @@ class Reconciler:
     async def _pass(self, kind: Kind[Any], key: Key) -> float | None:
         observed = kind.observe(self._world, key)
         if observed is None:
-            self._mail.answer(key, {alert["fingerprint"]: "UnknownRelease" for alert in self._mail.alerts(key)})
+            if kind.alerts:
+                self._mail.answer(key, dict.fromkeys((alert["fingerprint"] for alert in self._mail.alerts(key)), kind.alerts.unknown))
             return None
         inputs = await self._inputs(kind, key, observed)
         plan = kind.plan(observed, inputs)
-        changed, failures = await self._change(plan)
+        try:
+            changed, failures = await self._change(plan)
+        except NamespaceEnds as end:
+            log.debug("%s: %s", key, end)
+            self._mail.answer(key, plan.answers)
+            return None  # what is left goes with the namespace; each object that goes wakes us again
         if failures:
             plan = kind.plan(observed, replace(inputs, failures=failures))
-        if inputs.alerts:
-            plan = timed(plan, inputs.alerts, self._clock())
-        await self._tell(plan)
+        plan = kind.finish(plan, inputs, self._clock())
+        alive = await self._tell(plan)
         self._mail.answer(key, plan.answers)
         if failures:
-            raise Retry("; ".join(f"{failure.kind} {failure.name}: {failure.message}" for failure in failures), plan.requeue_after)
-        return 0.0 if changed else plan.requeue_after
+            words = "; ".join(f"{failure.kind} {failure.name}: {failure.message}" for failure in failures)
+            raise Retry(words, plan.requeue_after, max(failure.retry_after for failure in failures))
+        return None if not alive else 0.0 if changed else plan.requeue_after
 
     async def _inputs(self, kind: Kind[Any], key: Key, observed: Any) -> Inputs:
-        measurements = await self._measurements(kind.queries(observed, self._clock()), key)
+        """What the plan may know. An alert that comes in while other things are asked does not wait for their answers."""
+        inputs = self._known(key)
+        if not inputs.alerts:
+            measurements = await self._unless_alerted(kind.queries(observed, inputs), key)
+            if measurements is not None:
+                return replace(inputs, now=self._clock(), measurements=measurements)
+            inputs = self._known(key)
+        try:
+            async with asyncio.timeout(VERIFY_SECONDS):
+                measurements = await self._prometheus.ask(kind.queries(observed, inputs))
+        except TimeoutError:
+            measurements = {}
+        return replace(inputs, now=self._clock(), measurements=measurements)
+
+    def _known(self, key: Key) -> Inputs:
         return Inputs(
             now=self._clock(),
-            measurements=measurements,
             progress=self._mail.progress,
             alerts=self._mail.alerts(key),
-            settings=self._settings,
+            settings=self._settings(),
+            seals=self.seals(),
         )
 
-    async def _measurements(self, queries: tuple[Query, ...], key: Key) -> Mapping[str, float | Unavailable]:
-        """The answers; none if an alert waits or comes: a rollback waits for nobody, least of all for a Prometheus that is slow."""
-        if not queries or self._mail.alerts(key):
+    async def _unless_alerted(self, queries: tuple[Query, ...], key: Key) -> Mapping[str, float | Unavailable] | None:
+        """The answers, or None if an alert comes in before them."""
+        if not queries:
             return {}
         asking = asyncio.ensure_future(self._prometheus.ask(queries))
         alerted = asyncio.ensure_future(self._mail.arrival(key))
         try:
             await asyncio.wait({asking, alerted}, return_when=asyncio.FIRST_COMPLETED)
-            return asking.result() if asking.done() else {}
+            return asking.result() if asking.done() else None
         finally:
             asking.cancel()
             alerted.cancel()
@@ -103,26 +130,33 @@ class Reconciler:
             try:
                 changed |= await write(what)
             except ApiError as error:
-                failures.append(Failure(kind, name, error.code, error.message))
+                if error.is_of_an_ending_namespace:
+                    raise NamespaceEnds(str(error)) from error
+                failures.append(Failure(kind, name, error.code, error.message, error.retry_after or 0.0))
                 if decisive:
                     break
         return changed, tuple(failures)
 
-    async def _tell(self, plan: Plan) -> None:
-        for write in plan.statuses:
-            await self._write_status(write)
+    async def _tell(self, plan: Plan) -> bool:
+        """Write the statuses and take the notes -> whether there is anybody left to decide about; the watch tells of who is gone."""
+        written = [await self._write_status(write) for write in plan.statuses]
         for note in plan.notes:
             self._recorder.take(note)
+        return any(written) or not written
 
-    async def _write_status(self, write: StatusWrite) -> None:
+    async def _write_status(self, write: StatusWrite) -> bool:
         metadata = write.object["metadata"]
         try:
             await self._cluster.write_status(write)
         except ApiError as error:
-            if error.code not in {404, 409}:
-                raise Retry(f"status of {write.object['kind']} {metadata['name']}: {error}") from error
+            if error.code == 404:
+                log.debug("%s %s is gone, and its status with it", write.object["kind"], metadata["name"])
+                return False
+            if error.code != 409:
+                raise Retry(f"status of {write.object['kind']} {metadata['name']}: {error}", least=error.retry_after or 0.0) from error
             await self._refresh(write.object)
             raise Retry(f"{write.object['kind']} {metadata['name']} has changed meanwhile", CONFLICT_SECONDS) from error
+        return True
 
     async def _refresh(self, item: Manifest) -> None:
         metadata = item["metadata"]
@@ -138,21 +172,3 @@ def writes(plan: Plan, cluster: Cluster) -> Iterator[tuple[Callable[[Any], Await
     yield from ((cluster.create, manifest, True) for manifest in plan.create)
     yield from ((cluster.apply, manifest, False) for manifest in plan.beside)
     yield from ((cluster.delete, ref, False) for ref in plan.delete)
-
-
-def timed(plan: Plan, alerts: tuple[Manifest, ...], now: datetime) -> Plan:
-    """The plan with `rollback.seconds` filled in: from the alert's arrival to now, when the route has just been changed."""
-    arrived = {
-        alert["labels"].get("release"): datetime.fromisoformat(alert["receivedAt"])
-        for alert in alerts
-        if plan.answers.get(alert["fingerprint"]) == "RolledBack"
-    }
-    return replace(plan, statuses=tuple(_timed(write, arrived.get(write.object["metadata"]["name"]), now) for write in plan.statuses))
-
-
-def _timed(write: StatusWrite, arrived: datetime | None, now: datetime) -> StatusWrite:
-    record = write.status.get("rollback")
-    if arrived is None or not record or record.get("seconds"):
-        return write
-    seconds = f"{(now - arrived).total_seconds():.3f}"
-    return replace(write, status={**write.status, "rollback": {**record, "seconds": seconds}})

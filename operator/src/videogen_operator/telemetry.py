@@ -17,6 +17,12 @@ RESYNC_AGE = Gauge("videogen_resync_age_seconds", "Time since all watched object
 MALFORMED = Counter("videogen_malformed_objects_total", "Changes of objects that no key could be read from.", ["kind"])
 LEADER = Gauge("videogen_leader", "1 while this replica holds the Lease.")
 
+HTTP_REFUSED = Counter("videogen_http_refused_total", "Connections and requests that were closed or refused unread.", ["port", "reason"])
 PROGRESS = Counter("videogen_progress_reports_total", "Progress reports of trainers by result.", ["result"])
-ALERTS = Counter("videogen_alerts_total", "Alerts received by result; Unauthorized are requests without a valid token.", ["result"])
+RECORDS = Counter("videogen_records_total", "Results that pods asked to have sealed, by what was answered.", ["result"])
+ALERTS = Counter(
+    "videogen_alerts_total",
+    "Alerts received by result; Unauthorized, Crowded, TooLarge and Invalid are whole requests, Malformed are single alerts.",
+    ["result"],
+)
 ALERT_SECONDS = Histogram("videogen_alert_decision_seconds", "Alert received until its decision is written.", buckets=DECISION_BUCKETS)

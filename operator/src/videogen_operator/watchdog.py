@@ -27,11 +27,23 @@ class DeafError(Exception):
 class Watchdog:
     """Knows what keeps the operator from seeing or acting. `clock` is monotonic, in seconds."""
 
-    def __init__(self, resync_seconds: float, holds_lease: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
-        self._resync_seconds, self._holds_lease, self._clock = resync_seconds, holds_lease, clock
-        self._started = self._ticked = clock()
+    def __init__(
+        self,
+        resync_seconds: float,
+        holds_lease: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+        knows_leader: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`holds_lease`: this replica leads; `knows_leader`: it has seen lately that another one does."""
+        self._resync_seconds, self._holds_lease, self._knows_leader, self._clock = resync_seconds, holds_lease, knows_leader, clock
+        self._ticked = clock()
+        self._since: float | None = None  # it leads, and so should have listed
         self._listed: float | None = None
         self._watchers: set[str] = set()
+
+    def leads(self) -> None:
+        """The Lease was won: from now on lists are due. A standby reads nothing but the Lease."""
+        self._since = self._clock()
 
     def listed(self) -> None:
         """All watched objects have been listed."""
@@ -41,7 +53,7 @@ class Watchdog:
         """The event loop is alive; these tasks run. Raises DeafError if a watcher is gone or lists fail for too long."""
         now = self._clock()
         LOOP_LAG.set(max(0.0, now - self._ticked - TICK_SECONDS))
-        RESYNC_AGE.set(now - (self._listed or self._started))
+        RESYNC_AGE.set(self._age())
         self._ticked = now
         running = {name for name in task_names if name.startswith(WATCHER)}
         if gone := sorted(self._watchers - running):
@@ -51,8 +63,12 @@ class Watchdog:
             raise DeafError(f"no complete list of the watched objects for {PERIODS * self._resync_seconds:.0f} s")
 
     def is_stale(self) -> bool:
-        """Whether lists have failed for too long."""
-        return self._clock() - (self._listed or self._started) > PERIODS * self._resync_seconds
+        """Whether lists have failed for too long; never of a standby."""
+        return self._age() > PERIODS * self._resync_seconds
+
+    def _age(self) -> float:
+        begun = self._since if self._listed is None else self._listed
+        return 0.0 if begun is None else self._clock() - begun
 
     def dead(self) -> str:
         """Why the process should be restarted; empty if it is alive."""
@@ -61,10 +77,20 @@ class Watchdog:
         return "the watched objects cannot be listed" if self.is_stale() else ""
 
     def unready(self) -> str:
-        """Why it does not do its work now; empty if it does."""
-        if self._listed is None:
-            return "the watched objects have not been listed yet"
-        return self.dead() or ("" if self._holds_lease() else "the Lease is not held")
+        """Why it can neither work nor take over; empty if it can. A standby is ready, or rollouts would wait for it for ever."""
+        if problem := self.dead():
+            return problem
+        if self._holds_lease():
+            return self.idle()
+        return "" if self._knows_leader() else "the Lease is not held, and nobody is known to hold it"
+
+    def idle(self) -> str:
+        """Why it does not do the work now; empty if it does."""
+        if problem := self.dead():
+            return problem
+        if not self._holds_lease():
+            return "the Lease is not held"
+        return "the watched objects have not been listed yet" if self._listed is None else ""
 
     async def run(self) -> None:
         """Tick for ever; ends with DeafError."""

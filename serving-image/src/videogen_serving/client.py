@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
     wanted.add_argument("--template", metavar="CATEGORY", help="a stored video of the release, for example flood")
     parser.add_argument("--variation", type=int, help="which of the category's stored videos; any if not given")
     parser.add_argument("--seed", type=int, help="the same seed gives the same video")
-    parser.add_argument("--steps", type=int, help="denoising steps; the release's own if not given")
+    parser.add_argument("--steps", type=int, help="denoising steps, at most its maximumSteps; the release's own if not given")
     parser.add_argument("--out", type=Path, required=True, help="mp4 file to write")
     parser.add_argument("--host-header", help="host name that the gateway routes by")
     parser.add_argument("--header", action="append", default=[], metavar="NAME=VALUE", help="for example x-user-id=anna")

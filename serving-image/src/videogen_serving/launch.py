@@ -8,7 +8,7 @@ from pathlib import Path
 from videogen_serving.settings import Settings
 
 # What an inference server that strangers reach must not offer. Without the header of RESTRICTION_HEADER, whose value
-# nobody is told, Triton refuses these with HTTP 403 and gRPC Unavailable.
+# nobody is told, Triton refuses these with HTTP 403.
 RESTRICTED_APIS = "model-repository,shared-memory,logging,trace"
 RESTRICTION_HEADER = "videogen-internal"
 
@@ -23,10 +23,9 @@ def triton_command(settings: Settings, triton: Path, model_repository: Path, sec
         "--strict-readiness=true",
         "--disable-auto-complete-config",
         f"--http-port={settings.http_port}",
-        f"--grpc-port={settings.grpc_port}",
+        "--allow-grpc=false",  # nobody needs it, and the gateway limits HTTP alone
         f"--metrics-port={settings.metrics_port}",
         f"--http-restricted-api={RESTRICTED_APIS}:{RESTRICTION_HEADER}={secret}",
-        f"--grpc-restricted-protocol={RESTRICTED_APIS}:{RESTRICTION_HEADER}={secret}",
         f"--exit-timeout-secs={settings.timeout_seconds}",
     ]
 

@@ -2,7 +2,8 @@
 
 They are needed because Triton counts a Python model's error responses as successes (nv_inference_request_success), and has
 no latency histogram for a model that answers once. Durations are from the start of the execution, since a Python model is
-not told when a request arrived; with its time in Triton's queue it is in nv_inference_request_duration_us.
+not told when a request arrived; with its time in Triton's queue it is in nv_inference_request_duration_us. Only generations with
+as many steps as the release takes by itself have one, so that releases are compared by the same work.
 """
 
 from __future__ import annotations
@@ -48,11 +49,17 @@ class RequestMetrics:
         labels = {outcome: {"release": release, "outcome": outcome.value} for outcome in Outcome}
         self._requests = {outcome: factory.counter(REQUESTS, "Requests answered, by outcome.", labels[outcome]) for outcome in Outcome}
         self._durations = {
-            outcome: factory.histogram(DURATION, "Time to answer a request, by outcome.", labels[outcome], BOUNDS_SECONDS)
+            outcome: factory.histogram(
+                DURATION,
+                "Time to answer a request for a generation with the release's own number of steps, by outcome.",
+                labels[outcome],
+                BOUNDS_SECONDS,
+            )
             for outcome in Outcome
         }
 
-    def record(self, outcome: Outcome, seconds: float) -> None:
-        """Count one answered request."""
+    def record(self, outcome: Outcome, seconds: float | None) -> None:
+        """Count one answered request; and how long it took, if that says something about the release."""
         self._requests[outcome].increment(1)
-        self._durations[outcome].observe(seconds)
+        if seconds is not None:
+            self._durations[outcome].observe(seconds)

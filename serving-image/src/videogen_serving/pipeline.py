@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from videogen_api.bundle import MANIFEST, Manifest
-from videogen_models.bundle import load_model
+from videogen_api.bundle import Manifest
+from videogen_models.bundle import read_model, verify_bundle
 from videogen_models.video import encode_mp4
 from videogen_models.video_model import VideoModel
 from videogen_serving.request import (
@@ -41,10 +41,13 @@ class Pipeline:
 
     @classmethod
     def load(cls, settings: Settings, *, clock: Callable[[], float], new_seed: Callable[[], int]) -> Pipeline:
-        """Verify the bundle and load its model, to the GPU if there is one. Raises ValueError for a wrong bundle."""
+        """Load the model of a bundle, to the GPU if there is one. Raises ValueError for a wrong bundle.
+
+        The bundle must be a copy that nobody else writes to; it is verified once more.
+        """
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load_model(settings.bundle_path, settings.bundle_digest, device)
-        manifest = Manifest.model_validate_json((settings.bundle_path / MANIFEST).read_bytes())
+        manifest = verify_bundle(settings.bundle_path, settings.bundle_digest)
+        model = read_model(settings.bundle_path).eval().requires_grad_(False).to(device)
         templates = read_templates(settings.bundle_path)
         return cls(settings=settings, manifest=manifest, model=model, clock=clock, new_seed=new_seed, templates=templates)
 
@@ -58,7 +61,7 @@ class Pipeline:
         Raises InvalidRequestError before any work, GenerationTimeoutError after TIMEOUT_SECONDS and
         GenerationCancelledError once `is_cancelled` says so; both are looked at before every denoising step.
         """
-        check_request(request)
+        check_request(request, self.settings.most_steps)
         if request.template is not None:
             return self._stored(request.template, request.variation)
         started = self.clock()

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from videogen_api.meta import Digest, ModelIdentity, Observation
 from videogen_api.recipe import Resolution
-from videogen_serving.settings import STEPS_LIMIT
 
 PROMPT_LIMIT = 500
 JOINERS = "\u200c\u200d"  # invisible, but part of the spelling in Indic scripts
@@ -95,8 +94,11 @@ class Result:
     metadata: Metadata
 
 
-def check_request(request: Request) -> None:
-    """Raise InvalidRequestError if the prompt, the seed or the number of steps is out of bounds, or something does not go together."""
+def check_request(request: Request, most_steps: int) -> None:
+    """Raise InvalidRequestError if the prompt, the seed or the number of steps is out of bounds, or something does not go together.
+
+    `most_steps` is what the release allows a request: one that takes longer for its steps alone would count against the release.
+    """
     if request.template is not None:
         _check_template(request)
         return
@@ -104,7 +106,7 @@ def check_request(request: Request) -> None:
         raise InvalidRequestError("VARIATION says which video of a TEMPLATE is wanted; send it with TEMPLATE, or leave it out")
     _check_prompt(request.prompt)
     _check_bounds("SEED", request.seed, 0, SEED_LIMIT)
-    _check_bounds("STEPS", request.steps, 1, STEPS_LIMIT)
+    _check_bounds("STEPS", request.steps, 1, most_steps)
 
 
 def _check_template(request: Request) -> None:

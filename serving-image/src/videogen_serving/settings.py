@@ -19,31 +19,39 @@ _DIGEST: TypeAdapter[str] = TypeAdapter(Digest)
 class Settings:
     """One release's settings.
 
-    From RELEASE, BUNDLE_PATH, BUNDLE_DIGEST, and optionally SAMPLING_STEPS, TIMEOUT_SECONDS, HTTP_PORT, GRPC_PORT and
-    METRICS_PORT.
+    From RELEASE, BUNDLE_PATH, BUNDLE_DIGEST, and optionally SAMPLING_STEPS, MAXIMUM_STEPS, TIMEOUT_SECONDS, HTTP_PORT,
+    METRICS_PORT and DEVELOPMENT.
     """
 
     release: str
     bundle_path: Path
     bundle_digest: str
-    sampling_steps: int = 50
+    sampling_steps: int = 50  # of a request that names none
+    maximum_steps: int | None = None  # that a request may ask for; None: sampling_steps
     timeout_seconds: int = 60
     http_port: int = 8000
-    grpc_port: int = 8001
     metrics_port: int = 8002
+    development: bool = False  # a Triton with known holes may be started
+
+    @property
+    def most_steps(self) -> int:
+        """Denoising steps that a request may ask for."""
+        return self.maximum_steps or self.sampling_steps
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read the settings; raises ValueError with the variable's name, what was found and what is accepted."""
+        steps = _whole_number(environment, "SAMPLING_STEPS", default=50, maximum=STEPS_LIMIT)
         return cls(
             release=_text(environment, "RELEASE"),
             bundle_path=Path(_text(environment, "BUNDLE_PATH")),
             bundle_digest=_digest(environment, "BUNDLE_DIGEST"),
-            sampling_steps=_whole_number(environment, "SAMPLING_STEPS", default=50, maximum=STEPS_LIMIT),
+            sampling_steps=steps,
+            maximum_steps=_whole_number(environment, "MAXIMUM_STEPS", default=steps, minimum=steps, maximum=STEPS_LIMIT),
             timeout_seconds=_whole_number(environment, "TIMEOUT_SECONDS", default=60, maximum=TIMEOUT_LIMIT_SECONDS),
             http_port=_whole_number(environment, "HTTP_PORT", default=8000, maximum=65535),
-            grpc_port=_whole_number(environment, "GRPC_PORT", default=8001, maximum=65535),
             metrics_port=_whole_number(environment, "METRICS_PORT", default=8002, maximum=65535),
+            development=_flag(environment, "DEVELOPMENT"),
         )
 
 
@@ -62,8 +70,15 @@ def _digest(environment: Mapping[str, str], name: str) -> str:
         raise ValueError(f"{name} is {value!r}; accepted is sha256: and 64 lower-case hex digits") from None
 
 
-def _whole_number(environment: Mapping[str, str], name: str, *, default: int, maximum: int) -> int:
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name, "")
+    if value not in {"", "true"}:
+        raise ValueError(f"{name} is {value!r}; accepted is true, or nothing")
+    return value == "true"
+
+
+def _whole_number(environment: Mapping[str, str], name: str, *, default: int, maximum: int, minimum: int = 1) -> int:
     value = environment.get(name, str(default))
-    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= maximum):
-        raise ValueError(f"{name} is {value!r}; accepted is a whole number from 1 to {maximum}")
+    if not (value.isascii() and value.isdigit() and minimum <= int(value) <= maximum):
+        raise ValueError(f"{name} is {value!r}; accepted is a whole number from {minimum} to {maximum}")
     return int(value)

@@ -5,6 +5,7 @@ Tests play what is absent: they create the pods that training-operator would cre
 
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -13,14 +14,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+from videogen_testing.patience import HANGS
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 BINARIES = ROOT / ".localcluster" / "bin"
 TOKEN = "test-administrator"
+SERVER_PORTS = 10_000, 32_768  # below net.ipv4.ip_local_port_range as Linux has it
+_given: set[int] = set()
 CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller"
 
 
@@ -44,8 +49,18 @@ class Api:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": content}
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=verb)
         try:
-            with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
+            with urllib.request.urlopen(request, context=self._context, timeout=HANGS) as answer:
                 return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise Refused(error.code, error.read().decode(errors="replace")) from None
+
+    def text(self, path: str) -> str:
+        """An answer that is no JSON."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {TOKEN}"})
+        try:
+            with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
+                return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:
                 raise Refused(error.code, error.read().decode(errors="replace")) from None
@@ -66,7 +81,7 @@ class Api:
         """What happened to the objects of a collection after this resourceVersion, as watch events."""
         query = f"{path}?watch=true&resourceVersion={since}&timeoutSeconds=1"
         request = urllib.request.Request(self.url + query, headers={"Authorization": f"Bearer {TOKEN}"})
-        with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
+        with urllib.request.urlopen(request, context=self._context, timeout=HANGS) as answer:
             return [json.loads(line) for line in answer]
 
     def items(self, path: str) -> list[Any]:
@@ -118,7 +133,7 @@ class ControlPlane:
 def status_of(url: str) -> int:
     """HTTP status of a GET; 0 if nobody answers."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -128,14 +143,19 @@ def status_of(url: str) -> int:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody listens on now and that was not given before. The kernel gives its own connections ports above these:
+    one that a connection has taken before the server started stays taken for as long as the connection is open.
+    """
+    while True:
+        port = random.SystemRandom().randrange(*SERVER_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
-def eventually(ask: Callable[[], T], seconds: float = 20.0, every: float = 0.05) -> T:
+def eventually(ask: Callable[[], T], seconds: float = HANGS, every: float = 0.05) -> T:
     """The first true answer. AssertionError with the last answer after so many seconds."""
     end = time.monotonic() + seconds
     while True:
@@ -157,15 +177,15 @@ def process(command: Sequence[str], log: Path, environment: Mapping[str, str] | 
         end(child)
 
 
-def end(child: "subprocess.Popen[bytes]", with_signal: int = signal.SIGTERM) -> int:
-    """Signal a child's group and wait; SIGKILL after 10 s."""
+def end(child: "subprocess.Popen[bytes]", with_signal: int = signal.SIGTERM, seconds: float = 10) -> int:
+    """Signal a child's group and wait; SIGKILL after so many seconds."""
     if child.poll() is None:
         os.killpg(child.pid, with_signal)
         try:
-            child.wait(10)
+            child.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
-            child.wait(10)
+            child.wait(HANGS)
     return child.returncode
 
 
@@ -183,9 +203,9 @@ def control_plane(folder: Path, *apiserver_flags: str) -> Iterator[ControlPlane]
         process([*_apiserver(folder, key, etcd, port), *apiserver_flags], folder / "apiserver.log"),
     ):
         plane = ControlPlane(folder, port)
-        eventually(lambda: plane.ca.exists() and _is_ready(plane), 60)
+        eventually(lambda: plane.ca.exists() and _is_ready(plane))
         with process(_controller_manager(plane, key), folder / "controller-manager.log"):
-            eventually(lambda: plane.api.find("/api/v1/namespaces/default/serviceaccounts/default"), 30)
+            eventually(lambda: plane.api.find("/api/v1/namespaces/default/serviceaccounts/default"))
             yield plane
 
 
@@ -217,7 +237,8 @@ def _controller_manager(plane: ControlPlane, key: Path) -> list[str]:
 
 
 def _is_ready(plane: ControlPlane) -> bool:
+    """Whether all of the API server has started: the controller manager ends if that takes 10 s from its own start."""
     try:
-        return bool(plane.api.get("/api/v1/namespaces/default"))
+        return plane.api.text("/healthz") == "ok"
     except (OSError, Refused):
         return False

@@ -8,7 +8,7 @@ from typing import Any
 
 from videogen_api.curation import Curate, Source
 from videogen_api.job import Job
-from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.recipe import Recipe, Resolution
 from videogen_api.training_run import DataReference, Task
 from videogen_models.video import encode_mp4
@@ -31,7 +31,7 @@ def job(version: str = "v1", frames: int = 8, side: int = 32, sources: tuple[str
         phase="curation",
         attempt=1,
         task=Task.CURATE,
-        model=ModelIdentity(type=ModelType.VIDEOFUSION, version="1.0.0"),
+        model=ModelIdentity(family=ModelFamily.VIDEOFUSION, version="1.0.0"),
         recipe=Recipe(frames=frames, resolution=Resolution(height=side, width=side), global_batch_size=1, steps=1),
         work_path="runs/demo-12345678/curation",
         curate=Curate(dataset="shapes", version=version, sources=[Source(path=path) for path in sources], **curate),

@@ -32,7 +32,7 @@ def run_of(*edits: tuple[str, Any]) -> dict[str, Any]:
 
 def release_of(*edits: tuple[str, Any]) -> dict[str, Any]:
     """A valid release with edits."""
-    model = {"type": "videofusion", "version": "1.0.0"}
+    model = {"family": "VideoFusion", "version": "1.0.0"}
     artifact = {"claimName": "models", "path": "bundles/x", "digest": DIGEST}
     spec = {
         "service": "standard",

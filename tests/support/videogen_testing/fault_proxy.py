@@ -105,13 +105,14 @@ class FaultProxy:
         self._plane = plane
         self._commits: Counter[tuple[str, str, str]] = Counter()
         self._streams: set[_Stream] = set()
+        self._handlers: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["FaultProxy"]:
         """Listens on a free loopback port, `url`, for the length of the block."""
         context = ssl.create_default_context(cafile=str(self._plane.ca))
         application = web.Application(client_max_size=8 * 2**20)
-        application.router.add_route("*", "/{path:.*}", self._handle)
+        application.router.add_route("*", "/{path:.*}", self._kept_alive)
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.2)
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0), timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False
@@ -124,6 +125,9 @@ class FaultProxy:
             finally:
                 self.cut()
                 await runner.cleanup()
+                for task in self._handlers:
+                    task.cancel()
+                await asyncio.gather(*self._handlers, return_exceptions=True)
 
     def points(self) -> list[Point]:
         """Every write that was committed, in order."""
@@ -165,6 +169,14 @@ class FaultProxy:
         return [stream for stream in self._streams if resource in {"", stream.resource} and not stream.stalled]
 
     # Requests -----------------------------------------------------------------------------------------------------
+
+    async def _kept_alive(self, request: web.Request) -> web.StreamResponse:
+        """Nothing else refers to the handler of a connection that has been lost: it would be collected while it waits."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+        return await self._handle(request)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         found = ADDRESS.match(request.path)
@@ -278,11 +290,15 @@ def _kept(headers: Any) -> dict[str, str]:
 
 
 def _name_in(body: bytes) -> str:
-    """Name of a new object; of an Event what it is about, because its own name is a hash with a UID in it."""
+    """Name of a new object, of a job file without its hash; of an Event what it is about, because its name is a hash.
+
+    Both hashes have a UID in them.
+    """
     manifest = json.loads(body)
     if manifest.get("kind") == "Event":
         return f"{manifest['regarding']['kind']}/{manifest['regarding']['name']}: {manifest['reason']}: {manifest['note'][:60]}"
-    return str(manifest["metadata"]["name"])
+    name = str(manifest["metadata"]["name"])
+    return re.sub("-[0-9a-f]{8}$", "", name) if manifest.get("kind") == "ConfigMap" else name
 
 
 def status_object(code: int) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from videogen_testing.patience import HANGS
+
 _MODULES = (  # the trainer's first: it decides what others find of bitsandbytes
     "videogen_trainer.evaluate",
     "videogen_trainer.families.align_your_latents",
@@ -55,7 +57,6 @@ _MODULES = (  # the trainer's first: it decides what others find of bitsandbytes
     "torch.utils.tensorboard",
 )
 _MOST = 1 << 17  # bytes of a request
-_START_SECONDS = 100  # until the server has imported everything, on a busy core
 
 
 class Fork:
@@ -67,7 +68,7 @@ class Fork:
         self._answers = _connected()
         request = json.dumps({"command": self.args[1:], "environment": dict(env)}).encode()
         socket.send_fds(self._answers, [request], [1 if stdout is None else stdout, 2 if stderr is None else stderr])
-        self.pid = int(self._answer(_START_SECONDS))
+        self.pid = int(self._answer(HANGS))
 
     def _answer(self, seconds: float | None) -> bytes:
         if not select.select([self._answers], [], [], seconds)[0]:
@@ -127,7 +128,7 @@ def _started() -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     server = subprocess.Popen([sys.executable, "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout
-    if not select.select([server.stdout], [], [], _START_SECONDS)[0] or server.stdout.readline() != b"ready\n":
+    if not select.select([server.stdout], [], [], HANGS)[0] or server.stdout.readline() != b"ready\n":
         server.kill()
         server.communicate()
         raise RuntimeError("the server of forks did not start")

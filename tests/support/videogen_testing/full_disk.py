@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 from videogen_api.job import Job, Report
+from videogen_testing import kernels
 from videogen_testing.forks import Fork
+from videogen_testing.patience import HANGS
 
 # As `python -m videogen_trainer`, which may write no file larger than the first argument says.
 _LIMITED = """
@@ -25,9 +26,9 @@ def limited(wanted: Job, storage: Path, most: int) -> tuple[int, Report]:
     (storage / "job.json").write_text(json.dumps(wanted.model_dump(mode="json", by_alias=True, exclude_none=True)))
     message = storage / "message"
     command = [sys.executable, "-c", _LIMITED, str(most), "--job", str(storage / "job.json"), "--storage", str(storage)]
-    variables = {"PATH": os.environ["PATH"], "VIDEOGEN_TERMINATION_MESSAGE_PATH": str(message), "OMP_NUM_THREADS": "1"}
+    variables = kernels.environment() | {"VIDEOGEN_TERMINATION_MESSAGE_PATH": str(message)}
     trainer = Fork(command, variables)
     try:
-        return trainer.wait(60), Report.model_validate_json(message.read_bytes())
+        return trainer.wait(HANGS), Report.model_validate_json(message.read_bytes())
     finally:
         trainer.end()

@@ -1,4 +1,4 @@
-"""An MLflow tracking server for tests: MLflow's own file store behind the part of its REST API that the trainer's client calls.
+"""An MLflow tracking server for tests, by TLS: MLflow's own file store behind the part of its REST API that the trainer's client calls.
 
 `mlflow server` itself needs Flask and SQLAlchemy, which mlflow-skinny leaves out. Messages, errors and the store are MLflow's.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,16 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.tracking.file_store import FileStore
 from mlflow.utils.proto_json_utils import message_to_json, parse_dict
 
+from videogen_operator.inbound.authority import CERTIFICATE, KEY, Files, ensured
+
+TRUSTED = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 API, ARTIFACTS = "/api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/artifacts/"
+
+
+@lru_cache
+def _certificates() -> Files:
+    """Of all servers of this process, so that a client keeps trusting one that comes back."""
+    return ensured({}, ["127.0.0.1"], datetime.now(UTC))
 
 
 class MlflowServer(ThreadingHTTPServer):
@@ -36,6 +48,13 @@ class MlflowServer(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
+        self.authority = folder / "ca.crt"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in _certificates().items():
+            (folder / name).write_bytes(content)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
         self.store = FileStore(str(folder / "mlruns"), "mlflow-artifacts:/")
         self.artifacts = folder / "artifacts"
         self.seconds = 0.0
@@ -47,7 +66,7 @@ class MlflowServer(ThreadingHTTPServer):
     @property
     def uri(self) -> str:
         """What clients are given."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"https://127.0.0.1:{self.server_address[1]}"
 
     def runs(self, experiment: str = "models") -> list[Any]:
         """All runs of an experiment."""
@@ -160,8 +179,10 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[FileStore, Any], Any]]] = {
 
 @contextmanager
 def mlflow_server(folder: Path, port: int = 0) -> Iterator[MlflowServer]:
-    """A server that answers until the context ends."""
+    """A server that answers until the context ends, and whose authority clients of this process trust meanwhile."""
     server = MlflowServer(folder, port)
+    trusted = os.environ.get(TRUSTED)
+    os.environ[TRUSTED] = str(server.authority)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -170,3 +191,5 @@ def mlflow_server(folder: Path, port: int = 0) -> Iterator[MlflowServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+        os.environ.pop(TRUSTED)
+        os.environ.update({TRUSTED: trusted} if trusted else {})

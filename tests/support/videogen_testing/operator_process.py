@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from videogen_testing.control_plane import ControlPlane, end, eventually, free_port, process, status_of
+from videogen_testing.patience import HANGS
 
 
 class OperatorProcess:
@@ -15,41 +16,50 @@ class OperatorProcess:
 
     def __init__(self, plane: ControlPlane, namespace: str, folder: Path, stack: ExitStack, **changes: str) -> None:
         self.namespace, self.log, self._stack = namespace, folder / "operator.log", stack
-        self.metrics_port, self.inbox_port = free_port(), free_port()
+        self.metrics_port, self.inbox_port, self.health_port = free_port(), free_port(), free_port()
         tokens = folder / "alert-token"
         tokens.write_text("alertmanager-secret\n")
+        own_tokens = folder / "namespace-tokens"
+        own_tokens.mkdir(exist_ok=True)
+        (own_tokens / namespace).write_text("namespace-secret\n")
         own = {
             "KUBECONFIG": str(plane.kubeconfig),
             "VIDEOGEN_NAMESPACES": namespace,
             "VIDEOGEN_OPERATOR_NAMESPACE": namespace,
+            "VIDEOGEN_GATEWAY_NAMESPACE": namespace,
             "VIDEOGEN_IDENTITY": "operator-under-test",
             "VIDEOGEN_METRICS_HOST": "127.0.0.1",
             "VIDEOGEN_METRICS_PORT": str(self.metrics_port),
+            "VIDEOGEN_HEALTH_HOST": "127.0.0.1",
+            "VIDEOGEN_HEALTH_PORT": str(self.health_port),
             "VIDEOGEN_INBOX_HOST": "127.0.0.1",
             "VIDEOGEN_INBOX_PORT": str(self.inbox_port),
             "VIDEOGEN_PROGRESS_URL": f"http://127.0.0.1:{self.inbox_port}",
             "VIDEOGEN_ALERT_TOKEN_FILES": str(tokens),
+            "VIDEOGEN_ALERT_NAMESPACE_TOKENS": str(own_tokens),
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIDEOGEN_", "KUBE"))}
         self.environment = kept | own | changes
         self.child: subprocess.Popen[bytes] | None = None
 
     def start(self, *, ready: bool = True) -> "OperatorProcess":
+        """Start it, and wait until it leads and has listed everything."""
         command = [sys.executable, "-W", "error", "-m", "videogen_operator"]
         self.child = self._stack.enter_context(process(command, self.log, self.environment))
         if ready:
-            eventually(lambda: self.probe("readyz") == 200, 30)
+            eventually(lambda: self.probe("leaderz") == 200)
         return self
 
     def stop(self, with_signal: int) -> int:
         assert self.child is not None
-        return end(self.child, with_signal)
+        return end(self.child, with_signal, HANGS)
 
     def probe(self, path: str) -> int:
-        return status_of(f"http://127.0.0.1:{self.metrics_port}/{path}")
+        """Status of healthz, readyz or leaderz; 0 if nobody answers."""
+        return status_of(f"http://127.0.0.1:{self.health_port}/{path}")
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=HANGS) as answer:
             return str(answer.read().decode())
 
     def requests(self, *verbs: str) -> float:

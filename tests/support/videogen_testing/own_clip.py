@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 
 from videogen_api.evaluation import Extractor, ExtractorArchitecture
-from videogen_trainer.evaluate.clip import clip_sha256
+from videogen_trainer.named_files import clip_sha256
 
 
 def clip_folder(folder: Path) -> str:
@@ -30,4 +30,4 @@ def clip_folder(folder: Path) -> str:
 
 def own_clip(digest: str) -> Extractor:
     """The network `clip-own` in the folder `clip` of the storage."""
-    return Extractor(name="clip-own", architecture=ExtractorArchitecture.CLIP, path="clip", sha256=digest)
+    return Extractor(name="clip-own", architecture=ExtractorArchitecture.CLIP, path="clip", digest=f"sha256:{digest}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -10,24 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videogen_api.job import Job, Report
+from videogen_testing import kernels
 from videogen_testing.control_plane import free_port
 from videogen_testing.forks import Fork
+from videogen_testing.patience import HANGS
 
-_LIMIT_SECONDS = 100
 
-
-def train_in(processes: int, job: Job, storage: Path) -> Report:
+def train_in(processes: int, job: Job, storage: Path, program: Sequence[str] = ("-m", "videogen_trainer")) -> Report:
     """One attempt of the job in so many processes of one thread each, started as the agent starts them -> the report of rank 0."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "job.json")
         path.write_text(job.model_dump_json(by_alias=True, exclude_none=True))
-        command = [sys.executable, "-u", "-m", "videogen_trainer", "--job", str(path), "--storage", str(storage), "--reports", folder]
+        command = [sys.executable, "-u", *program, "--job", str(path), "--storage", str(storage), "--reports", folder]
         port = str(free_port())
         started = []
         for rank in range(processes):
             variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             own = {name: str(value) for name, value in variables.items()}
-            started.append(Fork(command, {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"} | own))
+            started.append(Fork(command, kernels.environment() | own))
         try:
             _wait_for(started, Path(folder))
             return Report.model_validate_json(Path(folder, "process-0.json").read_bytes())
@@ -38,8 +37,8 @@ def train_in(processes: int, job: Job, storage: Path) -> Report:
 
 def _wait_for(started: Sequence[Fork], reports: Path) -> None:
     """Until all have ended well. One that has not fails at once: the others would wait for it."""
-    deadline = time.monotonic() + _LIMIT_SECONDS
+    deadline = time.monotonic() + HANGS
     while None in (codes := [process.poll() for process in started]) and not any(codes):
-        assert time.monotonic() < deadline, f"exit codes {codes} after {_LIMIT_SECONDS} s"
+        assert time.monotonic() < deadline, f"exit codes {codes} after {HANGS} s"
         time.sleep(0.05)
     assert not any(codes), (codes, [path.read_text() for path in reports.glob("process-*.json")])

@@ -8,7 +8,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from videogen_api.meta import API_VERSION, LABEL_RELEASE
+from videogen_api.meta import API_VERSION, LABEL_RELEASE, LABEL_STORAGE, STORAGE_ALLOWED
 from videogen_api.model_release import ModelReleaseSpec
 
 NAMESPACE = "films"
@@ -20,9 +20,16 @@ SETTINGS = {
     "gateway_name": "videogen",
     "gateway_namespace": "videogen-system",
     "gateway_section": "http",
+    "gateway_controller": "gateway.envoyproxy.io/gatewayclass-controller",
     "domain": "videogen.local",
-    "sticky_users": "true",
+    "traffic_policy": "true",
     "pod_user": "65532",
+    "operator_namespace": "videogen-system",
+    "network_policies": "true",
+    "gateway_peers": '[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "envoy-gateway-system"}}}]',
+    "monitoring_peers": '[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]',
+    "gateway_metrics_namespace": "envoy-gateway-system",
+    "alert_window_seconds": "20",
 }
 
 
@@ -48,7 +55,7 @@ def a_release(version: str = "1.0.0", *, at: datetime = START, status: Mapping[s
     whole = merged(
         {
             "service": SERVICE,
-            "model": {"type": "videofusion", "version": version, "specialization": "base"},
+            "model": {"family": "VideoFusion", "version": version, "specialization": "base"},
             "artifact": {"claimName": "models", "path": f"bundles/{name_of(version)}/abc", "digest": digest_of(version)},
             "serving": {"replicas": 2, "timeoutSeconds": 30, "startDeadlineSeconds": 120},
         },
@@ -108,7 +115,13 @@ def a_gate(metric: str = "FVD", operator: str = "LessThan", threshold: str = "20
 
 
 def a_claim(name: str = "models") -> dict[str, Any]:
-    metadata = {"name": name, "namespace": NAMESPACE, "uid": f"uid-{name}", "resourceVersion": "1"}
+    metadata = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "uid": f"uid-{name}",
+        "resourceVersion": "1",
+        "labels": {LABEL_STORAGE: STORAGE_ALLOWED},
+    }
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "status": {"phase": "Bound"}}
 
 
@@ -132,18 +145,50 @@ def a_node(name: str = "node-1", *, cpu: str = "64", memory: str = "256Gi", gpus
 
 def a_crashed_pod(release: str, *, exit_code: int, at: datetime) -> dict[str, Any]:
     """A serving pod whose server has just ended by itself and waits for being started again."""
+    controller = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{release}-set", "uid": f"uid-{release}-set", "controller": True}
     metadata = {"name": f"{release}-pod", "namespace": NAMESPACE, "uid": f"uid-{release}-pod", "labels": {LABEL_RELEASE: release}}
+    metadata["ownerReferences"] = [controller]
     end = {"exitCode": exit_code, "reason": "OOMKilled", "finishedAt": at.isoformat()}
     state = {"waiting": {"reason": "CrashLoopBackOff"}}
     container = {"name": "server", "image": "serving:1", "state": state, "lastState": {"terminated": end}}
     return {"kind": "Pod", "metadata": metadata, "spec": {}, "status": {"phase": "Running", "containerStatuses": [container]}}
 
 
-def an_alert(release: str, *, at: datetime, name: str = "TooSlow", namespace: str = NAMESPACE, **more: Any) -> dict[str, Any]:
-    """An alert as the inbox hands it to the plan."""
+def a_waiting_pod(release: str, *, at: datetime, placed: bool) -> dict[str, Any]:
+    """A serving pod for which the scheduler has just found a node, or has found none."""
+    controller = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{release}-set", "uid": f"uid-{release}-set", "controller": True}
+    metadata = {"name": f"{release}-waits", "namespace": NAMESPACE, "uid": f"uid-{release}-waits", "labels": {LABEL_RELEASE: release}}
+    metadata["ownerReferences"] = [controller]
+    said: dict[str, Any] = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at.isoformat()}
+    if not placed:
+        said |= {"status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"}
+    phase = "Running" if placed else "Pending"
+    return {"kind": "Pod", "metadata": metadata, "spec": {}, "status": {"phase": phase, "conditions": [said]}}
+
+
+def a_deployment(release: str) -> dict[str, Any]:
+    """The Deployment of a release whose UID is that of `a_release`."""
+    version = release.removeprefix("pib-videogen-videofusion-v").removesuffix("-base")
+    metadata = {"name": release.replace(".", "-"), "namespace": NAMESPACE, "uid": f"uid-{release}-deployment"}
+    return {"kind": "Deployment", "metadata": metadata | {"ownerReferences": [{"uid": f"uid-{version}"}]}}
+
+
+def a_replica_set(release: str, deployment_uid: str = "") -> dict[str, Any]:
+    """The ReplicaSet through which the Deployment has made the pods of `a_crashed_pod`."""
+    owner = {"kind": "Deployment", "uid": deployment_uid or f"uid-{release}-deployment", "controller": True}
+    labels = {LABEL_RELEASE: release}
+    metadata = {"name": f"{release}-set", "namespace": NAMESPACE, "uid": f"uid-{release}-set", "labels": labels}
+    return {"kind": "ReplicaSet", "metadata": metadata | {"ownerReferences": [owner]}}
+
+
+def an_alert(
+    release: str, *, at: datetime, name: str = "VideogenReleaseLatencyHigh", namespace: str = NAMESPACE, sender: str = "", **more: Any
+) -> dict[str, Any]:
+    """An alert as the inbox hands it to the plan, by the token of all namespaces or of `sender`."""
     alert = {
         "status": "firing",
-        "fingerprint": f"{name}/{release}",
+        "fingerprint": f"{sender}/{name}/{release}",
+        "sender": sender,
         "startsAt": at.isoformat(),
         "receivedAt": (at + timedelta(milliseconds=5)).isoformat(),
         "labels": {"alertname": name, "release": release, "namespace": namespace},

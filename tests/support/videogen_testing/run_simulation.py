@@ -14,12 +14,30 @@ from typing import Any
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ExitCode, Job, Report
 from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE
+from videogen_api.preflight import PreflightResult
+from videogen_api.records import inputs_of, key_of
 from videogen_api.training_run import Reason, ResolvedDataset, Task, TrainingRunStatus
+from videogen_operator.api_server.cluster import contains
+from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.kinds.training_run import TRAINING_RUN
+from videogen_operator.kinds.training_run.attempts import has_begun
 from videogen_operator.plan import Failure, Inputs, Key, Plan
+from videogen_operator.seals import Seals
 from videogen_operator.settings import Settings
-from videogen_operator.world import ObjectWorld
-from videogen_testing.runs import DIGEST, a_claim, a_run, ended, optimized, pods_of, running, trained, tuned
+from videogen_testing.runs import (
+    DIGEST,
+    a_claim,
+    a_run,
+    ended,
+    optimized,
+    passed,
+    pods_of,
+    release_status,
+    running,
+    trained,
+    tuned,
+    volumes_of,
+)
 
 KEY = Key("TrainingRun", "models", "run")
 NODE = {
@@ -38,9 +56,17 @@ class Simulation:
         self.world = ObjectWorld(TRAINING_RUN.resources)
         self.log: list[str] = []
         self.made: dict[str, list[dict[str, Any]]] = {}  # pods of each job, by its name
-        self.files: dict[str, Job] = {}  # job files, by their ConfigMap's name
+        self.files: dict[str, Job] = {}  # job files, by their attempt's name
+        self.preflight_files: dict[str, Job] = {}
+        self.file_names: set[str] = set()
+        self.settings = Settings(tracking_hosts=("mlflow",))
         self.progress: dict[str, dict[str, Any]] = {}  # what each pod told of its work, by the pod's UID
+        self.release_status: dict[str, Any] = release_status()  # of a release as soon as it is made
         self.refuse_next = 0
+        self.preflight: dict[str, Any] | None = ended(0, passed())  # of the pod of a preflight as soon as it is made; None: none is made
+        self.seals = Seals({"key-1": b"k" * 32})
+        self.records: dict[str, dict[str, Any]] = {}  # of the storage, by their keys
+        self.digests = {("clips", "1"): DIGEST}  # of the versions of datasets in the storage
         self.saved_step = 0
         self.put(NODE)
         self.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim"} | a_claim(), "models")
@@ -68,14 +94,40 @@ class Simulation:
         return next((one.status.value, one.reason) for one in self.status().conditions if one.type == "Succeeded")
 
     def jobs(self) -> tuple[Any, ...]:
-        return self.world.list("PyTorchJob", "models")
+        """Of attempts, not of preflights."""
+        return tuple(job for job in self.world.list("PyTorchJob", "models") if job["metadata"]["labels"][LABEL_ATTEMPT] != "0")
 
     def pods(self) -> tuple[Any, ...]:
-        return self.world.list("Pod", "models")
+        """Of attempts, not of preflights."""
+        return tuple(pod for pod in self.world.list("Pod", "models") if pod["metadata"]["labels"][LABEL_ATTEMPT] != "0")
+
+    def preflights(self) -> tuple[str, ...]:
+        """Names of the jobs of preflights."""
+        jobs = self.world.list("PyTorchJob", "models")
+        return tuple(job["metadata"]["name"] for job in jobs if job["metadata"]["labels"][LABEL_ATTEMPT] == "0")
+
+    def set_preflight(self, status: Any) -> None:
+        """The pod of the newest preflight gets this status."""
+        self._set(self.status().preflight.job_name, status)  # type: ignore[union-attr]
+
+    def keep(self, report: Report) -> dict[str, Any]:
+        """The first pod of the current job says what it has computed, by the inbox, and writes the record into the storage."""
+        name = self.made[self.current_job()["metadata"]["name"]][0]["metadata"]["name"]
+        pod = self.world.get("Pod", "models", name)
+        assert pod
+        assert TRAINING_RUN.record
+        record = TRAINING_RUN.record(self.world, pod, {"report": report.model_dump(mode="json", by_alias=True)}, self.now)
+        self.records[record["key"]] = self.seals.sealed(record, "models")
+        return self.records[record["key"]]
 
     def spec(self, **changes: Any) -> None:
         run = self.run()
         self.put(run | {"spec": run["spec"] | changes}, generation=run["metadata"]["generation"] + 1)
+
+    def release(self, status: dict[str, Any]) -> None:
+        """The release of the run has this status."""
+        (release,) = self.world.list("ModelRelease", "models")
+        self.put(dict(release) | {"status": status})
 
     def annotate(self, key: str, value: str) -> None:
         self.put(self.run(), annotations={key: value})
@@ -87,7 +139,10 @@ class Simulation:
 
     def set_pods(self, status: Any) -> None:
         """All pods of the current job get this status; absent ones are created."""
-        for pod in self.made[self.current_job()["metadata"]["name"]]:
+        self._set(self.current_job()["metadata"]["name"], status)
+
+    def _set(self, job: str, status: Any) -> None:
+        for pod in self.made[job]:
             self.put({"apiVersion": "v1", "kind": "Pod"} | pod | {"status": status}, "models")
 
     # -- the shell
@@ -97,7 +152,7 @@ class Simulation:
         self.now += timedelta(seconds=seconds)
         observed = TRAINING_RUN.observe(self.world, KEY)
         assert observed is not None
-        inputs = Inputs(now=self.now, settings=Settings().for_plans(), progress=self.progress)
+        inputs = Inputs(now=self.now, settings=self.settings.for_plans(), progress=self.progress, seals=self.seals)
         plan = TRAINING_RUN.plan(observed, inputs)
         assert plan == TRAINING_RUN.plan(observed, inputs), "a plan is a function of what it sees"
         if (plan.create or plan.delete) and self.refuse_next:
@@ -118,6 +173,8 @@ class Simulation:
         raise AssertionError(f"not settled after {limit} passes: {self.top()}")
 
     def _carry_out(self, plan: Plan) -> None:
+        for manifest in (*plan.apply, *plan.beside):
+            self._apply(manifest)
         for manifest in plan.create:
             self._create(manifest)
         for ref in plan.delete:
@@ -127,26 +184,67 @@ class Simulation:
             self.put(self.run() | {"status": json.loads(json.dumps(write.status))})
         self.log += [f"{note.reason}: {note.message}" for note in plan.notes]
 
+    def _apply(self, manifest: Any) -> None:
+        found = self.world.get(manifest["kind"], "models", manifest["metadata"]["name"])
+        if found is None or not contains(found, manifest):
+            self.put(manifest, "models")
+
     def _create(self, manifest: Any) -> None:
         name = manifest["metadata"]["name"]
+        begun = {phase.name for phase in self.status().phases if phase.begun}
+        phase = manifest["metadata"]["labels"].get(LABEL_PHASE) or self.run()["spec"]["phases"][-1]["name"]  # a release has no label
+        preflight = manifest["metadata"]["labels"].get(LABEL_ATTEMPT) == "0"  # begins nothing
+        assert preflight or phase in begun, "what a phase does is fixed before anything is made for it"
         if manifest["kind"] == "ConfigMap":
-            self.files[name] = Job.model_validate_json(manifest["data"]["job.json"])
+            self.file_names.add(name)
+            job = Job.model_validate_json(manifest["data"]["job.json"])
+            (self.files if job.attempt else self.preflight_files)[name.rpartition("-")[0]] = job
             return
         if self.world.get(manifest["kind"], "models", name) is not None:
             return
         self.put(manifest, "models")
+        if manifest["kind"] == "ModelRelease":
+            self.release(self.release_status)
         if manifest["kind"] == "PyTorchJob":
-            assert name in self.files, "the job file comes before its job"
+            file = next(one["configMap"]["name"] for one in volumes_of(manifest) if "configMap" in one)
+            assert file in self.file_names, "the job file comes before its job"
+            assert self.policy_of(manifest), "the policy comes before its pods"
             stored = self.world.get("PyTorchJob", "models", name)
             self.made[name] = pods_of(manifest | {"metadata": stored["metadata"]})  # type: ignore[index]
+            if manifest["metadata"]["labels"][LABEL_ATTEMPT] == "0":
+                self._create_preflight(manifest)
+
+    def policy_of(self, job: Any) -> bool:
+        """Whether a NetworkPolicy holds for the pods of a job."""
+        labels = job["metadata"]["labels"].items()
+        return any(one["spec"]["podSelector"]["matchLabels"].items() <= labels for one in self.world.list("NetworkPolicy", "models"))
+
+    def _create_preflight(self, manifest: Any) -> None:
+        name, phase = manifest["metadata"]["name"], manifest["metadata"]["labels"][LABEL_PHASE]
+        assert not any(one.attempt for one in self.status().phases if one.name == phase), "it comes before the first attempt"
+        file = next(one["configMap"]["name"] for one in volumes_of(manifest) if "configMap" in one)
+        found = self._found(self.preflight_files[file.rpartition("-")[0]])
+        if self.preflight is not None:
+            self._set(name, ended(0, _looked_up(found)) if found else self.preflight)
+
+    def _found(self, job: Job) -> dict[str, Any] | None:
+        """The record that the trainer would find for a preflight's job."""
+        parts = [part.reference for part in job.data if (part.reference.dataset, part.reference.version) in self.digests]
+        used = [ResolvedDataset(dataset=one.dataset, version=one.version, digest=self.digests[one.dataset, one.version]) for one in parts]
+        inputs = inputs_of(job, used) if job.look_up else None
+        return self.records.get(key_of(inputs)) if inputs else None
 
     def _delete(self, ref: Any) -> None:
         job = self.world.get(ref.kind, ref.namespace, ref.name)
         if job is not None:
             self.world.remove(job)
-        for pod in self.pods():
-            if pod["metadata"]["ownerReferences"][0]["uid"] == ref.uid:
+        for pod in self.world.list("Pod", "models"):
+            if any(owner["uid"] == ref.uid for owner in pod["metadata"].get("ownerReferences", [])):
                 self.world.remove(pod)
+
+
+def _looked_up(record: dict[str, Any]) -> str:
+    return Report(preflight=PreflightResult(), record=record).model_dump_json(by_alias=True, exclude_none=True)
 
 
 class RandomLife:
@@ -171,8 +269,8 @@ class RandomLife:
     def _happen(self) -> None:
         sim = self.sim
         if sim.current_job() is None:
-            if sim.run()["spec"].get("suspend") and sim.random.random() < 0.5:
-                sim.spec(suspend=False)
+            if sim.run()["spec"].get("suspend"):
+                sim.random.choice((self._edit, lambda: sim.spec(suspend=False)))()
             return
         lucky = self.bad_luck <= 0 or sim.random.random() < 0.3
         self.bad_luck -= 1
@@ -222,6 +320,15 @@ class RandomLife:
     def _suspend(self) -> None:
         self.sim.spec(suspend=True)
 
+    def _edit(self) -> None:
+        """One more phase of training before one that has not begun, as the API server allows it."""
+        sim = self.sim
+        begun = {phase.name for phase in sim.status().phases if has_begun(phase)}
+        phases = list(sim.run()["spec"]["phases"])
+        place = next((place for place, phase in enumerate(phases) if phase["task"] == Task.TRAIN and phase["name"] not in begun), None)
+        if place is not None and len(phases) < 8:
+            sim.spec(phases=[*phases[:place], phases[place] | {"name": f"train-{len(phases)}"}, *phases[place:]])
+
     def _check(self, highest: int) -> int:
         """Invariants: attempts rise, one phase works at a time, one attempt's pods live at a time, counts are bounded."""
         sim, status = self.sim, self.sim.status()
@@ -235,6 +342,8 @@ class RandomLife:
             if (pod.get("status") or {}).get("phase") == "Running"
         }
         assert len(alive) <= 1, f"pods of two attempts run at once: {alive}"
+        begun = [phase.name for phase in status.phases if has_begun(phase)]
+        assert begun == [phase["name"] for phase in sim.run()["spec"]["phases"]][: len(begun)], "phases begin in their order"
         for phase in status.phases:
             wanted = next(spec for spec in sim.run()["spec"]["phases"] if spec["name"] == phase.name)
             assert phase.counted_attempts <= wanted.get("attempts", 3)

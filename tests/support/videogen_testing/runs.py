@@ -5,10 +5,11 @@ from typing import Any
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, Report
-from videogen_api.meta import API_VERSION
+from videogen_api.meta import API_VERSION, LABEL_STORAGE, STORAGE_ALLOWED
 from videogen_api.optimization import MetricLoss, Optimization
+from videogen_api.preflight import PreflightResult, Problem
 from videogen_api.tuning import Trial
-from videogen_testing.control_plane import Api
+from videogen_testing.control_plane import Api, eventually
 
 RUNS = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns"
 JOBS = "/apis/kubeflow.org/v1/namespaces/{}/pytorchjobs"
@@ -43,7 +44,7 @@ def a_run(name: str = "run", namespace: str = "models", phases: list[dict[str, A
         "kind": "TrainingRun",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            "model": {"type": "videofusion", "version": "1.0.0"},
+            "model": {"family": "VideoFusion", "version": "1.0.0"},
             "storage": {"claimName": "models"},
             "recipe": {"architecture": "Tiny", "resolution": {"height": 16, "width": 16}, "globalBatchSize": 4, "steps": 100},
             "phases": phases or [TRAIN],
@@ -55,13 +56,25 @@ def a_run(name: str = "run", namespace: str = "models", phases: list[dict[str, A
 def a_claim(name: str = "models") -> dict[str, Any]:
     """A persistent volume claim."""
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    return {"metadata": {"name": name}, "spec": spec}
+    return {"metadata": {"name": name, "labels": {LABEL_STORAGE: STORAGE_ALLOWED}}, "spec": spec}
 
 
 def trained(last_step: int = 100, digest: str = DIGEST) -> Report:
     """The report of a successful Train phase."""
     path = f"bundles/pib-videogen-videofusion-v1.0.0-base/{digest.removeprefix('sha256:')}"
     return Report(last_step=last_step, artifact=ArtifactReference(path=path, digest=digest))
+
+
+def passed(*problems: Problem) -> str:
+    """What the pod of a preflight says that has found these problems."""
+    return Report(preflight=PreflightResult(checked=3, problems=list(problems))).model_dump_json(by_alias=True, exclude_none=True)
+
+
+def volumes_of(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Volumes of the pods of a PyTorchJob."""
+    (replica,) = job["spec"]["pytorchReplicaSpecs"].values()
+    found: list[dict[str, Any]] = replica["template"]["spec"]["volumes"]
+    return found
 
 
 def tuned(chosen: str = "0.65") -> Report:
@@ -81,6 +94,18 @@ def optimized(loss: str = "1.5", digest: str = "sha256:" + "b" * 64) -> Report:
     )
 
 
+def release_status(reason: str = "Stable", ready: bool = True, **others: str) -> dict[str, Any]:
+    """Status of a ModelRelease whose condition Ready has this reason; `others` are conditions that are True, with their reasons."""
+    told = {"Ready": ("True" if ready else "False", reason), "RolledBack": ("False", "NotRolledBack")}
+    told |= {kind: ("True", why) for kind, why in others.items()}
+    time = "2026-11-01T00:00:00Z"
+    conditions = [
+        {"type": kind, "status": status, "reason": why, "message": f"{why} in words", "lastTransitionTime": time}
+        for kind, (status, why) in sorted(told.items())
+    ]
+    return {"observedGeneration": 1, "conditions": conditions}
+
+
 def pods_of(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The pods that training-operator makes of a PyTorchJob."""
     owner = {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "controller": True} | {
@@ -95,6 +120,14 @@ def pods_of(job: Mapping[str, Any]) -> list[dict[str, Any]]:
             metadata = {"name": name, "labels": template["metadata"]["labels"], "ownerReferences": [owner]}
             pods.append({"metadata": metadata, "spec": template["spec"] | {"restartPolicy": "Never"}})
     return pods
+
+
+def first_job(api: Api, namespace: str, run: str = "run", phase: str = "train") -> dict[str, Any]:
+    """The job of a run's first attempt, after its preflight is passed."""
+    jobs = JOBS.format(namespace)
+    play(api, namespace, eventually(lambda: api.find(f"{jobs}/{run}-{phase}-0")), ended(0, passed()))
+    found: dict[str, Any] = eventually(lambda: api.find(f"{jobs}/{run}-{phase}-1"))
+    return found
 
 
 def running() -> dict[str, Any]:

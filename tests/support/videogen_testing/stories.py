@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import aiohttp
+
+from videogen_api.meta import LABEL_STORAGE, STORAGE_ALLOWED
+from videogen_demo import load
 from videogen_demo.kubectl import Cluster, Manifest, condition
 
 CLAIM = "models"
 TRAIN = [{"dataset": "shapes", "version": "1", "split": "Train"}]
 HELD_OUT = [{"dataset": "shapes", "version": "1", "split": "HeldOut"}]
-SMALL = {"cpuPerWorker": "200m", "memoryPerWorker": "3Gi"}
+SMALL: dict[str, Any] = {"requests": {"cpu": "200m"}, "limits": {"memory": "3Gi"}}
 
 
 def namespace_manifest(name: str) -> Manifest:
@@ -21,7 +26,7 @@ def claim(namespace: str, name: str = CLAIM) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace, "labels": {LABEL_STORAGE: STORAGE_ALLOWED}},
         "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "2Gi"}}},
     }
 
@@ -42,7 +47,11 @@ def evaluate(**changes: Any) -> Manifest:
 
 
 def release(service: str = "standard", sampling_steps: int = 2, **changes: Any) -> Manifest:
-    serving = {"samplingSteps": sampling_steps, "timeoutSeconds": 60, "cpu": "100m", "memory": "3Gi"}
+    serving = {
+        "samplingSteps": sampling_steps,
+        "timeoutSeconds": 60,
+        "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "3Gi"}},
+    }
     return {"name": "release", "task": "Release", "release": {"service": service, "serving": serving} | changes}
 
 
@@ -57,7 +66,12 @@ def run(namespace: str, name: str, *phases: Manifest, version: str = "1.0.0", st
         "optimizer": {"learningRate": "1e-3"},
         "checkpoints": {"everySteps": 2},
     }
-    body = {"model": {"type": "videofusion", "version": version}, "storage": {"claimName": CLAIM}, "recipe": recipe, "phases": list(phases)}
+    body = {
+        "model": {"family": "VideoFusion", "version": version},
+        "storage": {"claimName": CLAIM},
+        "recipe": recipe,
+        "phases": list(phases),
+    }
     return {
         "apiVersion": "videogen.pib.gov.in/v1alpha1",
         "kind": "TrainingRun",
@@ -86,3 +100,14 @@ def ended(cluster: Cluster, namespace: str, name: str, timeout: float = 900) -> 
 
     found: Manifest = cluster.wait(f"TrainingRun {name} to end", probe, timeout)
     return found
+
+
+def video(url: str, host: str, prompt: str = load.PROMPTS[0]) -> load.Answer | None:
+    """One viewer's request through the gateway, or None if no video came back."""
+
+    async def once() -> load.Answer:
+        async with aiohttp.ClientSession() as session:
+            return await load.ask(session, url, host, prompt, seed=1, user="viewer")
+
+    answer = asyncio.run(once())
+    return answer if answer.ok else None

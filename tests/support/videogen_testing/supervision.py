@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from videogen_testing.control_plane import free_port, status_of
+from videogen_testing.patience import HANGS
 
 ALERT_TOKEN = "alertmanager-secret"
 _SERVER = multiprocessing.get_context("forkserver")
@@ -41,7 +42,7 @@ class SupervisedOperator:
 
     def __init__(self, kubeconfig: Path, namespace: str, folder: Path, **changes: str) -> None:
         self.namespace, self.log = namespace, folder / f"operator-{namespace}.log"
-        self.metrics_port, self.inbox_port = free_port(), free_port()
+        self.metrics_port, self.inbox_port, self.health_port = free_port(), free_port(), free_port()
         tokens = folder / f"alert-token-{namespace}"
         tokens.write_text(ALERT_TOKEN + "\n")
         own = {
@@ -52,6 +53,8 @@ class SupervisedOperator:
             "VIDEOGEN_IDENTITY": "operator-under-test",
             "VIDEOGEN_METRICS_HOST": "127.0.0.1",
             "VIDEOGEN_METRICS_PORT": str(self.metrics_port),
+            "VIDEOGEN_HEALTH_HOST": "127.0.0.1",
+            "VIDEOGEN_HEALTH_PORT": str(self.health_port),
             "VIDEOGEN_INBOX_HOST": "127.0.0.1",
             "VIDEOGEN_INBOX_PORT": str(self.inbox_port),
             "VIDEOGEN_ALERT_TOKEN_FILES": str(tokens),
@@ -72,7 +75,7 @@ class SupervisedOperator:
         await asyncio.gather(self._supervision, return_exceptions=True)
         self.kill()
         if self._child is not None:
-            await asyncio.to_thread(self._child.join, 10)
+            await asyncio.to_thread(self._child.join, HANGS)
 
     def kill(self) -> None:
         """SIGKILL; the process has no time for anything."""
@@ -80,14 +83,17 @@ class SupervisedOperator:
             os.kill(self._child.pid, signal.SIGKILL)
 
     def probe(self, path: str) -> int:
-        """Status of /readyz or /healthz; 0 if nobody answers."""
-        return status_of(f"http://127.0.0.1:{self.metrics_port}/{path}")
+        """Status of /leaderz, /readyz or /healthz; 0 if nobody answers."""
+        return status_of(f"http://127.0.0.1:{self.health_port}/{path}")
 
-    async def ready(self, seconds: float = 30) -> None:
-        """Wait for /readyz. AssertionError with the end of the log if that takes too long."""
-        async with asyncio.timeout(seconds):
-            while await asyncio.to_thread(self.probe, "readyz") != 200:  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.1)
+    async def ready(self, seconds: float = HANGS) -> None:
+        """Wait until it leads and has listed everything. AssertionError with the end of the log if that takes too long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while await asyncio.to_thread(self.probe, "leaderz") != 200:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(f"it does not lead within {seconds} s; exits {self.exits}\n{self.last_words()}") from None
 
     def last_words(self) -> str:
         """The end of the log."""

@@ -12,7 +12,7 @@ from videogen_testing.control_plane import ROOT, Api, eventually
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GATEWAY_API = "config/crd/standard/gateway.networking.k8s.io_{}.yaml"
-ENVOY_GATEWAY = "charts/gateway-crds-helm/templates/generated/gateway.envoyproxy.io_backendtrafficpolicies.yaml"
+ENVOY_GATEWAY = "charts/gateway-crds-helm/templates/generated/gateway.envoyproxy.io_{}.yaml"
 
 
 def own_definitions() -> list[dict[str, Any]]:
@@ -27,10 +27,11 @@ def pytorch_job_definition() -> dict[str, Any]:
 
 
 def gateway_definitions() -> list[dict[str, Any]]:
-    """Gateway, HTTPRoute and Envoy Gateway's BackendTrafficPolicy."""
+    """Gateway, HTTPRoute and Envoy Gateway's BackendTrafficPolicy and HTTPRouteFilter."""
     standard, envoy = _folder("sigs.k8s.io/gateway-api"), _folder("github.com/envoyproxy/gateway")
     files = [standard / GATEWAY_API.format(plural) for plural in ("gateways", "httproutes")]
-    return [_definition(file) for file in (*files, envoy / ENVOY_GATEWAY)]
+    files += [envoy / ENVOY_GATEWAY.format(plural) for plural in ("backendtrafficpolicies", "httproutefilters")]
+    return [_definition(file) for file in files]
 
 
 def install(api: Api, definitions: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from videogen_api.job import TOKEN_AUDIENCE
 from videogen_testing.control_plane import Api
+from videogen_testing.patience import HANGS
 
 
 def post(port: int, path: str, token: str, body: object) -> tuple[int, Any]:
@@ -16,7 +17,7 @@ def post(port: int, path: str, token: str, body: object) -> tuple[int, Any]:
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=HANGS) as answer:
             return int(answer.status), json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

@@ -40,7 +40,7 @@ def content(**fields: Any) -> dict[str, Any]:
         "namespace": "models",
         "phase": "work",
         "attempt": 1,
-        "model": {"type": "text2video-zero", "version": "1.0.0"},
+        "model": {"family": "Text2VideoZero", "version": "1.0.0"},
         "recipe": RECIPE,
         "workPath": "runs/demo-01234567/work",
         "data": [{"reference": {"dataset": "emergencies", "version": "v1"}}],

@@ -134,7 +134,7 @@ def own_font(storage: Path) -> CaptionFont:
     data = Lettering().at(10).font_bytes
     (storage / "fonts").mkdir()
     (storage / "fonts/own.ttf").write_bytes(data)
-    return CaptionFont(path="fonts/own.ttf", sha256=sha256_of(storage / "fonts/own.ttf"))
+    return CaptionFont(path="fonts/own.ttf", digest="sha256:" + sha256_of(storage / "fonts/own.ttf"))
 
 
 def test_a_font_of_the_users_own_is_used(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_font_that_is_missing_changed_or_none_is_refused(tmp_path: Path) -> No
         open_lettering(wanted.model_copy(update={"path": "fonts/absent.ttf"}), tmp_path)
     assert caught.value.reason is Reason.FONT_MISSING
     (tmp_path / "fonts/own.ttf").write_bytes(b"x" * 100)
-    with pytest.raises(Failure, match=r"templates\.captionFont: .* has SHA-256 .*, expected"):
+    with pytest.raises(Failure, match=r"templates\.captionFont: .* has the digest sha256:.*, expected"):
         open_lettering(wanted, tmp_path)
     with pytest.raises(Failure, match="is no TrueType or OpenType font"):
-        open_lettering(wanted.model_copy(update={"sha256": sha256_of(tmp_path / "fonts/own.ttf")}), tmp_path)
+        open_lettering(wanted.model_copy(update={"digest": "sha256:" + sha256_of(tmp_path / "fonts/own.ttf")}), tmp_path)

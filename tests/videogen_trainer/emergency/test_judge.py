@@ -84,7 +84,7 @@ def test_likeness_that_cannot_be_told_is_refused_before_any_work(judge: Callable
 
 
 def test_an_encoder_that_is_missing_is_named_with_its_field(judge: Callable[..., Judge]) -> None:
-    extractor = {"name": "mine", "architecture": "CLIP", "path": "networks/clip", "sha256": "0" * 64}
+    extractor = {"name": "mine", "architecture": "CLIP", "path": "networks/clip", "digest": "sha256:" + "0" * 64}
     with pytest.raises(Failure, match=r"quality\.relevance\.extractor: there is no file") as caught:
         judge(relevance={"minimumSimilarity": "0.3", "extractor": extractor})
     assert caught.value.reason is Reason.EXTRACTOR_MISSING

@@ -96,7 +96,7 @@ def with_own_networks(storage: Path, monkeypatch: pytest.MonkeyPatch) -> Extract
     torch.manual_seed(0)
     save_file(C3D(5, width=2).state_dict(), storage / "c3d")
     monkeypatch.setattr(extractors, "C3D", lambda classes: C3D(classes, width=2))
-    c3d = Extractor(name="mine", architecture=ExtractorArchitecture.C3D, path="c3d", sha256=sha256_of(storage / "c3d"))
+    c3d = Extractor(name="mine", architecture=ExtractorArchitecture.C3D, path="c3d", digest="sha256:" + sha256_of(storage / "c3d"))
     return load([own_clip(clip_folder(storage / "clip")), c3d], storage, CPU)
 
 

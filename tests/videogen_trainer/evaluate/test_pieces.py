@@ -14,7 +14,7 @@ import torch
 from videogen_api.bundle import Manifest
 from videogen_api.evaluation import Metric
 from videogen_api.job import ArtifactReference, ExitCode, Job, Report
-from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.training_run import Reason
 from videogen_models.bundle import seal_bundle
 from videogen_models.video_model import VideoModel
@@ -31,10 +31,10 @@ DATA = [{"reference": {"dataset": "squares", "version": "v1", "split": "HeldOut"
 Frames = npt.NDArray[np.uint8]
 
 
-def untrained(make_job: Callable[..., Job], storage: Path, family: ModelType) -> tuple[VideoModel, Job]:
+def untrained(make_job: Callable[..., Job], storage: Path, family: ModelFamily) -> tuple[VideoModel, Job]:
     """A model of that family, and the job to measure it."""
-    own: dict[str, Any] = {} if family is ModelType.VIDEOFUSION else {"videoFusion": {}}
-    identity = ModelIdentity(type=family, version="1.0.0")
+    own: dict[str, Any] = {} if family is ModelFamily.VIDEOFUSION else {"videoFusion": None}
+    identity = ModelIdentity(family=family, version="1.0.0")
     model = learner_of(make_job(own, model=identity.wire()), storage, World()).model.eval()
     manifest = Manifest(model=identity, recipe=make_job(own).recipe, step=1, files=[])
     path, digest = seal_bundle(storage, manifest, model.save)
@@ -112,7 +112,7 @@ def test_what_is_measured_in_small_batches_is_what_is_measured_in_large_ones(
     made: list[tuple[int, int]],
     said: str,
 ) -> None:
-    _, job = untrained(make_job, storage, ModelType.VIDEOFUSION)
+    _, job = untrained(make_job, storage, ModelFamily.VIDEOFUSION)
     whole = at_once(job)
     seen = with_room_for(room, VideoFusionModel, monkeypatch, after=after)
     pieces = tasks.attempt(job, storage, {}, silent, lambda: False)
@@ -121,8 +121,10 @@ def test_what_is_measured_in_small_batches_is_what_is_measured_in_large_ones(
     assert said in seconds(pieces)
 
 
-@pytest.mark.parametrize("family", list(ModelType))
-def test_a_clip_does_not_depend_on_those_that_are_generated_with_it(storage: Path, make_job: Callable[..., Job], family: ModelType) -> None:
+@pytest.mark.parametrize("family", list(ModelFamily))
+def test_a_clip_does_not_depend_on_those_that_are_generated_with_it(
+    storage: Path, make_job: Callable[..., Job], family: ModelFamily
+) -> None:
     model, _ = untrained(make_job, storage, family)
     captions, seeds = ["a square moves right", "a dark square", "nothing"], [5, 6, 7]
     together = model.generate(captions, seeds, 2).astype(int)
@@ -134,7 +136,7 @@ def test_a_clip_does_not_depend_on_those_that_are_generated_with_it(storage: Pat
 def test_no_room_for_a_single_clip_is_out_of_memory(
     storage: Path, make_job: Callable[..., Job], silent: ProgressReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, job = untrained(make_job, storage, ModelType.VIDEOFUSION)
+    _, job = untrained(make_job, storage, ModelFamily.VIDEOFUSION)
     seen = with_room_for(0, VideoFusionModel, monkeypatch)
     report = tasks.attempt(job, storage, {}, silent, lambda: False)
     assert report.reason is Reason.OUT_OF_MEMORY
@@ -200,11 +202,10 @@ __main__.main()
 
 
 @pytest.mark.usefixtures("one_batch_alone")
-@pytest.mark.timeout(170)  # the first launch of all tests imports torch, diffusers and transformers: seconds on a busy core
 def test_all_processes_make_their_batches_smaller_when_one_is_short_of_memory(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], at_once: Callable[[Job], dict[str, float]]
 ) -> None:
-    _, job = untrained(make_job, storage, ModelType.VIDEOFUSION)
+    _, job = untrained(make_job, storage, ModelFamily.VIDEOFUSION)
     path = storage / "short.py"
     path.write_text(SHORT_OF_MEMORY)
     trainer = start_trainer(job.model_copy(update={"processes_per_worker": 2}), program=("-c", LAUNCHED.format(program=str(path))))

@@ -54,11 +54,10 @@ def measured(report: Report) -> list[MetricResult]:
     return [result for result in report.results if result.metric is not Metric.GENERATION_SECONDS]
 
 
-@pytest.mark.timeout(170)  # each process imports torch, diffusers and transformers: seconds on a busy core
 def test_two_processes_measure_to_the_digit_what_one_does(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], silent: ProgressReporter
 ) -> None:
-    code, together = start_trainer(evaluation(make_job, storage, processesPerWorker=2), fresh=True).wait()
+    code, together = start_trainer(evaluation(make_job, storage, processesPerWorker=2)).wait()
     assert code == ExitCode.SUCCEEDED
     alone = tasks.attempt(evaluation(make_job, storage), storage, {}, silent, lambda: False)
     assert measured(together) == measured(alone)  # values, intervals, counts and words
@@ -69,7 +68,6 @@ def test_two_processes_measure_to_the_digit_what_one_does(
     assert seconds.message.endswith("2 processes at once")
 
 
-@pytest.mark.timeout(170)
 def test_a_bad_bundle_ends_all_processes_as_one_reason(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any]
 ) -> None:
@@ -82,14 +80,13 @@ def test_a_bad_bundle_ends_all_processes_as_one_reason(
     assert "base.safetensors has SHA-256" in report.message
 
 
-@pytest.mark.timeout(170)
 def test_each_of_two_pods_ends_with_the_whole_report(
     storage: Path, make_job: Callable[..., Job], start_trainer: Callable[..., Any], port: int
 ) -> None:
     """training-operator may call the job successful by either."""
-    environment = {"PET_RDZV_ENDPOINT": f"127.0.0.1:{port}", "PET_RDZV_BACKEND": "c10d", "PET_NNODES": "2:2"}
-    job = evaluation(make_job, storage, workers=2)
-    ends = [pod.wait() for pod in [start_trainer(job, name, environment) for name in ("pod-0", "pod-1")]]
+    job, places = evaluation(make_job, storage, workers=2), [{"VIDEOGEN_REPLICA_INDEX": index} for index in "01"]
+    pods = [start_trainer(job, f"pod-{n}", {"PET_RDZV_ENDPOINT": f"127.0.0.1:{port}"} | place) for n, place in enumerate(places)]
+    ends = [pod.wait() for pod in pods]
     assert [code for code, _ in ends] == [ExitCode.SUCCEEDED] * 2
     assert ends[0][1] == ends[1][1]
     assert len(measured(ends[0][1])) == 6
@@ -119,7 +116,6 @@ def _concatenate(rank: int, size: int, port: int, found: Any) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.timeout(170)
 def test_rows_of_three_processes_come_together_to_the_bit_in_each(port: int) -> None:
     with mp.Manager() as manager:
         found = manager.dict()

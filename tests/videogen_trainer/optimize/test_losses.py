@@ -85,7 +85,7 @@ def test_what_became_worse_has_a_loss_above_zero_and_the_other_way_round_below(
 
 def test_the_value_before_and_the_loss_are_those_of_the_two_evaluations() -> None:
     before, after = rows(1), rows(2, noise=0.3)
-    network = Network(name="n", digest="sha256:00")
+    network = Network(name="n", digest="sha256:" + "0" * 64)
     name = "features of video-classifier"
     values = [float(measure.fvd(network, REAL[name], made[name], seed=0).value) for made in (before, after)]
     loss = measured(before, after)[Metric.FVD]

@@ -19,7 +19,7 @@ from safetensors.numpy import load
 from videogen_api.bundle import MANIFEST, Manifest
 from videogen_api.evaluation import Metric
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
-from videogen_api.meta import ModelIdentity, ModelType
+from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.optimization import ExportFormat, Optimize, Quantization
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import DataReference, Reason, Split, Task
@@ -42,17 +42,16 @@ RECIPE = Recipe.model_validate(
     {"architecture": "Tiny", "frames": 4, "resolution": {"height": 16, "width": 16}, "globalBatchSize": 1, "steps": 1, "seed": 7}
 )
 WORK = "runs/demo-12345678/optimize"
-pytestmark = pytest.mark.timeout(300)  # some export networks, which takes seconds on a core of its own
 
 
-def bundle(storage: Path, *, family: ModelType = ModelType.VIDEOFUSION) -> ArtifactReference:
+def bundle(storage: Path, *, family: ModelFamily = ModelFamily.VIDEOFUSION) -> ArtifactReference:
     """A model smaller than Tiny, so that its networks are exported in seconds."""
     torch.manual_seed(0)
     size = GeneratorSize(patch=2, widths=[16], attention=[False], layers=1, head_width=8, groups=4)
     text = TextSize(vocabulary=64, length=16, width=32, layers=1, heads=4)
     networks = Preset(text=text, base=size, residual=size, target="Frame")
     model = VideoFusionModel(model_config(RECIPE).model_copy(update={"networks": networks}))
-    manifest = Manifest(model=ModelIdentity(type=family, version="0.9.0"), recipe=RECIPE, step=5, run="trained", files=[])
+    manifest = Manifest(model=ModelIdentity(family=family, version="0.9.0"), recipe=RECIPE, step=5, run="trained", files=[])
     path, digest = seal_bundle(storage, manifest, model.save)
     return ArtifactReference(path=path, digest=digest)
 
@@ -65,7 +64,7 @@ def storage(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def job(artifact: ArtifactReference, task: Task = Task.OPTIMIZE, family: ModelType = ModelType.VIDEOFUSION, **optimize: Any) -> Job:
+def job(artifact: ArtifactReference, task: Task = Task.OPTIMIZE, family: ModelFamily = ModelFamily.VIDEOFUSION, **optimize: Any) -> Job:
     return Job(
         contract="v1",
         run="demo",
@@ -74,11 +73,11 @@ def job(artifact: ArtifactReference, task: Task = Task.OPTIMIZE, family: ModelTy
         phase="optimize",
         attempt=1,
         task=task,
-        model=ModelIdentity(type=family, version="1.0.0"),
+        model=ModelIdentity(family=family, version="1.0.0"),
         recipe=RECIPE,
         work_path=WORK,
         data=[PinnedData(reference=DataReference(dataset="shapes", version="v1", split=Split.HELD_OUT))],
-        optimize=Optimize.model_validate({"samples": 10, "sampling_steps": 2} | optimize),
+        optimize=Optimize.model_validate({"quantization": "Int8Weights", "samples": 10, "sampling_steps": 2} | optimize),
         artifact=artifact,
     )
 
@@ -179,10 +178,10 @@ def test_with_onnx_alone_the_weights_stay_and_each_network_is_added_once_whateve
     original = onnx_files.write_onnx
     monkeypatch.setattr(onnx_files, "write_onnx", lambda network, path: (written.append(network.name), original(network, path)))
     with pytest.raises(Failure, match="asked to stop"):
-        optimized(job(source, quantization="None", formats=["ONNX"]), storage, stopped_after(1))
+        optimized(job(source, quantization=None, formats=["ONNX"]), storage, stopped_after(1))
     assert written == ["text-encoder", "base-generator"]
     progress = Recorded()
-    report = run(job(source, quantization="None", formats=["ONNX"]), storage, World(), progress, never)
+    report = run(job(source, quantization=None, formats=["ONNX"]), storage, World(), progress, never)
     assert report.artifact is not None
     assert report.optimization is not None
     folder = storage / report.artifact.path
@@ -311,7 +310,7 @@ def test_tensorrt_without_a_gpu_ends_before_any_work(storage: Path, monkeypatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     report = tasks.attempt(job(bundle(storage), formats=["ONNX", "TensorRT"]), storage, {}, Recorded(), never)
     assert report.reason is Reason.TENSORRT_UNAVAILABLE
-    assert "an NVIDIA GPU (set resources.gpusPerWorker)" in report.message
+    assert "an NVIDIA GPU (set nvidia.com/gpu in resources.limits)" in report.message
     assert not (storage / WORK).exists()
 
 
@@ -322,7 +321,7 @@ def tampered(storage: Path, source: ArtifactReference) -> Job:
 
 
 def another_family(storage: Path, source: ArtifactReference) -> Job:
-    return job(source, family=ModelType.TEXT2VIDEO_ZERO)
+    return job(source, family=ModelFamily.TEXT2VIDEO_ZERO)
 
 
 def other_clips(storage: Path, source: ArtifactReference) -> Job:
@@ -347,7 +346,7 @@ def broken_weights(storage: Path, source: ArtifactReference) -> Job:
     ("make", "reason", "words"),
     [
         pytest.param(tampered, Reason.ARTIFACT_INVALID, "base.safetensors has SHA-256", id="a changed file"),
-        pytest.param(another_family, Reason.INVALID_JOB, "spec.model.type is text2video-zero", id="a model of another family"),
+        pytest.param(another_family, Reason.INVALID_JOB, "spec.model.family is Text2VideoZero", id="a model of another family"),
         pytest.param(
             other_clips, Reason.INVALID_JOB, "shapes v2 has 6 frames of 16 x 16, the model generates 4", id="clips of another length"
         ),

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from videogen_api.job import JOB_PATH, STORAGE_PATH, TERMINATION_MESSAGE_PATH, Job, Report
+from videogen_api.job import ENV_JOB_SHA256, JOB_PATH, STORAGE_PATH, TERMINATION_MESSAGE_PATH, Job, Report
 from videogen_api.training_run import TRAINING, Reason, Task
-from videogen_trainer import report, tasks
+from videogen_trainer import records, report, tasks
 from videogen_trainer.failure import Failure
 from videogen_trainer.goodput import Meter
 from videogen_trainer.progress import ProgressReporter, endpoint_of
@@ -49,18 +49,23 @@ def _arguments() -> argparse.Namespace:
 def _pod(arguments: argparse.Namespace) -> Report:
     on_termination(_end_at_once)  # what is imported first takes seconds
     try:
-        job = tasks.read_job(arguments.job)
-        if tasks.processes_of(job) == 1:
-            return _attempt(job, arguments.storage, StopRequest())
-        from videogen_trainer.launch import launch  # torch's agent; a pod with one process needs none
-
-        with tempfile.TemporaryDirectory(prefix="videogen-reports-") as folder:
-            passed_on = ["--job", str(arguments.job), "--storage", str(arguments.storage)]
-            return launch(job, passed_on, os.environ, Path(folder))
+        job = tasks.read_job(arguments.job, os.environ.get(ENV_JOB_SHA256))
+        result = _attempt(job, arguments.storage, StopRequest()) if tasks.processes_of(job) == 1 else _launched(job, arguments)
     except Failure as failure:
         return report.of_failure(failure)
     except Stopped:
         return Report(reason=Reason.PREEMPTED, message="asked to stop before it began")
+    on_termination(lambda: None)  # the work is done, and its record a matter of seconds
+    records.keep(job, arguments.storage, result, os.environ)
+    return result
+
+
+def _launched(job: Job, arguments: argparse.Namespace) -> Report:
+    from videogen_trainer.launch import launch  # torch's agent; a pod with one process needs none
+
+    with tempfile.TemporaryDirectory(prefix="videogen-reports-") as folder:
+        passed_on = ["--job", str(arguments.job), "--storage", str(arguments.storage)]
+        return launch(job, passed_on, os.environ, Path(folder))
 
 
 def _process(arguments: argparse.Namespace) -> NoReturn:
@@ -68,14 +73,16 @@ def _process(arguments: argparse.Namespace) -> NoReturn:
     from videogen_trainer.launch import STOP, start_reporting
 
     finish = start_reporting(arguments.reports, int(os.environ["LOCAL_RANK"]))
-    result = _attempt(tasks.read_job(arguments.job), arguments.storage, StopRequest(arguments.reports / STOP))
+    result = _attempt(
+        tasks.read_job(arguments.job, os.environ.get(ENV_JOB_SHA256)), arguments.storage, StopRequest(arguments.reports / STOP)
+    )
     finish(result)
     _exit(result)
 
 
 def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
-    on_termination(stop.ask if job.task in _GOES_ON else _interrupt)
-    if job.task is not Task.CURATE:  # which needs torch for its relevance filter alone, and two seconds less without
+    on_termination(stop.ask if job.task in _GOES_ON and job.attempt else _interrupt)
+    if job.task is not Task.CURATE and job.attempt:  # which need torch for its relevance filter alone, and two seconds less without
         # One thread unless told otherwise: small networks only lose by more, and resuming is bit-identical for one number only.
         import torch
 

@@ -2,7 +2,7 @@
 
 As DistributedDataParallel does it, but that the same gradients are sent together in every step of every attempt. Three processes or
 more add numbers up in an order that follows from their place in what is sent, and DistributedDataParallel sends others together after its
-first step: a training that goes on from a checkpoint would not come to the same weights to the bit.
+first step: a training that resumes from a checkpoint would not come to the same weights to the bit.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ end the version as a whole is judged: with too few clips, or too large a rejecte
 source is missing or its table cannot be read. Then the parent version takes its place if one is named; else the attempt
 fails.
 
-Videos are looked at one by one, in `processesPerWorker` processes (`curation/examine.py`); what was found in each is sealed in
+Videos are looked at one by one, in `workers.processes` processes (`curation/examine.py`); what was found in each is sealed in
 the run's work path, so that an attempt after a killed one decodes only the others. Here it is put together, in order.
 """
 

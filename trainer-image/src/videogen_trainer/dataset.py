@@ -29,6 +29,7 @@ from videogen_api.bundle import MANIFEST, BundleFile, canonical_json, manifest_d
 from videogen_api.meta import Digest, Observation
 from videogen_api.recipe import Resolution
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Split
+from videogen_models import sealed
 from videogen_models.sealed import CorruptError, describe, publish_content, staging, verify
 from videogen_trainer.dataset_versions import bind, names, read_version, version_file
 from videogen_trainer.failure import Failure
@@ -296,6 +297,14 @@ def check_alone(what: str, folder: Path, files: Sequence[BundleFile]) -> None:
         raise Failure(Reason.DATASET_CORRUPT, f"{what}: {error}") from error
 
 
+def check_sizes(what: str, folder: Path, files: Sequence[BundleFile]) -> None:
+    """As `check_alone`, by the sizes of the files alone."""
+    try:
+        sealed.check_sizes(folder, files, SUFFIXES)
+    except CorruptError as error:
+        raise Failure(Reason.DATASET_CORRUPT, f"{what}: {error}") from error
+
+
 def unchecked(what: str, folder: Path, files: Sequence[BundleFile]) -> None:
     """For who only looks, or beside a process that checks."""
 
@@ -324,8 +333,20 @@ def open_dataset(storage: Path, reference: DataReference, pinned: str | None = N
         raise Failure(Reason.DATASET_CORRUPT, f"{what} is missing, although {MANIFEST} lists it; curate the version again") from error
     except (ValidationError, SafetensorError) as error:
         raise Failure(Reason.DATASET_CORRUPT, f"dataset {reference.dataset} {reference.version}: {error}") from error
+    _check_members(f"dataset {reference.dataset} {reference.version}", manifest, index)
     resolved = ResolvedDataset(dataset=reference.dataset, version=reference.version, digest=digest, clips=manifest.clips)
     return Dataset(folder=folder, resolved=resolved, manifest=manifest, records=tuple(index.clips))
+
+
+def _check_members(what: str, manifest: DatasetManifest, index: DatasetIndex) -> None:
+    """Raises Failure(DatasetCorrupt) if a clip lies in a file that no sum is known of: another dataset's, or one out of the folder."""
+    known = {file.path for file in manifest.files if file.path != INDEX}
+    for number, record in enumerate(index.clips):
+        if record.file not in known:
+            said = (
+                f"{what}: {INDEX}: clips[{number}].file is {record.file[:200]!r}, which {MANIFEST} does not list; curate the version again"
+            )
+            raise Failure(Reason.DATASET_CORRUPT, said)
 
 
 def resolve(storage: Path, reference: DataReference) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class World:
         """Whether this is the process that writes to the storage and reports."""
         return self.rank == 0
 
-    def distribute(self, module: nn.Module, sharding: Sharding = Sharding.NONE) -> nn.Module:
+    def distribute(self, module: nn.Module, sharding: Sharding | None = None) -> nn.Module:
         """The module with the first process' weights in all of them, or with its parameters in shards if wanted.
 
         Parameters that are in shards are others than they were.
@@ -112,6 +113,9 @@ def join(environment: Mapping[str, str]) -> World:
     rank, size, local = (int(environment.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
     device = _device(local)
     if size > 1:
+        if environment.get("LOCAL_WORLD_SIZE") == str(size):  # all are in this pod: gloo and NCCL need not listen to others
+            for library in ("GLOO", "NCCL"):
+                os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT, device_id=device if device.type == "cuda" else None
         )
@@ -124,8 +128,8 @@ def _device(local_rank: int) -> torch.device:
     if local_rank >= (count := torch.cuda.device_count()):
         raise Failure(
             Reason.INVALID_JOB,
-            f"resources.processesPerWorker: process {local_rank} of this pod has no GPU, the pod has {count};"
-            " leave processesPerWorker out or set it to gpusPerWorker",
+            f"workers.processes: process {local_rank} of this pod has no GPU, the pod has {count};"
+            " leave it out, or set it to the GPUs in resources.limits",
         )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)

@@ -51,7 +51,7 @@ def _judge_levels(state: TrainState, factor: float, values: Mapping[str, float])
 
 
 def judge_weights(state: TrainState, world: World | None = None) -> None:
-    """Raises Failure(Diverged) unless all that a checkpoint would hold is finite: nobody could go on from anything else.
+    """Raises Failure(Diverged) unless all that a checkpoint would hold is finite: nobody could resume from anything else.
 
     A last update can do that harm after a loss and a gradient that were finite, and only the next step's loss would tell.
     Where each process has its part of the state, all of them must call it with their world, and all raise.

@@ -1,7 +1,7 @@
 """Several processes: torch's elastic agent starts them, and here their ends become the pod's one Report.
 
-The agent takes its place among the pods from the variables that Kubeflow's training-operator sets for an elastic job
-(PET_RDZV_ENDPOINT and friends). Nothing restarts in place: an attempt ends as a whole, the operator begins the next.
+The pods meet at the first of them, each with the rank that is its replica index. Nothing restarts in place: an attempt ends as a whole, the
+operator begins the next.
 Each process leaves `process-<local rank>.json`, its Report, in the folder `reports`, and `process-<n>.started` before.
 """
 
@@ -10,20 +10,19 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from videogen_api.job import Job, Report
 from videogen_api.training_run import Reason
-from videogen_trainer import report
+from videogen_trainer import rendezvous, report
 from videogen_trainer.failure import Failure
 from videogen_trainer.stopping import Stopped, StopRequest, on_termination
 
@@ -35,22 +34,16 @@ _ECHOES = (Reason.TRAINER_FAILED, Reason.PREEMPTED, Reason.NODE_LOST)
 
 
 def launch_config(job: Job, environment: Mapping[str, str]) -> LaunchConfig:
-    """The agent's configuration. Raises Failure(InvalidJob) if several pods have no rendezvous to meet at."""
-    endpoint = environment.get("PET_RDZV_ENDPOINT", "")
-    if job.workers > 1 and not endpoint:
-        raise Failure(
-            Reason.INVALID_JOB,
-            f"workers is {job.workers}, but PET_RDZV_ENDPOINT is not set; several pods need a PyTorchJob with elasticPolicy",
-        )
-    given = dict(item.split("=", 1) for item in environment.get("PET_RDZV_CONF", "").split(",") if "=" in item)
+    """The agent's configuration. Raises Failure(InvalidJob) if this pod does not know its place among several."""
+    endpoint, rank = rendezvous.place(job, environment)
     return LaunchConfig(
         min_nodes=job.workers,
         max_nodes=job.workers,
         nproc_per_node=job.processes_per_worker,
-        rdzv_backend=environment.get("PET_RDZV_BACKEND", "c10d") if endpoint else "c10d",
-        rdzv_endpoint=endpoint or "localhost:0",
-        run_id=environment.get("PET_RDZV_ID") or f"{job.run_uid}-{job.phase}-{job.attempt}",
-        rdzv_configs=dict.fromkeys(("join_timeout", "read_timeout", "timeout"), job.join_seconds) | given,  # pods may start minutes apart
+        rdzv_backend=rendezvous.BACKEND,
+        rdzv_endpoint=endpoint,
+        run_id=f"{job.run_uid}-{job.phase}-{job.attempt}",
+        rdzv_configs={"rank": rank, "timeout": job.join_seconds},  # pods may start minutes apart
         max_restarts=0,
         signals_to_handle="SIGQUIT",  # SIGTERM is ours: the processes shall save, and the agent would kill them after 30 s
     )
@@ -69,7 +62,6 @@ def launch(job: Job, arguments: list[str], environment: Mapping[str, str], repor
     failures: dict[int, int] = {}
     try:
         config = launch_config(job, environment)
-        await_address(config.rdzv_endpoint.rpartition(":")[0], job.join_seconds)
         command = ("-u", "-m", "videogen_trainer", *arguments, "--reports", str(reports))
         elastic_launch(config, sys.executable)(*command)
     except Failure as failure:
@@ -78,26 +70,10 @@ def launch(job: Job, arguments: list[str], environment: Mapping[str, str], repor
         return combine(_read(reports), failures) or Report(reason=Reason.PREEMPTED, message="asked to stop before training began")
     except ChildFailedError as error:
         failures = {rank: failure.exitcode for rank, failure in error.failures.items()}
-    except (RendezvousError, ConnectionError, TimeoutError) as error:
-        message = f"the pods of this job did not meet at {environment.get('PET_RDZV_ENDPOINT', 'localhost')}: {error}"
+    except (RendezvousError, DistError, ConnectionError, TimeoutError) as error:
+        message = f"the pods of this job did not meet at {environment.get(rendezvous.ENV_ENDPOINT, rendezvous.LOOPBACK)}: {error}"
         return combine(_read(reports), failures) or Report(reason=Reason.NODE_LOST, message=report.shorten(message, 1024))
     return combine(_read(reports), failures) or Report(reason=Reason.TRAINER_FAILED, message="the processes ended without a report")
-
-
-def await_address(host: str, seconds: int) -> None:
-    """Until the name of the pod that all meet at has an address, which it has once that pod runs. Raises TimeoutError.
-
-    Torch would wait for it too, but in C++, where this pod would not hear that it is asked to stop.
-    """
-    _LOG.info("waiting for %s to have an address", host)
-    for _ in range(seconds):
-        try:
-            socket.getaddrinfo(host, None)
-        except socket.gaierror:
-            time.sleep(1)
-        else:
-            return
-    raise TimeoutError(f"{host} has had no address for {seconds} s")
 
 
 def _working(reports: Path) -> bool:
@@ -132,7 +108,7 @@ def of_signal(rank: int, number: int) -> Report:
     """Report of a process that was ended by a signal."""
     name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
     if number == signal.SIGKILL:
-        message = f"process {rank} was ended by {name}, which is how the kernel takes back memory; raise resources.memoryPerWorker"
+        message = f"process {rank} was ended by {name}, which is how the kernel takes back memory; raise memory in resources.limits"
         return Report(reason=Reason.OUT_OF_MEMORY, message=message)
     if number == signal.SIGTERM:
         return Report(reason=Reason.NODE_LOST, message=f"process {rank} was ended by {name} before it could save")

@@ -31,7 +31,7 @@ from videogen_trainer.micro_batches import MicroBatches
 from videogen_trainer.progress import ProgressReporter
 from videogen_trainer.report import Milestones, noted
 from videogen_trainer.samples import sample_while_training
-from videogen_trainer.start import resume
+from videogen_trainer.start import INIT_FROM, initial_digest, resume
 from videogen_trainer.state import autocast, new_state
 from videogen_trainer.tracking import Tracking, step_values
 from videogen_trainer.verification import together
@@ -89,7 +89,8 @@ def _train(
             assert curve
             curve.flush()
             tracking.flush()
-        values, sound = state.values() | {"recipe": recipe.wire()}, state.sound_step if state.is_suspect else None
+        values = state.values() | {"recipe": recipe.wire(), INIT_FROM: initial_digest(job)}
+        sound = state.sound_step if state.is_suspect else None
         if state.is_sharded:
             writer.save_shards(state.step, state.shards(leads=world.leads), values, sound)
         elif world.leads:
@@ -156,7 +157,7 @@ def _train(
         if stopping and not last:
             raise Failure(
                 Reason.PREEMPTED,
-                f"asked to stop after step {state.step} of {recipe.steps}; saved, and the next attempt goes on from there",
+                f"asked to stop after step {state.step} of {recipe.steps}; saved, and the next attempt resumes from there",
             )
 
     batches.close()

@@ -20,6 +20,7 @@ from videogen_api.job import ENV_SERVER_CA_CERT, ENV_SERVER_TOKEN, ENV_SERVER_UR
 
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 5.0
+_ANSWER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +32,9 @@ class Endpoint:
     ca_file: Path | None = None
 
 
-def endpoint_of(environment: Mapping[str, str]) -> Endpoint | None:
+def endpoint_of(environment: Mapping[str, str], variable: str = ENV_SERVER_URL) -> Endpoint | None:
     """The endpoint that the environment variables name; None if they are absent, then nobody listens."""
-    url, token = environment.get(ENV_SERVER_URL), environment.get(ENV_SERVER_TOKEN)
+    url, token = environment.get(variable), environment.get(ENV_SERVER_TOKEN)
     if not url or not token:
         return None
     ca = environment.get(ENV_SERVER_CA_CERT)
@@ -102,10 +103,10 @@ class ProgressReporter:
             self._failing = True
 
 
-def post(endpoint: Endpoint, body: bytes) -> None:
-    """POST one status. Raises OSError (URLError is one) if the server cannot be reached or refuses it."""
+def post(endpoint: Endpoint, body: bytes) -> bytes:
+    """POST JSON -> the answer. Raises OSError (URLError is one) if the server cannot be reached or refuses it."""
     headers = {"Authorization": f"Bearer {endpoint.token_file.read_text().strip()}", "Content-Type": "application/json"}
     request = urllib.request.Request(endpoint.url, data=body, headers=headers, method="POST")
     context = ssl.create_default_context(cafile=str(endpoint.ca_file)) if endpoint.ca_file else None
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=context):
-        pass
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=context) as answer:
+        return bytes(answer.read(_ANSWER_BYTES))

@@ -42,7 +42,7 @@ def of_failure(failure: Failure, milestones: Milestones | None = None) -> Report
 
 
 def noted(message: str, milestones: Milestones) -> str:
-    """A report's message, with what is wrong with the checkpoint that the attempt could not go on from."""
+    """A report's message, with what is wrong with the checkpoint that the attempt could not resume from."""
     if not milestones.damaged or not milestones.resumed_from_step:
         return shorten(message, 1024)
     told = f"went on from step {milestones.resumed_from_step}, for the newest checkpoint is damaged: {milestones.damaged[0]}"

@@ -1,4 +1,4 @@
-"""What training goes on from: the newest checkpoint. What a new one begins with is the family's affair (`families`)."""
+"""What training resumes from: the newest checkpoint. What a new one begins with is the family's affair (`families`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from videogen_trainer.failure import Failure
 from videogen_trainer.report import Milestones
 from videogen_trainer.state import TrainState, is_same_recipe
 
+INIT_FROM = "initFrom"  # of a checkpoint's values: the digest of the bundle that its training began with
 _LOG = logging.getLogger(__name__)
 
 
@@ -20,7 +21,7 @@ def resume(state: TrainState, root: Path, job: Job, world: World, milestones: Mi
     """Become the newest valid checkpoint, the same one in all processes -> its step, 0 if there is none.
 
     What is wrong with newer ones goes into `milestones`. Raises Failure: StorageFailed if there are checkpoints and none is valid;
-    they are set aside, and the next attempt begins anew. InvalidJob if it is of another recipe.
+    they are set aside, and the next attempt begins anew. InvalidJob if it is of another recipe, or began with other weights.
     """
     if world.leads:
         checkpoint.remove_unfinished(root)
@@ -37,9 +38,24 @@ def resume(state: TrainState, root: Path, job: Job, world: World, milestones: Mi
             Reason.INVALID_JOB,
             f"{checkpoint.folder_of(root, step)} was made with another recipe; use a new workPath (a new run) for a new recipe",
         )
+    if (began := values.get(INIT_FROM)) != (asked := initial_digest(job)):
+        raise Failure(
+            Reason.INVALID_JOB,
+            f"{checkpoint.folder_of(root, step)} is of training that began {_with(began)}, and this job begins {_with(asked)}; make a new"
+            " run to begin with others",
+        )
     state.restore(tensors, values)
     _LOG.info("resuming from step %d", step)
     return step
+
+
+def initial_digest(job: Job) -> str | None:
+    """Digest of the bundle that training begins with, as checkpoints record it; None: it begins from scratch or with a backbone."""
+    return job.init_from.digest if job.init_from else None
+
+
+def _with(digest: object) -> str:
+    return f"with bundle {digest}" if digest else "without a bundle"
 
 
 def _nothing_left(root: Path, damaged: list[str]) -> Failure:
@@ -63,4 +79,4 @@ def distrust(job: Job, storage: Path, milestones: Milestones) -> str:
     if newest and newest in {began, milestones.resumed_from_step}:
         newest = checkpoint.step_back(root, newest)
     milestones.last_step = newest
-    return f"the next attempt goes on from the checkpoint of step {newest}" if newest else "there is no checkpoint from before"
+    return f"the next attempt resumes from the checkpoint of step {newest}" if newest else "there is no checkpoint from before"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from pydantic import ValidationError
 from videogen_api.job import CONTRACT, Job, Report
 from videogen_api.training_run import TRAINING, Reason, Task
 from videogen_trainer import report
+from videogen_trainer.cleaning import Cleaning
 from videogen_trainer.failure import Failure, is_out_of_memory
 from videogen_trainer.goodput import Meter
 from videogen_trainer.heap import keep_freed_memory
 from videogen_trainer.progress import ProgressReporter
-from videogen_trainer.recipe_rules import check_recipe, check_tuning
+from videogen_trainer.recipe_rules import recipe_problems, tuning_problems
 from videogen_trainer.report import Milestones
 
 if TYPE_CHECKING:
@@ -28,13 +30,20 @@ _LOG = logging.getLogger(__name__)
 SPREAD = (*TRAINING, Task.TUNE, Task.EVALUATE, Task.TEST_SCENARIOS)  # over several processes and pods
 
 
-def read_job(path: Path) -> Job:
-    """The job file. Raises Failure: ContractUnsupported before anything else is looked at, or InvalidJob."""
+def read_job(path: Path, sha256: str | None = None) -> Job:
+    """The job file, with this digest (64 hex digits) if one is given.
+
+    Raises Failure: InvalidJob, or ContractUnsupported before anything in it but the contract is looked at.
+    """
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
+        content = json.loads(text)
         contract = content["contract"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failure(Reason.INVALID_JOB, f"{path} is no job file: {error!r}") from error
+    if sha256 and (found := hashlib.sha256(text).hexdigest()) != sha256:
+        message = f"{path} is not the job file that the operator wrote: its SHA-256 is {found}, expected {sha256}"
+        raise Failure(Reason.INVALID_JOB, f"{message}; delete the ConfigMap that has its name and was made by somebody else")
     if contract != CONTRACT:
         raise Failure(
             Reason.CONTRACT_UNSUPPORTED,
@@ -44,7 +53,8 @@ def read_job(path: Path) -> Job:
         job = Job.model_validate(content)
     except ValidationError as error:
         raise Failure(Reason.INVALID_JOB, f"{path}: {_first(error)}") from error
-    check(job)
+    if job.attempt:
+        check(job)
     return job
 
 
@@ -56,18 +66,23 @@ def _first(error: ValidationError) -> str:
 
 
 def check(job: Job) -> None:
-    """Rules between fields. Raises Failure(InvalidJob)."""
-    check_recipe(job)
+    """Rules between fields. Raises Failure(InvalidJob) with the first one that is broken."""
+    for problem in problems(job):
+        raise Failure(Reason.INVALID_JOB, problem)
+
+
+def problems(job: Job) -> Iterator[str]:
+    """What is wrong between the fields of a job."""
+    yield from recipe_problems(job)
     recipe, processes = job.recipe, job.workers * job.processes_per_worker
     shares = processes * job.accumulation_steps
     if job.task in (*TRAINING, Task.TUNE) and recipe.global_batch_size % shares:
-        raise Failure(
-            Reason.INVALID_JOB,
-            f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers x processesPerWorker x"
-            f" gradientAccumulationSteps = {job.workers} x {job.processes_per_worker} x {job.accumulation_steps} = {shares}",
+        yield (
+            f"recipe.globalBatchSize is {recipe.global_batch_size}; it must be a multiple of workers.replicas x processes x"
+            f" gradientAccumulationSteps = {job.workers} x {job.processes_per_worker} x {job.accumulation_steps} = {shares}"
         )
     if job.task not in SPREAD and job.workers > 1:
-        raise Failure(Reason.INVALID_JOB, f"resources.workers is {job.workers}; {job.task.value} runs in one pod, set it to 1")
+        yield f"workers.replicas is {job.workers}; {job.task.value} runs in one pod, set it to 1"
     missing = dict.fromkeys(TRAINING, ("data", job.data)) | {
         Task.CURATE: ("curate", job.curate),
         Task.EVALUATE: ("artifact", job.artifact),
@@ -79,9 +94,9 @@ def check(job: Job) -> None:
     }
     field, value = missing[job.task]
     if not value:
-        raise Failure(Reason.INVALID_JOB, f"{field} is missing; a job with task {job.task.value} needs it")
+        yield f"{field} is missing; a job with task {job.task.value} needs it"
     if job.task is Task.TUNE:
-        check_tuning(job)
+        yield from tuning_problems(job)
 
 
 def processes_of(job: Job) -> int:
@@ -121,19 +136,26 @@ def _run(
 ) -> Report:
     if not storage.is_dir():
         raise Failure(Reason.STORAGE_FAILED, f"{storage} is no folder; mount the run's persistent volume claim there")
-    if job.task is Task.CURATE:
+    if not job.attempt:
+        preflight = importlib.import_module("videogen_trainer.preflight.task")
+        found: Report = preflight.run(job, storage)
+        return found
+    if job.task is Task.CURATE:  # comes before any phase that leaves checkpoints
         module = importlib.import_module("videogen_trainer.curate")
         result: Report = module.run(job, storage, progress)
         return result
     from videogen_trainer.distributed import join, leave
 
-    # Else alone, whatever training-operator says: it counts processesPerWorker, of which only one is started.
+    # Else alone, whatever training-operator says: it counts workers.processes, of which only one is started.
     world = join(environment if job.task in SPREAD else {})
     if world.device.type == "cpu":
         keep_freed_memory()
+    cleaning = Cleaning(storage, job.finished) if world.leads and job.finished else None
     work = _trained if job.task in TRAINING else _worked
     done = work(job, storage, world, progress, stop, milestones)
     leave()
+    if cleaning:
+        cleaning.finish()
     return done
 
 

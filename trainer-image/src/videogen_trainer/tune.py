@@ -2,7 +2,7 @@
 
 A trial trains as a Train phase would, in a folder of its own, and is judged as an Evaluate phase would. All trials have the same
 weights to begin with, seed, batches, steps, captions and noise; only the parameter differs. An attempt that is interrupted leaves
-the results of the trials that are done and the checkpoints of the one under way, and the next attempt goes on from there.
+the results of the trials that are done and the checkpoints of the one under way, and the next attempt resumes from there.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from videogen_api.bundle import canonical_json
-from videogen_api.evaluation import MetricResult
+from videogen_api.evaluation import Evaluation, MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
 from videogen_api.meta import Observation
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import Evaluation, Reason, ResolvedDataset, Split, Task
+from videogen_api.training_run import Reason, ResolvedDataset, Split, Task
 from videogen_api.tuning import Trial, Tuning, with_base_noise_share
 from videogen_models.sealed import write_durably
 from videogen_trainer import evaluate
@@ -57,7 +57,7 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     open_references(held_out(job), storage, like=job.recipe, check=unchecked)  # what is wrong ends the phase before a trial is trained
     search = Search(job=job, tuning=job.tune, storage=storage, world=world, progress=progress, stop=stop, milestones=milestones)
     records = [search.trial(number) for number in range(len(job.tune.values))]
-    own = job.recipe.video_fusion.base_noise_share
+    own = job.recipe.fusion.base_share
     choice = choose([record.trial for record in records], job.tune.objective, own)
     return Report(
         message=noted(choice.message(own), milestones),
@@ -100,7 +100,7 @@ class Search:
         return Record.model_validate(known)
 
     def _resumed(self, number: int, step: int) -> None:
-        """The attempt goes on from this step of the trial, if all trials before it were done."""
+        """The attempt resumes from this step of the trial, if all trials before it were done."""
         if self.milestones.resumed_from_step == number * self.tuning.steps:
             self.milestones.resumed_from_step += step
 

@@ -50,7 +50,7 @@ class TritonPythonModel:
     """The model `video`."""
 
     def initialize(self, args: Mapping[str, str]) -> None:  # noqa: ARG002 - Triton's signature
-        """Verify and load the bundle; an exception makes Triton end."""
+        """Verify and load the pod's copy of the bundle; an exception makes Triton end."""
         settings = Settings.from_environment(os.environ)
         try:
             pipeline = Pipeline.load(settings, clock=time.monotonic, new_seed=lambda: secrets.randbelow(SEED_LIMIT + 1))
@@ -59,7 +59,7 @@ class TritonPythonModel:
             leave_message(os.environ, f"the model could not be loaded: {error}")
             raise
         self._metrics = TritonMetrics()
-        self._service = Service(pipeline, RequestMetrics(self._metrics, settings.release), time.monotonic)
+        self._service = Service(pipeline, RequestMetrics(self._metrics, settings.release), settings.sampling_steps, time.monotonic)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request, in order."""

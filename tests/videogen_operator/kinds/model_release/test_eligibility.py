@@ -5,15 +5,19 @@ from typing import Any
 
 import pytest
 
+from videogen_api.evaluation import MetricResult
+from videogen_api.gates import evaluation_digest
 from videogen_api.model_release import Reason
 from videogen_operator.kinds.model_release.eligibility import evidence, obstacle
+from videogen_operator.kinds.model_release.judging.quarantine import Entry
 from videogen_operator.kinds.model_release.observed import Release
-from videogen_operator.kinds.model_release.quarantine import Entry
 from videogen_operator.kinds.model_release.states import Event
 from videogen_testing.releases import Objects, a_gate, a_release, a_result, a_run, digest_of
 
 MINE = digest_of("1.0.0")
 GATED: dict[str, Any] = {"gates": [a_gate()], "lineage": {"run": "training"}}
+MEASURED = evaluation_digest([MetricResult.model_validate(a_result())])
+NAMED: dict[str, Any] = GATED | {"lineage": {"run": "training", "evaluation": {"phase": "validate", "digest": MEASURED}}}
 BAD = [Entry(MINE, "older", "CheckFailed", "2026-11-01T00:00:00Z")]
 KEPT = {"evaluation": [a_result()]}
 LIFTED = {"rollout": {"state": "Queued", "retried": True}}
@@ -45,6 +49,12 @@ def with_phase(run: dict[str, Any], outcome: str) -> dict[str, Any]:
             "another bundle is refused also without gates",
             {"lineage": {"run": "training"}}, {}, a_run(digest=digest_of("other")), [], (Event.REJECT, Reason.ARTIFACT_MISMATCH),
         ),
+        ("the evaluation that its lineage names lets it start", NAMED, {}, a_run(digest=MINE, results=[a_result()]), [], None),
+        ("the evaluation that its lineage names may be the one in the status", NAMED, KEPT, None, [], None),
+        (
+            "another evaluation than its lineage names is refused, however good",
+            NAMED, {}, a_run(digest=MINE, results=[a_result(value="1")]), [], (Event.REJECT, Reason.EVALUATION_MISMATCH),
+        ),
         ("gates without lineage cannot be judged", {"gates": [a_gate()]}, {}, None, [], (Event.REJECT, Reason.GATE_INCONCLUSIVE)),
         ("a run that is missing may still come", GATED, {}, None, [], (Event.WAIT, Reason.RUN_NOT_FOUND)),
         ("a run that has not measured may still do it", GATED, {}, a_run(digest=MINE), [], (Event.WAIT, Reason.GATES_PENDING)),
@@ -69,6 +79,10 @@ def with_phase(run: dict[str, Any], outcome: str) -> dict[str, Any]:
         (
             "a metric that was not measured rejects",
             GATED, {}, a_run(digest=MINE, results=[a_result("CLIPScore")]), [], (Event.REJECT, Reason.GATE_INCONCLUSIVE),
+        ),
+        (
+            "a metric of a newer operator's is nothing to judge by, and hides no other",
+            GATED, {}, a_run(digest=MINE, results=[a_result("MetricOfTomorrow"), a_result()]), [], None,
         ),
         ("a quarantined digest is rejected", {}, {}, None, BAD, (Event.REJECT, Reason.QUARANTINED)),
         ("a person can lift the quarantine", {}, LIFTED, None, BAD, None),

@@ -69,6 +69,21 @@ def test_a_spec_of_a_newer_version_is_told_and_does_not_stop_the_others(snapshot
     assert written[name_of("1.0.0")]["rollout"]["state"] == "Queued"
 
 
+def test_a_release_of_the_old_shape_is_unreadable_and_says_where_before_and_after_stand(snapshot: Callable[..., Observed]) -> None:
+    from videogen_operator.kinds.model_release.plan import plan
+
+    old = a_release("1.0.0")
+    old["spec"]["model"] = {"type": "videofusion", "version": "1.0.0"}
+    (write,) = plan(snapshot(old), Inputs(now=START, settings=SETTINGS)).statuses
+    conditions = {condition["type"]: condition for condition in write.status["conditions"]}
+    assert {kind: (one["status"], one["reason"]) for kind, one in conditions.items()} == {
+        "Ready": ("False", "Unreadable"),
+        "Stalled": ("True", "Unreadable"),
+    }
+    assert "model.family: " in conditions["Ready"]["message"]
+    assert "docs/upgrading.md" in conditions["Ready"]["message"]
+
+
 def test_weights_are_shares_of_the_whole() -> None:
     def backend(name: str, weight: int) -> dict[str, Any]:
         header = {"set": [{"name": "x-videogen-release", "value": name}]}

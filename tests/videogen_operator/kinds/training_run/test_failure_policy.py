@@ -60,6 +60,7 @@ ROWS = [
     ("an unexpected error is retried", [ended(1, "Traceback ...")], Action.RETRY, Reason.TRAINER_FAILED),
     ("an unknown exit code is retried", [ended(42)], Action.RETRY, Reason.TRAINER_FAILED),
     ("rejected data stops at once, with the report's reason", [REJECTED], Action.FAIL, Reason.VIDEO_UNREADABLE),
+    ("a failed pod completes nothing, whatever it says", [ended(ExitCode.DATA_REJECTED, "{}")], Action.FAIL, Reason.DATASET_CORRUPT),
     ("rejected data is clearer than a lost peer", [LOST, REJECTED], Action.FAIL, Reason.VIDEO_UNREADABLE),
     ("divergence halves the learning rate", [ended(ExitCode.DIVERGED)], Action.RETRY_SLOWER, Reason.DIVERGED),
     ("a preempted pod does not count", [ended(ExitCode.PREEMPTED)], Action.RETRY_FREE, Reason.PREEMPTED),

@@ -17,6 +17,8 @@ UNREADABLE: list[tuple[str, Any, Any, str]] = [
     ("a phase of a newer version", {"phases": [TRAIN | {"task": "Distill"}]}, {}, "spec.phases.0.task: "),
     ("a storage of another shape", {"storage": "models"}, {}, "spec.storage: "),
     ("a model of another shape", {"model": "1.0.0"}, {}, "spec.model: "),
+    ("a model from before there were families", {"model": {"type": "videofusion", "version": "1.0.0"}}, {}, "spec.model.family: "),
+    ("resources from before they were Kubernetes' own", {"phases": [TRAIN | {"resources": {"workers": 2}}]}, {}, "spec.phases.0.resources"),
     ("a status of another shape", {}, {"phases": [{"name": "train", "attempt": "two"}]}, "status.phases.0.attempt: "),
     ("a status that is a list of conditions alone", {}, {"conditions": {"Succeeded": "True"}}, "status.conditions: "),
 ]
@@ -33,7 +35,7 @@ def with_neighbour(spec: Any, status: Any) -> Simulation:
 def told(sim: Simulation, key: Key = OTHER) -> Any:
     observed = TRAINING_RUN.observe(sim.world, key)
     assert observed is not None
-    assert TRAINING_RUN.queries(observed, sim.now) == ()
+    assert TRAINING_RUN.queries(observed, Inputs(now=sim.now)) == ()
     return TRAINING_RUN.plan(observed, Inputs(now=sim.now))
 
 
@@ -46,7 +48,8 @@ def test_a_run_of_another_version_is_told_and_keeps_the_rest_of_its_status(spec:
     conditions = {one["type"]: one for one in write.status["conditions"]}
     assert {kind: one["status"] for kind, one in conditions.items()} == {"Succeeded": "Unknown", "Stalled": "True"}
     assert conditions["Stalled"]["message"].startswith(f"this operator cannot read it: {words}")
-    assert "operator and CRDs of the same version" in conditions["Stalled"]["message"]
+    assert {one["reason"] for one in conditions.values()} == {"Unreadable"}
+    assert "write it anew as docs/upgrading.md says" in conditions["Stalled"]["message"]
     kept = {key: value for key, value in write.status.items() if key not in {"conditions", "observedGeneration"}}
     assert kept == {key: value for key, value in (status | {"lastHandledRequest": "retry@1"}).items() if key != "conditions"}
     assert write.status["observedGeneration"] == 3
@@ -90,12 +93,18 @@ def test_whoever_changes_an_unreadable_neighbour_disturbs_nobody(spec: Any, stat
     assert [phase.outcome for phase in sim.status().phases] == [Reason.COMPLETED, None]
 
 
+DONE = {"conditions": [{"type": "Succeeded", "status": "True"}]}
 SOURCES: list[tuple[str, str, Any, str]] = [
-    ("a release without a spec", "ModelRelease", {}, "has not produced a bundle yet"),
+    ("a release without a spec", "ModelRelease", {}, "has made no bundle"),
     ("a release of another shape", "ModelRelease", {"spec": {"artifact": ["x"]}}, "cannot read: path: "),
     ("a release whose digest is none", "ModelRelease", {"spec": {"artifact": {"path": "x", "digest": "md5:1"}}}, "cannot read: digest: "),
-    ("a run without a spec", "TrainingRun", {"status": {"artifact": {"path": "x", "digest": "sha256:" + "a" * 64}}}, "on claim None"),
-    ("a run whose status is a word", "TrainingRun", {"spec": {}, "status": "done"}, "has not produced a bundle yet"),
+    (
+        "a run without a spec",
+        "TrainingRun",
+        {"status": DONE | {"artifact": {"path": "x", "digest": "sha256:" + "a" * 64}}},
+        "on claim None",
+    ),
+    ("a run that made nothing", "TrainingRun", {"spec": {}, "status": DONE}, "has made no bundle; name a run with a training phase"),
 ]
 
 
@@ -108,6 +117,14 @@ def test_a_source_of_weights_that_cannot_be_read_is_waited_for(kind: str, conten
     sim.settle()
     assert sim.top() == ("Unknown", Reason.INIT_FROM_NOT_FOUND)
     assert any(words in one.message for one in sim.status().conditions)
+
+
+@pytest.mark.parametrize("status", ["done", {}, {"conditions": "all"}, {"conditions": ["Succeeded"]}])
+def test_a_run_whose_status_says_nothing_that_can_be_read_has_not_succeeded(status: Any) -> None:
+    sim = Simulation(initFrom={"run": "source"})
+    sim.put(a_run("source") | {"status": status}, "models")
+    sim.settle()
+    assert sim.top() == ("Unknown", Reason.INIT_FROM_NOT_READY)
 
 
 def test_a_release_of_the_same_name_that_cannot_be_read_is_waited_for_and_is_no_conflict() -> None:

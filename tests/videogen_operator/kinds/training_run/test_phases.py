@@ -22,7 +22,7 @@ SCHEDULE: list[dict[str, Any]] = [
     {"name": "fine-tune", "task": "FineTune", "train": {"steps": 5, "warmupSteps": 2}} | DATA,
     {"name": "validate", "task": "Evaluate", "data": [{"dataset": "clips", "version": "1", "split": "HeldOut"}]},
 ]
-MODEL = {"type": "align-your-latents", "version": "1.0.0"}
+MODEL = {"family": "AlignYourLatents", "version": "1.0.0"}
 
 
 def digest_of(number: int) -> str:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from videogen_api.goodput import TimeSpent
 from videogen_api.job import Goodput, Report
-from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, Task
+from videogen_api.progress import Progress
+from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
 from videogen_operator.kinds.training_run import attempts
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending
 from videogen_operator.kinds.training_run.time_spent import spent, told_by

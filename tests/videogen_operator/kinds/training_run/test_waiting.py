@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,21 +35,28 @@ PODS = [
         "push the image, or correct trainer.image in the chart's values",
     ),
     ("a container that is being created", {}, pulling("ContainerCreating"), Reason.STARTING, "0 of 1 pods run"),
-    ("full nodes", {"cpuPerWorker": "8"}, PENDING, Reason.UNSCHEDULABLE, "0/1 nodes"),
+    ("full nodes", {"requests": {"cpu": "8"}}, PENDING, Reason.UNSCHEDULABLE, "0/1 nodes"),
     (
         "more CPUs than any node has",
-        {"cpuPerWorker": "9"},
+        {"requests": {"cpu": 9}},
         PENDING,
         Reason.INSUFFICIENT_CAPACITY,
         "asks for 9 CPUs and the largest node has 8",
     ),
-    ("more memory", {"memoryPerWorker": "65Gi"}, PENDING, Reason.INSUFFICIENT_CAPACITY, "65Gi bytes of memory"),
+    ("more memory", {"limits": {"memory": "65Gi"}}, PENDING, Reason.INSUFFICIENT_CAPACITY, "65Gi bytes of memory"),
     (
         "GPUs where no node has any",
-        {"gpusPerWorker": 1},
+        {"limits": {"nvidia.com/gpu": 1}},
         PENDING,
         Reason.INSUFFICIENT_CAPACITY,
         "asks for 1 GPUs and the largest node has 0",
+    ),
+    (
+        "slices of GPUs where no node has any",
+        {"limits": {"nvidia.com/mig-1g.10gb": 2}},
+        PENDING,
+        Reason.INSUFFICIENT_CAPACITY,
+        "asks for 2 nvidia.com/mig-1g.10gb and the largest node has 0",
     ),
     ("a scheduler that has not looked", {}, {"phase": "Pending"}, Reason.STARTING, "0 of 1 pods run"),
 ]
@@ -57,6 +65,7 @@ PODS = [
 @pytest.mark.parametrize("resources, status, reason, words", [row[1:] for row in PODS], ids=[row[0] for row in PODS])
 def test_why_an_attempt_does_not_run(resources: Any, status: Any, reason: Reason, words: str) -> None:
     sim = Simulation(phases=[TRAIN | {"resources": resources}])
+    sim.settings = replace(sim.settings, nodes_on_demand="true")  # else the preflight says it before there is an attempt
     sim.settle()
     sim.set_pods(status)
     sim.settle()
@@ -93,3 +102,21 @@ def test_a_claim_applied_together_with_its_run_is_not_called_missing_at_once() -
     assert sim.run().get("status") is None
     sim.step(2)
     assert sim.top() == ("Unknown", Reason.CLAIM_NOT_FOUND)
+
+
+def test_a_job_that_kueue_has_not_admitted_waits_in_its_queue_and_then_starts() -> None:
+    sim = Simulation(phases=[TRAIN | {"placement": {"queueName": "research"}}])
+    sim.settle()
+    job = sim.current_job()
+    kept = {"spec": job["spec"] | {"runPolicy": {"suspend": True}}}
+    for pod in sim.pods():
+        sim.world.remove(pod)
+    sim.put(job | kept, "models")
+    sim.step(60)
+    sim.settle()
+    assert sim.top() == ("Unknown", Reason.QUEUED)
+    assert "waits in Kueue's queue research for room" in next(one.message for one in sim.status().conditions if one.type == "Succeeded")
+    sim.put(job, "models")
+    sim.set_pods(running())
+    sim.settle()
+    assert sim.top() == ("Unknown", Reason.TRAINING)

@@ -9,6 +9,7 @@ import base64
 from html import escape
 from itertools import pairwise
 
+from videogen_trainer.curation.rejection import plain
 from videogen_trainer.curation.tally import Example, Spread, Tally
 
 _STYLE = (
@@ -28,13 +29,18 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # noth
 _BAR, _ROW = 320, 20  # pixels
 
 
+def _text(text: str) -> str:
+    """For HTML, and for who reads the file in a terminal."""
+    return escape(plain(text))
+
+
 def page(title: str, verdict: str, tally: Tally) -> str:
     """The file's text."""
     return "\n".join(
         [
-            f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>',
+            f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n<style>{_STYLE}</style>\n</head>\n<body>',
-            f'<h1>{escape(title)}</h1>\n<p class="verdict">{escape(verdict)}</p>',
+            f'<h1>{_text(title)}</h1>\n<p class="verdict">{_text(verdict)}</p>',
             _counts(tally),
             _bars("Length of the videos, seconds", tally.seconds),
             _bars("Motion of the clips that were kept, of 255", tally.motion),
@@ -55,7 +61,7 @@ def _counts(tally: Tally) -> str:
 
 def _count(name: str, count: int, examined: int) -> str:
     share = 100 * count / max(1, examined)
-    return f'<tr><th scope="row">{escape(name)}</th><td class="n">{count:,}</td><td class="n">{share:.1f} %</td></tr>'
+    return f'<tr><th scope="row">{_text(name)}</th><td class="n">{count:,}</td><td class="n">{share:.1f} %</td></tr>'
 
 
 def _bars(title: str, spread: Spread) -> str:
@@ -63,14 +69,14 @@ def _bars(title: str, spread: Spread) -> str:
         return ""
     most = max(spread.counts)
     bars = "".join(
-        f'<text x="90" y="{row * _ROW + 14}" text-anchor="end">{escape(label)}</text>'
+        f'<text x="90" y="{row * _ROW + 14}" text-anchor="end">{_text(label)}</text>'
         f'<rect x="100" y="{row * _ROW + 3}" width="{count * _BAR // most}" height="{_ROW - 6}"></rect>'
         f'<text x="{106 + count * _BAR // most}" y="{row * _ROW + 14}">{count:,}</text>'
         for row, (label, count) in enumerate(zip(_labels(spread.borders), spread.counts, strict=True))
     )
     height = len(spread.counts) * _ROW
     size = f'width="520" height="{height}" viewBox="0 0 520 {height}"'
-    return f'<h2>{escape(title)}</h2>\n<svg {size} role="img" aria-label="{escape(title)}">{bars}</svg>'
+    return f'<h2>{_text(title)}</h2>\n<svg {size} role="img" aria-label="{_text(title)}">{bars}</svg>'
 
 
 def _labels(borders: tuple[float, ...]) -> list[str]:
@@ -79,7 +85,7 @@ def _labels(borders: tuple[float, ...]) -> list[str]:
 
 
 def _examples(title: str, examples: list[Example]) -> str:
-    return f"<h2>{escape(title)}</h2>\n<ul>\n" + "\n".join(map(_example, examples)) + "\n</ul>" if examples else ""
+    return f"<h2>{_text(title)}</h2>\n<ul>\n" + "\n".join(map(_example, examples)) + "\n</ul>" if examples else ""
 
 
 def _example(example: Example) -> str:
@@ -87,6 +93,6 @@ def _example(example: Example) -> str:
         shown = '<div class="no">no picture</div>'
     else:
         shown = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(example.picture).decode()}">'
-    caption = f"<q>{escape(example.caption)}</q>" if example.caption else ""
-    why = f'<div class="why">{escape(example.why)}</div>' if example.why else ""
-    return f"<li>{shown}<strong>{escape(example.source)}</strong>{caption}{why}</li>"
+    caption = f"<q>{_text(example.caption)}</q>" if example.caption else ""
+    why = f'<div class="why">{_text(example.why)}</div>' if example.why else ""
+    return f"<li>{shown}<strong>{_text(example.source)}</strong>{caption}{why}</li>"

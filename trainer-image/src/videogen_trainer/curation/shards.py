@@ -170,6 +170,7 @@ def _contents(shard: Path, storage: Path) -> _Contents:
         with _Headers(plain_file(shard, storage)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             while member := archive.next():
                 archive.members = []  # type: ignore[attr-defined]  # they would grow with the shard
+                _check_onward(archive, member)
                 _take(contents, archive, member, shard, name)
             _check_end(file, archive)
     except FileNotFoundError:
@@ -184,6 +185,12 @@ def _contents(shard: Path, storage: Path) -> _Contents:
         said = f"{name} is no whole tar file: {shorten(str(error), 120)} {where}; pack and upload it again, without compression"
         contents.problems.append(said)
     return contents
+
+
+def _check_onward(archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    """A size below zero leads back to headers that were read, again and again; not every Python refuses it (CVE-2025-8194)."""
+    if member.size < 0 or archive.offset < member.offset_data:
+        raise tarfile.ReadError("a member with a size below zero")
 
 
 def _check_end(file: io.FileIO, archive: tarfile.TarFile) -> None:

@@ -32,7 +32,7 @@ def in_order(function: Callable[[Item], Answer], items: Iterable[Item], processe
         yield from _answers(pool, function, items, AHEAD * processes)
     except BrokenProcessPool as error:
         said = f"one of {processes} processes that read videos was killed, most likely for memory"
-        raise Failure(Reason.OUT_OF_MEMORY, f"{said}; raise memoryPerWorker or lower processesPerWorker") from error
+        raise Failure(Reason.OUT_OF_MEMORY, f"{said}; raise memory in resources.limits or lower workers.processes") from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -49,18 +49,27 @@ def find_videos(sources: list[Source], storage: Path, reject: Reject) -> list[Vi
     """
     found: dict[Path, Video | Rejection] = {}
     for source in sources:
-        if not (folder := storage / source.path).is_dir():
-            raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no folder {folder}; upload the videos or correct the path")
-        if leads_out(folder, storage):
-            said = f"curate.sources: {folder} is a link that leads out of the storage; upload the videos below {storage}"
-            raise Failure(Reason.VIDEO_MISSING, said)
-        for path, item in _of_source(folder, source, storage):
+        for path, item in _of_source(_folder_of(source, storage), source, storage):
             found.setdefault(path, item)
     ordered = [found[path] for path in sorted(found)]
     for item in ordered:
         if isinstance(item, Rejection):
             reject(item)
     return [item for item in ordered if isinstance(item, Video)]
+
+
+def look_at(source: Source, storage: Path) -> None:
+    """Read no more than the beginning of a source. Raises what `find_videos` raises of a source as a whole."""
+    next(_of_source(_folder_of(source, storage), source, storage), None)
+
+
+def _folder_of(source: Source, storage: Path) -> Path:
+    if not (folder := storage / source.path).is_dir():
+        raise Failure(Reason.VIDEO_MISSING, f"curate.sources: there is no folder {folder}; upload the videos or correct the path")
+    if leads_out(folder, storage):
+        said = f"curate.sources: {folder} is a link that leads out of the storage; upload the videos below {storage}"
+        raise Failure(Reason.VIDEO_MISSING, said)
+    return folder
 
 
 def _of_source(folder: Path, source: Source, storage: Path) -> Iterator[tuple[Path, Video | Rejection]]:

@@ -54,7 +54,7 @@ def open_lettering(wanted: CaptionFont | None, storage: Path) -> Lettering:
     if not path.is_file():
         raise _missing(f"there is no file {path}; put the font there or correct the path")
     if (found := sha256_of(path)) != wanted.sha256:
-        raise _missing(f"{path} has SHA-256 {found}, expected {wanted.sha256}; restore the file or correct sha256")
+        raise _missing(f"{path} has the digest sha256:{found}, expected {wanted.digest}; restore the file or correct digest")
     lettering = Lettering(path.read_bytes())
     try:
         lettering.at(LEAST_PIXELS)

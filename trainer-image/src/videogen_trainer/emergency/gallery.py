@@ -15,8 +15,8 @@ from videogen_models.sealed import write_durably
 from videogen_models.video import contact_sheet, decode_mp4
 from videogen_trainer.curation.thumbnail import thumbnail
 from videogen_trainer.dataset import writing
-from videogen_trainer.emergency.page import Card, page
 from videogen_trainer.emergency.shelf import Made
+from videogen_trainer.evaluate.page import Card, page
 
 SHOWN = 4  # frames of each template on the contact sheet
 WIDTH = 240  # pixels of one of them

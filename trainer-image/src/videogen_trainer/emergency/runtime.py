@@ -16,6 +16,7 @@ import numpy as np
 from videogen_api.job import ArtifactReference
 from videogen_api.meta import ModelIdentity, release_name
 from videogen_api.training_run import Reason
+from videogen_models.bundle import own_copy
 from videogen_models.video_model import ClipConfig
 from videogen_serving.metrics import RequestMetrics
 from videogen_serving.pipeline import Pipeline
@@ -68,19 +69,23 @@ class Runtime:
     @classmethod
     def open(cls, artifact: ArtifactReference, storage: Path, model: ModelIdentity, *, steps: int, seconds: int) -> Runtime:
         """Verify and load the bundle, and warm up, as Triton's model does. Raises Failure(ArtifactInvalid)."""
-        settings = Settings(
-            release=release_name(model),
-            bundle_path=storage / artifact.path,
-            bundle_digest=artifact.digest,
-            sampling_steps=steps,
-            timeout_seconds=seconds,
-        )
         try:
-            pipeline = Pipeline.load(settings, clock=time.perf_counter, new_seed=lambda: 0)
+            with own_copy(storage / artifact.path, artifact.digest) as (copy, _):
+                settings = Settings(
+                    release=release_name(model),
+                    bundle_path=copy,
+                    bundle_digest=artifact.digest,
+                    sampling_steps=steps,
+                    timeout_seconds=seconds,
+                )
+                pipeline = Pipeline.load(settings, clock=time.perf_counter, new_seed=lambda: 0)
         except ValueError as error:
             raise Failure(Reason.ARTIFACT_INVALID, f"{error}; train the model again or restore the bundle") from error
         pipeline.warm_up()
-        return cls(Service(pipeline, RequestMetrics(_UnreadSeries(), settings.release), time.perf_counter), pipeline.model.config)
+        return cls(
+            Service(pipeline, RequestMetrics(_UnreadSeries(), settings.release), settings.sampling_steps, time.perf_counter),
+            pipeline.model.config,
+        )
 
     def ask(self, prompt: str, seed: int, is_cancelled: Callable[[], bool]) -> Answer:
         """One request, as Triton hands it over."""

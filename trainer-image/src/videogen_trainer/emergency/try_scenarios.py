@@ -28,12 +28,12 @@ from videogen_trainer.dataset import writing
 from videogen_trainer.distributed import World
 from videogen_trainer.emergency.judge import Judge, Scores, open_judge
 from videogen_trainer.emergency.outcomes import OutcomeLog, ScenarioOutcome
-from videogen_trainer.emergency.page import Card, page
 from videogen_trainer.emergency.runtime import CANCELLED, SEEDS, Answer, Runtime
 from videogen_trainer.emergency.scenarios import Scenario, read_scenarios
 from videogen_trainer.evaluate import measure
 from videogen_trainer.evaluate.bootstrap import interval
 from videogen_trainer.evaluate.measure import NO_NETWORK, decimal
+from videogen_trainer.evaluate.page import Card, page
 from videogen_trainer.evaluate.task import device_name
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter

@@ -6,7 +6,6 @@ mean and standard deviation. Captions are cut at the model's context (77 tokens 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -14,22 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
-from videogen_models.sealed import sha256_of
+from videogen_models.backbone_folder import copy_to_memory
+from videogen_trainer.named_files import CLIP_WEIGHTS
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-
-CLIP_WEIGHTS = "model.safetensors"
-FILES = frozenset({".json", ".safetensors", ".txt"})  # suffixes of all that is read of the folder
-
-
-def clip_sha256(folder: Path) -> str:
-    """SHA-256, hex, of all that decides the scores: of the lines that `sha256sum` prints for the folder's FILES, sorted by name.
-
-    Hidden files do not count, so that a shell computes the same (docs/datasets.md).
-    """
-    names = sorted(path.name for path in folder.iterdir() if path.suffix in FILES and path.is_file() and not path.name.startswith("."))
-    return hashlib.sha256("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names).encode()).hexdigest()
 
 
 class Clip:
@@ -40,6 +28,7 @@ class Clip:
         wrong = sorted([*loaded["missing_keys"], *loaded["unexpected_keys"]])
         if wrong:  # transformers would only log it and go on with random numbers
             raise ValueError(f"tensors that are missing or unknown: {', '.join(wrong[:3])}")
+        copy_to_memory(model)
         self.model = model.eval().to(device)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         self.device = device

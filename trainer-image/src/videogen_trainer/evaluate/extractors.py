@@ -21,10 +21,8 @@ from torch import Tensor, nn
 
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, ExtractorArchitecture
 from videogen_api.training_run import Reason
-from videogen_models.sealed import sha256_of
 from videogen_trainer.evaluate.c3d import C3D, c3d_input
-from videogen_trainer.evaluate.clip import CLIP_WEIGHTS, Clip, clip_sha256
-from videogen_trainer.evaluate.clip import FILES as CLIP_FILES
+from videogen_trainer.evaluate.clip import Clip
 from videogen_trainer.evaluate.default_networks import (
     TextVideoNetwork,
     VideoClassifierNetwork,
@@ -35,6 +33,7 @@ from videogen_trainer.evaluate.default_networks import (
 )
 from videogen_trainer.evaluate.i3d import I3D, i3d_input
 from videogen_trainer.failure import Failure, is_out_of_memory
+from videogen_trainer.named_files import check_digest, check_extractor
 
 WEIGHTS = Path(__file__).parent / "weights"
 VIDEO_CLASSIFIER, TEXT_VIDEO_ENCODER = DEFAULT_EXTRACTORS
@@ -249,14 +248,6 @@ def load_weights(network: nn.Module, path: Path, sha256: str, field: str) -> Non
     network.load_state_dict(found, strict=False)
 
 
-def check_digest(path: Path, sha256: str, field: str) -> None:
-    """Raise Failure(ExtractorMissing) if the file is not there or has another SHA-256."""
-    if not path.is_file():
-        raise _missing(f"{field}: there is no file {path}; put the weights there or correct the path")
-    if (found := sha256_of(path)) != sha256:
-        raise _missing(f"{field}: {path} has SHA-256 {found}, expected {sha256}; restore the file or correct sha256")
-
-
 def _i3d(extractor: Extractor, storage: Path, device: torch.device) -> NetworkExtractor:
     return _video_network(extractor, storage, device, I3D, "logits.conv3d.bias", i3d_input)
 
@@ -274,7 +265,7 @@ def _video_network(
     prepare: Callable[[Tensor], Tensor],
 ) -> NetworkExtractor:
     field, path = f"evaluate.extractors[{extractor.name}]", storage / extractor.path
-    check_digest(path, extractor.sha256, field)
+    check_extractor(extractor, storage, field)
     network = build(_class_count(path, bias, field))
     load_weights(network, path, extractor.sha256, field)
     network.eval().to(device)
@@ -283,7 +274,7 @@ def _video_network(
         logits = network(prepare(clips)).double()
         return logits, logits.log_softmax(dim=1)
 
-    return NetworkExtractor(name=extractor.name, digest=f"sha256:{extractor.sha256}", device=device, compute=compute)
+    return NetworkExtractor(name=extractor.name, digest=extractor.digest, device=device, compute=compute)
 
 
 def _class_count(path: Path, bias: str, field: str) -> int:
@@ -299,11 +290,7 @@ def _class_count(path: Path, bias: str, field: str) -> int:
 
 def _clip(extractor: Extractor, storage: Path, device: torch.device) -> ClipEncoder:
     field, folder = f"evaluate.extractors[{extractor.name}]", storage / extractor.path
-    if not (folder / CLIP_WEIGHTS).is_file():
-        raise _missing(f"{field}: there is no file {folder / CLIP_WEIGHTS}; put the folder there or correct the path")
-    if (found := clip_sha256(folder)) != extractor.sha256:
-        said = f"{field}: {folder} has SHA-256 {found} over its {', '.join(sorted(CLIP_FILES))} files, expected {extractor.sha256}"
-        raise _missing(f"{said}; restore the files or correct sha256, which covers config and tokenizer too")
+    check_extractor(extractor, storage, field)
     try:
         clip = Clip(folder, device)
     except Exception as error:  # whatever others' code raises: nothing but these files is in its hands
@@ -311,7 +298,7 @@ def _clip(extractor: Extractor, storage: Path, device: torch.device) -> ClipEnco
             raise
         said = f"{field}: {folder} is no complete CLIP model ({type(error).__name__}: {error})"
         raise _missing(f"{said}; expected config.json, model.safetensors and tokenizer files of one model") from error
-    return ClipEncoder(name=extractor.name, digest=f"sha256:{extractor.sha256}", device=device, clip=clip)
+    return ClipEncoder(name=extractor.name, digest=extractor.digest, device=device, clip=clip)
 
 
 def _load_default(network: nn.Module, name: str, weights: Path) -> str:

@@ -17,7 +17,7 @@ def split_count(samples: int, classes: int) -> int:
 
 
 def inception_score(log_probabilities: NDArray[np.float64], *, splits: int) -> float:
-    """Mean score over `splits` consecutive parts of log-probabilities [N, K] (log-softmax, float64).
+    """Mean score over `splits` consecutive parts of log-probabilities [N, K] (log-softmax, float64), of clips in no order.
 
     Raises ValueError if a part would be empty or rows are no probability distributions.
     """

@@ -1,6 +1,7 @@
 """Task Evaluate: generate clips for the captions of a dataset part, compare them with its clips, report the metrics.
 
-Generated clip i takes the caption of real clip i (modulo their count) and a seed made of the recipe's seed and i, so the
+Generated clip i takes the caption of the i-th real clip (modulo their count) in an order that the datasets' digests decide, for
+datasets are sorted by the names of files, which often follow what these show; and a seed made of the recipe's seed and i. So the
 clips are the same whatever the batch size, which memory decides (`pieces`). Each process generates and embeds its share of
 the batches; the batches, and with them all numbers but the times, do not depend on how many processes there are. Clips of some
 batches are generated one at a time (`timing`).
@@ -21,10 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from videogen_api.evaluation import DEFAULT_EXTRACTORS, MetricResult
+from videogen_api.evaluation import DEFAULT_EXTRACTORS, Evaluation, MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
 from videogen_api.recipe import Resolution
-from videogen_api.training_run import Evaluation, Reason, ResolvedDataset
+from videogen_api.training_run import DataReference, Reason, ResolvedDataset
 from videogen_models.bundle import load_model
 from videogen_models.sealed import CorruptError
 from videogen_models.video_model import VideoModel
@@ -38,9 +39,11 @@ from videogen_trainer.evaluate.extractors import Extractors, TextVideoEncoder, V
 from videogen_trainer.evaluate.language_score import language_score
 from videogen_trainer.evaluate.measure import Network
 from videogen_trainer.evaluate.pieces import Pieces
+from videogen_trainer.evaluate.release_report import with_page
 from videogen_trainer.evaluate.timing import Timing, generated_how
 from videogen_trainer.failure import Failure
 from videogen_trainer.progress import ProgressReporter
+from videogen_trainer.randomness import hash_order
 from videogen_trainer.report import require_results
 from videogen_trainer.samples import write_samples
 from videogen_trainer.tracking import Tracking
@@ -56,11 +59,20 @@ Rows = defaultdict[str, list[Array]]  # of batches of clips, by name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """Real clips, as pairs of dataset and number, with their captions."""
+    """Real clips, as pairs of dataset and number, with their captions, both as they lie in the datasets."""
 
     clips: list[tuple[Dataset, int]]
     captions: list[str]
     resolved: list[ResolvedDataset]
+    order: list[int]  # a permutation of the clips, the same for every model: in it their captions are asked for
+
+    def drawn(self, samples: int) -> NDArray[np.intp]:
+        """For each of so many generated clips the place of the real clip whose caption it has."""
+        return np.resize(np.array(self.order, dtype=np.intp), samples)
+
+    def asked(self, samples: int) -> list[str]:
+        """The captions of so many generated clips."""
+        return [self.captions[place] for place in self.drawn(samples)]
 
     def batches(self) -> list[range]:
         """Places of the clips in batches; none mixes datasets, whose clips may differ in size."""
@@ -79,7 +91,8 @@ def batches(start: int, end: int) -> list[range]:
 
 
 def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
-    """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path. The same Report in all processes.
+    """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path, a page about all of it beside the bundle. The
+    same Report in all processes.
 
     Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, InvalidJob for clips of another
     length or size than the model's, OutOfMemory, ResultsTooLarge, StorageFailed, Preempted.
@@ -97,11 +110,11 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
             message=f"{evaluation.samples} generated clips against {len(references.clips)} real ones, all of {clip_size(model.config)}",
             artifact=job.artifact,
             datasets=references.resolved,
-            results=results(real, made, references.captions, extractors, job.recipe.seed, how),
+            results=results(real, made, references, extractors, job.recipe.seed, how),
             frames=model.config.frames,
             resolution=model.config.resolution,
         )
-        told = tracked(job, storage, world, report).wire()
+        told = with_page(job, storage, tracked(job, storage, world, report), storage / job.work_path / "samples").wire()
     done = Report.model_validate(world.from_leader(told))
     require_results(done)
     return done
@@ -159,7 +172,7 @@ def clip_size(clips: ClipSize) -> str:
 
 
 def open_references(data: list[PinnedData], storage: Path, *, like: ClipSize | None = None, check: Check = check_alone) -> References:
-    """All clips that the job names, in order. `check`: as `open_dataset`.
+    """The clips that the job names; where only `samples` are wanted, some of all of that part. `check`: as `open_dataset`.
 
     Raises Failure, also if they are fewer than 2 (DatasetTooSmall), or of another length or size than `like` (InvalidJob): a Fréchet
     distance between clips of 4 frames and clips of 13, or of other pixels, is one of lengths and sizes, not of models.
@@ -169,7 +182,7 @@ def open_references(data: list[PinnedData], storage: Path, *, like: ClipSize | N
     for entry in data:
         dataset = open_dataset(storage, entry.reference, entry.digest, check=check)
         _check_size(dataset, like)
-        numbers = dataset.part(entry.reference.split)[: entry.reference.samples]
+        numbers = _chosen(dataset.part(entry.reference.split), entry.reference, dataset.resolved.digest)
         clips += [(dataset, number) for number in numbers]
         resolved.append(dataset.resolved.model_copy(update={"clips": len(numbers)}))
     if len(clips) < 2:
@@ -179,7 +192,16 @@ def open_references(data: list[PinnedData], storage: Path, *, like: ClipSize | N
             f"data: {names} has {len(clips)} clips, at least 2 are needed to compare with; add videos and curate them",
         )
     captions = [dataset.records[number].caption for dataset, number in clips]
-    return References(clips=clips, captions=captions, resolved=resolved)
+    order = hash_order(len(clips), "captions", *(part.digest for part in resolved))
+    return References(clips=clips, captions=captions, resolved=resolved, order=order)
+
+
+def _chosen(available: list[int], reference: DataReference, digest: str) -> list[int]:
+    """At most `samples` of the clips, from all over the part and the same ones for every model, in the dataset's order."""
+    if reference.samples is None or reference.samples >= len(available):
+        return available
+    order = hash_order(len(available), "references", digest, reference.split)
+    return sorted(available[place] for place in order[: reference.samples])
 
 
 def _check_size(dataset: Dataset, like: ClipSize | None) -> None:
@@ -237,7 +259,7 @@ def generate(
     evaluation, seed = job.evaluate or Evaluation(), job.recipe.seed
     rows: Rows = defaultdict(list)
     whole = batches(0, evaluation.samples)
-    timing = Timing(len(whole))
+    timing, captions = Timing(len(whole)), references.asked(evaluation.samples)
 
     def asked(_done: int, _steps: int) -> None:
         if stop():
@@ -246,8 +268,7 @@ def generate(
     def generated(places: range, number: int = 0, steps: int = evaluation.sampling_steps) -> tuple[Rows, Clips]:
         """The clips of these places of a batch and what is measured of them."""
         part: Rows = defaultdict(list)
-        begun, drawn = time.perf_counter(), np.array(places) % len(references.captions)
-        wanted = [references.captions[number] for number in drawn]
+        begun, wanted = time.perf_counter(), captions[places.start : places.stop]
         clips = model.generate(wanted, [clip_seed(seed, number) for number in places], steps, asked)
         _add(part, {name: [row] for name, row in timing.rows(number, time.perf_counter() - begun, len(wanted)).items()})
         embed_generated(part, clips, wanted, extractors)
@@ -267,7 +288,7 @@ def generate(
                 _add(rows, part)
                 shown += list(clips) if number == 0 else []
         if number == 0:  # of rank 0
-            write_samples(storage / job.work_path / "samples", shown[:SHOWN], references.captions, model.config.frame_rate)
+            write_samples(storage / job.work_path / "samples", shown[:SHOWN], captions, model.config.frame_rate)
         if world.leads:
             done = min(places.stop * world.size, evaluation.samples)  # the others' shares are no larger
             progress.report(done, evaluation.samples, {"clips": done}, final=done == evaluation.samples)
@@ -301,10 +322,10 @@ def clip_seed(seed: int, number: int) -> int:
 
 
 def results(
-    real: dict[str, Array], made: dict[str, Array], captions: list[str], extractors: Extractors, seed: int, how: str
+    real: dict[str, Array], made: dict[str, Array], references: References, extractors: Extractors, seed: int, how: str
 ) -> list[MetricResult]:
     """All metrics, each by the default network and by the user's own."""
-    drawn = np.arange(len(made["motion"])) % len(captions)  # the real clip that each generated one belongs to
+    drawn, asked = references.drawn(len(made["motion"])), references.asked(len(made["motion"]))
     measured = [
         measure.fvd(_network(features), real[rows], made[rows], seed=seed)
         for features in extractors.features
@@ -314,11 +335,10 @@ def results(
         measure.inception(_network(classifier), made[f"classes of {classifier.name}"], seed=seed) for classifier in extractors.classifiers
     ]
     for encoder in extractors.encoders:
-        unknown = sum(encoder.unknown(captions[number]) for number in drawn)
+        unknown = sum(map(encoder.unknown, asked))
         measured += measure.clip_scores(_network(encoder), made[f"similarity by {encoder.name}"], unknown, seed=seed)
         if encoder.name not in DEFAULT_EXTRACTORS:  # which knows English words alone
-            asked, similar = [captions[number] for number in drawn], made[f"similarity by {encoder.name}"]
-            found = language_score(_network(encoder), similar, asked, seed=seed)
+            found = language_score(_network(encoder), made[f"similarity by {encoder.name}"], asked, seed=seed)
             measured += [found] if found else []
         steady = made[f"steadiness by {encoder.name}"]
         measured.append(measure.temporal_coherence(_network(encoder), steady, made["motion"], real["motion"][drawn], seed=seed))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from videogen_api.job import Job
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 from videogen_api.recipe import AlignYourLatents
 from videogen_api.training_run import Reason, Task
 from videogen_models.align_your_latents import VideoUNet, consistency_term
@@ -151,20 +151,20 @@ def initial_model(job: Job, storage: Path, world: World) -> AlignYourLatentsMode
 
     Raises Failure: ArtifactInvalid, InvalidJob if the sizes do not fit.
     """
-    origin = image_model(job, storage, world, ModelType.ALIGN_YOUR_LATENTS, ModelType.TEXT2VIDEO_ZERO)
     config = align_your_latents_config(job.recipe)
     try:
-        earlier = _earlier(origin.bundle)
-        torch.manual_seed(job.recipe.seed)  # the same temporal layers, whatever the image model took
-        model = AlignYourLatentsModel(origin.backbone, _with_parts(config, earlier, job) if earlier else config)
-        if earlier and origin.bundle:
-            model.load_temporal(origin.bundle)
-        elif job.task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION}:
-            raise Failure(
-                Reason.INVALID_JOB,
-                f"initFrom is a model of type {ModelType.TEXT2VIDEO_ZERO}: it has no temporal layers, with which a {job.task} phase goes"
-                " on; put a Train phase before it",
-            )
+        with image_model(job, storage, world, ModelFamily.ALIGN_YOUR_LATENTS, ModelFamily.TEXT2VIDEO_ZERO) as origin:
+            earlier = _earlier(origin.bundle)
+            torch.manual_seed(job.recipe.seed)  # the same temporal layers, whatever the image model took
+            model = AlignYourLatentsModel(origin.backbone, _with_parts(config, earlier, job) if earlier else config)
+            if earlier and origin.bundle:
+                model.load_temporal(origin.bundle)
+            elif job.task in {Task.FINE_TUNE, Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION}:
+                raise Failure(
+                    Reason.INVALID_JOB,
+                    f"initFrom is a model of family {ModelFamily.TEXT2VIDEO_ZERO}: it has no temporal layers, with which a {job.task} phase"
+                    " goes on; put a Train phase before it",
+                )
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
     except ValueError as error:
@@ -174,7 +174,7 @@ def initial_model(job: Job, storage: Path, world: World) -> AlignYourLatentsMode
 
 def _earlier(bundle: Path | None) -> AlignYourLatentsConfig | None:
     """What the bundle says of its temporal layers, if it has some. Raises CorruptError."""
-    if bundle is None or read_family(bundle) is not ModelType.ALIGN_YOUR_LATENTS:
+    if bundle is None or read_family(bundle) is not ModelFamily.ALIGN_YOUR_LATENTS:
         return None
     return read_config(bundle, AlignYourLatentsConfig)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,36 +11,40 @@ import torch
 from diffusers import AutoencoderKL
 
 from videogen_api.job import Job
-from videogen_api.meta import ModelType
-from videogen_api.recipe import Backbone, PredictionType
+from videogen_api.meta import ModelFamily
+from videogen_api.recipe import PredictionType
 from videogen_api.training_run import Reason
 from videogen_models.autoencoder import load_autoencoder
-from videogen_models.backbone_folder import folder_sha256, load_backbone
-from videogen_models.bundle import read_family, verify_bundle
+from videogen_models.backbone_folder import load_backbone
+from videogen_models.bundle import own_copy, read_family
 from videogen_models.image_backbone import PRESETS, ImageBackbone, build_backbone
 from videogen_models.sealed import CorruptError
 from videogen_trainer.distributed import World
 from videogen_trainer.failure import Failure
+from videogen_trainer.named_files import check_backbone
 
 
-def initial_bundle(job: Job, storage: Path, world: World, *accepted: ModelType) -> Path | None:
-    """Folder of `initFrom`, verified by rank 0, or None. Raises Failure: ArtifactInvalid, InvalidJob for another family."""
+@contextmanager
+def initial_bundle(job: Job, storage: Path, *accepted: ModelFamily) -> Iterator[Path | None]:
+    """A copy of `initFrom` that this process has verified, as long as the context lasts, or None.
+
+    Processes of a pod take turns: nothing in the context may wait for another process.
+    Raises Failure: ArtifactInvalid, also for a CorruptError in the context, InvalidJob for another family.
+    """
     if job.init_from is None:
-        return None
-    folder = storage / job.init_from.path
+        yield None
+        return
     try:
-        if world.leads:
-            verify_bundle(folder, job.init_from.digest)
-        world.from_leader(None)
-        family = read_family(folder)
+        with own_copy(storage / job.init_from.path, job.init_from.digest) as (folder, _):
+            if (family := read_family(folder)) not in accepted:
+                raise Failure(
+                    Reason.INVALID_JOB,
+                    f"initFrom: {folder.name} is a model of family {family}; a run of family {job.model.family} accepts"
+                    f" {' and '.join(accepted)}",
+                )
+            yield folder
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
-    if family not in accepted:
-        raise Failure(
-            Reason.INVALID_JOB,
-            f"initFrom: {folder.name} is a model of type {family}; a run of type {job.model.type} accepts {' and '.join(accepted)}",
-        )
-    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +52,26 @@ class Origin:
     """An image model, and where it comes from."""
 
     backbone: ImageBackbone
-    bundle: Path | None  # initFrom
+    bundle: Path | None  # the copy of initFrom
     is_new: bool  # its weights were just drawn
 
 
-def image_model(job: Job, storage: Path, world: World, *accepted: ModelType) -> Origin:
+@contextmanager
+def image_model(job: Job, storage: Path, world: World, *accepted: ModelFamily) -> Iterator[Origin]:
     """The image model of `initFrom`, else of `recipe.backbone`, else a new one, drawn from the recipe's seed.
 
+    Its bundle is there as long as the context lasts, in which nothing may wait for another process.
     A run's second Train phase has the first's bundle as `initFrom`, also if the recipe names a backbone.
 
     Raises Failure: ArtifactInvalid if what is there is damaged or another model, InvalidJob, also if a given one predicts
     something else than the recipe says.
     """
-    origin = _image_model(job, storage, world, *accepted)
-    if wanted := job.recipe.loss.prediction_type:
-        _settle_prediction(origin, wanted, "initFrom" if origin.bundle else "recipe.backbone")
-    return origin
+    torch.manual_seed(job.recipe.seed)
+    with initial_bundle(job, storage, *accepted) as bundle:
+        origin = Origin(_loaded(bundle, "initFrom"), bundle, is_new=False) if bundle else _image_model(job, storage, world)
+        if wanted := job.recipe.loss.prediction_type:
+            _settle_prediction(origin, wanted, "initFrom" if origin.bundle else "recipe.backbone")
+        yield origin
 
 
 _PREDICTIONS = {PredictionType.EPSILON: "epsilon", PredictionType.V_PREDICTION: "v_prediction"}  # diffusers' names
@@ -80,14 +90,12 @@ def _settle_prediction(origin: Origin, wanted: PredictionType, field: str) -> No
         )
 
 
-def _image_model(job: Job, storage: Path, world: World, *accepted: ModelType) -> Origin:
+def _image_model(job: Job, storage: Path, world: World) -> Origin:
+    """That of `recipe.backbone`, or a new one."""
     recipe = job.recipe
-    torch.manual_seed(recipe.seed)
-    if bundle := initial_bundle(job, storage, world, *accepted):
-        return Origin(_loaded(bundle, "initFrom"), bundle, is_new=False)
     if recipe.backbone:
         if world.leads:
-            _verify(storage / recipe.backbone.path, recipe.backbone)
+            check_backbone(recipe.backbone, storage)
         world.from_leader(None)
         return Origin(_loaded(storage / recipe.backbone.path, "recipe.backbone"), None, is_new=False)
     try:
@@ -106,7 +114,7 @@ def autoencoder(job: Job, storage: Path, world: World, bundle: Path | None) -> A
     backbone = job.recipe.backbone
     assert backbone is not None, "a recipe in space Latent without an autoencoder was let through"
     if world.leads:
-        _verify(storage / backbone.path, backbone)
+        check_backbone(backbone, storage)
     world.from_leader(None)
     return _autoencoder(storage / backbone.path, "recipe.backbone")
 
@@ -123,15 +131,3 @@ def _loaded(folder: Path, field: str) -> ImageBackbone:
         return load_backbone(folder)
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"{field}: {error}") from error
-
-
-def _verify(folder: Path, wanted: Backbone) -> None:
-    try:
-        found = folder_sha256(folder)
-    except CorruptError as error:
-        raise Failure(Reason.ARTIFACT_INVALID, f"recipe.backbone.path: {error}") from error
-    if found != wanted.sha256:
-        raise Failure(
-            Reason.ARTIFACT_INVALID,
-            f"recipe.backbone.sha256 is {wanted.sha256}, {folder} has {found}; restore the folder, or take this sum if you trust it",
-        )

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from videogen_api.job import Job
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 from videogen_api.training_run import Reason
 from videogen_models.image_backbone import ImageBackbone
 from videogen_models.latent_scale import scaled, to_latents
@@ -162,11 +162,12 @@ class Text2VideoZeroLearner(ImageLearner):
 
     def begin(self, job: Job, storage: Path, world: World) -> tuple[Text2VideoZeroModel, bool]:
         """The image model of `initFrom`, of `recipe.backbone`, or a new one."""
-        origin = image_model(job, storage, world, ModelType.TEXT2VIDEO_ZERO)
-        if origin.is_new:
-            origin.backbone.vae.register_to_config(scaling_factor=1.0)  # the prior sees to it
+        with image_model(job, storage, world, ModelFamily.TEXT2VIDEO_ZERO) as origin:
+            backbone, is_new = origin.backbone, origin.is_new
+        if is_new:
+            backbone.vae.register_to_config(scaling_factor=1.0)  # the prior sees to it
         try:
-            return Text2VideoZeroModel(origin.backbone, text2video_zero_config(job.recipe)), origin.is_new
+            return Text2VideoZeroModel(backbone, text2video_zero_config(job.recipe)), is_new
         except ValueError as error:
             raise Failure(Reason.INVALID_JOB, f"recipe: {error}") from error
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from videogen_api.job import Job
-from videogen_api.meta import ModelType
+from videogen_api.meta import ModelFamily
 from videogen_api.recipe import Space, VideoFusion
 from videogen_api.training_run import Reason, Task
 from videogen_models.autoencoder import latent_size
@@ -39,7 +39,7 @@ class VideoFusionLearner(Learner):
         self._offset = float(loss.noise_offset)
         model, is_new = initial_model(job, storage, world)
         self.model = model.to(world.device).train().requires_grad_(True)
-        self.slow_scale = base_scale(job.recipe.video_fusion, is_new=is_new)
+        self.slow_scale = base_scale(job.recipe.fusion, is_new=is_new)
         if self.model.vae is not None:
             self.model.vae.eval().requires_grad_(False)
         self.objective = Objective(self.model, float(loss.snr_gamma) if loss.snr_gamma else None)
@@ -66,25 +66,27 @@ def initial_model(job: Job, storage: Path, world: World) -> tuple[VideoFusionMod
 
     Raises Failure: ArtifactInvalid if that bundle is damaged, InvalidJob if it is of another size or family.
     """
-    latent = job.recipe.video_fusion.space is Space.LATENT
-    accepted = (ModelType.VIDEOFUSION, ModelType.TEXT2VIDEO_ZERO, ModelType.ALIGN_YOUR_LATENTS) if latent else (ModelType.VIDEOFUSION,)
-    folder = initial_bundle(job, storage, world, *accepted)
+    latent = job.recipe.fusion.space is Space.LATENT
+    accepted = (
+        (ModelFamily.VIDEOFUSION, ModelFamily.TEXT2VIDEO_ZERO, ModelFamily.ALIGN_YOUR_LATENTS) if latent else (ModelFamily.VIDEOFUSION,)
+    )
     try:
-        weights = folder if folder and read_family(folder) is ModelType.VIDEOFUSION else None
-        if weights:
-            _check_space(weights, latent=latent)
-        elif folder and job.task is Task.FINE_TUNE:
-            raise Failure(
-                Reason.INVALID_JOB,
-                f"initFrom is a model of type {read_family(folder)}: it has an autoencoder and no generators, with which a {job.task} phase"
-                " goes on; put a Train phase before it",
-            )
-        vae = autoencoder(job, storage, world, folder) if latent else None
-        torch.manual_seed(job.recipe.seed)
-        model = VideoFusionModel(model_config(job.recipe, latent_size(vae, job.recipe.resolution) if vae is not None else None), vae)
-        if weights:
-            _check_size(model, weights)
-            load_weights(model, weights)
+        with initial_bundle(job, storage, *accepted) as folder:
+            weights = folder if folder and read_family(folder) is ModelFamily.VIDEOFUSION else None
+            if weights:
+                _check_space(weights, latent=latent)
+            elif folder and job.task is Task.FINE_TUNE:
+                raise Failure(
+                    Reason.INVALID_JOB,
+                    f"initFrom is a model of family {read_family(folder)}: it has an autoencoder and no generators, with which a {job.task}"
+                    " phase starts; put a Train phase before it",
+                )
+            vae = autoencoder(job, storage, world, folder) if latent else None
+            torch.manual_seed(job.recipe.seed)
+            model = VideoFusionModel(model_config(job.recipe, latent_size(vae, job.recipe.resolution) if vae is not None else None), vae)
+            if weights:
+                _check_size(model, weights)
+                load_weights(model, weights)
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
     except ValueError as error:

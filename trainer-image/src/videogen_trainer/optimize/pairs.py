@@ -23,7 +23,7 @@ from videogen_models.video_model import VideoModel
 from videogen_trainer.dataset import writing
 from videogen_trainer.evaluate.extractors import Extractors
 from videogen_trainer.evaluate.pieces import Pieces
-from videogen_trainer.evaluate.task import BATCH, SHOWN, Clips, References, Rows, batches, clip_seed, embed_generated, joined
+from videogen_trainer.evaluate.task import BATCH, SHOWN, Clips, Rows, batches, clip_seed, embed_generated, joined
 from videogen_trainer.evaluate.timing import Timing
 from videogen_trainer.failure import Failure
 from videogen_trainer.samples import write_samples
@@ -41,7 +41,7 @@ class Pair:
     """Two models that are measured on the same clips, and what with."""
 
     models: Mapping[str, VideoModel]  # BEFORE and AFTER
-    references: References
+    captions: list[str]  # of the clips
     extractors: Extractors
     job: Job
     folder: Path  # of the phase
@@ -87,13 +87,12 @@ class Pair:
     def _warm_up(self) -> None:
         """The first calls also allocate and compile; they are not timed."""
         for model in self.models.values():
-            model.generate(self.references.captions[:1], [0], 1, self._asked)
+            model.generate(self.captions[:1], [0], 1, self._asked)
 
     def _measured(self, number: int, places: range, timing: Timing) -> tuple[Batch, dict[str, Clips]]:
         """Clips of one batch or a part of it by both models, the first one in turn, so that neither finds the machine warmer."""
         assert self.job.optimize is not None
-        drawn = np.array(places) % len(self.references.captions)
-        captions = [self.references.captions[place] for place in drawn]
+        captions = self.captions[places.start : places.stop]
         seeds = [clip_seed(self.job.recipe.seed, place) for place in places]
         clips: dict[str, Clips] = {}
         found: Batch = {}
@@ -111,7 +110,7 @@ class Pair:
     def _show(self, parts: Sequence[Mapping[str, Clips]]) -> None:
         for name, model in self.models.items():
             some = [clip for part in parts for clip in part[name]][:SHOWN]
-            write_samples(self.folder / "samples" / name, some, self.references.captions, model.config.frame_rate)
+            write_samples(self.folder / "samples" / name, some, self.captions, model.config.frame_rate)
 
     def _asked(self, _done: int, _total: int) -> None:
         if self.stop():

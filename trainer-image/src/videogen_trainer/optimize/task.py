@@ -15,19 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from videogen_api.bundle import Manifest
 from videogen_api.job import ArtifactReference, Job, Report
 from videogen_api.optimization import ExportFormat, NetworkExport, Optimization, Optimize
 from videogen_api.training_run import Reason
-from videogen_models.bundle import read_family, read_model, seal_bundle, verify_bundle
+from videogen_models.bundle import own_copy, read_family, read_model, seal_bundle
 from videogen_models.quantization import save_quantized
 from videogen_models.sealed import CorruptError
 from videogen_models.video_model import VideoModel
 from videogen_trainer.dataset import writing
 from videogen_trainer.distributed import World
 from videogen_trainer.evaluate.extractors import load
+from videogen_trainer.evaluate.release_report import with_page
 from videogen_trainer.evaluate.task import BATCH, References, batches, device_name, embed_references, open_model, open_references, results
 from videogen_trainer.evaluate.timing import ALONE, generated_how
 from videogen_trainer.failure import Failure
@@ -118,13 +117,14 @@ class Optimizer:
         """Measure both bundles on the same clips. Raises Failure: ArtifactInvalid, OutOfMemory, Preempted."""
         extractors, seed = load([], self.storage, world.device), self.job.recipe.seed
         models = {BEFORE: before.to(world.device), AFTER: open_model(made, self.storage, world.device)}
-        pair = Pair(models=models, references=references, extractors=extractors, job=self.job, folder=self.folder, stop=self.parts.stop)
+        asked = references.asked(self.wanted.samples)
+        pair = Pair(models=models, captions=asked, extractors=extractors, job=self.job, folder=self.folder, stop=self.parts.stop)
         data = [part.wire() for part in references.resolved]
-        what = identity(self.source.digest, made.digest, self.wanted.samples, self.wanted.sampling_steps, seed, data, BATCH, ALONE)
+        what = identity(self.source.digest, made.digest, asked, self.wanted.sampling_steps, seed, data, BATCH, ALONE)
         real = embed_references(references, extractors, world)
         rows_before, rows_after = pair.measure(self.folder / KEPT / what, self.parts.advance)
         how = generated_how(rows_after["pace"], pair.pieces.clips, self.wanted.sampling_steps, device_name(world))
-        drawn = np.arange(self.wanted.samples) % len(references.captions)
+        drawn = references.drawn(self.wanted.samples)
         optimization = Optimization(
             unoptimized_bytes=weights_bytes(self.storage, self.source),
             optimized_bytes=weights_bytes(self.storage, made),
@@ -135,7 +135,7 @@ class Optimizer:
             message=self._message(made, optimization, float(rows_after["pixels"].mean())),
             artifact=made,
             datasets=references.resolved,
-            results=results(real, rows_after, references.captions, extractors, seed, how),
+            results=results(real, rows_after, references, extractors, seed, how),
             optimization=optimization,
             frames=before.config.frames,
             resolution=before.config.resolution,
@@ -143,7 +143,8 @@ class Optimizer:
 
     def _message(self, made: ArtifactReference, optimization: Optimization, pixels: float) -> str:
         share = 100 * optimization.optimized_bytes / optimization.unoptimized_bytes
-        said = f"bundle {made.digest}: {self.wanted.quantization} has {share:.0f} % of the bytes; pixels differ by {pixels:.2f} of 255"
+        kind = self.wanted.quantization or "without quantization it"
+        said = f"bundle {made.digest}: {kind} has {share:.0f} % of the bytes; pixels differ by {pixels:.2f} of 255"
         count = len({export.network for export in self.exports})
         return said + (f"; {count} networks as {' and '.join(self.wanted.formats)}" if count else "")
 
@@ -165,20 +166,22 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
     made = optimizer.seal(model, manifest)
     prove_served(made, job, references.captions[0], job.optimize.sampling_steps, storage, stop)
     report = optimizer.compare(model, made, references, world)
+    report = with_page(job, storage, report, optimizer.folder / "samples" / AFTER)
     shutil.rmtree(optimizer.folder / KEPT, ignore_errors=True)
     return report
 
 
 def open_source(job: Job, source: ArtifactReference, storage: Path) -> tuple[VideoModel, Manifest]:
     """The bundle to optimise, verified, on the CPU. Raises Failure: ArtifactInvalid, InvalidJob for another family than the run's."""
-    folder = storage / source.path
     try:
-        manifest = verify_bundle(folder, source.digest)
-        family, model = read_family(folder), read_model(folder).eval().requires_grad_(False)
+        with own_copy(storage / source.path, source.digest) as (copy, manifest):
+            family, model = read_family(copy), read_model(copy).eval().requires_grad_(False)
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"{error}; train the model again or restore the bundle") from error
-    if family is not job.model.type:
-        raise Failure(Reason.INVALID_JOB, f"spec.model.type is {job.model.type}, and {source.path} is a model of type {family}; correct it")
+    if family is not job.model.family:
+        raise Failure(
+            Reason.INVALID_JOB, f"spec.model.family is {job.model.family}, and {source.path} is a model of family {family}; correct it"
+        )
     return model, manifest
 
 

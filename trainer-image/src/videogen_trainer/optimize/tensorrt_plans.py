@@ -22,7 +22,7 @@ def missing() -> list[str]:
     """What TensorRT needs and this pod has not, each with what to do."""
     found = []
     if not torch.cuda.is_available():
-        found.append("an NVIDIA GPU (set resources.gpusPerWorker)")
+        found.append("an NVIDIA GPU (set nvidia.com/gpu in resources.limits)")
     if importlib.util.find_spec("tensorrt") is None:
         found.append("the package tensorrt (add it to the trainer's image)")
     return found

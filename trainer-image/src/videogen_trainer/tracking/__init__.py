@@ -66,7 +66,7 @@ class Tracking:
         if self._job.tracking:
             from videogen_trainer.tracking.mlflow_run import MlflowRun
 
-            self._sinks.append(MlflowRun(self._job.tracking.mlflow, self._job))
+            self._sinks.append(MlflowRun(self._job.tracking.mlflow, self._job, self._storage))
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """A step's values."""

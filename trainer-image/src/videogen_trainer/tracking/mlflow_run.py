@@ -22,6 +22,7 @@ from videogen_api.job import Job
 from videogen_api.meta import release_name
 from videogen_api.tracking import Mlflow
 from videogen_trainer.report import shorten
+from videogen_trainer.tracking.mlflow_address import Refused, check_artifacts, check_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,15 +52,17 @@ class Told:
 class MlflowRun:
     """The phase's run on a server, as far as the server lets us."""
 
-    def __init__(self, settings: Mlflow, job: Job) -> None:
+    def __init__(self, settings: Mlflow, job: Job, storage: Path) -> None:
         self.trouble = ""
         self._uri, self._job = settings.uri, job
+        self._authorities = storage / settings.ca_path if settings.ca_path else None
         self._experiment = settings.experiment or job.namespace
         self._steps: deque[Told] = deque()
         self._files: deque[tuple[Path, str]] = deque(maxlen=QUEUE_FILES)
         self._lost = 0
         self._lock = threading.Lock()
         self._client: MlflowClient | None = None
+        self._artifacts: Any = None
         self._run = ""
         self._known = -1  # last step that the server has
         self._outcome = ""
@@ -112,6 +115,10 @@ class MlflowRun:
                 self._send(ending=ending)
                 self._recovered()
                 pause = INTERVAL_SECONDS
+            except Refused as refused:
+                self.trouble = shorten(str(refused), 300)
+                _LOG.warning("MLflow at %s gets nothing: %s; training goes on", self._uri, self.trouble)
+                return
             except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
                 self._failed(error)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -119,6 +126,7 @@ class MlflowRun:
                 return
 
     def _send(self, *, ending: bool) -> None:
+        check_server(self._uri)
         client = self._client or self._connected()
         while batch := self._next():
             from mlflow.entities import RunTag
@@ -129,7 +137,7 @@ class MlflowRun:
             self._taken(batch)
         while self._files:
             path, folder = self._files[0]
-            client.log_artifact(self._run, str(path), folder or None)
+            self._artifacts.log_artifact(str(path), folder or None)
             self._files.popleft()
         if ending:
             client.set_terminated(self._run, self._outcome)
@@ -153,7 +161,7 @@ class MlflowRun:
                 self._steps.popleft()
 
     def _connected(self) -> MlflowClient:
-        client = _client(self._uri)
+        client = _client(self._uri, self._authorities)
         experiment = client.get_experiment_by_name(self._experiment)
         number = experiment.experiment_id if experiment else client.create_experiment(self._experiment)
         job, tags = self._job, _tags(self._job)
@@ -162,8 +170,12 @@ class MlflowRun:
             self._run, had = found[0].info.run_id, found[0].data.tags
             self._known = int(had.get(STEP, -1)) if had.get(SCALE) == job.learning_rate_scale else -1
             client.update_run(self._run, status="RUNNING")
+            wanted = found[0].info.artifact_uri
         else:
-            self._run = client.create_run(number, tags=tags, run_name=_name(job)).info.run_id
+            info = client.create_run(number, tags=tags, run_name=_name(job)).info
+            self._run, wanted = info.run_id, info.artifact_uri
+        check_artifacts(wanted, self._uri)
+        self._artifacts = _artifacts(wanted, self._uri)  # of the address that was checked: the client would ask for it again
         _describe(client, self._run, job)
         self._client = client
         return client
@@ -180,19 +192,28 @@ class MlflowRun:
         self.trouble = said
 
 
-def _client(uri: str) -> MlflowClient:
+def _client(uri: str, authorities: Path | None) -> MlflowClient:
     """Imports the client, without its reports to its makers, and without tries of its own that would hide an outage for minutes."""
     for name, value in (
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_ALLOW_HTTP_REDIRECTS", "false"),
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"),
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_TIMEOUT_SECONDS)),
         ("MLFLOW_CONFIGURE_LOGGING", "false"),
         ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
     ):
         os.environ.setdefault(name, value)
+    if authorities:
+        os.environ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = str(authorities)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
+
+
+def _artifacts(wanted: str, uri: str) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(wanted, tracking_uri=uri)
 
 
 def _metrics(told: Told) -> Iterator[Any]:

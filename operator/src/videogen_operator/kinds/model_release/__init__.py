@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from videogen_operator.kinds.model_release.judging.alerts import ALERTS, timed
+from videogen_operator.kinds.model_release.judging.queries import queries
+from videogen_operator.kinds.model_release.metrics import GAUGES, samples
 from videogen_operator.kinds.model_release.observed import KIND, RESOURCES, Observed, keys, observe
 from videogen_operator.kinds.model_release.plan import plan
-from videogen_operator.kinds.model_release.queries import queries
 from videogen_operator.plan import Kind
 
 MODEL_RELEASE: Kind[Observed] = Kind(
@@ -14,4 +16,8 @@ MODEL_RELEASE: Kind[Observed] = Kind(
     observe=observe,
     queries=queries,
     plan=plan,
+    finish=timed,
+    alerts=ALERTS,
+    gauges=GAUGES,
+    samples=samples,
 )

@@ -6,65 +6,88 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from videogen_api.meta import LABEL_RELEASE
+from videogen_api.resources import GPU, completed, number
+from videogen_operator.kinds.model_release.objects import DEFAULTS
 from videogen_operator.kinds.model_release.observed import Release
-from videogen_operator.kinds.model_release.placement import may_give_way, may_run_on
+from videogen_operator.kinds.model_release.placement import may_give_way, may_run_on, placement_of
+from videogen_operator.kubernetes_objects import allocatable, has_ended, is_ready
 from videogen_operator.plan import Manifest
-from videogen_operator.quantities import GPU, quantity
+
+PODS_OF_A_NODE = 110  # the kubelet's own bound (maxPods), for pods that ask for nothing
 
 
-def shortage(release: Release, nodes: Sequence[Manifest], pods: Iterable[Manifest]) -> str:
+def shortage(release: Release, nodes: Sequence[Manifest], pods: Iterable[Manifest], settings: Mapping[str, str]) -> str:
     """Why the release's pods do not fit, with numbers, or "". Without any known node nothing can be said: ""."""
     if not nodes:
         return ""
-    serving = release.spec.serving
-    asked = {"cpu": quantity(serving.cpu), "memory": quantity(serving.memory), GPU: Decimal(serving.gpus)}
+    serving, placement = release.spec.serving, placement_of(release, settings)
+    asked = {name: number(amount) for name, amount in (completed(serving.resources, **DEFAULTS).requests or {}).items()}
     own = {LABEL_RELEASE: release.name}.items()
-    others = [pod for pod in pods if not own <= (pod["metadata"].get("labels") or {}).items() and not may_give_way(serving, pod)]
-    free = {node["metadata"]["name"]: _free(node, others) for node in nodes if _ready(node) and may_run_on(serving, node)}
+    others = [pod for pod in pods if not own <= (pod["metadata"].get("labels") or {}).items() and not may_give_way(placement, pod)]
+    free = {node["metadata"]["name"]: _free(node, others, asked) for node in nodes if _ready(node) and may_run_on(placement, node)}
+    for pod in others:
+        if not pod["spec"].get("nodeName") and not has_ended(pod) and not _has_verdict(pod):
+            _reserve(pod, free)
     fitting = sum(_fits(asked, room) for room in free.values())
     if fitting >= serving.replicas:
         return ""
-    return f"{serving.replicas} pods of {_words(asked)} each are asked for, and there is room for {fitting}; {_free_words(asked, free)}"
+    return (
+        f"{serving.replicas} pods of {_words(asked, asked)} each are asked for, and there is room for {fitting}; {_free_words(asked, free)}"
+    )
+
+
+def _has_verdict(pod: Manifest) -> bool:
+    """Whether the scheduler has looked for a node, in vain: such a pod holds nothing. One that was made just now will."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(c["type"] == "PodScheduled" for c in conditions)
+
+
+def _reserve(pod: Manifest, free: Mapping[str, dict[str, Decimal]]) -> None:
+    """Take what the pod asks for from the first node that has it."""
+    needs: dict[str, Decimal] = {}
+    for container in pod["spec"].get("containers") or []:
+        for name, text in _requests(container).items():
+            needs[name] = needs.get(name, Decimal(0)) + number(text)
+    place = next((room for room in free.values() if all(room[name] >= amount for name, amount in needs.items() if name in room)), None)
+    if place is not None:
+        for name, amount in needs.items():
+            place[name] = place.get(name, Decimal(0)) - amount
 
 
 def _ready(node: Manifest) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or []
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    return ready and not (node.get("spec") or {}).get("unschedulable")
+    return is_ready(node) and not (node.get("spec") or {}).get("unschedulable")
 
 
-def _free(node: Manifest, pods: Sequence[Manifest]) -> dict[str, Decimal]:
-    allocatable = (node.get("status") or {}).get("allocatable") or {}
-    room = {name: quantity(allocatable.get(name, 0)) for name in ("cpu", "memory", GPU)}
+def _free(node: Manifest, pods: Sequence[Manifest], asked: Iterable[str]) -> dict[str, Decimal]:
+    room = {name: allocatable(node, name) for name in asked}
     for pod in pods:
-        ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
-        if pod["spec"].get("nodeName") == node["metadata"]["name"] and not ended:
+        if pod["spec"].get("nodeName") == node["metadata"]["name"] and not has_ended(pod):
             for container in pod["spec"].get("containers") or []:
                 for name, text in _requests(container).items():
-                    room[name] -= quantity(text)
+                    room[name] = room.get(name, Decimal(0)) - number(text)
     return room
 
 
 def _requests(container: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[str, str]:
     resources = container.get("resources") or {}
-    merged = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-    return {name: text for name, text in merged.items() if name in {"cpu", "memory", GPU}}
+    return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
 
 
 def _fits(asked: Mapping[str, Decimal], room: Mapping[str, Decimal]) -> int:
-    return max(0, min(int(room[name] // amount) for name, amount in asked.items() if amount > 0))
+    return max(0, min((int(room[name] // amount) for name, amount in asked.items() if amount > 0), default=PODS_OF_A_NODE))
 
 
-def _words(amounts: Mapping[str, Decimal]) -> str:
-    gpus = f"{amounts[GPU]} GPUs, " if amounts[GPU] else ""
-    return f"{gpus}{_plain(amounts['cpu'])} CPUs and {_plain(amounts['memory'] / 2**30)} GiB"
+def _words(amounts: Mapping[str, Decimal], asked: Iterable[str]) -> str:
+    extended = "".join(f"{amounts[name]} {'GPUs' if name == GPU else name}, " for name in sorted(asked) if "/" in name)
+    return f"{extended}{_plain(amounts['cpu'])} CPUs and {_plain(amounts['memory'] / 2**30)} GiB"
 
 
 def _free_words(asked: Mapping[str, Decimal], free: Mapping[str, Mapping[str, Decimal]]) -> str:
     if not free:
         return "no node is ready and schedulable"
-    best = sorted(free, key=lambda name: (-(free[name][GPU] if asked[GPU] else free[name]["memory"]), name))[:3]
-    return "free: " + ", ".join(f"{name} {_words({**free[name], GPU: free[name][GPU] if asked[GPU] else Decimal(0)})}" for name in best)
+    scarce = next((name for name in sorted(asked) if "/" in name), "memory")
+    best = sorted(free, key=lambda name: (-free[name][scarce], name))[:3]
+    return "free: " + ", ".join(f"{name} {_words(free[name], asked)}" for name in best)
 
 
 def _plain(number: Decimal) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from videogen_api.evaluation import MetricResult, Verdict
+from videogen_api.gates import evaluation_digest, judge_all
 from videogen_api.model_release import Reason
 from videogen_api.training_run import Task
-from videogen_operator.gates import judge_all
+from videogen_operator.kinds.model_release.judging.quarantine import Entry, holding
 from videogen_operator.kinds.model_release.observed import Release
-from videogen_operator.kinds.model_release.quarantine import Entry, holding
 from videogen_operator.kinds.model_release.rollout import Obstacle
 from videogen_operator.kinds.model_release.states import Event
+from videogen_operator.kubernetes_objects import NOTHING, conditions
+from videogen_operator.names import allows_storage, not_allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,15 @@ def evidence(release: Release) -> tuple[MetricResult, ...]:
     tried = {phase["name"] for phase in (run.get("spec") or {}).get("phases") or [] if phase.get("task") == Task.TEST_SCENARIOS}
     measured = [phase["results"] for phase in phases if phase.get("results") and phase.get("name") not in tried and not _rejected(phase)]
     if measured and not _foreign(release):
-        return tuple(MetricResult.model_validate(result) for result in measured[-1])
+        return tuple(_readable(measured[-1]))
     return tuple(release.status.evaluation)
+
+
+def _readable(results: Sequence[Any]) -> Iterator[MetricResult]:
+    """Without those of a newer operator, such as of a metric that no gate here can name: they must not end the pass of a service."""
+    for result in results:
+        with suppress(ValidationError):
+            yield MetricResult.model_validate(result)
 
 
 def obstacle(release: Release, quarantine: Sequence[Entry]) -> Obstacle | None:
@@ -96,6 +108,14 @@ def artifact_is_known(case: Case) -> Obstacle | None:
     return _wait(Reason.GATES_PENDING, f"waits for TrainingRun {case.run_name} to say which bundle its evaluation is about")
 
 
+def evaluation_matches(case: Case) -> Obstacle | None:
+    told = case.release.spec.lineage.evaluation
+    if told is None or not case.results or (found := evaluation_digest(case.results)) == told.digest:
+        return None
+    said = f"spec.lineage.evaluation.digest is {told.digest}, and what TrainingRun {case.run_name} measured has {found}"
+    return _reject(Reason.EVALUATION_MISMATCH, f"{said}; publish a release of what was measured, or leave lineage.evaluation out")
+
+
 def gates_hold(case: Case) -> Obstacle | None:
     verdict, judged = judge_all(case.release.spec.gates, case.results)
     if verdict == Verdict.PASSED:
@@ -118,14 +138,24 @@ def claim_exists(case: Case) -> Obstacle | None:
     return _wait(Reason.CLAIM_NOT_FOUND, f"PersistentVolumeClaim {case.release.spec.artifact.claim_name} does not exist in this namespace")
 
 
+def claim_is_allowed(case: Case) -> Obstacle | None:
+    claim = case.release.claim
+    if claim is None or allows_storage(claim):
+        return None
+    name = case.release.spec.artifact.claim_name
+    return _wait(Reason.CLAIM_NOT_ALLOWED, f"spec.artifact.claimName names persistent volume claim {name}, {not_allowed(claim)}")
+
+
 RULES: tuple[Callable[[Case], Obstacle | None], ...] = (
     artifact_matches,  # the bundle is the one that the run has made
     lineage_is_there,  # gates without a run, or with one that is gone, can never be judged
     run_has_measured,  # the run's evaluation may still come
     artifact_is_known,  # and it must be about this bundle
+    evaluation_matches,  # and be the one that the release was made for
     gates_hold,  # every gate passed; too few samples is not a pass
     digest_is_free,  # the digest was not rolled back in this service, or a person wants it again
     claim_exists,  # the bundle's volume is there
+    claim_is_allowed,  # and its owner lets releases mount it
 )
 
 
@@ -142,13 +172,12 @@ def _foreign(release: Release) -> bool:
 
 
 def _ended(run: Mapping[str, Any]) -> bool:
-    conditions = (run.get("status") or {}).get("conditions") or []
-    return any(c["type"] == "Succeeded" and c["status"] in {"True", "False"} for c in conditions)
+    return conditions(run).get("Succeeded", NOTHING).get("status") in {"True", "False"}
 
 
 def _wait(reason: Reason, message: str) -> Obstacle:
-    return Obstacle(Event.WAIT, reason, message)
+    return Obstacle(reason, message, Event.WAIT)
 
 
 def _reject(reason: Reason, message: str) -> Obstacle:
-    return Obstacle(Event.REJECT, reason, message)
+    return Obstacle(reason, message, Event.REJECT)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from videogen_api.meta import API_VERSION, LABEL_RELEASE, LABEL_SERVICE
-from videogen_operator.kinds.model_release.observed import KIND, Release
-from videogen_operator.kinds.model_release.placement import pod_fields
+from videogen_api.resources import completed, gpus, number
+from videogen_operator.kinds.model_release.observed import KIND, Release, Unreadable
+from videogen_operator.kinds.model_release.placement import placed
 from videogen_operator.kinds.model_release.states import SERVING, State
-from videogen_operator.names import MANAGED_BY, release_child_name
-from videogen_operator.quantities import GPU, quantity
+from videogen_operator.names import ANNOTATION_TEMPLATE, MANAGED_BY, release_child_name
 
 Settings = Mapping[str, str]
 CONTAINER = "server"
-PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
+DEFAULTS = {"cpu": "1", "memory": "2Gi"}  # of a pod that says nothing of them
+DISK = "ephemeral-storage"
+PORTS = {"http": 8000, "metrics": 8002}
 STORAGE = "/storage"
+INFER = "/v2/models/video/infer"  # KServe's inference protocol, version 2, over HTTP
 MODEL_READY = "/v2/models/video/ready"  # the server's own /v2/health/ready is true also without a model
 SERVER_LIVE = "/v2/health/live"
 DRAIN_SECONDS = 5  # the gateway learns within this time that a pod ends, and sends it nothing more
-AVAILABLE_SECONDS = 2  # the gateway knows a pod this long after it became ready, and only then it is given traffic
+AVAILABLE_SECONDS = 4  # the gateway knows a pod this long after it became ready, also on a busy machine, and only then it is given traffic
+SCRATCH_REQUEST = "1Gi"  # of a node's disk; without a request the limit would count as one
+KEEPING = SERVING | {State.STANDBY}  # releases whose pods stay as they are, whatever the operator would make today
 SHARED_MEMORY = "256Mi"  # Triton's Python backend passes tensors through /dev/shm
 
 
@@ -34,7 +40,7 @@ def labels(release: Release) -> dict[str, str]:
     return {LABEL_RELEASE: release.name, LABEL_SERVICE: release.spec.service, MANAGED_BY[0]: MANAGED_BY[1]}
 
 
-def owner(release: Release, *, controller: bool = True) -> dict[str, Any]:
+def owner(release: Release | Unreadable, *, controller: bool = True) -> dict[str, Any]:
     """The owner reference to a release; of several owners none is the controller."""
     reference = {"apiVersion": API_VERSION, "kind": KIND, "name": release.name, "uid": release.uid}
     return reference | ({"controller": True, "blockOwnerDeletion": True} if controller else {})
@@ -52,12 +58,13 @@ def metadata(release: Release) -> dict[str, Any]:
 
 def deployment(release: Release, settings: Settings) -> dict[str, Any]:
     """The pods. With GPUs a change replaces pod by pod in place, since nobody has a spare GPU for each."""
-    serving = release.spec.serving
-    in_place = serving.gpus > 0 and serving.replicas > 1
+    serving, template = release.spec.serving, pod_template(release, settings)
+    made = json.dumps({"asked": _asked(release), "template": template}, sort_keys=True, separators=(",", ":"))
+    in_place = gpus(serving.resources) > 0 and serving.replicas > 1
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(release),
+        "metadata": metadata(release) | {"annotations": {ANNOTATION_TEMPLATE: made}},
         "spec": {
             "replicas": serving.replicas,
             "selector": {"matchLabels": {LABEL_RELEASE: release.name}},
@@ -67,9 +74,35 @@ def deployment(release: Release, settings: Settings) -> dict[str, Any]:
             },
             "minReadySeconds": AVAILABLE_SECONDS,
             "progressDeadlineSeconds": serving.start_deadline_seconds,
-            "template": {"metadata": _pod_metadata(release), "spec": _pod(release, settings)},
+            "template": template,
         },
     }
+
+
+def pod_template(release: Release, settings: Settings) -> Mapping[str, Any]:
+    """The template of the pods: of a release that serves, the one that they were made by, until its author asks for something else. An
+    operator's upgrade, or another value of the chart, must not restart the pods of all releases at once, past every canary.
+    """
+    made = _made(release) if release.rollout.state in KEEPING else {}
+    if made.get("asked") == _asked(release) and isinstance(template := made.get("template"), dict):
+        return template
+    return {"metadata": _pod_metadata(release), "spec": _pod(release, settings)}
+
+
+def _asked(release: Release) -> dict[str, Any]:
+    """What of the spec shapes the pods. Without defaults: a field that a newer operator knows besides is no wish of the author's."""
+    serving = release.spec.serving
+    return serving.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"replicas", "capacity"})
+
+
+def _made(release: Release) -> Mapping[str, Any]:
+    """What the Deployment says of its template; empty if nothing that is ours."""
+    annotations = (release.deployment or {}).get("metadata", {}).get("annotations") or {}
+    try:
+        made = json.loads(annotations.get(ANNOTATION_TEMPLATE, "{}"))
+    except ValueError:
+        return {}
+    return made if isinstance(made, dict) else {}
 
 
 def _pod_metadata(release: Release) -> dict[str, Any]:
@@ -80,7 +113,7 @@ def _pod_metadata(release: Release) -> dict[str, Any]:
 def _pod(release: Release, settings: Settings) -> dict[str, Any]:
     serving, user = release.spec.serving, int(settings.get("pod_user") or 65532)
     return {
-        **pod_fields(serving),
+        **placed(release, settings),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": serving.timeout_seconds + 3 * DRAIN_SECONDS,
@@ -92,19 +125,11 @@ def _pod(release: Release, settings: Settings) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": {LABEL_RELEASE: release.name}},
-            }
-        ],
         "containers": [_container(release, settings)],
         "volumes": [
             {"name": "storage", "persistentVolumeClaim": {"claimName": release.spec.artifact.claim_name, "readOnly": True}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
-            {"name": "tmp", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": scratch(settings)}},
         ],
     }
 
@@ -114,9 +139,9 @@ def _container(release: Release, settings: Settings) -> dict[str, Any]:
         "name": CONTAINER,
         "image": image(release, settings),
         "imagePullPolicy": settings.get("image_pull_policy") or "IfNotPresent",
-        "env": [{"name": name, "value": value} for name, value in environment(release).items()],
+        "env": [{"name": name, "value": value} for name, value in environment(release, settings).items()],
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in PORTS.items()],
-        "resources": _resources(release),
+        "resources": _resources(release, settings),
         "volumeMounts": [
             {"name": "storage", "mountPath": STORAGE, "readOnly": True},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount of the pod's own
@@ -136,33 +161,43 @@ def _container(release: Release, settings: Settings) -> dict[str, Any]:
     }
 
 
-def environment(release: Release) -> dict[str, str]:
-    """What the server is told: threads that fit the pod's CPUs, and a bundle whose digest it verifies before it loads it."""
-    threads = max(1, int(quantity(release.spec.serving.cpu)))
+def environment(release: Release, settings: Settings) -> dict[str, str]:
+    """The server's settings: threads that fit the pod's CPUs, and a bundle whose digest it verifies before it loads it."""
+    serving = release.spec.serving
+    threads = max(1, int(number((completed(serving.resources, **DEFAULTS).requests or {})["cpu"])))
+    development = {"DEVELOPMENT": "true"} if settings.get("serving_development") else {}
     return {
         "RELEASE": release.name,
         "BUNDLE_PATH": f"{STORAGE}/{release.spec.artifact.path}",
         "BUNDLE_DIGEST": release.spec.artifact.digest,
-        "SAMPLING_STEPS": str(release.spec.serving.sampling_steps),
-        "TIMEOUT_SECONDS": str(release.spec.serving.timeout_seconds),
+        "SAMPLING_STEPS": str(serving.sampling_steps),
+        "MAXIMUM_STEPS": str(serving.maximum_steps or serving.sampling_steps),
+        "TIMEOUT_SECONDS": str(serving.timeout_seconds),
         "OMP_NUM_THREADS": str(threads),
+        **development,
     }
 
 
 def image(release: Release, settings: Settings) -> str:
-    """The serving image: of a release that serves, the one that it serves with. An operator's upgrade must not replace
-    the software below all releases at once, past every canary.
-    """
+    """The serving image: of a release that serves, the one that it serves with, also where its author has changed something else."""
     template = ((release.deployment or {}).get("spec") or {}).get("template") or {}
     running = next((c["image"] for c in (template.get("spec") or {}).get("containers") or [] if c["name"] == CONTAINER), "")
-    serves = release.rollout.state in SERVING | {State.STANDBY}
-    return str(running) if serves and running else settings.get("serving_image", "")
+    return str(running) if release.rollout.state in KEEPING and running else settings.get("serving_image", "")
 
 
-def _resources(release: Release) -> dict[str, Any]:
-    serving = release.spec.serving
-    gpus = {GPU: str(serving.gpus)} if serving.gpus else {}
-    return {"requests": {"cpu": serving.cpu, "memory": serving.memory, **gpus}, "limits": {"memory": serving.memory, **gpus}}
+def scratch(settings: Settings) -> str:
+    """How much of a node's disk a pod may use: most of it is the bundle, which the server copies to /tmp while it verifies it."""
+    return settings.get("scratch_size") or "50Gi"
+
+
+def _resources(release: Release, settings: Settings) -> dict[str, Any]:
+    """Requests and limits. A pod that fills its node's disk is evicted before the node's other pods are."""
+    whole = completed(release.spec.serving.resources, **DEFAULTS)
+    requests, limits = whole.requests or {}, whole.limits or {}
+    return {
+        "requests": {DISK: SCRATCH_REQUEST} | requests,
+        "limits": ({} if DISK in requests and DISK not in limits else {DISK: scratch(settings)}) | limits,
+    }
 
 
 def _probe(path: str, period: int, failures: int) -> dict[str, Any]:
@@ -171,15 +206,12 @@ def _probe(path: str, period: int, failures: int) -> dict[str, Any]:
 
 def service(release: Release) -> dict[str, Any]:
     """The release's own address, which the route refers to."""
-    ports = [
-        {"name": "http", "port": PORTS["http"], "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
-        {"name": "grpc", "port": PORTS["grpc"], "targetPort": "grpc", "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"},
-    ]
+    port = {"name": "http", "port": PORTS["http"], "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata(release),
-        "spec": {"selector": {LABEL_RELEASE: release.name}, "ports": ports},
+        "spec": {"selector": {LABEL_RELEASE: release.name}, "ports": [port]},
     }
 
 

@@ -15,22 +15,44 @@ from videogen_operator.kinds.model_release.rollout import Rollout
 from videogen_operator.kinds.model_release.states import State
 from videogen_operator.names import release_child_name
 from videogen_operator.plan import Key, Manifest, Resource, World
-from videogen_operator.resources import CLAIMS, MODEL_RELEASES, NODES, OURS, PODS, TRAINING_RUNS
+from videogen_operator.resources import (
+    APPLIED,
+    CLAIMS,
+    GATEWAYS,
+    MODEL_RELEASES,
+    NETWORK_POLICIES,
+    NODES,
+    OURS,
+    PODS,
+    QUARANTINED,
+    TEMPLATED,
+    TRAINING_RUNS,
+)
 
 KIND = "ModelRelease"
-_GATEWAY = "gateway.networking.k8s.io"
 RESOURCES = (
     MODEL_RELEASES,
     TRAINING_RUNS,
     PODS,
     NODES,
     CLAIMS,
-    Resource("apps", "v1", "deployments", "Deployment", selector=OURS),
-    Resource("", "v1", "services", "Service", selector=OURS),
-    Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", selector=OURS),
-    Resource(_GATEWAY, "v1", "httproutes", "HTTPRoute", optional=True, selector=OURS),
-    Resource(_GATEWAY, "v1", "gateways", "Gateway", optional=True),
-    Resource("gateway.envoyproxy.io", "v1alpha1", "backendtrafficpolicies", "BackendTrafficPolicy", optional=True, selector=OURS),
+    NETWORK_POLICIES,
+    Resource("apps", "v1", "deployments", "Deployment", selector=OURS, annotations=TEMPLATED),
+    Resource("apps", "v1", "replicasets", "ReplicaSet", selector=OURS, keep=("spec.replicas",)),
+    Resource("", "v1", "services", "Service", selector=OURS, annotations=APPLIED),
+    Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", selector=OURS, annotations=APPLIED),
+    Resource(GATEWAYS.group, "v1", "httproutes", "HTTPRoute", optional=True, selector=OURS, annotations=QUARANTINED),
+    GATEWAYS,
+    Resource(
+        "gateway.envoyproxy.io",
+        "v1alpha1",
+        "backendtrafficpolicies",
+        "BackendTrafficPolicy",
+        optional=True,
+        selector=OURS,
+        annotations=APPLIED,
+    ),
+    Resource("gateway.envoyproxy.io", "v1alpha1", "httproutefilters", "HTTPRouteFilter", optional=True, selector=OURS, annotations=APPLIED),
 )
 
 
@@ -45,6 +67,8 @@ class Release:
     deployment: Manifest | None = None
     service: Manifest | None = None
     budget: Manifest | None = None
+    policy: Manifest | None = None  # NetworkPolicy
+    labelled: bool = False  # some pod has its label: one of its own that ends when its Deployment is gone already, or anybody's
     pods: tuple[Manifest, ...] = ()
     run: Manifest | None = None
     claim: Manifest | None = None
@@ -67,14 +91,19 @@ class Release:
         return str(self.manifest["metadata"].get("creationTimestamp", ""))
 
     @property
+    def line(self) -> tuple[str, str]:
+        """Type and specialization: versions are ordered within one line, never across."""
+        return self.spec.model.type, self.spec.model.specialization
+
+    @property
     def version(self) -> tuple[int, ...]:
-        """The semantic version as numbers, for ordering."""
+        """The semantic version as numbers, for ordering within its line."""
         return tuple(int(part) for part in self.spec.model.version.split("."))
 
     @property
     def ready(self) -> int:
         """Pods whose model is ready. An old count for a newer Deployment still counts: those pods answer."""
-        return int(((self.deployment or {}).get("status") or {}).get("readyReplicas") or 0)
+        return _ready(self.deployment)
 
     @property
     def available(self) -> int:
@@ -93,6 +122,18 @@ class Unreadable:
 
     manifest: Manifest
     message: str
+    weight: int = 0  # percent of the service's traffic, read back from the route
+    ready: int = 0  # pods of its Deployment that are ready
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid."""
+        return str(self.manifest["metadata"]["uid"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +145,7 @@ class Observed:
     releases: tuple[Release, ...]
     unreadable: tuple[Unreadable, ...] = ()
     route: Manifest | None = None
+    others: tuple[Manifest, ...] = ()  # routes of other services
     policy: Manifest | None = None
     gateways: tuple[Manifest, ...] = ()
     nodes: tuple[Manifest, ...] = ()
@@ -126,11 +168,16 @@ def observe(world: World, key: Key) -> Observed | None:
         releases=releases,
         unreadable=tuple(release for release in read if isinstance(release, Unreadable)),
         route=route,
+        others=tuple(one for one in world.list("HTTPRoute") if _place(one) != (key.namespace, key.name)),
         policy=world.get("BackendTrafficPolicy", key.namespace, key.name),
         gateways=world.list("Gateway"),
         nodes=world.list("Node") if start_pending else (),
         pods=world.list("Pod") if start_pending else (),
     )
+
+
+def _place(manifest: Manifest) -> tuple[str, str]:
+    return manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
 
 
 def _deleting(manifest: Manifest) -> bool:
@@ -139,30 +186,62 @@ def _deleting(manifest: Manifest) -> bool:
 
 def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Release | Unreadable:
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-    try:
-        spec = ModelReleaseSpec.model_validate(manifest.get("spec"))
-        status = ModelReleaseStatus.model_validate(manifest.get("status") or {})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        return Unreadable(manifest=manifest, message=f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
-    if status.rollout is not None and status.rollout.state not in set(State):
-        return Unreadable(manifest=manifest, message=f"status.rollout.state is {status.rollout.state}, accepted are {', '.join(State)}")
     child = release_child_name(name)
+    deployment = _owned(world.get("Deployment", namespace, child), manifest)
+    message = _unreadable(manifest)
+    if message:
+        return Unreadable(manifest=manifest, message=message, weight=weights.get(name, 0), ready=_ready(deployment))
+    spec = ModelReleaseSpec.model_validate(manifest.get("spec"))
+    status = ModelReleaseStatus.model_validate(manifest.get("status") or {})
     run = spec.lineage.run
     return Release(
         manifest=manifest,
         spec=spec,
         status=status,
         rollout=remembered.read(status.rollout),
-        deployment=_owned(world.get("Deployment", namespace, child), manifest),
+        deployment=deployment,
         service=_owned(world.get("Service", namespace, child), manifest),
         budget=_owned(world.get("PodDisruptionBudget", namespace, child), manifest),
-        pods=world.list("Pod", namespace, {LABEL_RELEASE: name}),
+        policy=_owned(world.get("NetworkPolicy", namespace, child), manifest),
+        labelled=bool(world.list("Pod", namespace, {LABEL_RELEASE: name})),
+        pods=_pods(world, deployment, namespace, name),
         run=world.get("TrainingRun", namespace, run) if run else None,
         claim=world.get("PersistentVolumeClaim", namespace, spec.artifact.claim_name),
         weight=weights.get(name, 0),
         listed=name in weights,
     )
+
+
+def _unreadable(manifest: Manifest) -> str:
+    """Why this operator cannot read the release, or ""."""
+    try:
+        ModelReleaseSpec.model_validate(manifest.get("spec"))
+        status = ModelReleaseStatus.model_validate(manifest.get("status") or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    if status.rollout is not None and status.rollout.state not in set(State):
+        return f"status.rollout.state is {status.rollout.state}, accepted are {', '.join(State)}"
+    return ""
+
+
+def _pods(world: World, deployment: Manifest | None, namespace: str, release: str) -> tuple[Manifest, ...]:
+    """The pods that the Deployment has made, by way of its ReplicaSets and by their UIDs: labels are anybody's to write."""
+    if deployment is None:
+        return ()
+    labels, made_by = {LABEL_RELEASE: release}, {deployment["metadata"].get("uid")}
+    sets = {one["metadata"].get("uid") for one in world.list("ReplicaSet", namespace, labels) if _controller(one) in made_by}
+    return tuple(pod for pod in world.list("Pod", namespace, labels) if _controller(pod) in sets)
+
+
+def _ready(deployment: Manifest | None) -> int:
+    return int(((deployment or {}).get("status") or {}).get("readyReplicas") or 0)
+
+
+def _controller(child: Manifest) -> str | None:
+    """UID of the object's controller, or None."""
+    owners = child["metadata"].get("ownerReferences") or []
+    return next((owner.get("uid") for owner in owners if owner.get("controller")), None)
 
 
 def _owned(child: Manifest | None, owner: Manifest) -> Manifest | None:
@@ -183,14 +262,31 @@ def slots(route: Manifest | None) -> tuple[str, ...]:
     return tuple(name if weight else "" for name, weight in _backends(route))
 
 
+def blocking(observed: Observed) -> str:
+    """The release that cannot be read and is in the route, so that everything else in it stays as it is; "" if there is none."""
+    listed = set(slots(observed.route))
+    return next((broken.name for broken in observed.unreadable if broken.name in listed), "")
+
+
+def generating_rules(route: Manifest | None) -> tuple[int, ...]:
+    """The positions of the route's rules that let generations through, and not only the question whether a server is ready."""
+    rules = ((route or {}).get("spec") or {}).get("rules") or []
+    return tuple(number for number, rule in enumerate(rules) if any(not path.endswith("/ready") for path in _paths(rule)))
+
+
+def _paths(rule: Mapping[str, Any]) -> list[str]:
+    return [str((match.get("path") or {}).get("value", "/")) for match in rule.get("matches") or [{}]]
+
+
 def _backends(route: Manifest | None) -> Iterable[tuple[str, int]]:
     """(release, weight) by position; a backend names its release in the header it sets."""
     rules = ((route or {}).get("spec") or {}).get("rules") or []
     for backend in rules[-1].get("backendRefs") or [] if rules else []:
-        yield _release_of(backend), int(backend.get("weight", 1))
+        yield release_of(backend), int(backend.get("weight", 1))
 
 
-def _release_of(backend: Mapping[str, Any]) -> str:
+def release_of(backend: Mapping[str, Any]) -> str:
+    """The release that a backend of the route belongs to: the header that it sets names it."""
     for item in backend.get("filters") or []:
         for header in (item.get("requestHeaderModifier") or {}).get("set") or []:
             if header.get("name") == "x-videogen-release":
@@ -217,6 +313,8 @@ def keys(changed: Manifest, world: World) -> Iterable[Key]:
             return sorted({_key(release) for release in world.list(KIND)})
         case "Node":
             return sorted({_key(release) for release in world.list(KIND) if _waits_for_room(release)})
+        case "ReplicaSet":
+            return []  # it says whose the pods are, and its Deployment says the rest
         case _:
             service = (changed["metadata"].get("labels") or {}).get(LABEL_SERVICE)
             return [Key(KIND, namespace, service)] if service else []

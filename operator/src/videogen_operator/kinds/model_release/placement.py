@@ -1,44 +1,48 @@
-"""Where a release's pods may run: the fields of the pod, and whether a node is meant (kubernetes.io: Taints and Tolerations)."""
+"""Where a release's pods may run, and whether a node is meant (kubernetes.io: Taints and Tolerations)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from videogen_api.model_release import Serving
-from videogen_api.placement import Toleration, TolerationOperator
+from videogen_api.meta import LABEL_RELEASE
+from videogen_api.placement import Placement, Spread, Toleration, TolerationOperator, Unsatisfiable, merged
+from videogen_api.resources import GPU, gpus
+from videogen_operator.kinds.model_release.observed import Release
 from videogen_operator.plan import Manifest
-from videogen_operator.quantities import GPU
+from videogen_operator.pod_placement import pod_fields
 
 OF_GPUS = Toleration.model_validate({"key": GPU, "operator": "Exists", "effect": "NoSchedule"})
+OVER_NODES = Spread(topology_key="kubernetes.io/hostname", when_unsatisfiable=Unsatisfiable.SCHEDULE_ANYWAY)
 
 
-def pod_fields(serving: Serving) -> dict[str, Any]:
-    """tolerations, nodeSelector and priorityClassName of the pods; a field that says nothing is left out, so that nothing restarts."""
-    fields = {
-        "tolerations": [toleration.wire() for toleration in tolerations(serving)],
-        "nodeSelector": serving.node_selector,
-        "priorityClassName": serving.priority_class_name,
-    }
-    return {name: value for name, value in fields.items() if value}
+def placement_of(release: Release, settings: Mapping[str, str]) -> Placement:
+    """The release's placement, with the administrator's defaults; pods with GPUs also tolerate the taint that keeps others away."""
+    serving = release.spec.serving
+    whole = merged(serving.placement, Placement.model_validate_json(settings.get("serving_placement") or "{}"))
+    tolerations = [*([OF_GPUS] if gpus(serving.resources) else []), *(whole.tolerations or [])]
+    return whole.model_copy(update={"tolerations": tolerations, "topology_spread": whole.topology_spread or [OVER_NODES]})
 
 
-def tolerations(serving: Serving) -> list[Toleration]:
-    """Those of the release; pods with GPUs also tolerate the taint that keeps others away from GPUs."""
-    return [*([OF_GPUS] if serving.gpus else []), *serving.tolerations]
+def placed(release: Release, settings: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of the pods."""
+    secrets = json.loads(settings.get("image_pull_secrets") or "[]")
+    own = {LABEL_RELEASE: release.name}
+    return pod_fields(placement_of(release, settings), own) | ({"imagePullSecrets": secrets} if secrets else {})
 
 
-def may_run_on(serving: Serving, node: Manifest) -> bool:
+def may_run_on(placement: Placement, node: Manifest) -> bool:
     """Whether the node has the labels that are asked for, and no taint that is not tolerated."""
     labels = node["metadata"].get("labels") or {}
-    chosen = all(labels.get(key) == value for key, value in (serving.node_selector or {}).items())
+    chosen = all(labels.get(key) == value for key, value in (placement.node_selector or {}).items())
     taints = [taint for taint in (node.get("spec") or {}).get("taints") or [] if taint.get("effect") != "PreferNoSchedule"]
-    return chosen and all(_tolerated(taint, tolerations(serving)) for taint in taints)
+    return chosen and all(_tolerated(taint, placement.tolerations or []) for taint in taints)
 
 
-def may_give_way(serving: Serving, pod: Manifest) -> bool:
+def may_give_way(placement: Placement, pod: Manifest) -> bool:
     """Whether the scheduler may take a pod's place for the release: one of another priority class, which may be lower."""
-    own = serving.priority_class_name
+    own = placement.priority_class_name
     return own is not None and (pod.get("spec") or {}).get("priorityClassName") != own
 
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_operator.kinds.model_release.observed import Release
-from videogen_operator.kinds.model_release.states import CANARIES, RETRIABLE, SERVING, State
+from videogen_operator.kinds.model_release.states import CANARIES, RETRIABLE, SERVING, WITHDRAWABLE, State
 
 VERBS: Mapping[str, frozenset[State]] = {
-    "abort": SERVING | {State.PENDING, State.GATING, State.QUEUED, State.STARTING},  # take its traffic back, or take it out of the race
+    "abort": SERVING
+    | {State.PENDING, State.GATING, State.QUEUED, State.STARTING},  # its traffic goes back, or it leaves the race: no blame
+    "quarantine": frozenset(State),  # the same, and its digest gets no traffic under any name
+    "withdraw": WITHDRAWABLE,  # it leaves the service, whether another release can take over or not
     "promote": CANARIES,  # skip the remaining steps
     "hold": frozenset({State.CANARY}),  # stay at this step
     "resume": frozenset({State.HELD}),  # go on
-    "retry": RETRIABLE,  # start again, in spite of a rollback
+    "retry": RETRIABLE,  # start again, in spite of a rollback, a quarantine or a later version
 }
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from videogen_api.evaluation import Verdict
-from videogen_api.model_release import CheckVerdict, ModelReleaseSpec, Reason, Step
+from videogen_api.model_release import CheckVerdict, ModelReleaseSpec, Reason, Signal, Step
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.model_release.states import SERVING, Event, State, moved
+from videogen_operator.rules import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +36,14 @@ class Rollout:
     verdicts: tuple[CheckVerdict, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """Why traffic is taken back, or why something cannot start."""
-
-    reason: Reason
-    message: str
+Trigger = Finding[Reason]  # why traffic is taken back, or why something cannot start
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+@dataclass(frozen=True)
+class Obstacle(Finding[Reason]):
     """Why a release may not start: WAIT for what may still come, REJECT for what a person must change."""
 
     event: Event
-    reason: Reason
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +64,24 @@ class Facts:
     reachable: int = 0  # those of them that the gateway knows by now
     crash: str = ""  # what its server ended with, if that is why no pod is ready
     obstacle: Obstacle | None = None
+    barred: str = ""  # a canary: as what its digest was quarantined meanwhile
     overtaken_by: str = ""  # a stable release of a higher version that was made later
     may_start: bool = False  # no other release is a candidate, nobody is before it in the queue, there is room
     adopted: bool = False  # the route gives it the most traffic though nothing is remembered
+    unplaced: str = ""  # no node takes its pods, and it is not meant to wait for nodes
     fatal: Trigger | None = None  # its pods will never become ready
     route_problem: str = ""
+    route_reason: Reason = Reason.GATEWAY_NOT_FOUND
+    policy_problem: str = ""  # why the service's traffic policy is not in force
     stable: str = ""  # another release that is Stable
     outranked: bool = False  # another release became Stable (for a Stable) or Standby (for a Standby) later than this one
     window_end: datetime | None = None  # Standby: until when it stays warm
-    refuge: str = ""  # another release with reachable pods that would take the traffic back
-    checked: bool = True  # Stable: live checks go on, because there is a Standby
+    fallback: str = ""  # another release with reachable pods that would take the traffic back
+    fallback_crash: str = ""  # what a server of that release ended with, since this one lost its pods
     round: Round | None = None
-    alert: str = ""  # an accepted alert in words
-    request: str = ""  # abort, promote, hold, resume, retry; "" is none
+    alert: str = ""  # an accepted and verified alert in words
+    alert_signal: Signal = Signal.ALERT  # who vouches for it
+    request: str = ""  # a verb of requests.py; "" is none
     unfinished: Trigger | None = None  # a rollback that the route has and the status has not
 
 
@@ -93,15 +92,36 @@ class Move:
     event: Event | None
     message: str
     reason: Reason | None = None
+    signals: tuple[Signal, ...] = ()  # of a rollback: who blames the release
 
 
-def absorb(rollout: Rollout, facts: Facts) -> Rollout:
+def not_ahead(rollout: Rollout, now: datetime) -> Rollout:
+    """The value without moments that lie ahead. They are from before the clock was set back, and count as now: what waits for a time after
+    them waits anew, and not for a day. The first traffic counts as long ago as it lies ahead, since alerts from before it are ignored.
+    """
+    first = rollout.traffic_since
+    return replace(
+        rollout,
+        since=_not_ahead(rollout.since, now),
+        traffic_since=now - (first - now) if first and first > now else first,
+        last_check=_not_ahead(rollout.last_check, now),
+        lost=_not_ahead(rollout.lost, now),
+        promoted=_not_ahead(rollout.promoted, now),
+        retired=_not_ahead(rollout.retired, now),
+    )
+
+
+def _not_ahead(moment: datetime | None, now: datetime) -> datetime | None:
+    return min(moment, now) if moment else None
+
+
+def absorb(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Rollout:
     """The value with what this pass has seen: pods that are lost or back, and a round of checks."""
     lost = (rollout.lost or facts.now) if rollout.state in SERVING and not facts.ready else None
-    return absorb_round(rollout if lost == rollout.lost else replace(rollout, lost=lost), facts)
+    return absorb_round(rollout if lost == rollout.lost else replace(rollout, lost=lost), spec, facts)
 
 
-def absorb_round(rollout: Rollout, facts: Facts) -> Rollout:
+def absorb_round(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Rollout:
     """The value with a round of checks in it. Passed sets the count of failed rounds to 0, Failed adds one, and
     Inconclusive and Error leave it as it is: they are no evidence in either direction.
     """
@@ -109,9 +129,10 @@ def absorb_round(rollout: Rollout, facts: Facts) -> Rollout:
         return rollout
     verdict = worst(facts.round.verdicts)
     same = [(one.name, one.verdict) for one in rollout.verdicts] == [(one.name, one.verdict) for one in facts.round.verdicts]
-    if rollout.state == State.STABLE and same and verdict != Verdict.FAILED and rollout.failed_rounds == 0:
-        return rollout  # nothing that matters has changed: a stable release does not write its status every few seconds
     failed = {Verdict.PASSED: 0, Verdict.FAILED: min(rollout.failed_rounds + 1, 1000)}.get(verdict, rollout.failed_rounds)
+    limit = spec.rollout.failure_limit
+    if rollout.state == State.STABLE and same and min(failed, limit) == min(rollout.failed_rounds, limit):
+        return rollout  # nothing that matters has changed: a stable release does not write its status every few seconds
     counted = rollout.requests if facts.round.requests is None else max(rollout.requests, facts.round.requests)
     return replace(rollout, verdicts=facts.round.verdicts, failed_rounds=failed, requests=counted, last_check=facts.now)
 
@@ -152,10 +173,12 @@ def after(rollout: Rollout, move: Move, now: datetime) -> Rollout:
             return replace(fresh, promoted=now, retired=None, traffic_since=now)
         case Event.YIELD:
             return replace(fresh, retired=now)
-        case Event.ROLL_BACK:
-            taken = now if rollout.traffic_since else None  # without traffic there is nothing to drain
+        case Event.BAR if rollout.state == State.ROLLED_BACK:  # it stays what it is; its record says that the digest is barred
+            return replace(rollout, message=move.message)
+        case Event.ROLL_BACK | Event.WITHDRAW | Event.BAR:
+            taken = now if rollout.state in SERVING | {State.STANDBY} else rollout.retired  # without traffic there is nothing to drain
             return replace(fresh, retired=taken, promoted=None, retried=False, message=move.message)
-        case Event.GIVE_UP | Event.OVERTAKE:
+        case Event.GIVE_UP | Event.OVERTAKE | Event.REQUEUE:
             return replace(fresh, message=move.message)
         case Event.RETRY:
             return Rollout(state=state, since=now, retired=rollout.retired, retried=True)  # what it had taken still drains
@@ -216,9 +239,14 @@ def failure_of(rollout: Rollout) -> str:
     return ("; ".join(failed) or "live checks failed") + rounds
 
 
-def round_due(rollout: Rollout, spec: ModelReleaseSpec, checked: bool, now: datetime) -> bool:
+def checks_fail(rollout: Rollout, spec: ModelReleaseSpec) -> bool:
+    """Whether as many rounds of checks have failed as take traffic back."""
+    return rollout.state in SERVING and rollout.failed_rounds >= spec.rollout.failure_limit
+
+
+def round_due(rollout: Rollout, spec: ModelReleaseSpec, now: datetime) -> bool:
     """Whether a round of checks is to be judged now; a new state or step first serves for one interval."""
-    if rollout.state not in SERVING or (rollout.state == State.STABLE and not checked):
+    if rollout.state not in SERVING:
         return False
     last = rollout.last_check or rollout.since or now
     return now >= last + timedelta(seconds=spec.rollout.check_interval_seconds)

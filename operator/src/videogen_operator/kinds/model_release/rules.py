@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from videogen_api.model_release import ModelReleaseSpec, Reason
+from videogen_api.model_release import ModelReleaseSpec, Reason, Signal
 from videogen_operator.kinds.model_release.rollout import (
     Facts,
     Move,
@@ -12,18 +12,29 @@ from videogen_operator.kinds.model_release.rollout import (
     absorb,
     after,
     carried,
+    checks_fail,
     failure_of,
     lost_deadline,
     next_weight,
     step_of,
     unmet,
 )
-from videogen_operator.kinds.model_release.states import CANARIES, CANDIDATES, RETRIABLE, SERVING, WAITING, Event, State
+from videogen_operator.kinds.model_release.states import (
+    BARRABLE,
+    CANARIES,
+    CANDIDATES,
+    RETRIABLE,
+    SERVING,
+    WAITING,
+    WITHDRAWABLE,
+    Event,
+    State,
+)
 
 
 def step(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> tuple[Rollout, Move | None]:
     """One pass of one release: absorb the newest round, then at most one move. Pure; all times come from `facts.now`."""
-    absorbed = absorb(rollout, facts)
+    absorbed = absorb(rollout, spec, facts)
     for states, rule in RULES:
         if absorbed.state in states and (move := rule(absorbed, spec, facts)):
             return after(absorbed, move, facts.now), move
@@ -40,40 +51,68 @@ def finish_rollback(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) ->
 def abort_waiting(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
     if facts.request != "abort":
         return None
-    return Move(Event.ROLL_BACK, "aborted on request before it took traffic", Reason.ROLLED_BACK_REQUEST)
+    return Move(Event.WITHDRAW, "aborted on request before it took traffic", Reason.WITHDRAWN)
 
 
 def abort_serving(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
     return _taken_back(Reason.ROLLED_BACK_REQUEST, "aborted on request", facts) if facts.request == "abort" else None
 
 
-def heed_alert(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
-    return _taken_back(Reason.ROLLED_BACK_ALERT, facts.alert, facts) if facts.alert else None
+def quarantine_serving(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.request != "quarantine":
+        return None
+    return _taken_back(Reason.ROLLED_BACK_REQUEST, "quarantined on request", facts, Signal.REQUEST)
+
+
+def bar(rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if facts.request != "quarantine":
+        return None
+    before = f"{rollout.message}; " if rollout.state == State.ROLLED_BACK else ""
+    return Move(Event.BAR, f"{before}quarantined on request", Reason.QUARANTINED, (Signal.REQUEST,))
+
+
+def withdraw(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.WITHDRAW, "withdrawn on request", Reason.WITHDRAWN) if facts.request == "withdraw" else None
+
+
+def obey_alert(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return _taken_back(Reason.ROLLED_BACK_ALERT, facts.alert, facts, facts.alert_signal) if facts.alert else None
 
 
 def fail_checks(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
-    if rollout.failed_rounds < spec.rollout.failure_limit or not facts.refuge or not facts.checked:
+    if not checks_fail(rollout, spec) or not facts.fallback or facts.outranked:  # one that was replaced just now is a standby
         return None
-    return _taken_back(Reason.ROLLED_BACK_CHECK, failure_of(rollout), facts)
+    return _taken_back(Reason.ROLLED_BACK_CHECK, failure_of(rollout), facts, Signal.SERVERS)
 
 
 def lose_pods(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
-    """The weights have already moved. A server that ended by itself is the release's fault; pods that were drained,
-    evicted or lost with their node have the same time to become ready again as at the start.
+    """The weights have already moved, and come back with the pods. A canary whose server ended by itself goes at once: it has
+    proven nothing yet. A stable release has, and what ends its server is as likely a request, which may end the server of any
+    other release; so it has the same time to become ready again as at the start, as have pods that were drained, evicted or
+    lost with their node. Where the servers of both end, neither is to blame.
     """
-    if rollout.lost is None or not facts.refuge:
+    if rollout.lost is None or not facts.fallback or (facts.crash and facts.fallback_crash):
         return None
-    if facts.crash:
-        return _taken_back(Reason.ROLLED_BACK_PODS_LOST, f"none of its pods is ready any more: {facts.crash}", facts)
+    if facts.crash and rollout.state in CANARIES:
+        what = f"none of its pods is ready any more: {facts.crash}"
+        return _taken_back(Reason.ROLLED_BACK_PODS_LOST, what, facts, Signal.CRASH)
     if facts.now < lost_deadline(rollout, spec):
         return None
     waited = f"none of its pods has been ready for {spec.serving.start_deadline_seconds} s (startDeadlineSeconds)"
-    return _taken_back(Reason.ROLLED_BACK_PODS_LOST, waited, facts)
+    blamed = (Signal.CRASH,) if facts.crash else ()
+    return _taken_back(Reason.ROLLED_BACK_PODS_LOST, f"{waited}: {facts.crash}" if facts.crash else waited, facts, *blamed)
 
 
-def _taken_back(reason: Reason, what: str, facts: Facts) -> Move:
-    if facts.refuge:
-        return Move(Event.ROLL_BACK, f"{what}; {facts.refuge} takes the traffic back", reason)
+def quarantine_canary(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    """Another release of the same bundle was quarantined after this one had begun to take traffic. Where there is no other release
+    that could ever take it back, this one is all that the service has.
+    """
+    return _taken_back(Reason.QUARANTINED, facts.barred, facts) if facts.barred and facts.stable else None
+
+
+def _taken_back(reason: Reason, what: str, facts: Facts, *signals: Signal) -> Move:
+    if facts.fallback:
+        return Move(Event.ROLL_BACK, f"{what}; {facts.fallback} takes the traffic back", reason, signals)
     return Move(None, f"{what}; it keeps serving, because no other release has ready pods to take the traffic back")
 
 
@@ -100,10 +139,11 @@ def retry(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | No
     return Move(Event.RETRY, "tried again on request") if facts.request == "retry" else None
 
 
-def retry_quarantined(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
-    if facts.request != "retry" or facts.obstacle is None or facts.obstacle.reason != Reason.QUARANTINED:
+def retry_rejected(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    in_spite = {Reason.QUARANTINED: "of the quarantine", Reason.OLDER_VERSION: "of a later version"}
+    if facts.request != "retry" or facts.obstacle is None or facts.obstacle.reason not in in_spite:
         return None
-    return Move(Event.RETRY, "tried again on request, in spite of the quarantine")
+    return Move(Event.RETRY, f"tried again on request, in spite {in_spite[facts.obstacle.reason]}")
 
 
 def overtake(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
@@ -131,7 +171,11 @@ def quarantine_start(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -
     """Another release of the same bundle was rolled back after this one's turn had come."""
     if facts.obstacle is None or facts.obstacle.reason != Reason.QUARANTINED:
         return None
-    return Move(Event.ROLL_BACK, facts.obstacle.message, Reason.QUARANTINED)
+    return Move(Event.REJECT, facts.obstacle.message, Reason.QUARANTINED)
+
+
+def give_room_back(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    return Move(Event.REQUEUE, facts.unplaced, Reason.INSUFFICIENT_CAPACITY) if facts.unplaced else None
 
 
 def fail_start(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
@@ -189,20 +233,25 @@ RULES: tuple[tuple[frozenset[State], Rule], ...] = (
     (SERVING | {State.PENDING}, finish_rollback),  # the route already took its traffic back: only the status is missing
     (_QUEUE | {State.STARTING}, abort_waiting),  # a person takes it out of the race
     (SERVING, abort_serving),  # a person takes its traffic back
-    (SERVING, heed_alert),  # an authenticated alert names it
+    (SERVING, quarantine_serving),  # and bars its digest
+    (BARRABLE, bar),  # a person bars the digest of one that takes no traffic
+    (WITHDRAWABLE, withdraw),  # a person takes it out of the service, also the only one
+    (SERVING, obey_alert),  # a verified alert names it
     (SERVING, fail_checks),  # failureLimit rounds of live checks failed one after the other
-    (SERVING, lose_pods),  # none of its pods is ready, by its own fault or for too long, and another release's are
+    (SERVING, lose_pods),  # none of its pods is ready, for too long or by its own fault, and another release's are
+    (CANARIES, quarantine_canary),  # its digest was quarantined meanwhile
     (frozenset({State.PENDING}), adopt),  # an operator that lost the status goes on with what the route says
     (frozenset({State.STABLE}), yield_traffic),  # the candidate was promoted in this pass
     (frozenset({State.STANDBY}), recall),  # the stable release was rolled back or deleted
     (frozenset({State.STANDBY}), retire),  # its window is over, or there is a newer standby
     (RETRIABLE - {State.REJECTED}, retry),  # a person wants it to be tried again
-    (frozenset({State.REJECTED}), retry_quarantined),  # only the quarantine can be lifted by a person, never a gate
+    (frozenset({State.REJECTED}), retry_rejected),  # a person lifts a quarantine or takes an older version, but never lifts a gate
     (_QUEUE, overtake),  # a later version is already stable: an older one that waited must not replace it
     (WAITING, obstructed),  # gates, lineage, quarantine and claim decide whether it may start
     (_ADMISSION, admit),  # nothing stands in the way any more
     (frozenset({State.QUEUED}), start),  # its turn, and there is room for its pods
     (frozenset({State.STARTING}), quarantine_start),  # its digest was quarantined meanwhile
+    (frozenset({State.STARTING}), give_room_back),  # somebody else was given the room first: it waits for its turn again
     (frozenset({State.STARTING}), fail_start),  # its pods will never be ready, or took too long
     (CANDIDATES, take_all),  # no release is stable: whoever is ready serves
     (frozenset({State.STARTING}), take_traffic),  # ready pods can carry the first step

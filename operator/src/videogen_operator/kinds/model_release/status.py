@@ -6,18 +6,30 @@ only when something happens or a round of checks is judged, so that a status tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from videogen_api.evaluation import Verdict
-from videogen_api.model_release import ConditionType, ModelReleaseStatus, Reason, ReleaseSummary, RollbackRecord, Traffic
+from videogen_api.meta import LABEL_RELEASE
+from videogen_api.model_release import ConditionType, ModelReleaseStatus, Reason, ReleaseSummary, RollbackRecord, Traffic, TrafficChange
 from videogen_operator.conditions import Wanted, merged, timestamp
 from videogen_operator.kinds.model_release import eligibility, pods, remembered
 from videogen_operator.kinds.model_release.observed import Release, Unreadable
-from videogen_operator.kinds.model_release.rollout import Facts, Trigger, doubts, failure_of, lost_deadline, step_of, unmet, worst
+from videogen_operator.kinds.model_release.rollout import (
+    Facts,
+    Trigger,
+    checks_fail,
+    doubts,
+    failure_of,
+    lost_deadline,
+    step_of,
+    unmet,
+    worst,
+)
 from videogen_operator.kinds.model_release.states import CANARIES, State
+from videogen_operator.names import UPGRADING
 from videogen_operator.plan import Failure
 
 COLUMN = 72  # characters
@@ -30,22 +42,26 @@ class View:
     release: Release
     facts: Facts
     waits_for: Trigger | None
-    settled: bool  # the gateway has taken over the route as it is
-    wanted_weight: int
     rollback: RollbackRecord | None
     answered: str
     failures: tuple[Failure, ...] = ()
+    history: Sequence[TrafficChange] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """What the top condition says; `changing` and `stuck` become Reconciling and Stalled."""
+    """What the conditions say: Ready, with the state as its reason, and Reconciling or Stalled, with `cause` as theirs if there is one.
 
-    ready: bool
+    kstatus, by which Flux and Helm wait, takes Stalled for failed, Reconciling and a Ready that is not True for in progress, and
+    everything else for done. So only what ends well is neither, and a release that was replaced has no Ready at all.
+    """
+
+    ready: bool | None  # None: nothing that anybody could wait for
     reason: Reason
     message: str
     changing: bool = False
     stuck: bool = False
+    cause: Reason | None = None
 
 
 def status(view: View) -> dict[str, Any]:
@@ -55,7 +71,11 @@ def status(view: View) -> dict[str, Any]:
     before = (release.manifest.get("status") or {}).get("conditions") or []
     rest = ModelReleaseStatus(
         observed_generation=generation,
+        replicas=int(((release.deployment or {}).get("status") or {}).get("replicas") or 0),
+        selector=f"{LABEL_RELEASE}={release.name}",
+        image_id=pods.image_that_runs(release),
         traffic=Traffic(weight_percent=release.weight, ready_replicas=release.ready),
+        traffic_history=list(view.history),
         evaluation=list(eligibility.evidence(release)),
         rollout=remembered.write(release.rollout),
         rollback=view.rollback,
@@ -69,24 +89,31 @@ def unreadable(broken: Unreadable, now: datetime) -> dict[str, Any]:
     """The status of a release whose spec cannot be read: everything else in it stays."""
     metadata, old = broken.manifest["metadata"], broken.manifest.get("status") or {}
     generation = int(metadata.get("generation", 0))
-    message = f"this operator cannot read it: {broken.message}; are operator and CRDs of the same version?"
+    message = f"this operator cannot read it: {broken.message}; {UPGRADING}"
     said = [
-        Wanted(ConditionType.READY.value, status=False, reason=Reason.PENDING.value, message=message),
-        Wanted(ConditionType.STALLED.value, status=True, reason=Reason.PENDING.value, message=message),
+        Wanted(ConditionType.READY.value, status=False, reason=Reason.UNREADABLE.value, message=message),
+        Wanted(ConditionType.STALLED.value, status=True, reason=Reason.UNREADABLE.value, message=message),
     ]
-    return {**old, "observedGeneration": generation, "conditions": merged(old.get("conditions") or [], said, generation, now)}
+    shown = {**(old.get("summary") or {}), "status": Reason.UNREADABLE.value, "message": _shortened(message)}
+    conditions = merged(old.get("conditions") or [], said, generation, now)
+    return {**old, "observedGeneration": generation, "conditions": conditions, "summary": shown}
 
 
 def _conditions(view: View, line: Headline) -> list[Wanted]:
     rollout = view.release.rollout
     back = rollout.state == State.ROLLED_BACK
     taken = (rollout.reason or Reason.ROLLED_BACK_REQUEST, rollout.message) if back else (Reason.NOT_ROLLED_BACK, "")
-    said = (line.reason.value, line.message)
+    said = ((line.cause or line.reason).value, line.message)
+    conflict = view.facts.policy_problem
+    failing = rollout.state == State.STABLE and checks_fail(rollout, view.release.spec)
+    failure_words = f"{failure_of(rollout)}; no other release can take over" if failing else ""
     return [
-        Wanted(ConditionType.READY.value, line.ready, *said),
+        *(() if line.ready is None else (Wanted(ConditionType.READY.value, line.ready, line.reason.value, line.message),)),
         Wanted(ConditionType.RECONCILING.value, line.changing, *said, when_false=False),
         Wanted(ConditionType.STALLED.value, line.stuck, *said, when_false=False),
         Wanted(ConditionType.ROLLED_BACK.value, back, taken[0].value, taken[1]),
+        Wanted(ConditionType.POLICY_CONFLICT.value, bool(conflict), Reason.POLICY_NOT_ACCEPTED.value, conflict, when_false=False),
+        Wanted(ConditionType.CHECKS_FAILING.value, failing, Reason.ROLLED_BACK_CHECK.value, failure_words, when_false=False),
     ]
 
 
@@ -95,7 +122,10 @@ def _summary(release: Release, line: Headline) -> ReleaseSummary:
     steps = len(release.spec.rollout.steps)
     at = f" (step {min(release.rollout.step + 1, steps)}/{steps})" if release.rollout.state in CANARIES and steps else ""
     return ReleaseSummary(
-        weight=f"{release.weight} %{at}", gates=f"{passed}/{gates}" if gates else "none", message=_shortened(line.message)
+        status=line.reason.value,
+        weight=f"{release.weight} %{at}",
+        gates=f"{passed}/{gates}" if gates else "none",
+        message=_shortened(line.message),
     )
 
 
@@ -132,7 +162,7 @@ def _starting(view: View) -> Headline:
     if trouble:
         return Headline(ready=False, reason=trouble.reason, message=f"{counted}; {trouble.message}", changing=True)
     if view.facts.route_problem:
-        return Headline(ready=False, reason=Reason.GATEWAY_NOT_FOUND, message=f"{counted}; {view.facts.route_problem}", changing=True)
+        return Headline(ready=False, reason=view.facts.route_reason, message=f"{counted}; {view.facts.route_problem}", changing=True)
     return Headline(ready=False, reason=Reason.STARTING, message=counted, changing=True)
 
 
@@ -146,16 +176,16 @@ def _canary(view: View) -> Headline:
     waits = [words for words in unmet(rollout, release.spec, view.facts) if not words.endswith(" requests")]
     tail = "; held on request" if held else f"; waits: {', '.join(waits)}" if waits else ""
     doubtful = worst(rollout.verdicts) in {Verdict.INCONCLUSIVE, Verdict.ERROR}
-    reason = Reason.HELD if held else Reason.CHECKS_INCONCLUSIVE if doubtful else Reason.CANARY
     words = ", ".join(parts) + tail
-    return _lost(view, words) or _serving(view, reason, words)
+    line = _lost(view, words) or _serving(view, Reason.HELD if held else Reason.CANARY, words)
+    return replace(line, ready=False, changing=True, cause=line.cause or (Reason.CHECKS_INCONCLUSIVE if doubtful and not held else None))
 
 
 def _stable(view: View) -> Headline:
     release, rollout, facts = view.release, view.release.rollout, view.facts
     words = f"{release.weight} % of {release.spec.service}"
-    if facts.refuge:
-        words += f"; {facts.refuge} is kept for a rollback"
+    if facts.fallback:
+        words += f"; {facts.fallback} is kept for a rollback"
     if rollout.failed_rounds:
         words += f"; {failure_of(rollout)}"
     elif worst(rollout.verdicts) in {Verdict.INCONCLUSIVE, Verdict.ERROR}:
@@ -165,13 +195,15 @@ def _stable(view: View) -> Headline:
 
 def _lost(view: View, words: str) -> Headline | None:
     """The headline of a release that is meant to serve and has no ready pod."""
-    rollout, refuge = view.release.rollout, view.facts.refuge
+    rollout, fallback = view.release.rollout, view.facts.fallback
     if rollout.lost is None:
         return None
     until = timestamp(lost_deadline(rollout, view.release.spec))
     help_ = (
-        f"{refuge} takes its traffic, and it is rolled back unless a pod is ready before {until}"
-        if refuge
+        f"{fallback} takes its traffic; servers of both end by themselves, so neither is rolled back: {view.facts.fallback_crash}"
+        if fallback and view.facts.crash and view.facts.fallback_crash
+        else f"{fallback} takes its traffic, and it is rolled back unless a pod is ready before {until}"
+        if fallback
         else "no other release can take over"
     )
     return Headline(ready=False, reason=Reason.ROLLED_BACK_PODS_LOST, message=f"{words}; none of its pods is ready; {help_}", changing=True)
@@ -182,31 +214,44 @@ def _serving(view: View, reason: Reason, words: str) -> Headline:
     refused = [_refused(failure) for failure in view.failures if failure.kind != "HTTPRoute"]
     told = "; ".join([words, *([view.release.rollout.message] if view.release.rollout.message else []), *refused])
     if view.facts.route_problem:
-        return Headline(ready=False, reason=Reason.GATEWAY_NOT_FOUND, message=f"{told}; {view.facts.route_problem}", changing=True)
-    applied = view.settled and view.release.weight == view.wanted_weight
-    return Headline(ready=True, reason=reason, message=told, changing=not applied)
+        return Headline(ready=False, reason=view.facts.route_reason, message=f"{told}; {view.facts.route_problem}", changing=True)
+    # The share that it leaves to a canary is no change of its own; that it has none yet, although it took over, is one.
+    return Headline(ready=True, reason=reason, message=told, changing=not view.release.weight)
 
 
 def _refused(failure: Failure) -> str:
     absent = failure.kind == "BackendTrafficPolicy" and failure.code == 404
-    cure = "; set the chart's gateway.stickyUsers=false for a gateway other than Envoy's" if absent else ""
+    cure = "; set the chart's gateway.trafficPolicy=false for a gateway other than Envoy's" if absent else ""
     return f"{failure.kind} {failure.name} was refused by the API server: {failure.message}{cure}"
 
 
 def _standby(view: View) -> Headline:
     until = f" until {timestamp(view.facts.window_end)}" if view.facts.window_end else ""
     words = f"kept warm for a rollback{until}; {view.release.ready} of {view.release.spec.serving.replicas} pods are ready"
-    return Headline(ready=True, reason=Reason.STANDBY, message=words)
+    able = view.release.ready > 0
+    return Headline(ready=able, reason=Reason.STANDBY, message=words, changing=not able)
 
 
 def _superseded(view: View) -> Headline:
-    return Headline(ready=True, reason=Reason.SUPERSEDED, message=view.release.rollout.message or "a later release serves")
+    return Headline(ready=None, reason=Reason.SUPERSEDED, message=view.release.rollout.message or "a later release serves")
 
 
 def _rolled_back(view: View) -> Headline:
     rollout = view.release.rollout
-    words = f"{rollout.message}; its digest is quarantined: publish a better version, or ask for it with the request retry@<id>"
-    return Headline(ready=False, reason=rollout.reason or Reason.ROLLED_BACK_REQUEST, message=words, stuck=True)
+    cure = "publish a better version, or ask for it with the request retry@<id>"
+    record = view.rollback
+    barred = "its digest is quarantined" if record is None or record.quarantined else "its digest is not quarantined"
+    why = f" ({record.judgement})" if record and record.judgement else ""
+    words = f"{rollout.message}; {barred}{why}: {cure}"
+    return Headline(ready=False, reason=Reason.ROLLED_BACK, message=words, stuck=True)
+
+
+def _withdrawn(view: View) -> Headline:
+    release = view.release
+    alone = "" if view.facts.stable else f"; no other release serves {release.spec.service}, which refuses requests"
+    barred = "; its digest is quarantined" if release.rollout.reason == Reason.QUARANTINED else ""
+    words = f"{release.rollout.message}{barred}{alone}; retry@<id> brings it back"
+    return Headline(ready=False, reason=Reason.WITHDRAWN, message=words, stuck=True)
 
 
 def _failed(view: View) -> Headline:
@@ -227,5 +272,6 @@ HEADLINES: Mapping[State, Callable[[View], Headline]] = {
     State.STANDBY: _standby,
     State.SUPERSEDED: _superseded,
     State.ROLLED_BACK: _rolled_back,
+    State.WITHDRAWN: _withdrawn,
     State.FAILED: _failed,
 }

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from videogen_operator.kinds.training_run.observed import KIND, Seen, keys, observe, queries
+from videogen_operator.kinds.training_run.metrics import GAUGES, samples
+from videogen_operator.kinds.training_run.observed import Seen, keys, observe, queries, reporter
 from videogen_operator.kinds.training_run.plan import plan
+from videogen_operator.kinds.training_run.records import record
+from videogen_operator.kinds.training_run.sources import KIND
 from videogen_operator.plan import Kind
-from videogen_operator.resources import CLAIMS, MODEL_RELEASES, NODES, PODS, PYTORCH_JOBS, TRAINING_RUNS
+from videogen_operator.resources import CLAIMS, MODEL_RELEASES, NETWORK_POLICIES, NODES, PODS, PYTORCH_JOBS, TRAINING_RUNS
 
 TRAINING_RUN: Kind[Seen] = Kind(
     name=KIND,
-    resources=(TRAINING_RUNS, PYTORCH_JOBS, PODS, CLAIMS, NODES, MODEL_RELEASES),
+    resources=(TRAINING_RUNS, PYTORCH_JOBS, PODS, CLAIMS, NODES, MODEL_RELEASES, NETWORK_POLICIES),
     keys=keys,
     observe=observe,
     queries=queries,
     plan=plan,
+    reporter=reporter,
+    record=record,
+    gauges=GAUGES,
+    samples=samples,
 )

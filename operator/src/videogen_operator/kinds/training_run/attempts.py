@@ -15,6 +15,7 @@ end is followed by all of them again, so that these rows are short.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -22,6 +23,7 @@ from videogen_api.training_run import AttemptRecord, Phase, PhaseStatus, Reason
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.training_run.failure_policy import NEXT_STEP, Action, Ending
 from videogen_operator.kinds.training_run.time_spent import spent, told_by
+from videogen_operator.rules import IllegalMoveError
 
 MAXIMUM_INTERRUPTIONS = 100
 FIRST_DELAY, LONGEST_DELAY = 10, 300  # seconds before a repeated attempt
@@ -41,7 +43,7 @@ class State(StrEnum):
     FAILED = "Failed"
 
 
-MOVES: dict[State, frozenset[State]] = {
+TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.IDLE: frozenset({State.ACTIVE, State.SUSPENDED, State.FAILED, State.COMPLETED}),
     State.ACTIVE: frozenset({State.BACK_OFF, State.SUSPENDED, State.COMPLETED, State.FAILED}),
     State.BACK_OFF: frozenset({State.ACTIVE, State.SUSPENDED, State.FAILED}),
@@ -63,15 +65,27 @@ def state_of(phase: PhaseStatus) -> State:
 
 
 def moved(old: PhaseStatus, **changes: object) -> PhaseStatus:
-    """The status after a move. AssertionError for a move that the table does not have."""
+    """The status after a move. Raises IllegalMoveError if the table does not have it."""
     new = old.model_copy(update=changes)
     before, after = state_of(old), state_of(new)
-    assert before == after or after in MOVES[before], f"phase {old.name}: {before} -> {after} is no legal move"
+    if before != after and after not in TRANSITIONS[before]:
+        accepted = ", ".join(sorted(TRANSITIONS[before])) or "nothing"
+        raise IllegalMoveError(f"phase {old.name}: {before} -> {after}; accepted from there: {accepted}")
     return new
 
 
+def has_begun(phase: PhaseStatus) -> bool:
+    """Whether anything was done for the phase, or may be done from now on. The API server refuses changes of what it does."""
+    return phase.begun or phase.attempt > 0 or phase.start_time is not None or phase.outcome is not None
+
+
+def begun(phase: PhaseStatus) -> PhaseStatus:
+    """Its first job may be made as soon as this is written."""
+    return phase.model_copy(update={"begun": True})
+
+
 def started(phase: PhaseStatus, job: str, now: datetime, workers: int | None = None) -> PhaseStatus:
-    """The next attempt exists; `workers`: its pods, None: as many as resources.workers."""
+    """The next attempt exists; `workers`: its pods, None: as many as workers.replicas."""
     return moved(
         phase,
         attempt=phase.attempt + 1,
@@ -208,6 +222,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         results=[],
         trials=[],
         optimization=None,
+        reused_from=None,
         time_spent=None,
         goodput=None,
         workers=None,

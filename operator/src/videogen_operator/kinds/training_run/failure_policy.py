@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from videogen_api.job import ExitCode, Report
 from videogen_api.training_run import TRAINING, Reason, Task
+from videogen_operator.kinds.training_run.moments import seconds_since
+from videogen_operator.kubernetes_objects import conditions, containers, is_true
 from videogen_operator.plan import Manifest
 
 CONTAINER = "pytorch"  # the name that training-operator demands
@@ -52,27 +54,27 @@ EMPTY: Manifest = {}
 OOM_KILLED = "OOMKilled"
 BY_TAINT = "DeletionByTaintManager"
 NODE_REASONS = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity", "UnexpectedAdmissionError", "OutOfcpu"})
-NEXT_STEP: dict[Reason, str] = {
+NEXT_STEP: dict[Reason, str] = {  # of a phase that has begun: what it does cannot be edited any more, see videogen_api.run_changes
     Reason.INVALID_JOB: "correct it in a new run; if the spec does not say this, use operator and trainer images of one version",
     Reason.CONTRACT_UNSUPPORTED: "use operator and trainer images of one version",
     Reason.ARTIFACT_INVALID: "train again, or restore the bundle's files",
-    Reason.EXTRACTOR_MISSING: "put the file there, or correct path and sha256 of the extractor",
+    Reason.EXTRACTOR_MISSING: "put the file there, or correct path and digest of the extractor in a new run",
     Reason.DATASET_CORRUPT: "curate the dataset again",
-    Reason.DATASET_NOT_FOUND: "curate it first, or correct dataset and version",
-    Reason.DATASET_TOO_SMALL: "add videos, or lower minimumClips or globalBatchSize",
-    Reason.DATASET_REJECTED: "look at the dataset's report, mend the sources, or raise maximumRejectedPercent",
+    Reason.DATASET_NOT_FOUND: "curate it first, or correct dataset and version in a new run",
+    Reason.DATASET_TOO_SMALL: "add videos, or lower minimumClips or globalBatchSize in a new run",
+    Reason.DATASET_REJECTED: "look at the dataset's report, mend the sources, or raise maximumRejectedPercent in a new run",
     Reason.TABLE_INVALID: "correct the table at the line that is named",
     Reason.VIDEO_UNREADABLE: "convert or remove the file",
-    Reason.VIDEO_MISSING: "copy the videos into the storage, or correct curate.sources",
+    Reason.VIDEO_MISSING: "copy the videos into the storage, or correct curate.sources in a new run",
     Reason.CAPTION_MISSING: "write a .txt file beside the video, or a caption into the table",
-    Reason.TEMPLATES_REJECTED: "look at the page, then lower templates.quality, raise attemptsPerTemplate, or train longer",
-    Reason.FONT_MISSING: "put the font there, or correct path and sha256 in templates.captionFont",
-    Reason.RESULTS_TOO_LARGE: "use fewer networks in evaluate.extractors, the others in a second Evaluate phase",
-    Reason.OUT_OF_MEMORY: "raise memoryPerWorker, or lower globalBatchSize, frames or resolution",
-    Reason.DIVERGED: "lower optimizer.learningRate or gradientClipNorm, or use FP32",
+    Reason.TEMPLATES_REJECTED: "look at the page, then lower templates.quality, raise attemptsPerTemplate, or train longer, in a new run",
+    Reason.FONT_MISSING: "put the font there, or correct path and digest in templates.captionFont in a new run",
+    Reason.RESULTS_TOO_LARGE: "in a new run use fewer networks in evaluate.extractors, the others in a second Evaluate phase",
+    Reason.OUT_OF_MEMORY: "suspend the run and raise memory in the phase's resources, or lower globalBatchSize or resolution in a new run",
+    Reason.DIVERGED: "lower optimizer.learningRate or gradientClipNorm, or use FP32, in a new run",
     Reason.STORAGE_FAILED: "look at the claim's free space and its permissions",
     Reason.TRAINER_FAILED: "look at the pod's log",
-    Reason.EXPORT_FAILED: "leave ONNX out of optimize.formats, or raise optimize.onnxTolerance if it alone is exceeded",
+    Reason.EXPORT_FAILED: "in a new run leave ONNX out of optimize.formats, or raise optimize.onnxTolerance if it alone is exceeded",
 }
 
 
@@ -99,7 +101,7 @@ def ending(pods: Sequence[Manifest], task: Task, now: datetime) -> Ending | None
     if found and len(found) == len(pods) and all(end.action == Action.SUCCEED for end in found):
         return Ending(Reason.TRAINER_FAILED, Action.RETRY, "every pod ended with exit code 0, but none left a complete report")
     lost = [(pod, end) for pod, end in ends if end.action == Action.ASK_SIBLINGS]
-    waited = any(now - ended_at(pod, now) >= timedelta(seconds=SIBLING_SECONDS) for pod, _ in lost)
+    waited = any(seconds_since(ended_at(pod, now), now) >= SIBLING_SECONDS for pod, _ in lost)
     if lost and (waited or len(found) == len(pods)):
         return Ending(Reason.NODE_LOST, Action.RETRY_FREE, f"workers lost contact with each other: {lost[0][1].message}", lost[0][1].report)
     return None
@@ -174,8 +176,7 @@ def _interruption(pod: Manifest) -> Ending | None:
 
 
 def _disruption(pod: Manifest) -> Manifest:
-    conditions: list[Manifest] = (pod.get("status") or {}).get("conditions") or []
-    return next((c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True"), EMPTY)
+    return conditions(pod)["DisruptionTarget"] if is_true(pod, "DisruptionTarget") else EMPTY
 
 
 def _began(pod: Manifest) -> datetime | None:
@@ -193,7 +194,7 @@ def _began(pod: Manifest) -> datetime | None:
 
 def terminated(pod: Manifest) -> Manifest | None:
     """The `terminated` state of the trainer's container."""
-    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+    for container in containers(pod):
         if container["name"] == CONTAINER:
             ended: Manifest | None = container.get("state", {}).get("terminated")
             return ended
@@ -242,10 +243,10 @@ def _of_container(pod: Manifest, ended: Manifest) -> Ending:
     finished = ended.get("finishedAt")
     time = datetime.fromisoformat(finished) if finished else None
     if ended.get("reason") == OOM_KILLED:
-        said = f"pod {name} was killed because it used more memory than memoryPerWorker"
+        said = f"pod {name} was killed because it used more memory than the limit in the phase's resources"
         return Ending(Reason.OUT_OF_MEMORY, Action.RETRY, said, report, time)
     reason, action = BY_CODE.get(code, (Reason.TRAINER_FAILED, Action.RETRY))
-    if report is not None and action == Action.FAIL:
+    if report is not None and action == Action.FAIL and report.reason != Reason.COMPLETED:  # a failed pod completes nothing
         reason = report.reason
     words = report.message if report is not None else message.strip()[-500:]
     said = f"pod {name} ended with exit code {code}" + (f": {words}" if words else "")

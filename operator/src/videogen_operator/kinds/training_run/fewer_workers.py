@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from videogen_api.resources import ALL_WORKERS_SECONDS, Resources
+from videogen_api.resources import ALL_REPLICAS_SECONDS, Workers
 from videogen_api.training_run import PhaseStatus, Reason
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending
 from videogen_operator.kinds.training_run.waiting import Situation, Wait
+from videogen_operator.kubernetes_objects import conditions, is_true
 from videogen_operator.plan import Manifest
 
 JOIN_SECONDS = 600  # that pods wait for each other
@@ -36,34 +37,34 @@ class Reduction:
         return f"{self.found} after {self.after} s"
 
 
-def usable_counts(asked: Resources, accumulation: int) -> tuple[int, ...]:
+def usable_counts(asked: Workers, accumulation: int) -> tuple[int, ...]:
     """Counts of workers for which every process takes whole micro-batches of the same size, the largest count first."""
-    least = asked.min_workers or asked.workers
-    return tuple(count for count in range(asked.workers, least - 1, -1) if asked.workers * accumulation % count == 0)
+    least = asked.min_replicas or asked.replicas
+    return tuple(count for count in range(asked.replicas, least - 1, -1) if asked.replicas * accumulation % count == 0)
 
 
-def workers_of(status: PhaseStatus, asked: Resources) -> int:
+def workers_of(status: PhaseStatus, asked: Workers) -> int:
     """Workers of the current attempt or, between attempts, of the next one."""
-    return status.workers or asked.workers
+    return status.workers or asked.replicas
 
 
-def accumulation_of(workers: int, asked: Resources, accumulation: int) -> int | None:
+def accumulation_of(workers: int, asked: Workers, accumulation: int) -> int | None:
     """Micro-batches of a process in a step if so many workers do the work of all; None: `accumulation`, the recipe's."""
-    if workers == asked.workers:
+    if workers == asked.replicas:
         return None
-    steps, rest = divmod(asked.workers * accumulation, workers)
-    assert not rest, f"{workers} workers cannot take the micro-batches of {asked.workers} x {accumulation}"
+    steps, rest = divmod(asked.replicas * accumulation, workers)
+    assert not rest, f"{workers} workers cannot take the micro-batches of {asked.replicas} x {accumulation}"
     return steps
 
 
-def join_seconds(asked: Resources) -> int:
+def join_seconds(asked: Workers) -> int:
     """How long the pods of an attempt wait for each other: not given up before the operator gives up, and then as long as ever."""
-    return JOIN_SECONDS + (deadline_of(asked) if asked.min_workers else 0)
+    return JOIN_SECONDS + (deadline_of(asked) if asked.min_replicas else 0)
 
 
-def deadline_of(asked: Resources) -> int:
+def deadline_of(asked: Workers) -> int:
     """Seconds that an attempt waits for room for all its workers."""
-    return asked.all_workers_deadline_seconds or ALL_WORKERS_SECONDS
+    return asked.all_replicas_deadline_seconds or ALL_REPLICAS_SECONDS
 
 
 def reduction(situation: Situation) -> Reduction | None:
@@ -71,7 +72,7 @@ def reduction(situation: Situation) -> Reduction | None:
 
     Training that has begun had a place for all: whatever is missing later is a loss, and tells its own reason.
     """
-    status, asked = situation.status, situation.phase.resources
+    status, asked = situation.status, situation.phase.asked_workers
     workers, began = workers_of(status, asked), status.attempt_start_time
     placed = sum(has_place(pod) for pod in situation.pods)
     counts = usable_counts(asked, situation.observed.spec.recipe.gradient_accumulation_steps)
@@ -91,9 +92,8 @@ def _made(pod: Manifest) -> datetime:
 
 def _placed(pod: Manifest) -> datetime | None:
     """When the scheduler gave the pod a node; None: it has none."""
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    times = (one["lastTransitionTime"] for one in conditions if one["type"] == "PodScheduled" and one["status"] == "True")
-    return next((datetime.fromisoformat(time) for time in times), None)
+    placed = is_true(pod, "PodScheduled")
+    return datetime.fromisoformat(conditions(pod)["PodScheduled"]["lastTransitionTime"]) if placed else None
 
 
 def has_place(pod: Manifest) -> bool:
@@ -110,11 +110,11 @@ def with_prospect(said: Wait, coming: Reduction | None) -> Wait:
     """What is said of an attempt, and what comes if its room stays too little."""
     if coming is None:
         return said
-    then = f"if that does not change within {coming.after} s, the next attempt has {coming.workers} (resources.minWorkers)"
+    then = f"if that does not change within {coming.after} s, the next attempt has {coming.workers} (workers.minReplicas)"
     return Wait(said.reason, f"{said.message}; {coming.found}; {then}")
 
 
-def words(status: PhaseStatus, asked: Resources) -> str:
+def words(status: PhaseStatus, asked: Workers) -> str:
     """`2 of 4 workers: there was no room for the others`, while fewer work; else nothing."""
     workers = workers_of(status, asked)
-    return f"{workers} of {asked.workers} workers: there was no room for the others" if workers < asked.workers else ""
+    return f"{workers} of {asked.replicas} workers: there was no room for the others" if workers < asked.replicas else ""

@@ -11,7 +11,9 @@ from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE
 from videogen_api.training_run import PhaseStatus
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.failure_policy import pod_ending
+from videogen_operator.kinds.training_run.moments import seconds_since
 from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kubernetes_objects import containers, has_ended, is_ready
 from videogen_operator.plan import Manifest, Ref
 
 LINGER_SECONDS = 30  # a worker may end a little later than the one whose report counted
@@ -19,12 +21,12 @@ LINGER_SECONDS = 30  # a worker may end a little later than the one whose report
 
 def past_pods(observed: Observed, phase: PhaseStatus) -> tuple[Manifest, ...]:
     """Pods of the phase's ended attempts whose processes may still write."""
-    return live_pods(tuple(pod for pod in observed.pods if _is_past(phase, pod)), observed.nodes)
+    return live_pods(tuple(pod for pod in observed.pods if is_past(phase, pod)), observed.nodes)
 
 
 def past_jobs(observed: Observed, phase: PhaseStatus) -> tuple[Ref, ...]:
     """Jobs of the phase's ended attempts that are not being deleted yet."""
-    jobs = (job for job in observed.jobs if _is_past(phase, job))
+    jobs = (job for job in observed.jobs if is_past(phase, job))
     return tuple(reference(job) for job in jobs if not job["metadata"].get("deletionTimestamp"))
 
 
@@ -39,7 +41,7 @@ def lingering(observed: Observed, now: datetime) -> tuple[tuple[Ref, ...], float
     for phase in observed.status.phases:
         if state_of(phase) != State.COMPLETED or phase.completion_time is None or not past_pods(observed, phase):
             continue
-        left = LINGER_SECONDS - (now - datetime.fromisoformat(phase.completion_time)).total_seconds()
+        left = LINGER_SECONDS - seconds_since(phase.completion_time, now)
         if left <= 0:
             jobs += past_jobs(observed, phase)
         else:
@@ -47,36 +49,41 @@ def lingering(observed: Observed, now: datetime) -> tuple[tuple[Ref, ...], float
     return tuple(jobs), delay
 
 
+def expired(observed: Observed, now: datetime) -> tuple[tuple[Ref, ...], float | None]:
+    """Jobs of a run that ended ttlSecondsAfterFinished ago, and else the seconds until then. Their pods go with them."""
+    ttl, ends = observed.spec.ttl_seconds_after_finished, [phase.completion_time for phase in observed.status.phases if phase.outcome]
+    jobs = tuple(reference(job) for job in observed.jobs if not job["metadata"].get("deletionTimestamp"))
+    if not jobs or not ends:
+        return (), None
+    left = ttl - (now - max(datetime.fromisoformat(end) for end in ends if end)).total_seconds()
+    return (jobs, None) if left <= 0 else ((), left)
+
+
 def live_pods(pods: tuple[Manifest, ...], nodes: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
     """Pods whose processes may still write: not ended, or going, unless their node is lost."""
-    ready = {node["metadata"]["name"] for node in nodes if _is_ready(node)}
+    ready = {node["metadata"]["name"] for node in nodes if is_ready(node)}
     return tuple(pod for pod in pods if not _is_over(pod, ready))
 
 
 def _is_over(pod: Manifest, ready_nodes: set[str]) -> bool:
     node = (pod.get("spec") or {}).get("nodeName")
-    if (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}:
+    if has_ended(pod):
         return True
     going = pod["metadata"].get("deletionTimestamp") is not None
     return going and (node is None or node not in ready_nodes or (pod_ending(pod) is not None and _has_stopped(pod)))
 
 
 def _has_stopped(pod: Manifest) -> bool:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    return bool(statuses) and all("terminated" in status.get("state", {}) for status in statuses)
+    found = containers(pod)
+    return bool(found) and all("terminated" in container.get("state", {}) for container in found)
 
 
-def _is_ready(node: Manifest) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-def _is_past(phase: PhaseStatus, item: Manifest) -> bool:
-    """Of an attempt that has ended. One of a later number was created just before a crash, and will be taken up."""
+def is_past(phase: PhaseStatus, item: Manifest) -> bool:
+    """Of an attempt that has ended. One of a later number was created just before a crash, and will be taken up. Not the preflight."""
     labels = item["metadata"]["labels"]
     number = labels.get(LABEL_ATTEMPT, "")
     ended = phase.attempt - (1 if state_of(phase) == State.ACTIVE else 0)
-    return labels.get(LABEL_PHASE) == phase.name and number.isdecimal() and int(number) <= ended
+    return labels.get(LABEL_PHASE) == phase.name and number.isdecimal() and 0 < int(number) <= ended
 
 
 def reference(item: Manifest) -> Ref:

@@ -5,12 +5,17 @@ The backend is this module alone: nothing else knows what a PyTorchJob looks lik
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from videogen_api.job import (
     CONTRACT,
+    ENV_JOB_SHA256,
+    ENV_RECORDS_URL,
+    ENV_REPLICA_INDEX,
+    ENV_SERVER_CA_CERT,
     ENV_SERVER_TOKEN,
     ENV_SERVER_URL,
     JOB_PATH,
@@ -23,33 +28,42 @@ from videogen_api.job import (
     work_path,
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
+from videogen_api.pinned import CheckpointRetention
+from videogen_api.placement import Placement, merged
 from videogen_api.recipe import Recipe
-from videogen_api.resources import Resources
+from videogen_api.resources import GPU, Resources, completed, gpus, number
 from videogen_api.tracking import CREDENTIALS, Tracking
-from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, ResolvedDataset, Task, TrainingRunSpec
+from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, Reason, ResolvedDataset, Task, TrainingRunSpec
 from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run import fewer_workers
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
-from videogen_operator.kinds.training_run.observed import KIND, LABEL_RUN_UID, Observed
-from videogen_operator.names import MANAGED_BY, job_name
-from videogen_operator.quantities import GPU, quantity
+from videogen_operator.kinds.training_run.lineage import lineage_of
+from videogen_operator.kinds.training_run.observed import LABEL_RUN_UID, Observed
+from videogen_operator.kinds.training_run.sources import KIND
+from videogen_operator.kinds.training_run.waiting import DEFAULTS
+from videogen_operator.names import MANAGED_BY, job_file_name, job_name
+from videogen_operator.pod_placement import pod_fields
 
 TOKEN_FOLDER = "/var/run/secrets/videogen"
 TOKEN_SECONDS = 3600
+DISK = "ephemeral-storage"
+QUEUE = "kueue.x-k8s.io/queue-name"
+SCRATCH_REQUEST = "1Gi"  # of a node's disk; without a request the limit would count as one
+REPLICA_INDEX = "training.kubeflow.org/replica-index"  # training-operator labels every pod with it
 LOST_NODE, LOST_NODE_SECONDS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"), 60
 USES_ARTIFACT = (Task.EVALUATE, Task.OPTIMIZE, Task.BUILD_TEMPLATES, Task.TEST_SCENARIOS)
 MAKES_ARTIFACT = (*TRAINING, Task.OPTIMIZE, Task.BUILD_TEMPLATES)  # which is the run's from then on
 JOB_FOLDER, JOB_FILE = JOB_PATH.rsplit("/", 1)
+CA_FILE = "ca.crt"
 
 
 def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) -> Job:
     """The job file of one attempt, with everything resolved that is known by now."""
-    made = observed.status.artifact
-    artifact = ArtifactReference(path=made.path, digest=made.digest) if made else None
-    init = observed.init_from if isinstance(observed.init_from, ArtifactReference) else None
-    source = artifact or init
-    asked, workers = phase.resources, fewer_workers.workers_of(status, phase.resources)
+    bundle = observed.artifact
+    source = ArtifactReference(path=bundle.path, digest=bundle.digest) if bundle else None
+    asked = phase.asked_workers
+    workers = fewer_workers.workers_of(status, asked)
     return Job(
         contract=CONTRACT,
         run=observed.name,
@@ -68,15 +82,38 @@ def job_of(observed: Observed, phase: Phase, status: PhaseStatus, attempt: int) 
         artifact=source if phase.task in USES_ARTIFACT else None,
         learning_rate_scale=learning_rate_scale(status),
         workers=workers,
-        processes_per_worker=processes(asked),
+        processes_per_worker=processes(phase),
         tune=phase.tune,
         tracking=observed.spec.tracking,
         optimize=phase.optimize,
         templates=phase.templates,
         scenarios=phase.scenarios,
         gradient_accumulation_steps=fewer_workers.accumulation_of(workers, asked, observed.spec.recipe.gradient_accumulation_steps),
+        gates=phase.gates if phase.task in {Task.EVALUATE, Task.OPTIMIZE} else [],
+        lineage=lineage_of(observed) if phase.task in {Task.EVALUATE, Task.OPTIMIZE} else None,
+        finished=finished(observed),
         join_seconds=fewer_workers.join_seconds(asked),
     )
+
+
+def preflight_job(observed: Observed, phase: Phase, *, looks_up: bool) -> Job:
+    """The job file of a preflight, attempt 0 of a phase. The first phase's has the jobs of all phases, as far as they are known; that of
+    a later one looks up what was computed before, and nothing else.
+    """
+    phases = [job_of(observed, one, observed.phase_status(one.name), 1) for one in observed.spec.phases]
+    first = job_of(observed, phase, PhaseStatus(name=phase.name), 0)
+    alone = {"workers": 1, "processes_per_worker": 1, "gradient_accumulation_steps": None}
+    checked = phases if phase == observed.spec.phases[0] else []
+    return first.model_copy(update=alone | {"preflight": checked, "look_up": looks_up})
+
+
+def finished(observed: Observed) -> list[str]:
+    """Work paths of the phases that are done, from whose checkpoints nobody goes on any more."""
+    if observed.spec.checkpoint_retention == CheckpointRetention.ALWAYS:
+        return []
+    done = [phase.name for phase in observed.status.phases if phase.outcome == Reason.COMPLETED]
+    resumable = [phase.name for phase in observed.spec.phases if phase.task in {*TRAINING, Task.TUNE}]
+    return [work_path(observed.name, observed.uid, name) for name in resumable if name in done]
 
 
 def recipe_of(spec: TrainingRunSpec, phase: Phase) -> Recipe:
@@ -97,27 +134,44 @@ def pinned(observed: Observed, status: PhaseStatus, wanted: DataReference) -> Pi
     return PinnedData(reference=wanted)
 
 
-def processes(resources: Resources) -> int:
+def processes(phase: Phase) -> int:
     """Training processes of one pod."""
-    return resources.processes_per_worker or max(1, resources.gpus_per_worker)
+    return phase.asked_workers.processes or max(1, gpus(phase.resources))
 
 
-def config_map(observed: Observed, job: Job) -> dict[str, Any]:
-    """The job file; immutable, so that a running attempt's input never changes."""
+def config_map(observed: Observed, job: Job, settings: Mapping[str, str]) -> dict[str, Any]:
+    """The job file; immutable, so that a running attempt's input never changes. Beside it whom its reports may trust."""
+    authority = {CA_FILE: settings["progress_ca"]} if settings["progress_ca"] else {}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(observed, job),
+        "metadata": metadata(observed, job.phase, job.attempt) | {"name": file_name(job)},
         "immutable": True,
-        "data": {JOB_FILE: json.dumps(job.wire(), indent=2)},
+        "data": {JOB_FILE: text_of(job)} | authority,
     }
+
+
+def text_of(job: Job) -> str:
+    """The job file."""
+    return json.dumps(job.wire(), indent=2)
+
+
+def sha256_of(job: Job) -> str:
+    """64 hex digits of the job file, by which the pod knows it."""
+    return hashlib.sha256(text_of(job).encode()).hexdigest()
+
+
+def file_name(job: Job) -> str:
+    """Name of the ConfigMap."""
+    return job_file_name(job_name(job.run, job.phase, job.attempt), sha256_of(job))
 
 
 def pytorch_job(observed: Observed, phase: Phase, job: Job, settings: Mapping[str, str]) -> dict[str, Any]:
     """One attempt. One pod: a Master. Several: elastic Workers, which need no init container that would break Pod Security.
 
     training-operator calls an elastic job successful when any worker is, so its pods are left alone (None): rank 0, whose
-    report counts, may still be writing.
+    report counts, may still be writing. Of the elastic policy the trainer uses only the address of the first worker: c10d would unpickle
+    what any pod sends, so the ranks are the replica indices.
     """
     replicas = {"replicas": job.workers, "restartPolicy": "Never", "template": pod_template(observed, phase, job, settings)}
     spec: dict[str, Any] = {"nprocPerNode": str(job.processes_per_worker)}
@@ -126,29 +180,32 @@ def pytorch_job(observed: Observed, phase: Phase, job: Job, settings: Mapping[st
     else:
         elastic = {"minReplicas": job.workers, "maxReplicas": job.workers, "rdzvBackend": "c10d", "maxRestarts": 0}
         spec |= {"runPolicy": {"cleanPodPolicy": "None"}, "elasticPolicy": elastic, "pytorchReplicaSpecs": {"Worker": replicas}}
-    return {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": metadata(observed, job), "spec": spec}
+    meta = metadata(observed, job.phase, job.attempt)
+    if phase.placement and phase.placement.queue_name:
+        meta["labels"] |= {QUEUE: phase.placement.queue_name}
+    return {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": meta, "spec": spec}
 
 
-def metadata(observed: Observed, job: Job) -> dict[str, Any]:
+def metadata(observed: Observed, phase: str, attempt: int) -> dict[str, Any]:
     """Name, labels and owner of an attempt's objects."""
     owner = {"apiVersion": API_VERSION, "kind": KIND, "name": observed.name, "uid": observed.uid}
     return {
-        "name": job_name(observed.name, job.phase, job.attempt),
+        "name": job_name(observed.name, phase, attempt),
         "namespace": observed.namespace,
-        "labels": labels(observed, job),
+        "labels": labels(observed, phase, attempt),
         "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
     }
 
 
-def labels(observed: Observed, job: Job) -> dict[str, str]:
+def labels(observed: Observed, phase: str, attempt: int) -> dict[str, str]:
     """By these the operator finds an attempt's job and pods again."""
     key, value = MANAGED_BY
     return {
         key: value,
         LABEL_RUN: observed.name,
         LABEL_RUN_UID: observed.uid,
-        LABEL_PHASE: job.phase,
-        LABEL_ATTEMPT: str(job.attempt),
+        LABEL_PHASE: phase,
+        LABEL_ATTEMPT: str(attempt),
     }
 
 
@@ -156,7 +213,7 @@ def pod_template(observed: Observed, phase: Phase, job: Job, settings: Mapping[s
     """A pod that satisfies Pod Security `restricted`."""
     user = int(settings["pod_user"])
     return {
-        "metadata": {"labels": labels(observed, job)},
+        "metadata": {"labels": labels(observed, job.phase, job.attempt)},
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -169,22 +226,22 @@ def pod_template(observed: Observed, phase: Phase, job: Job, settings: Mapping[s
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [container(phase, settings, observed.spec.tracking)],
-            "tolerations": tolerations(phase.resources),
-            "volumes": volumes(observed, job),
+            "containers": [container(phase, job, settings)],
+            **placed(phase, labels(observed, job.phase, job.attempt), settings),
+            "volumes": volumes(observed, phase, job, settings["scratch_size"]),
         },
     }
 
 
-def container(phase: Phase, settings: Mapping[str, str], tracking: Tracking | None) -> dict[str, Any]:
+def container(phase: Phase, job: Job, settings: Mapping[str, str]) -> dict[str, Any]:
     """The trainer."""
     return {
         "name": CONTAINER,
         "image": settings["trainer_image"],
         "imagePullPolicy": settings["image_pull_policy"],
         "command": ["python3", "-m", "videogen_trainer"],
-        "env": [*environment(phase.resources, settings), *credentials(tracking)],
-        "resources": resources(phase.resources),
+        "env": [*environment(phase, job, settings), replica_index(), *credentials(job.tracking)],
+        "resources": resources(phase.resources, settings["scratch_size"]),
         "terminationMessagePath": TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -194,7 +251,7 @@ def container(phase: Phase, settings: Mapping[str, str], tracking: Tracking | No
         },
         "volumeMounts": [
             {"name": "job", "mountPath": JOB_FOLDER, "readOnly": True},
-            {"name": "storage", "mountPath": STORAGE_PATH},
+            {"name": "storage", "mountPath": STORAGE_PATH} | ({} if job.attempt else {"readOnly": True}),
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - torch's data loaders share tensors here
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the root file system is read-only
@@ -202,19 +259,35 @@ def container(phase: Phase, settings: Mapping[str, str], tracking: Tracking | No
     }
 
 
-def tolerations(asked: Resources) -> list[dict[str, Any]]:
-    """Leave a lost node sooner than after five minutes, since all other workers wait; go where GPUs are kept for those who ask."""
+def placed(phase: Phase, own: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, Any]:
+    """Where the pods may run, and before whom. They leave a lost node sooner than after five minutes, since all other workers wait, and
+    go where GPUs are kept for those who ask.
+    """
     lost = [{"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS} for taint in LOST_NODE]
-    return [*lost, {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if asked.gpus_per_worker else lost
+    kept = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if gpus(phase.resources) else []
+    placement = merged(phase.placement, Placement.model_validate_json(settings.get("trainer_placement") or "{}"))
+    fields = pod_fields(placement, own)
+    secrets = json.loads(settings.get("image_pull_secrets") or "[]")
+    return fields | {"tolerations": [*lost, *kept, *fields.get("tolerations", [])]} | ({"imagePullSecrets": secrets} if secrets else {})
 
 
-def environment(asked: Resources, settings: Mapping[str, str]) -> list[dict[str, str]]:
-    """Threads that fit the pod's CPUs, a home that can be written, and where to send progress."""
-    threads = max(1, int(quantity(asked.cpu_per_worker)) // processes(asked))
-    env = {"OMP_NUM_THREADS": str(threads), "HOME": "/tmp"}  # noqa: S108
+def environment(phase: Phase, job: Job, settings: Mapping[str, str]) -> list[dict[str, str]]:
+    """Threads that fit the pod's CPUs, a home that can be written, which job file is ours, and where to send progress."""
+    cpus = (completed(phase.resources, **DEFAULTS).requests or {})["cpu"]
+    threads = max(1, int(number(cpus)) // processes(phase))
+    env = {"OMP_NUM_THREADS": str(threads), "HOME": "/tmp", ENV_JOB_SHA256: sha256_of(job)}  # noqa: S108
     if settings["progress_url"]:
         env |= {ENV_SERVER_URL: settings["progress_url"].rstrip("/") + "/v1/progress", ENV_SERVER_TOKEN: f"{TOKEN_FOLDER}/token"}
+    if settings["progress_url"] and settings.get("records"):
+        env[ENV_RECORDS_URL] = settings["progress_url"].rstrip("/") + "/v1/records"
+    if settings["progress_ca"]:
+        env[ENV_SERVER_CA_CERT] = f"{JOB_FOLDER}/{CA_FILE}"
     return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def replica_index() -> dict[str, Any]:
+    """The pod's place among those of its attempt; from a label, because one template serves them all."""
+    return {"name": ENV_REPLICA_INDEX, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{REPLICA_INDEX}']"}}}
 
 
 def credentials(tracking: Tracking | None) -> list[dict[str, Any]]:
@@ -228,22 +301,28 @@ def credentials(tracking: Tracking | None) -> list[dict[str, Any]]:
     return [{"name": name, "valueFrom": {"secretKeyRef": source | {"key": name}}} for name in CREDENTIALS]
 
 
-def resources(asked: Resources) -> dict[str, Any]:
-    """Requests and limits; CPUs are not limited, because a throttled rank slows all others."""
-    requests = {"cpu": asked.cpu_per_worker, "memory": asked.memory_per_worker}
-    limits = {"memory": asked.memory_per_worker}
-    if asked.gpus_per_worker:
-        limits[GPU] = str(asked.gpus_per_worker)
-    return {"requests": requests | {key: value for key, value in limits.items() if key == GPU}, "limits": limits}
+def resources(asked: Resources | None, scratch_size: str) -> dict[str, Any]:
+    """Requests and limits. CPUs are limited only where the phase says so, because a throttled rank slows all others. A pod that fills its
+    node's disk is evicted before the node's other pods are.
+    """
+    whole = completed(asked, **DEFAULTS)
+    requests, limits = whole.requests or {}, whole.limits or {}
+    return {
+        "requests": {DISK: SCRATCH_REQUEST} | requests,
+        "limits": ({} if DISK in requests and DISK not in limits else {DISK: scratch_size}) | limits,
+    }
 
 
-def volumes(observed: Observed, job: Job) -> list[dict[str, Any]]:
-    """Job file, storage, the token for progress, and two scratch folders."""
+def volumes(observed: Observed, phase: Phase, job: Job, scratch_size: str) -> list[dict[str, Any]]:
+    """Job file, storage, the token for progress, and two scratch folders; shared memory counts as memory of the pod."""
+    whole = completed(phase.resources, **DEFAULTS)
+    limits = whole.limits or {}
+    memory = limits.get("memory") or (whole.requests or {})["memory"]
     token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
     return [
-        {"name": "job", "configMap": {"name": job_name(observed.name, job.phase, job.attempt)}},
+        {"name": "job", "configMap": {"name": file_name(job)}},
         {"name": "storage", "persistentVolumeClaim": {"claimName": observed.spec.storage.claim_name}},
         {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}},
-        {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
-        {"name": "tmp", "emptyDir": {}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": memory}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": limits.get(DISK) or scratch_size}},
     ]

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from videogen_api.job import ArtifactReference
-from videogen_api.meta import ANNOTATION_REQUEST, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN, ModelIdentity, release_name
-from videogen_api.training_run import InitFrom, PhaseStatus, Task, TrainingRunSpec, TrainingRunStatus
-from videogen_operator.plan import Key, Manifest, Query, World
+from videogen_api.meta import ANNOTATION_REQUEST, LABEL_RUN, release_name
+from videogen_api.training_run import PhaseStatus, RunArtifact, Task, TrainingRunSpec, TrainingRunStatus
+from videogen_operator.kinds.training_run.sources import KIND, Missing, first_problem, found, is_new, outcome_of, releases, value_at
+from videogen_operator.names import job_name
+from videogen_operator.plan import Inputs, Key, Manifest, Query, World
 
-KIND = "TrainingRun"
-SAME_VERSION = "are operator and CRDs of the same version?"
 LABEL_RUN_UID = "videogen.pib.gov.in/run-uid"
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Something that the run needs and that is not there, in words."""
-
-    message: str
+LONGEST_INDEX = 10  # digits of a replica's number, which is an int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +28,10 @@ class Observed:
     status: TrainingRunStatus
     jobs: tuple[Manifest, ...] = ()
     pods: tuple[Manifest, ...] = ()
+    policies: tuple[Manifest, ...] = ()  # NetworkPolicies of its attempts
     nodes: tuple[Manifest, ...] = ()
     claim: Manifest | None = None
-    init_from: ArtifactReference | Missing | None = None
+    init_from: ArtifactReference | Missing | None = None  # what spec.initFrom leads to now; status.initFrom has what it led to at first
     release: Manifest | None = None  # the ModelRelease with the name of the run's model
 
     @property
@@ -61,6 +55,12 @@ class Observed:
         return int(self.run["metadata"].get("generation", 0))
 
     @property
+    def artifact(self) -> RunArtifact | None:
+        """The run's newest bundle; before it has made one, the one that it starts from."""
+        init = self.status.init_from
+        return self.status.artifact or (RunArtifact(path=init.path, digest=init.digest) if init else None)
+
+    @property
     def request(self) -> str:
         """What a person asks for: `retry@<id>`, or nothing."""
         return str((self.run["metadata"].get("annotations") or {}).get(ANNOTATION_REQUEST, ""))[:128]
@@ -70,9 +70,13 @@ class Observed:
         return next((phase for phase in self.status.phases if phase.name == name), PhaseStatus(name=name))
 
     def attempt_pods(self, phase: str, attempt: int) -> tuple[Manifest, ...]:
-        """Pods of one attempt."""
-        wanted = {LABEL_PHASE: phase, LABEL_ATTEMPT: str(attempt)}
-        return tuple(pod for pod in self.pods if wanted.items() <= pod["metadata"]["labels"].items())
+        """Pods of one attempt: those of its job. Their reports decide, so labels alone are not enough."""
+        return self.job_pods(job_name(self.name, phase, attempt)) if attempt else ()
+
+    def job_pods(self, name: str) -> tuple[Manifest, ...]:
+        """Pods of the PyTorchJob of that name."""
+        job = self.job(name)
+        return tuple(pod for pod in self.pods if is_pod_of(pod, job)) if job else ()
 
     def job(self, name: str) -> Manifest | None:
         """PyTorchJob of that name."""
@@ -97,9 +101,11 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
     match item["kind"]:
         case "TrainingRun":
             yield Key(KIND, namespace, metadata["name"])
-            if value_at(item, "status", "artifact"):  # before, nobody can begin from it, and each event would visit all runs
+            if (
+                is_new(item) or outcome_of(item) != "Unknown"
+            ):  # while it works nobody can begin from it, and each event would visit all runs
                 yield from _naming(world, namespace, metadata["name"], "spec", "initFrom", "run")
-        case "PyTorchJob" | "Pod":
+        case "PyTorchJob" | "Pod" | "NetworkPolicy":
             if run := (metadata.get("labels") or {}).get(LABEL_RUN):
                 yield Key(KIND, namespace, run)
         case "PersistentVolumeClaim":
@@ -108,9 +114,16 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
             )
         case "ModelRelease":
             yield from _naming(world, namespace, metadata["name"], "spec", "initFrom", "release")
-            yield from (_key(run) for run in world.list(KIND, namespace) if _releases(run, metadata["name"]))
+            yield from (_key(run) for run in world.list(KIND, namespace) if releases(run, metadata["name"]))
         case _:
             pass  # nodes change often and matter only to runs that wait, which look again by themselves
+
+
+def reporter(pod: Manifest) -> Key | None:
+    """The run whose trainer the pod is, or None if it is none."""
+    metadata = pod["metadata"]
+    run = (metadata.get("labels") or {}).get(LABEL_RUN)
+    return Key(KIND, metadata["namespace"], run) if run else None
 
 
 def observe(world: World, key: Key) -> Seen | None:
@@ -132,16 +145,50 @@ def observe(world: World, key: Key) -> Seen | None:
         run=run,
         spec=spec,
         status=status,
-        jobs=world.list("PyTorchJob", key.namespace, labels),
-        pods=world.list("Pod", key.namespace, labels),
+        jobs=tuple(job for job in world.list("PyTorchJob", key.namespace, labels) if controller_of(job).get("uid") == uid),
+        pods=tuple(pod for pod in world.list("Pod", key.namespace, labels) if _is_of_some_job(pod)),
+        policies=tuple(one for one in world.list("NetworkPolicy", key.namespace, labels) if controller_of(one).get("uid") == uid),
         nodes=world.list("Node"),
         claim=world.get("PersistentVolumeClaim", key.namespace, spec.storage.claim_name),
-        init_from=_init_from(world, key.namespace, spec.init_from, spec.storage.claim_name) if spec.init_from else None,
+        init_from=found(world, run, spec.init_from, spec.storage.claim_name) if spec.init_from else None,
         release=_release(world, key.namespace, spec),
     )
 
 
-def queries(_: Seen, __: datetime) -> tuple[Query, ...]:
+def controller_of(item: Manifest) -> Mapping[str, Any]:
+    """The owner reference of the controller (Kubernetes, "Owners and Dependents"), or an empty one."""
+    owners: list[Mapping[str, Any]] = item["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), {})
+
+
+def is_pod_of(pod: Manifest, job: Manifest) -> bool:
+    """Whether training-operator made the pod for this job. Whoever may create pods writes labels and owners as they like, but no
+    second pod gets the name of a replica. A job may say that it has two thousand million of them: none is counted up.
+    """
+    owner = controller_of(pod)
+    if (owner.get("kind"), owner.get("uid")) != ("PyTorchJob", job["metadata"]["uid"]):
+        return False
+    replicas = (job.get("spec") or {}).get("pytorchReplicaSpecs") or {}
+    _, _, index = pod["metadata"]["name"].rpartition("-")
+    if not (index.isascii() and index.isdigit()) or len(index) > LONGEST_INDEX:
+        return False
+    names = (pod_name(job["metadata"]["name"], role, int(index)) for role in replicas if int(index) < replicas[role].get("replicas", 1))
+    return pod["metadata"]["name"] in names
+
+
+def pod_name(job: str, role: str, index: int) -> str:
+    """The name that training-operator gives to a replica's pod."""
+    return f"{job}-{role.lower()}-{index}"
+
+
+def _is_of_some_job(pod: Manifest) -> bool:
+    """Whether the pod is a PyTorchJob's by its owner and its name. The job itself may be gone while its pods still end."""
+    owner = controller_of(pod)
+    role, _, index = pod["metadata"]["name"].removeprefix(f"{owner.get('name')}-").partition("-")
+    return owner.get("kind") == "PyTorchJob" and role in {"master", "worker"} and index.isdecimal()
+
+
+def queries(_: Seen, __: Inputs) -> tuple[Query, ...]:
     """A run asks Prometheus nothing."""
     return ()
 
@@ -152,49 +199,8 @@ def _release(world: World, namespace: str, spec: TrainingRunSpec) -> Manifest | 
     return world.get("ModelRelease", namespace, release_name(spec.model))
 
 
-def _init_from(world: World, namespace: str, init: InitFrom, claim: str) -> ArtifactReference | Missing:
-    kind, name = ("ModelRelease", init.release) if init.release else (KIND, str(init.run))
-    source = world.get(kind, namespace, str(name))
-    if source is None:
-        return Missing(f"spec.initFrom names {kind} {name}, which does not exist in namespace {namespace}; create it, or start without it")
-    artifact = value_at(source, *(("spec", "artifact") if kind == "ModelRelease" else ("status", "artifact")))
-    if not artifact:
-        return Missing(f"spec.initFrom names {kind} {name}, which has not produced a bundle yet; waiting for its last training phase")
-    try:
-        found = ArtifactReference(path=value_at(artifact, "path"), digest=value_at(artifact, "digest"))
-    except ValidationError as error:
-        return Missing(
-            f"spec.initFrom names {kind} {name}, whose artifact this operator cannot read: {first_problem(error)}; {SAME_VERSION}"
-        )
-    lies_on = value_at(artifact, "claimName") if kind == "ModelRelease" else value_at(source, "spec", "storage", "claimName")
-    if lies_on != claim:
-        where = f"whose bundle lies on claim {lies_on} and not on spec.storage.claimName {claim}"
-        return Missing(f"spec.initFrom names {kind} {name}, {where}; copy it there, or use that claim")
-    return found
-
-
 def _naming(world: World, namespace: str, name: str, *path: str) -> Iterable[Key]:
     return [_key(run) for run in world.list(KIND, namespace) if value_at(run, *path) == name]
-
-
-def _releases(run: Manifest, release: str) -> bool:
-    try:
-        return release_name(ModelIdentity.model_validate(value_at(run, "spec", "model"))) == release
-    except ValidationError:
-        return False
-
-
-def value_at(item: object, *path: str) -> Any:
-    """What stands at a path of an object, or None where the path leads nowhere: a neighbour may be of another version."""
-    for name in path:
-        item = item.get(name) if isinstance(item, Mapping) else None
-    return item
-
-
-def first_problem(error: ValidationError) -> str:
-    """`path.to.field: what is wrong with it`."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}".removeprefix(": ")
 
 
 def _key(run: Manifest) -> Key:

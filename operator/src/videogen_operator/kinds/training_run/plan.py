@@ -7,38 +7,39 @@ of an attempt goes into the status first, and its job is deleted in a later pass
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
-from videogen_api.training_run import Phase, PhaseStatus, Progress, Reason, RunArtifact, Task, TrainingRunStatus
-from videogen_operator.kinds.training_run import attempts, fewer_workers, leftovers, objects, release, verdicts
+from videogen_api.progress import Progress
+from videogen_api.training_run import Phase, PhaseStatus, Reason, Task, TrainingRunStatus
+from videogen_operator.kinds.training_run import (
+    attempts,
+    fewer_workers,
+    images,
+    initial_weights,
+    leftovers,
+    network,
+    objects,
+    preflight,
+    release,
+)
 from videogen_operator.kinds.training_run.attempts import State, state_of
+from videogen_operator.kinds.training_run.conclusion import concluded
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
-from videogen_operator.kinds.training_run.observed import SAME_VERSION, Missing, Observed, Seen, Unreadable
-from videogen_operator.kinds.training_run.status import DOING, assembled, position, unreadable, worth_writing
+from videogen_operator.kinds.training_run.lineage import with_page
+from videogen_operator.kinds.training_run.moments import seconds_since, seconds_until
+from videogen_operator.kinds.training_run.observed import Observed, Seen, Unreadable
+from videogen_operator.kinds.training_run.sources import Missing
+from videogen_operator.kinds.training_run.status import assembled, position, unreadable, with_next_begun, worth_writing
+from videogen_operator.kinds.training_run.step import Step, begins, doing, end_without_pods, healing, note, pod_states, soonest
 from videogen_operator.kinds.training_run.time_spent import spent, told_by
 from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, unanswered_in
 from videogen_operator.names import job_name
-from videogen_operator.plan import Inputs, Manifest, Note, Plan, Ref, StatusWrite
+from videogen_operator.plan import Inputs, Note, Plan, StatusWrite
 
 ARRIVAL_SECONDS = 2.0
 REFUSED_SECONDS = 15.0  # after a refused write: nobody tells when it would be accepted
-HEALING_SECONDS = 300.0  # what a run waits for wakes it by an event; this only renews words, such as the size of the largest node
 STOPPING_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What one pass does about the current phase."""
-
-    status: PhaseStatus
-    said: Wait  # reason and words for the conditions, unless the phase ends in this pass
-    create: tuple[Manifest, ...] = ()
-    delete: tuple[Ref, ...] = ()
-    notes: tuple[Note, ...] = ()
-    again: float | None = None  # seconds
-    artifact: RunArtifact | None = None  # what the phase has made
 
 
 def plan(observed: Seen, inputs: Inputs) -> Plan:
@@ -55,15 +56,23 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
     phase = None if place is None else observed.spec.phases[place]
     if phase is None or state_of(observed.phase_status(phase.name)) == State.FAILED:
         return _finished(observed, phase, inputs, request_notes)
-    situation = _situation(observed, phase, inputs)
+    situation = _situation(initial_weights.followed(observed), phase, inputs)
+    observed = situation.observed
     step = _suspension(situation) or _deadline(situation) or _advance(situation, inputs)
+    if step.preflight is not None:
+        observed = replace(observed, status=observed.status.model_copy(update={"preflight": step.preflight}))
     status = assembled(observed, step.status, step.said, step.artifact or observed.status.artifact, inputs.now)
     ended = state_of(step.status) in {State.COMPLETED, State.FAILED}
+    status = with_next_begun(observed.spec, status) if state_of(step.status) == State.COMPLETED else status
     notes = (*request_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
     lingering, later = leftovers.lingering(observed, inputs.now)
-    again = 0.0 if _moved_on(situation, step) else _soonest(step.again, later, _deadline_in(situation))
-    delete = (*step.delete, *lingering)
-    return Plan(create=step.create, delete=delete, statuses=_write(observed, status), notes=notes, requeue_after=again)
+    again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _deadline_in(situation))
+    delete = (*step.delete, *lingering, *network.unneeded(observed, inputs.settings))
+    policies = network.current(observed, step.status, inputs.settings)
+    # No pod without its policy; but a policy that cannot be restored must not keep a running attempt from being looked after.
+    apply, beside = (policies, ()) if step.create else ((), policies)
+    written = _write(observed, status)
+    return Plan(apply=apply, create=step.create, beside=beside, delete=delete, statuses=written, notes=notes, requeue_after=again)
 
 
 def _may_still_arrive(observed: Observed, now: datetime) -> bool:
@@ -71,46 +80,51 @@ def _may_still_arrive(observed: Observed, now: datetime) -> bool:
     created = observed.run["metadata"].get("creationTimestamp")
     seen_before = observed.status.observed_generation >= 0 or created is None
     missing = observed.claim is None or isinstance(observed.init_from, Missing)
-    return not seen_before and missing and (now - datetime.fromisoformat(created)).total_seconds() < ARRIVAL_SECONDS
+    return not seen_before and missing and seconds_since(created, now) < ARRIVAL_SECONDS
 
 
 def _advance(situation: Situation, inputs: Inputs) -> Step:
+    if initial_weights.are_new(situation.observed):
+        return initial_weights.pinned(situation)
     if situation.phase.task == Task.RELEASE:
-        return _release(situation)
+        return release.advance(situation)
     match state_of(situation.status):
         case State.ACTIVE:
             return _watch(situation, inputs)
         case State.SUSPENDED:
             resumed = attempts.resumed(situation.status, situation.now)
-            return Step(status=resumed, said=_doing(situation, "resumed"), notes=(_note(situation, "Resumed", "resumed"),))
+            return Step(status=resumed, said=doing(situation, "resumed"), notes=(note(situation, "Resumed", "resumed"),))
         case _:
-            return _begin(situation, inputs)
+            return preflight.advance(situation) or _begin(situation)
 
 
-def _begin(situation: Situation, inputs: Inputs) -> Step:
+def _begin(situation: Situation) -> Step:
     """Create the next attempt, if nothing stands against it."""
     status, observed = situation.status, situation.observed
     old_pods, old_jobs = leftovers.past_pods(observed, status), leftovers.past_jobs(observed, status)
     if wait := before_attempt(situation):
-        again = REFUSED_SECONDS if situation.failures else _healing(observed)
+        again = REFUSED_SECONDS if situation.failures else healing(observed)
         return Step(status=status, said=wait, delete=old_jobs if old_pods else (), again=again)
-    left = seconds_until(status.retry_time, situation.now)
+    left = seconds_until(status.retry_time, situation.now, attempts.LONGEST_DELAY)
     if left > 0:
         return Step(status=status, said=_retrying(status), delete=old_jobs if old_pods else (), again=left)
     if old_pods:
         names = ", ".join(sorted(pod["metadata"]["name"] for pod in old_pods)[:3])
         said = Wait(Reason.RETRYING, f"attempt {status.attempt} is being stopped; waiting for {names} to end")
         return Step(status=status, said=said, delete=old_jobs, again=STOPPING_SECONDS)
+    if not status.begun:
+        return begins(situation)
     attempt = status.attempt + 1
     job = objects.job_of(observed, situation.phase, status, attempt)
-    create = (objects.config_map(observed, job), objects.pytorch_job(observed, situation.phase, job, inputs.settings))
+    settings = situation.settings
+    create = (objects.config_map(observed, job, settings), objects.pytorch_job(observed, situation.phase, job, settings))
     name = job_name(observed.name, situation.phase.name, attempt)
-    fewer = fewer_workers.words(status, situation.phase.resources)
+    fewer = fewer_workers.words(status, situation.phase.asked_workers)
     words = f"attempt {attempt} is PyTorchJob {name}" + (f" with {fewer}" if fewer else "")
-    note = _note(situation, "JobCreated", f"{situation.phase.name}: {words}")
+    created = note(situation, "JobCreated", f"{situation.phase.name}: {words}")
     begun = attempts.started(status, name, situation.now, job.workers)
-    said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {_pod_states((), job.workers)}")
-    return Step(status=begun, said=said, create=create, delete=old_jobs, notes=(note,))
+    said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {pod_states((), job.workers)}")
+    return Step(status=begun, said=said, create=create, delete=old_jobs, notes=(created,))
 
 
 def _watch(situation: Situation, inputs: Inputs) -> Step:
@@ -123,25 +137,25 @@ def _watch(situation: Situation, inputs: Inputs) -> Step:
         return _reduced(situation, coming)
     status = _with_progress(situation, inputs)
     said, again = _followed(situation, status)
-    return Step(status=status, said=fewer_workers.with_prospect(said, coming), again=_soonest(again, coming.seconds if coming else None))
+    return Step(status=status, said=fewer_workers.with_prospect(said, coming), again=soonest(again, coming.seconds if coming else None))
 
 
 def _followed(situation: Situation, status: PhaseStatus) -> tuple[Wait, float | None]:
     """What the current attempt does or waits for, and the seconds until it is looked at again."""
     if wait := during_attempt(situation):
-        return wait, _healing(situation.observed)
+        return wait, healing(situation.observed)
     if any((pod.get("status") or {}).get("phase") == "Running" for pod in situation.pods):
         some_ended = any(terminated(pod) for pod in situation.pods)
-        words = (progress_message(status), fewer_workers.words(status, situation.phase.resources))
-        return _doing(situation, "; ".join(filter(None, words))), STOPPING_SECONDS if some_ended else None
-    states = _pod_states(situation.pods, fewer_workers.workers_of(status, situation.phase.resources))
+        words = (progress_message(status), fewer_workers.words(status, situation.phase.asked_workers))
+        return doing(situation, "; ".join(filter(None, words))), STOPPING_SECONDS if some_ended else None
+    states = pod_states(situation.pods, fewer_workers.workers_of(status, situation.phase.asked_workers))
     said = Wait(Reason.STARTING, f"attempt {status.attempt} is starting: {states}")
-    return said, _soonest(_healing(situation.observed), unanswered_in(situation))
+    return said, soonest(healing(situation.observed), unanswered_in(situation))
 
 
 def _end(situation: Situation) -> Ending | None:
     """How the current attempt ended; None while it goes on."""
-    return ending(situation.pods, situation.phase.task, situation.now) or _end_without_pods(situation)
+    return ending(situation.pods, situation.phase.task, situation.now) or end_without_pods(situation)
 
 
 def _ended(situation: Situation, end: Ending) -> Step:
@@ -152,7 +166,7 @@ def _ended(situation: Situation, end: Ending) -> Step:
         end = replace(end, report=report)
     new = attempts.ended(status, spec, end, situation.now)
     message = f"{spec.name}: attempt {status.attempt} ended with {end.reason}: {end.message}"
-    return Step(status=new, said=_retrying(new), notes=(_note(situation, "AttemptEnded", message, warning=True),))
+    return Step(status=new, said=_retrying(new), notes=(note(situation, "AttemptEnded", message, warning=True),))
 
 
 def _reduced(situation: Situation, due: fewer_workers.Reduction) -> Step:
@@ -160,36 +174,14 @@ def _reduced(situation: Situation, due: fewer_workers.Reduction) -> Step:
     status = situation.status
     new = attempts.reduced(status, fewer_workers.ending(due), due.workers, situation.now)
     message = f"{status.name}: attempt {status.attempt} ends: {due.message}; the next one has {due.workers}"
-    return Step(status=new, said=_retrying(new), notes=(_note(situation, "WorkersReduced", message, warning=True),))
+    return Step(status=new, said=_retrying(new), notes=(note(situation, "WorkersReduced", message, warning=True),))
 
 
 def _succeeded(situation: Situation, end: Ending) -> Step:
     """A phase's work is done; what it measured must also pass the phase's gates."""
     recorded = attempts.recorded_end(situation.status, end, situation.now)
     assert end.report is not None
-    said = _doing(situation, "done")
-    judged = verdicts.judged(situation.phase, recorded)
-    if judged.reason is not None:
-        return Step(status=attempts.failed(judged.status, judged.reason, judged.words, situation.now), said=said)
-    made = end.report.artifact if situation.phase.task in objects.MAKES_ARTIFACT else None
-    artifact = RunArtifact(path=made.path, digest=made.digest) if made else None
-    words = [judged.words] if judged.words else []
-    if made or not words:
-        words.insert(0, end.report.message or _made(end))
-    return Step(status=attempts.completed(judged.status, situation.now, "; ".join(words)), said=said, artifact=artifact)
-
-
-def _end_without_pods(situation: Situation) -> Ending | None:
-    """The attempt's job is gone, or over, and no pod can tell how it ended."""
-    name, job = situation.status.job_name, situation.observed.job(situation.status.job_name)
-    if job is None:
-        return Ending(Reason.PREEMPTED, Action.RETRY_FREE, f"PyTorchJob {name} was deleted")
-    conditions = {c["type"]: c for c in (job.get("status") or {}).get("conditions") or [] if c["status"] == "True"}
-    if situation.pods or not conditions.keys() & {"Failed", "Succeeded"}:
-        return None
-    if failed := conditions.get("Failed"):
-        return Ending(Reason.TRAINER_FAILED, Action.RETRY, f"PyTorchJob {name} failed: {failed.get('message', '')}")
-    return Ending(Reason.PREEMPTED, Action.RETRY_FREE, f"PyTorchJob {name} ended, and its pods were deleted before their report was read")
+    return concluded(situation, with_page(situation, recorded, end.report), end.report)
 
 
 def _suspension(situation: Situation) -> Step | None:
@@ -198,11 +190,13 @@ def _suspension(situation: Situation) -> Step | None:
         return None
     said = Wait(Reason.SUSPENDED, "suspended; set spec.suspend to false to go on")
     if state_of(situation.status) == State.SUSPENDED:
-        return Step(status=situation.status, said=said, delete=leftovers.past_jobs(situation.observed, situation.status))
+        delete = (*leftovers.past_jobs(situation.observed, situation.status), *preflight.past_jobs(situation.observed))
+        return Step(status=situation.status, said=said, delete=delete)
     end = ending(situation.pods, situation.phase.task, situation.now) if state_of(situation.status) == State.ACTIVE else None
     if end is not None and end.action in {Action.SUCCEED, Action.FAIL}:
         return None  # the attempt had ended before it could be stopped
-    return Step(status=attempts.suspended(situation.status, situation.now), said=said, notes=(_note(situation, "Suspended", said.message),))
+    stopped, notes = attempts.suspended(situation.status, situation.now), (note(situation, "Suspended", said.message),)
+    return Step(status=stopped, said=said, notes=notes, preflight=preflight.forgotten(situation.observed))
 
 
 def _deadline(situation: Situation) -> Step | None:
@@ -214,37 +208,13 @@ def _deadline(situation: Situation) -> Step | None:
         return None
     if state_of(situation.status) == State.ACTIVE and _end(situation):
         return None
-    message = f"the phase took longer than deadlineSeconds {limit}; raise it, or give the phase more workers"
+    if situation.phase.task == Task.RELEASE and state_of(release.advance(situation).status) == State.COMPLETED:
+        return None
+    more = "suspend the run, raise it or give the phase more workers, then ask for the request retry@<id>"
+    late = more if situation.phase.task != Task.RELEASE else release.late(situation)
+    message = f"the phase took longer than deadlineSeconds {limit}; {late}"
     status = attempts.failed(situation.status, Reason.DEADLINE_EXCEEDED, message, situation.now)
     return Step(status=status, said=Wait(Reason.DEADLINE_EXCEEDED, message))
-
-
-def _release(situation: Situation) -> Step:
-    """Create the ModelRelease once; from then on it lives without the run."""
-    observed, template = situation.observed, situation.phase.release
-    assert template is not None
-    if state_of(situation.status) == State.SUSPENDED:
-        return Step(status=attempts.resumed(situation.status, situation.now), said=_doing(situation, "resumed"))
-    artifact = observed.status.artifact or _initial(observed)
-    if artifact is None:
-        said = before_attempt(situation) or Wait(Reason.INIT_FROM_NOT_FOUND, "there is no bundle to release")
-        return Step(status=situation.status, said=said, again=_healing(observed))
-    manifest = release.manifest(observed, template, artifact)
-    name = manifest["metadata"]["name"]
-    if observed.release is None:
-        said = Wait(Reason.RELEASING, f"creating ModelRelease {name}")
-        if situation.failures:
-            said = Wait(Reason.RELEASING, f"ModelRelease {name} was refused and will be tried again: {situation.failures[0].message[:500]}")
-        return Step(status=situation.status, said=said, create=(manifest,))
-    found = release.digest_of(observed.release)
-    if found is None:
-        said = Wait(Reason.RELEASING, f"ModelRelease {name} exists and this operator cannot read its spec.artifact.digest; {SAME_VERSION}")
-        return Step(status=situation.status, said=said, again=_healing(observed))
-    if found != artifact.digest:
-        said_ = f"ModelRelease {name} exists with artifact {found} and this run has made {artifact.digest}; raise spec.model.version"
-        return Step(status=attempts.failed(situation.status, Reason.RELEASE_CONFLICT, said_, situation.now), said=_doing(situation, "done"))
-    done = attempts.completed(situation.status, situation.now, f"ModelRelease {name} is created")
-    return Step(status=done, said=_doing(situation, "done"))
 
 
 def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tuple[Note, ...]) -> Plan:
@@ -257,7 +227,9 @@ def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tu
     delete, again = leftovers.lingering(observed, inputs.now)
     if status is not None and leftovers.past_pods(observed, status):
         delete = (*delete, *leftovers.past_jobs(observed, status))
-    return Plan(delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=again)
+    expired, later = leftovers.expired(observed, inputs.now)
+    delete = (*dict.fromkeys((*delete, *expired)), *network.unneeded(observed, inputs.settings))
+    return Plan(delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=soonest(again, later))
 
 
 def _answer_request(observed: Observed) -> tuple[Observed, tuple[Note, ...]]:
@@ -267,20 +239,39 @@ def _answer_request(observed: Observed) -> tuple[Observed, tuple[Note, ...]]:
     phases = observed.status.phases
     if verb == "retry" and failed is not None:
         phases = [attempts.restarted(phase) if phase is failed else phase for phase in phases]
-        note = Note(observed.run, "Retried", f"{failed.name}: tried again at the request {observed.request}")
+        answer = Note(observed.run, "Retried", f"{failed.name}: tried again at the request {observed.request}")
+    elif verb == "retry" and (waiting := preflight.at_once(observed)):
+        observed = replace(observed, status=observed.status.model_copy(update={"preflight": waiting}))
+        answer = Note(observed.run, "Retried", f"the preflight looks again at the request {observed.request}")
     elif observed.request:
-        said = f"request {observed.request!r} does nothing: a TrainingRun knows retry@<id>, and only when a phase has failed"
-        note = Note(observed.run, "RequestIgnored", said, "Warning")
+        said = (
+            f"request {observed.request!r} does nothing: a TrainingRun knows retry@<id>, and only when a phase or the preflight has failed"
+        )
+        answer = Note(observed.run, "RequestIgnored", said, "Warning")
     else:
-        note = Note(observed.run, "RequestWithdrawn", "the request annotation is gone")
-    status = observed.status.model_copy(update={"phases": phases, "last_handled_request": observed.request})
-    return replace(observed, status=status), (note,)
+        answer = Note(observed.run, "RequestWithdrawn", "the request annotation is gone")
+    changes: dict[str, object] = {"phases": phases, "last_handled_request": observed.request}
+    changes |= {"images": None} if phases is not observed.status.phases else {}  # a trainer that was mended may be the point of it
+    status = observed.status.model_copy(update=changes)
+    return replace(observed, status=status), (answer,)
 
 
 def _situation(observed: Observed, phase: Phase, inputs: Inputs) -> Situation:
     status = observed.phase_status(phase.name)
     pods = observed.attempt_pods(phase.name, status.attempt)
-    return Situation(observed=observed, phase=phase, status=status, pods=pods, failures=inputs.failures, now=inputs.now)
+    works = state_of(status) == State.ACTIVE  # after a retry request the old attempt's pods are still there, and bind nobody
+    run_images = images.pinned(observed.status.images, pods if works else ())
+    observed = replace(observed, status=observed.status.model_copy(update={"images": run_images}))
+    return Situation(
+        observed=observed,
+        phase=phase,
+        status=images.noted(status, pods),
+        pods=pods,
+        failures=inputs.failures,
+        now=inputs.now,
+        settings=images.settings_of(run_images, inputs.settings),
+        seals=inputs.seals,
+    )
 
 
 def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
@@ -299,11 +290,6 @@ def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
         **spent(situation.status, told_by(newest), attempts.elapsed_seconds(situation.status, situation.now)),
     }
     return situation.status.model_copy(update=changes)
-
-
-def _initial(observed: Observed) -> RunArtifact | None:
-    init = observed.init_from
-    return None if init is None or isinstance(init, Missing) else RunArtifact(path=init.path, digest=init.digest)
 
 
 def _write(observed: Observed, status: TrainingRunStatus) -> tuple[StatusWrite, ...]:
@@ -329,20 +315,6 @@ def _deadline_in(situation: Situation) -> float | None:
     return max(0.5, limit - attempts.elapsed_seconds(situation.status, situation.now))
 
 
-def _healing(observed: Observed) -> float:
-    """One period to one and a half, so that runs which were created together do not look together."""
-    return HEALING_SECONDS * (1 + zlib.crc32(observed.uid.encode()) / 2**33)
-
-
-def _soonest(*delays: float | None) -> float | None:
-    return min((delay for delay in delays if delay is not None), default=None)
-
-
-def seconds_until(moment: str | None, now: datetime) -> float:
-    """Seconds from now to a timestamp; 0 or less once it has passed, and without one."""
-    return 0.0 if moment is None else (datetime.fromisoformat(moment) - now).total_seconds()
-
-
 def progress_message(status: PhaseStatus) -> str:
     """`step 41,200 of 100,000, loss 0.083`, as far as it is known."""
     metrics = {metric.name: metric.value for metric in status.progress.metrics} if status.progress else {}
@@ -362,30 +334,8 @@ def thousands(number: str) -> str:
     return f"{int(number):,}" if number.isdigit() else number
 
 
-def _doing(situation: Situation, words: str) -> Wait:
-    return Wait(DOING[situation.phase.task], words)
-
-
 def _retrying(status: PhaseStatus) -> Wait:
     last = status.attempts[-1] if status.attempts else None
     why = f"attempt {last.number} ended with {last.reason}: {last.message}; " if last else ""
     fewer = f" with {status.workers} of them" if status.workers else ""
-    return Wait(Reason.RETRYING, f"{why}the next attempt goes on from step {status.checkpoint_step:,}{fewer}")
-
-
-def _made(end: Ending) -> str:
-    report = end.report
-    if report and report.artifact:
-        return f"bundle {report.artifact.digest} after step {report.last_step:,}"
-    if report and report.datasets:
-        return ", ".join(f"dataset {data.dataset} {data.version} with {data.clips:,} clips" for data in report.datasets)
-    return f"{len(report.results)} metrics measured" if report else "done"
-
-
-def _pod_states(pods: tuple[Manifest, ...], workers: int) -> str:
-    phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
-    return f"{phases.count('Running')} of {workers} pods run" if phases else f"0 of {workers} pods exist"
-
-
-def _note(situation: Situation, reason: str, message: str, warning: bool = False) -> Note:
-    return Note(situation.observed.run, reason, message, "Warning" if warning else "Normal")
+    return Wait(Reason.RETRYING, f"{why}the next attempt resumes from step {status.checkpoint_step:,}{fewer}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from videogen_api.meta import Condition
+from videogen_api.meta import Condition, release_name
+from videogen_api.progress import Progress
 from videogen_api.training_run import (
     ConditionType,
     Phase,
     PhaseStatus,
-    Progress,
     Reason,
     RunArtifact,
     RunSummary,
@@ -21,9 +21,11 @@ from videogen_api.training_run import (
 )
 from videogen_api.tuning import TunedParameter
 from videogen_operator.conditions import Wanted, merged
-from videogen_operator.kinds.training_run.attempts import State, state_of
-from videogen_operator.kinds.training_run.observed import SAME_VERSION, Observed, Unreadable
+from videogen_operator.kinds.training_run.attempts import State, begun, has_begun, state_of
+from videogen_operator.kinds.training_run.moments import seconds_since
+from videogen_operator.kinds.training_run.observed import Observed, Unreadable
 from videogen_operator.kinds.training_run.waiting import Wait
+from videogen_operator.names import UPGRADING
 
 PROGRESS_SECONDS = 5  # live progress is written at most this often
 DOING = {
@@ -54,6 +56,8 @@ def assembled(observed: Observed, phase: PhaseStatus | None, said: Wait, artifac
     known = {old.name: old for old in observed.status.phases}
     if phase is not None and (phase.name in known or phase != PhaseStatus(name=phase.name)):
         known[phase.name] = phase
+    here = phase.name if phase else ""
+    known = {name: one for name, one in known.items() if name == here or has_begun(one)}  # an edit may have put others before it
     status = observed.status.model_copy(
         update={
             "observed_generation": observed.generation,
@@ -70,6 +74,16 @@ def assembled(observed: Observed, phase: PhaseStatus | None, said: Wait, artifac
     )
 
 
+def with_next_begun(spec: TrainingRunSpec, status: TrainingRunStatus) -> TrainingRunStatus:
+    """The status in which a phase is done, with the mark that the next one has begun: so that it needs no write of its own."""
+    place = position(spec, status)
+    if place is None or spec.suspend:
+        return status
+    name = spec.phases[place].name
+    later = next((one for one in status.phases if one.name == name), PhaseStatus(name=name))
+    return status.model_copy(update={"phases": [*(one for one in status.phases if one.name != name), begun(later)]})
+
+
 def unreadable(broken: Unreadable, now: datetime) -> dict[str, Any]:
     """The status of a run that cannot be read: everything else in it stays, and that of an ended run stays whole."""
     old = broken.run.get("status")
@@ -79,40 +93,45 @@ def unreadable(broken: Unreadable, now: datetime) -> dict[str, Any]:
     if any(one["type"] == ConditionType.SUCCEEDED and one.get("status") in {"True", "False"} for one in before):
         return old
     generation = int(broken.run["metadata"].get("generation", 0))
-    message = f"this operator cannot read it: {broken.message}; {SAME_VERSION}"
+    message = f"this operator cannot read it: {broken.message}; {UPGRADING}"
     wanted = (
-        Wanted(ConditionType.SUCCEEDED.value, None, Reason.PENDING.value, message),
-        Wanted(ConditionType.STALLED.value, True, Reason.PENDING.value, message),
+        Wanted(ConditionType.SUCCEEDED.value, None, Reason.UNREADABLE.value, message),
+        Wanted(ConditionType.STALLED.value, True, Reason.UNREADABLE.value, message),
     )
     return {**old, "observedGeneration": generation, "conditions": merged(before, wanted, generation, now)}
 
 
 def conditions(spec: TrainingRunSpec, status: TrainingRunStatus, phase: PhaseStatus | None, said: Wait) -> tuple[Wanted, ...]:
-    """Succeeded always; Reconciling until the current phase's job exists; Stalled when the run has failed."""
+    """Succeeded always; Reconciling until the run's first job exists, and not again; Stalled when the run has failed, or its preflight."""
     place = position(spec, status)
     if place is None:
-        words = f"all {len(spec.phases)} phases are done"
+        reused = sum(one.reused_from is not None for one in status.phases)
+        words = f"all {len(spec.phases)} phases are done" + (f", {reused} of them reused" if reused else "")
         return (Wanted(ConditionType.SUCCEEDED, True, Reason.COMPLETED, words),)
     state = state_of(phase) if phase is not None else State.IDLE
     if phase is not None and state == State.FAILED:
         reason, message = str(phase.outcome), f"{phase.name}: {phase.message}"
         return (Wanted(ConditionType.SUCCEEDED, False, reason, message), Wanted(ConditionType.STALLED, True, reason, message))
+    if said.reason == Reason.PREFLIGHT_FAILED:  # neither at work nor at an end: it waits until somebody has mended it
+        reason, message = said.reason.value, said.message
+        return (Wanted(ConditionType.SUCCEEDED, None, reason, message), Wanted(ConditionType.STALLED, True, reason, message))
     message = f"{spec.phases[place].name if phase is None else phase.name}: {said.message}"
     top = Wanted(ConditionType.SUCCEEDED, None, said.reason, message)
-    working = state in {State.ACTIVE, State.SUSPENDED}
-    return (top,) if working else (top, Wanted(ConditionType.RECONCILING, True, said.reason, message))
+    begun = any(one.start_time is not None or one.outcome is not None for one in (*status.phases, *([phase] if phase else [])))
+    return (top,) if begun else (top, Wanted(ConditionType.RECONCILING, True, said.reason, message))
 
 
 def summary(spec: TrainingRunSpec, status: TrainingRunStatus) -> RunSummary:
     """Printer columns."""
     place = position(spec, status)
     if place is None:
-        return RunSummary(phase=f"{len(spec.phases)}/{len(spec.phases)}", progress="100 %")
+        return RunSummary(model=release_name(spec.model), phase=f"{len(spec.phases)}/{len(spec.phases)}", progress="100 %")
     phase = spec.phases[place]
     known = next((one for one in status.phases if one.name == phase.name), None)
     progress = known.progress if known else None
     metrics = {metric.name: metric.value for metric in progress.metrics} if progress else {}
     return RunSummary(
+        model=release_name(spec.model),
         phase=f"{place + 1}/{len(spec.phases)} {phase.name}",
         progress="" if progress is None or progress.progress_percentage is None else f"{progress.progress_percentage} %",
         step="/".join(metrics[name] for name in ("step", "steps") if name in metrics)[:40],
@@ -125,8 +144,7 @@ def worth_writing(old: Progress | None, new: Progress) -> bool:
     """Whether new progress is different, and the old one is some seconds old."""
     if old is None or old.last_updated_time is None or new.last_updated_time is None:
         return old != new
-    passed = datetime.fromisoformat(new.last_updated_time) - datetime.fromisoformat(old.last_updated_time)
-    return passed >= timedelta(seconds=PROGRESS_SECONDS)
+    return seconds_since(old.last_updated_time, datetime.fromisoformat(new.last_updated_time)) >= PROGRESS_SECONDS
 
 
 def duration(seconds: int) -> str:
@@ -151,5 +169,5 @@ def tuned(spec: TrainingRunSpec, phases: Sequence[PhaseStatus]) -> list[TunedPar
 
 def _release(observed: Observed, phases: list[PhaseStatus]) -> str:
     specs: dict[str, Phase] = {spec.name: spec for spec in observed.spec.phases}
-    done = any(specs[one.name].task == Task.RELEASE and state_of(one) == State.COMPLETED for one in phases if one.name in specs)
-    return str(observed.release["metadata"]["name"]) if done and observed.release is not None else observed.status.release
+    created = any(specs[one.name].task == Task.RELEASE and one.start_time is not None for one in phases if one.name in specs)
+    return str(observed.release["metadata"]["name"]) if created and observed.release is not None else observed.status.release

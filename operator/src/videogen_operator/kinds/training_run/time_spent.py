@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from videogen_api.goodput import TimeSpent, share_of
 from videogen_api.job import Goodput
-from videogen_api.training_run import PhaseStatus, Progress
+from videogen_api.progress import Progress
+from videogen_api.training_run import PhaseStatus
 
 NOTHING = Goodput(wall_seconds="0", productive_seconds="0", data_wait_seconds="0", checkpoint_pause_seconds="0")
 MOST_SECONDS = Decimal(999999999)  # that the API server takes, whatever pods tell

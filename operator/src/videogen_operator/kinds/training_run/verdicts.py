@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from videogen_api.evaluation import Gate, MetricResult, Verdict
+from videogen_api.gates import judge_all, measurement, worst
 from videogen_api.optimization import MaximumLoss, MetricLoss
 from videogen_api.training_run import Phase, PhaseStatus, Reason
-from videogen_operator.gates import judge_all, measurement, worst
 
 GATE_REASONS = {Verdict.FAILED: Reason.GATE_FAILED, Verdict.INCONCLUSIVE: Reason.GATE_INCONCLUSIVE, Verdict.ERROR: Reason.GATE_INCONCLUSIVE}
 

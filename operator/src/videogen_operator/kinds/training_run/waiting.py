@@ -7,26 +7,29 @@ stays, because only a pending pod makes an autoscaler add a node.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
 
+from videogen_api.resources import GPU, completed, number
 from videogen_api.training_run import Phase, PhaseStatus, Reason
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
-from videogen_operator.kinds.training_run.observed import Missing, Observed
+from videogen_operator.kinds.training_run.moments import seconds_since
+from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.refusals import cause_of
+from videogen_operator.kinds.training_run.sources import Missing
+from videogen_operator.kubernetes_objects import NOTHING, allocatable, containers, pull_error, without_place
+from videogen_operator.names import allows_storage, not_allowed
 from videogen_operator.plan import Failure, Manifest
-from videogen_operator.quantities import GPU, quantity
+from videogen_operator.rules import Finding
+from videogen_operator.seals import Seals
 
+DEFAULTS = {"cpu": "1", "memory": "4Gi"}  # of a pod that says nothing of them
 UNANSWERED_SECONDS = 30  # a PyTorchJob without pods and conditions for so long has nobody who looks at it
-PULL_ERRORS = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"})
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """What is waited for."""
-
-    reason: Reason
-    message: str
+Wait = Finding[Reason]  # what is waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class Situation:
     pods: tuple[Manifest, ...]  # of the current attempt
     failures: tuple[Failure, ...]
     now: datetime
+    settings: Mapping[str, str] = field(default_factory=dict)  # of the operator, see settings.py
+    seals: Seals = field(default_factory=Seals)  # by which records are known
 
 
 Rule = Callable[[Situation], Wait | None]
@@ -63,13 +68,11 @@ def name_is_taken(situation: Situation) -> Wait | None:
 
 
 def refused(situation: Situation) -> Wait | None:
-    """The API server, or training-operator's webhook behind it, refused the job."""
+    """The API server, or an admission webhook behind it, refused an object of the attempt."""
     for failure in situation.failures:
-        if failure.kind == "PyTorchJob" and failure.code == 404:
-            said = "the cluster knows no PyTorchJobs (kubeflow.org/v1); install the Kubeflow training-operator"
-            return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, said)
+        cause = cause_of(failure)
         said = f"{failure.kind} {failure.name} was refused and will be tried again: {failure.message[:500]}"
-        return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE if failure.kind == "PyTorchJob" else Reason.PENDING, said)
+        return Wait(cause.reason, f"{said}; {cause.advice}")
     return None
 
 
@@ -82,10 +85,18 @@ def claim_is_missing(situation: Situation) -> Wait | None:
     return Wait(Reason.CLAIM_NOT_FOUND, said)
 
 
+def claim_is_not_allowed(situation: Situation) -> Wait | None:
+    """The storage was not made for runs: mounting it would let the run's author read it, and fsGroup would change its owner."""
+    claim, name = situation.observed.claim, situation.observed.spec.storage.claim_name
+    if claim is None or allows_storage(claim):
+        return None
+    return Wait(Reason.CLAIM_NOT_ALLOWED, f"spec.storage.claimName names persistent volume claim {name}, {not_allowed(claim)}")
+
+
 def weights_are_missing(situation: Situation) -> Wait | None:
-    """spec.initFrom leads nowhere."""
+    """spec.initFrom leads nowhere yet."""
     init = situation.observed.init_from
-    return Wait(Reason.INIT_FROM_NOT_FOUND, init.message) if isinstance(init, Missing) else None
+    return Wait(init.reason, init.message) if situation.observed.status.init_from is None and isinstance(init, Missing) else None
 
 
 def nobody_answers(situation: Situation) -> Wait | None:
@@ -101,15 +112,24 @@ def unanswered_in(situation: Situation) -> float | None:
     started, job = situation.status.attempt_start_time, situation.observed.job(situation.status.job_name)
     if situation.pods or job is None or started is None or (job.get("status") or {}).get("conditions"):
         return None
-    return UNANSWERED_SECONDS - (situation.now - datetime.fromisoformat(started)).total_seconds()
+    return UNANSWERED_SECONDS - seconds_since(started, situation.now)
+
+
+def is_queued(situation: Situation) -> Wait | None:
+    """Kueue keeps the job suspended until there is room in its queue for all of its pods."""
+    placement, job = situation.phase.placement, situation.observed.job(situation.status.job_name)
+    if placement is None or placement.queue_name is None or job is None or situation.pods:
+        return None
+    if not ((job.get("spec") or {}).get("runPolicy") or {}).get("suspend"):
+        return None
+    return Wait(Reason.QUEUED, f"PyTorchJob {situation.status.job_name} waits in Kueue's queue {placement.queue_name} for room")
 
 
 def image_is_missing(situation: Situation) -> Wait | None:
     """The kubelet cannot pull the trainer image."""
     for pod in situation.pods:
-        for container in (pod.get("status") or {}).get("containerStatuses") or []:
-            waiting = container.get("state", {}).get("waiting", {})
-            if container["name"] == CONTAINER and waiting.get("reason") in PULL_ERRORS:
+        for container in containers(pod):
+            if container["name"] == CONTAINER and (waiting := pull_error(container)):
                 said = f"image {container.get('image', '')} of pod {pod['metadata']['name']}: {waiting.get('message') or waiting['reason']}"
                 return Wait(Reason.IMAGE_NOT_FOUND, f"{said}; push the image, or correct trainer.image in the chart's values")
     return None
@@ -119,33 +139,51 @@ def too_large_for_any_node(situation: Situation) -> Wait | None:
     """No node is as large as one worker, even if it were empty."""
     if not unscheduled(situation.pods):
         return None
-    needs = {"cpu": situation.phase.resources.cpu_per_worker, "memory": situation.phase.resources.memory_per_worker}
-    if situation.phase.resources.gpus_per_worker:
-        needs[GPU] = str(situation.phase.resources.gpus_per_worker)
+    said = shortage(situation.phase, situation.observed.nodes)
+    return Wait(Reason.INSUFFICIENT_CAPACITY, f"phase {situation.phase.name}: {said}") if said else None
+
+
+def shortage(phase: Phase, nodes: tuple[Manifest, ...]) -> str:
+    """What one worker asks for and no node has, even if it were empty; nothing if some node is large enough."""
+    needs = completed(phase.resources, **DEFAULTS).requests or {}
     for resource, need in needs.items():
-        largest = max((allocatable(node, resource) for node in situation.observed.nodes), default=Decimal(0))
-        if quantity(need) > largest:
-            name = {GPU: "GPUs", "cpu": "CPUs", "memory": "bytes of memory"}[resource]
-            said = f"phase {situation.phase.name}: one worker asks for {need} {name} and the largest node has {largest:f}"
-            return Wait(Reason.INSUFFICIENT_CAPACITY, f"{said}; add a larger node, or ask for less in resources")
-    return None
+        largest = max((allocatable(node, resource) for node in nodes), default=Decimal(0))
+        if number(need) > largest:
+            name = {GPU: "GPUs", "cpu": "CPUs", "memory": "bytes of memory"}.get(resource, resource)
+            said = f"one worker asks for {need} {name} and the largest node has {largest:f}"
+            return f"{said}; add a larger node, or suspend the run and ask for less in the phase's resources"
+    return ""
 
 
 def nodes_are_full(situation: Situation) -> Wait | None:
     """The scheduler finds no place now."""
     if pod := next(iter(unscheduled(situation.pods)), None):
-        condition = next(c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
+        condition = without_place(pod) or NOTHING
         return Wait(Reason.UNSCHEDULABLE, f"pod {pod['metadata']['name']}: {condition.get('message', 'no place')}")
     return None
+
+
+def tracking_is_not_allowed(situation: Situation) -> Wait | None:
+    """Curves and credentials go only where the administrator lets them: the server is named by the run's author."""
+    tracking = situation.observed.spec.tracking
+    allowed = situation.settings.get("tracking_hosts", "").split()
+    if tracking is None or any(fnmatchcase(tracking.mlflow.host, pattern.lower()) for pattern in allowed):
+        return None
+    said = f"spec.tracking.mlflow.uri names host {tracking.mlflow.host}; allowed are {', '.join(allowed) or 'none'}"
+    helps = "ask for it in the chart's tracking.allowedHosts, or suspend the run and leave spec.tracking out"
+    return Wait(Reason.TRACKING_NOT_ALLOWED, f"{said}; {helps}")
 
 
 BEFORE: tuple[Rule, ...] = (
     name_is_taken,  # somebody else's object must go first
     refused,  # the API server said no in this very pass
     claim_is_missing,  # pods would wait for ever without a word
+    claim_is_not_allowed,  # its owner must have said that runs may mount it
     weights_are_missing,  # the job would have nothing to start from
+    tracking_is_not_allowed,  # what the run does would be sent to a stranger
 )
 DURING: tuple[Rule, ...] = (
+    is_queued,  # nobody else looks at it until then
     nobody_answers,  # training-operator is absent
     image_is_missing,  # the kubelet says so
     too_large_for_any_node,  # waiting alone cannot help
@@ -155,13 +193,4 @@ DURING: tuple[Rule, ...] = (
 
 def unscheduled(pods: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
     """Pods that the scheduler could not place."""
-    return tuple(pod for pod in pods if any(_no_place(c) for c in (pod.get("status") or {}).get("conditions") or []))
-
-
-def _no_place(condition: Mapping[str, str]) -> bool:
-    return condition["type"] == "PodScheduled" and condition["status"] == "False" and condition.get("reason") == "Unschedulable"
-
-
-def allocatable(node: Manifest, resource: str) -> Decimal:
-    """How much of a resource a node has for pods."""
-    return quantity(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
+    return tuple(pod for pod in pods if without_place(pod))

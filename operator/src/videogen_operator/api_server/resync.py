@@ -1,0 +1,86 @@
+"""Complete lists of all watched objects, again and again: they heal missed events and remove ghosts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+
+import aiohttp
+
+from videogen_operator.api_server.cluster import ApiError, Cluster
+from videogen_operator.api_server.world import Name, ObjectWorld, name_of
+from videogen_operator.plan import Manifest, Resource
+
+Place = tuple[Resource, str | None]
+log = logging.getLogger(__name__)
+
+
+class Resync:
+    """Lists resources into the world, and tells which objects are new, newer or gone.
+
+    It tells so only when all of them have been listed: a decision about a run whose jobs are not known yet would take
+    them for deleted. For the same reason an optional resource counts as absent only when discovery denies it too, twice in a
+    row: a 404 that passes is a failed list.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        world: ObjectWorld,
+        places: Iterable[Place],
+        told: Callable[[Manifest], None],
+    ) -> None:
+        self._cluster, self._world, self._told = cluster, world, told
+        self._changed: list[Manifest] = []  # not told yet, also when a list has failed in between
+        self._absent: frozenset[Place] = frozenset()  # where the last round found no such resource
+        self._places = tuple(places)
+
+    async def once(self) -> None:
+        """List everything. Raises ApiError, aiohttp.ClientError or TimeoutError if something cannot be listed, or is absent for
+        the first time.
+        """
+        absent = {place: error for place in self._places if (error := await self._list(*place))}
+        before, self._absent = self._absent, frozenset(absent)
+        for place, error in absent.items():
+            if place not in before:
+                raise error
+            self._forget(*place)
+        changed, self._changed = self._changed, []
+        for item in changed:
+            self._told(item)
+
+    async def run(self, seconds: float, listed: Callable[[], None]) -> None:
+        """List for ever, the first time after a period; sooner again after a failure."""
+        wait = seconds
+        while True:
+            await asyncio.sleep(wait * (0.9 + 0.2 * random.random()))
+            try:
+                await self.once()
+            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                log.warning("listing the watched objects failed: %r", error)
+                wait = min(seconds, 5.0)
+            else:
+                listed()
+                wait = seconds
+
+    async def _list(self, resource: Resource, namespace: str | None) -> ApiError | None:
+        """Returns the 404 of a resource that the API server does not serve."""
+        listed, version = set[Name](), ""
+        try:
+            async for items, version in self._cluster.pages(resource, namespace):  # noqa: B007 - the last page's, for pruning
+                listed |= {name_of(item) for item in items}
+                stored = [name_of(item) for item in items if self._world.store(item)]
+                self._changed += [one for name in stored if (one := self._world.get(resource.kind, *name))]
+        except ApiError as error:
+            if error.code != 404 or not resource.optional or await self._cluster.serves(resource):
+                raise
+            return error
+        self._changed += self._world.prune(resource.kind, namespace, listed, version)
+        return None
+
+    def _forget(self, resource: Resource, namespace: str | None) -> None:
+        if gone := self._world.forget(resource.kind, namespace):
+            log.warning("the API server serves no %s any more; %d objects are forgotten", resource.plural, len(gone))
+        self._changed += gone

@@ -1,0 +1,133 @@
+"""Who a projected service-account token belongs to: TokenReview, remembered until the token ends.
+
+Anybody who reaches the inbox may send tokens, and each review costs the API server a signature. So a token is reviewed
+only if it says that it was made for a pod and for our audience, and not more than so many in a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from videogen_operator.api_server.cluster import Cluster, path_of
+from videogen_operator.resources import TOKEN_REVIEWS
+
+POD_NAME, POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
+LONGEST_TOKEN = 8192  # characters
+LONGEST_SECONDS = 600.0
+REFUSED_SECONDS = 10.0
+REMEMBERED = 5_000
+REVIEWS_AT_ONCE = 8
+REVIEWS_PER_SECOND = 20  # a thousand pods that report for the first time are known after a minute
+REVIEW_SECONDS = 5.0
+
+
+class BusyError(Exception):
+    """More tokens are to be reviewed than the API server shall be asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The pod that a token was projected into."""
+
+    namespace: str
+    pod: str
+    pod_uid: str
+
+
+class PodTokens:
+    """Reviews tokens of one audience. `clock` gives seconds since the epoch, as the tokens' `exp` does."""
+
+    def __init__(self, cluster: Cluster, audience: str, clock: Callable[[], float]) -> None:
+        self._cluster, self._audience, self._clock = cluster, audience, clock
+        self._known: dict[str, tuple[float, Caller]] = {}  # hash of the token -> until when, who
+        self._refused: dict[str, float] = {}  # hash of the token -> until when; apart, so that a flood displaces nobody
+        self._places = asyncio.Semaphore(REVIEWS_AT_ONCE)
+        self._asked: deque[float] = deque(maxlen=REVIEWS_PER_SECOND)
+
+    def claimed(self, token: str) -> Caller | None:
+        """The pod that the token says it was made for, unverified; None if a review could not say yes."""
+        claims = claims_of(token)
+        audiences = claims.get("aud")
+        for_us = self._audience in audiences if isinstance(audiences, list) else audiences == self._audience
+        return pod_of(claims) if for_us and expiry(claims) > self._clock() else None
+
+    async def review(self, token: str) -> Caller | None:
+        """The caller, or None if the token is not valid for the audience or not bound to a pod.
+
+        Raises BusyError, ApiError, aiohttp.ClientError or TimeoutError if it cannot be known now.
+        """
+        if self.claimed(token) is None:
+            return None
+        digest, now = hashlib.sha256(token.encode()).hexdigest(), self._clock()
+        if digest in self._known and now < self._known[digest][0]:
+            return self._known[digest][1]
+        if now < self._refused.get(digest, 0.0):
+            return None
+        caller = await self._ask(token)
+        if caller is None:
+            _remember(self._refused, digest, now + REFUSED_SECONDS)
+        else:
+            _remember(self._known, digest, (min(now + LONGEST_SECONDS, expiry(claims_of(token))), caller))
+        return caller
+
+    async def _ask(self, token: str) -> Caller | None:
+        self._count()
+        body = {
+            "apiVersion": TOKEN_REVIEWS.api_version,
+            "kind": TOKEN_REVIEWS.kind,
+            "spec": {"token": token, "audiences": [self._audience]},
+        }
+        async with asyncio.timeout(REVIEW_SECONDS), self._places:
+            status = (await self._cluster.request("POST", path_of(TOKEN_REVIEWS), body=body))["status"]
+        user = status.get("user", {})
+        pod, uid = (user.get("extra", {}).get(key, [""])[0] for key in (POD_NAME, POD_UID))
+        parts = user.get("username", "").split(":")
+        valid = status.get("authenticated") and self._audience in status.get("audiences", []) and pod and uid
+        return Caller(parts[2], pod, uid) if valid and parts[:2] == ["system", "serviceaccount"] and len(parts) == 4 else None
+
+    def _count(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if len(self._asked) == REVIEWS_PER_SECOND and now - self._asked[0] < 1.0:
+            raise BusyError(f"more than {REVIEWS_PER_SECOND} unknown tokens in a second")
+        self._asked.append(now)
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """The payload of a JSON web token (RFC 7519), unverified; empty if it is none."""
+    try:
+        _, payload, signature = token[: LONGEST_TOKEN + 1].split(".")
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) and signature and len(token) <= LONGEST_TOKEN else {}
+
+
+def pod_of(claims: dict[str, Any]) -> Caller | None:
+    """The pod in the private claims of a bound service-account token (Kubernetes, "Managing Service Accounts"), or None."""
+    try:
+        bound = claims["kubernetes.io"]
+        parts: tuple[Any, ...] = bound["namespace"], bound["pod"]["name"], bound["pod"]["uid"]
+    except (KeyError, TypeError):
+        return None
+    return Caller(*parts) if all(isinstance(part, str) and part for part in parts) else None
+
+
+def expiry(claims: dict[str, Any]) -> float:
+    """`exp` in seconds since the epoch; 0 if there is none."""
+    found = claims.get("exp")
+    return found if isinstance(found, int | float) else 0.0  # not as a float, which cannot hold each number of JSON
+
+
+def _remember(entries: dict[str, Any], digest: str, entry: object) -> None:
+    """Put the newest last; the oldest are forgotten."""
+    entries.pop(digest, None)
+    entries[digest] = entry
+    while len(entries) > REMEMBERED:
+        del entries[next(iter(entries))]

@@ -1,0 +1,52 @@
+"""Where a run's bundle comes from, as far as it is known by now: for the page of an evaluation, and for the release in the end."""
+
+from __future__ import annotations
+
+from videogen_api.bundle import content_digest
+from videogen_api.gates import evaluation_digest
+from videogen_api.job import Report, report_page
+from videogen_api.lineage import MOST_DATASETS, MOST_IMAGES, Lineage, LineageDataset, LineageEvaluation, LineageWeights
+from videogen_api.training_run import PhaseStatus, Reason, Task
+from videogen_api.tuning import applied
+from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.waiting import Situation
+
+
+def lineage_of(observed: Observed) -> Lineage:
+    """What decided the run's newest bundle, and what judged it."""
+    spec, status = observed.spec, observed.status
+    read = [
+        LineageDataset(dataset=data.dataset, version=data.version, digest=data.digest) for one in status.phases for data in one.datasets
+    ]
+    init = status.init_from
+    return Lineage(
+        run=observed.name,
+        recipe_digest=content_digest(applied(spec.recipe, status.tuned).wire()),
+        datasets=list(dict.fromkeys(read))[:MOST_DATASETS],
+        init_from=LineageWeights(release=init.release, run=init.run, digest=init.digest) if init else None,
+        images=list(dict.fromkeys(one.image_id for one in status.phases if one.image_id))[:MOST_IMAGES],
+        evaluation=_evaluation(observed),
+    )
+
+
+def with_page(situation: Situation, recorded: PhaseStatus, report: Report) -> PhaseStatus:
+    """The status of a phase that has measured, with the page that its trainer wrote. That of a phase that is reused is another run's."""
+    observed, phase = situation.observed, situation.phase
+    bundle = report.artifact if phase.task == Task.OPTIMIZE else observed.artifact
+    if not report.page or bundle is None:
+        return recorded
+    return recorded.model_copy(update={"report": report_page(bundle.path, observed.name, observed.uid, phase.name)})
+
+
+def _evaluation(observed: Observed) -> LineageEvaluation | None:
+    """Of the last phase that has measured the model, which is the one whose results a release is judged by."""
+    tasks = {phase.name: phase.task for phase in observed.spec.phases}
+    measured = [one for one in observed.status.phases if _counts(one, tasks.get(one.name))]
+    if not measured:
+        return None
+    last = measured[-1]
+    return LineageEvaluation(phase=last.name, digest=evaluation_digest(last.results), report=last.report)
+
+
+def _counts(phase: PhaseStatus, task: Task | None) -> bool:
+    return task in {Task.EVALUATE, Task.OPTIMIZE} and phase.outcome == Reason.COMPLETED and bool(phase.results)

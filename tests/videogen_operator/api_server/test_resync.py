@@ -1,0 +1,166 @@
+"""What the complete lists make of a 404: the operator must never be blind to what is there."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import kopf
+import pytest
+from aiohttp import web
+
+from videogen_operator.api_server.cluster import ApiError, Cluster, path_of
+from videogen_operator.api_server.resync import Resync
+from videogen_operator.api_server.world import ObjectWorld
+from videogen_operator.kinds import KINDS
+from videogen_operator.main import merged
+from videogen_operator.plan import Manifest, Resource
+from videogen_operator.resources import PYTORCH_JOBS
+from videogen_testing.patience import HANGS
+
+WATCHED = merged(resource for kind in KINDS for resource in kind.resources)
+OPTIONAL = [resource for resource in WATCHED if resource.optional]
+NEEDED = [resource for resource in WATCHED if not resource.optional]
+optional = pytest.mark.parametrize("resource", OPTIONAL, ids=lambda resource: resource.plural)
+
+
+def item(resource: Resource, version: int = 5) -> dict[str, Any]:
+    metadata = {"name": "standard", "namespace": "models", "uid": f"uid of a {resource.kind}", "resourceVersion": str(version)}
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
+
+
+@dataclass
+class Served:
+    """An API server whose one resource comes and goes. `discovery` is the answer about its group-version."""
+
+    resource: Resource
+    listed: bool = True
+    discovery: tuple[int, str] = (404, "404 page not found")
+    told: list[str] = field(default_factory=list)  # kinds
+    world: ObjectWorld = field(default_factory=lambda: ObjectWorld(WATCHED))
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.path == path_of(self.resource):
+            if not self.listed:
+                return web.Response(status=404, text="404 page not found")
+            return web.json_response({"items": [item(self.resource)], "metadata": {"resourceVersion": "9"}})
+        if request.path == path_of(self.resource).removesuffix(f"/{self.resource.plural}"):
+            return web.Response(status=self.discovery[0], text=self.discovery[1])
+        return web.json_response({"items": [], "metadata": {"resourceVersion": "9"}})
+
+    @asynccontextmanager
+    async def listing(self) -> AsyncIterator[Resync]:
+        application = web.Application()
+        application.router.add_get("/{path:.*}", self.answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        login = kopf.ConnectionInfo(server=f"http://127.0.0.1:{runner.addresses[0][1]}")
+        try:
+            async with Cluster(lambda: login, WATCHED, self.world) as cluster:
+                yield Resync(cluster, self.world, [(resource, None) for resource in WATCHED], lambda item: self.told.append(item["kind"]))
+        finally:
+            await runner.cleanup()
+
+    def known(self) -> Manifest | None:
+        return self.world.get(self.resource.kind, "models", "standard")
+
+
+def named(*plurals: str) -> tuple[int, str]:
+    """Discovery that names these."""
+    return 200, json.dumps({"kind": "APIResourceList", "resources": [{"name": plural} for plural in plurals]})
+
+
+@optional
+async def test_a_404_of_what_discovery_names_is_a_failed_list_and_nothing_is_lost(resource: Resource) -> None:
+    served = Served(resource, discovery=named(resource.plural, f"{resource.plural}/status"))
+    async with served.listing() as resync:
+        await resync.once()
+        served.listed = False
+        for _ in range(3):
+            with pytest.raises(ApiError, match="404"):
+                await resync.once()
+            assert served.known() is not None
+        served.listed = True
+        await resync.once()
+    assert served.told == [resource.kind]
+    served.world.store(item(resource, version=99) | {"status": {"phase": "New"}})
+    (kept,) = served.world.list(resource.kind)
+    assert kept["metadata"]["resourceVersion"] == "99", "blind to an object that was there all the time"
+
+
+DENIALS = {"the group-version is gone": (404, "404 page not found"), "others of the group stay": named("others", "others/status")}
+
+
+@pytest.mark.parametrize("denial", DENIALS.values(), ids=DENIALS.keys())
+@optional
+async def test_what_discovery_denies_twice_is_gone_and_may_come_back_as_it_was(resource: Resource, denial: tuple[int, str]) -> None:
+    served = Served(resource, discovery=denial)
+    async with served.listing() as resync:
+        await resync.once()
+        served.listed = False
+        with pytest.raises(ApiError, match="404"):
+            await resync.once()
+        assert served.known() is not None, "once may be a mistake"
+        await resync.once()
+        assert served.known() is None
+        await resync.once()
+        served.listed = True
+        await resync.once()
+    assert served.told == [resource.kind] * 3
+    assert served.known() is not None
+
+
+async def test_denials_with_a_good_list_between_them_do_not_add_up() -> None:
+    served = Served(PYTORCH_JOBS)
+    async with served.listing() as resync:
+        for served.listed in (True, False, True, False, True):
+            if served.listed:
+                await resync.once()
+            else:
+                with pytest.raises(ApiError, match="404"):
+                    await resync.once()
+            assert served.known() is not None
+
+
+DOUBTS = {
+    "discovery is away": (503, "try again"),
+    "discovery is forbidden": (403, "no"),
+    "discovery is no JSON": (200, "<html>"),
+    "discovery is another object": (200, '{"kind": "Status"}'),
+    "discovery is a list": (200, "[]"),
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS.values(), ids=DOUBTS.keys())
+async def test_in_doubt_what_is_known_is_kept(doubt: tuple[int, str]) -> None:
+    served = Served(PYTORCH_JOBS, discovery=doubt)
+    async with served.listing() as resync:
+        await resync.once()
+        served.listed = False
+        for _ in range(3):
+            with pytest.raises(ApiError):
+                await resync.once()
+    assert served.known() is not None
+
+
+async def test_a_resource_that_is_not_optional_is_never_taken_for_absent() -> None:
+    served = Served(NEEDED[0])
+    async with served.listing() as resync:
+        await resync.once()
+        served.listed = False
+        for _ in range(3):
+            with pytest.raises(ApiError, match="404"):
+                await resync.once()
+    assert served.known() is not None
+
+
+async def test_without_a_resource_that_was_never_installed_the_second_list_is_complete() -> None:
+    served, listed = Served(PYTORCH_JOBS, listed=False), asyncio.Event()
+    async with served.listing() as resync:
+        listing_for_ever = asyncio.create_task(resync.run(0.01, listed.set))
+        async with asyncio.timeout(HANGS):
+            await listed.wait()
+        listing_for_ever.cancel()

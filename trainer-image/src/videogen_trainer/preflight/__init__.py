@@ -1,0 +1,1 @@
+"""The preflight: whether all is there that any phase of a run will need."""

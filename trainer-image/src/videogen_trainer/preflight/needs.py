@@ -1,0 +1,168 @@
+"""What the phases of a run need, in their order, each with the field that asks for it and the phase's own check."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from videogen_api.emergency import CaptionFont
+from videogen_api.evaluation import Extractor
+from videogen_api.job import ArtifactReference, Job, PinnedData
+from videogen_api.recipe import Backbone
+from videogen_api.training_run import TRAINING, DataReference, Reason, Task
+from videogen_models.backbone_digest import PARTS
+from videogen_models.bundle_manifest import check_bundle_sizes
+from videogen_trainer import tasks
+from videogen_trainer.curation.sources import look_at
+from videogen_trainer.dataset import check_sizes, open_dataset, resolve
+from videogen_trainer.emergency.scenarios import read_scenarios
+from videogen_trainer.failure import Failure
+from videogen_trainer.named_files import check_backbone, check_extractor
+
+MAKES_BUNDLE = (*TRAINING, Task.OPTIMIZE, Task.BUILD_TEMPLATES)
+HASHED_BYTES = 1 << 30  # of one field; more would take minutes on a network volume, and the phase computes it anyway
+LEAST_BYTES = 64 << 20  # samples, tables and reports of any run
+COPIES = 4
+TO_COME = ArtifactReference(path="bundles/to-come", digest="sha256:" + "0" * 64)  # what an earlier phase will make; only that it is there
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that a phase needs. `look` raises Failure, CorruptError or OSError if it will not do."""
+
+    path: str  # the field
+    look: Callable[[], object]
+
+
+def needs(phases: list[Job], storage: Path) -> Iterator[Need]:
+    """Everything that these phases need and that can be told before they begin."""
+    recipe, init = phases[0].recipe, next((job.init_from or job.artifact for job in phases if job.init_from or job.artifact), None)
+    if recipe.backbone:
+        yield Need("spec.recipe.backbone", partial(_backbone, recipe.backbone, storage))
+    if init:
+        yield Need("spec.initFrom", partial(check_bundle_sizes, storage / init.path, init.digest))
+    yield Need("spec.storage", partial(_room, phases, storage))
+    made: set[tuple[str, str]] = set()
+    bundle, told = False, set[str]()
+    for place, job in enumerate(phases):
+        path = f"spec.phases[{place}]"
+        if job.task is not Task.RELEASE:
+            yield from _rules(_with_bundle(job) if bundle else job, path, told)
+        yield from (Need(f"{path}.data[{number}]", partial(_dataset, data, storage, made)) for number, data in enumerate(job.data))
+        yield from _curation(job, path, storage, made)
+        yield from _networks(job, path, storage)
+        if job.curate:
+            made = {*made, (job.curate.dataset, job.curate.version)}
+        bundle = bundle or job.task in MAKES_BUNDLE
+
+
+def _rules(job: Job, path: str, told: set[str]) -> Iterator[Need]:
+    """The rules between fields. What is wrong with the recipe is told once, and not for each phase; `told` grows."""
+    broken = [said for said in tasks.problems(job) if said not in told]
+    told.update(broken)
+    if not broken:
+        yield Need(path, lambda: None)
+    for said in broken:
+        field = said.partition(" ")[0]
+        yield Need(f"spec.{field}" if field.startswith("recipe.") else path, partial(_refuse, said))
+
+
+def _refuse(said: str) -> None:
+    raise Failure(Reason.INVALID_JOB, said)
+
+
+def _with_bundle(job: Job) -> Job:
+    init = TO_COME if job.task in {*TRAINING, Task.TUNE} else None
+    return job.model_copy(update={"init_from": init, "artifact": None if init else TO_COME})
+
+
+def _dataset(data: PinnedData, storage: Path, made: set[tuple[str, str]]) -> None:
+    """The version is there with all its files in their sizes, and has clips of that split; or an earlier phase makes it."""
+    reference = data.reference
+    if (reference.dataset, reference.version) in made:
+        return
+    opened = open_dataset(storage, reference, data.digest, check=check_sizes)
+    if not opened.part(reference.split):
+        what = f"dataset {reference.dataset} {reference.version} has no clips of split {reference.split}"
+        raise Failure(Reason.DATASET_TOO_SMALL, f"{what}, only {len(opened.records):,} others; curate a version that has some")
+
+
+def _curation(job: Job, path: str, storage: Path, made: set[tuple[str, str]]) -> Iterator[Need]:
+    curate = job.curate
+    if curate is None:
+        return
+    for number, source in enumerate(curate.sources):
+        yield Need(f"{path}.curate.sources[{number}]", partial(look_at, source, storage))
+    if curate.parent and (curate.dataset, curate.parent) not in made:
+        yield Need(f"{path}.curate.parent", partial(resolve, storage, DataReference(dataset=curate.dataset, version=curate.parent)))
+
+
+def _networks(job: Job, path: str, storage: Path) -> Iterator[Need]:
+    """Networks, fonts and tables that lie in the storage."""
+    for number, extractor in enumerate(job.evaluate.extractors if job.evaluate else ()):
+        yield Need(f"{path}.evaluate.extractors[{number}]", partial(_extractor, extractor, storage))
+    filters = {
+        "curate.filters": job.curate.filters.relevance if job.curate else None,
+        "templates.quality": job.templates.quality.relevance if job.templates else None,
+        "scenarios.quality": job.scenarios.quality.relevance if job.scenarios else None,
+    }
+    for field, relevance in filters.items():
+        if relevance and relevance.extractor:
+            yield Need(f"{path}.{field}.relevance.extractor", partial(_extractor, relevance.extractor, storage))
+    if job.templates and (font := job.templates.caption_font):
+        yield Need(f"{path}.templates.captionFont", partial(_font, font, storage))
+    if job.scenarios and job.scenarios.table:
+        yield Need(f"{path}.scenarios.table", partial(read_scenarios, job.scenarios, storage))
+
+
+def _backbone(wanted: Backbone, storage: Path) -> None:
+    folder = storage / wanted.path
+    if _is_small([path for part in PARTS for path in (folder / part).rglob("*")]):
+        check_backbone(wanted, storage)
+        return
+    if missing := [part for part in PARTS if not (folder / part).is_dir()]:
+        raise Failure(Reason.ARTIFACT_INVALID, f"{folder / missing[0]} is missing; expected are {', '.join(PARTS)}")
+    _refuse_zeros(wanted.digest, folder)
+
+
+def _extractor(wanted: Extractor, storage: Path) -> None:
+    path = storage / wanted.path
+    if _is_small([path, *path.glob("*")]):
+        check_extractor(wanted, storage, wanted.name)
+        return
+    _refuse_zeros(wanted.digest, path)
+
+
+def _font(wanted: CaptionFont, storage: Path) -> None:
+    from videogen_trainer.emergency.captions import open_lettering
+
+    open_lettering(wanted, storage)
+
+
+def _is_small(paths: list[Path]) -> bool:
+    """Whether their digest is computed in seconds. What is missing is."""
+    return sum(path.stat().st_size for path in paths if path.is_file()) <= HASHED_BYTES
+
+
+def _refuse_zeros(digest: str, path: Path) -> None:
+    if not digest.removeprefix("sha256:").strip("0"):
+        raise Failure(Reason.ARTIFACT_INVALID, f"the digest is 64 zeros, which nothing has; put in that of {path}")
+
+
+def _room(phases: list[Job], storage: Path) -> None:
+    """Free space for the checkpoints of one training phase. Raises Failure(StorageFailed).
+
+    A lower bound: weights of what the run starts from, their moving average and two moments of the optimiser, once for each checkpoint
+    that is kept and once for the one that is being written.
+    """
+    checkpoints = max((job.recipe.checkpoints.keep_last + 1 for job in phases if job.task in TRAINING), default=0)
+    init = next((job.init_from for job in phases if job.init_from), None)
+    source = storage / init.path if init else storage / phases[0].recipe.backbone.path if phases[0].recipe.backbone else None
+    weights = sum(path.stat().st_size for path in source.rglob("*.safetensors")) if source else 0
+    needed, free = max(LEAST_BYTES, COPIES * weights * checkpoints), shutil.disk_usage(storage).free
+    if free < needed:
+        said = f"{free:,} bytes are free, and the run needs {needed:,} at least"
+        raise Failure(Reason.STORAGE_FAILED, f"{said}; make room on the claim, or lower checkpoints.keepLast")
