@@ -38,11 +38,13 @@ class Busy:
 
     refusals: Sequence[Refusal]
     asked: list[tuple[str, str, float]] = field(default_factory=list)  # path, `continue`, when
+    bodies: list[Any] = field(default_factory=list)
     world: ObjectWorld = field(default_factory=lambda: ObjectWorld([TRAINING_RUNS, CONFIG_MAPS]))
 
     async def answer(self, request: web.Request) -> web.Response:
         page = request.query.get("continue", "")
         self.asked.append((request.path.rpartition("/")[2], page, time.monotonic()))
+        self.bodies.append(await request.json() if request.can_read_body else None)
         if len(self.asked) <= len(self.refusals):
             status, headers = self.refusals[len(self.asked) - 1]
             return web.json_response({"reason": "Busy", "message": "try again"}, status=status, headers=headers)
@@ -51,7 +53,7 @@ class Busy:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Cluster]:
-        application = web.Application()
+        application = web.Application(client_max_size=4 * 1024 * 1024)
         application.router.add_route("*", "/{path:.*}", self.answer)
         runner = web.AppRunner(application)
         await runner.setup()
@@ -71,6 +73,13 @@ async def test_what_is_put_off_is_sent_again_and_not_before(refusal: Refusal) ->
         assert (await cluster.request("POST", "/api/v1/things", body={}))["items"] == []
     (_, _, first), (_, _, second) = busy.asked
     assert second - first >= 1
+
+
+async def test_a_status_of_more_than_a_megabyte_is_sent_whole_each_time_and_without_a_warning() -> None:
+    busy, body = Busy([SOON]), {"status": {"message": "x" * 1_500_000}}
+    async with busy.connected() as cluster:
+        await cluster.request("PATCH", "/api/v1/things/status", body=body)
+    assert busy.bodies == [body, body]
 
 
 @pytest.mark.parametrize(

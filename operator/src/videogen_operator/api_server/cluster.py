@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from io import BytesIO
 from types import TracebackType
 from typing import Any, Self
 
@@ -102,10 +103,10 @@ class Cluster:
                 await asyncio.sleep(error.retry_after)
 
     async def _once(self, verb: str, path: str, body: object, content: str, query: Mapping[str, str] | None, longest: int | None) -> Any:
-        headers = {"Content-Type": content, "Accept": JSON} | self._authorization()
-        data = None if body is None else json.dumps(body, separators=(",", ":"))
-        url = self._connection.server.rstrip("/") + path
-        async with self._session.request(verb, url, params=query, data=data, headers=headers) as response:
+        headers, server = {"Content-Type": content, "Accept": JSON} | self._authorization(), self._connection.server.rstrip("/")
+        # As a file, which is sent in pieces: a status may have more than a megabyte.
+        data = None if body is None else BytesIO(json.dumps(body, separators=(",", ":")).encode())
+        async with self._session.request(verb, server + path, params=query, data=data, headers=headers) as response:
             answer = await _read(response, longest)
             REQUESTS.labels(verb, _resource_of(path), str(response.status)).inc()
             if response.status == 401:
@@ -118,14 +119,12 @@ class Cluster:
         """All objects of a resource in small pages, each with the version at which the whole list is read. A page with too many
         bytes is asked for again with fewer objects.
         """
-        query, limit = {"labelSelector": resource.selector} if resource.selector else {}, PAGE
+        query, limit, path = {"labelSelector": resource.selector} if resource.selector else {}, PAGE, path_of(resource, namespace or "")
         while True:
             longest = LONGEST_PAGE if limit > 1 else None
             try:
                 part = query | {"limit": str(limit)}
-                answer = await self.request(
-                    "GET", path_of(resource, namespace or ""), query=part, patience=LIST_PATIENCE_SECONDS, longest=longest
-                )
+                answer = await self.request("GET", path, query=part, patience=LIST_PATIENCE_SECONDS, longest=longest)
             except LongAnswerError:
                 limit = max(1, limit // 4)
                 continue

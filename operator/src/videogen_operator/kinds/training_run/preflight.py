@@ -184,9 +184,8 @@ def _judged(pod: Situation, status: PhaseStatus, known: Preflight, result: Prefl
     own = [] if has_begun(pod.observed) else list(_own(pod))
     problems = [problem for _, problem in own if problem]
     found = [*problems, *result.problems][:MOST_PROBLEMS]
-    new = known.model_copy(
-        update={"checked": result.checked + len(own), "problems": found, "completion_time": timestamp(pod.now), "message": ""}
-    )
+    checked = len(own) + result.checked or known.checked  # what a later phase looks up is no check, and leaves the count as it was
+    new = known.model_copy(update={"checked": checked, "problems": found, "completion_time": timestamp(pod.now), "message": ""})
     if not found:
         told = note(pod, "PreflightPassed", f"{new.checked} things that the phases need are there")
         notes = () if has_begun(pod.observed) else (told,)
