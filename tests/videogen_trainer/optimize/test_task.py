@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors.numpy import load
 
 from videogen_api.bundle import MANIFEST, Manifest
 from videogen_api.evaluation import Metric
-from videogen_api.job import ArtifactReference, Job, PinnedData, Report
+from videogen_api.job import ArtifactReference, Job, PinnedData, Report, report_page
 from videogen_api.meta import ModelFamily, ModelIdentity
 from videogen_api.optimization import ExportFormat, Optimize, Quantization
 from videogen_api.recipe import Recipe
@@ -120,6 +121,10 @@ def test_a_smaller_bundle_is_sealed_that_loads_like_any_other(storage: Path) -> 
     assert report.message.startswith(f"bundle {report.artifact.digest}: Int8Weights has ")
     assert [part.dataset for part in report.datasets] == ["shapes"]
     assert {(result.frames, result.resolution) for result in report.results} == {(4, RECIPE.resolution)}
+    page = (storage / report_page(report.artifact.path, "demo", "12345678-0000", "optimize")).read_text()
+    assert report.page
+    assert report.message in unescape(page)
+    assert page.count("<strong>sample-") == 8, "some of its clips"
 
 
 def test_the_metrics_are_those_that_evaluate_measures_of_both_bundles(storage: Path) -> None:

@@ -113,7 +113,8 @@ def quarantine_canary(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) 
 def _taken_back(reason: Reason, what: str, facts: Facts, *signals: Signal) -> Move:
     if facts.fallback:
         return Move(Event.ROLL_BACK, f"{what}; {facts.fallback} takes the traffic back", reason, signals)
-    return Move(None, f"{what}; it keeps serving, because no other release has ready pods to take the traffic back")
+    hint = "; withdraw@<id> takes it out of the service all the same" if facts.request else ""
+    return Move(None, f"{what}; it keeps serving, because no other release has ready pods to take the traffic back{hint}")
 
 
 def adopt(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
