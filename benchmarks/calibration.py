@@ -35,7 +35,7 @@ def fault(seconds_of: Callable[[int], float]) -> Fault:
     The fast release is judged by its slower videos, the slow one by its fastest. Raises ValueError if no number of steps is slow
     enough.
     """
-    seconds_of(FAST_STEPS)  # the first video of a server, and of a connection, is no measure
+    seconds_of(FAST_STEPS)  # warm-up: the first video of a server and of a connection takes longer
     all_fast = [seconds_of(FAST_STEPS) for _ in range(REPEATS)]
     fast = percentile(all_fast, 0.8)  # one that met something else on the machine is not what videos take here
     step = (min(seconds_of(MANY_STEPS) for _ in range(3)) - min(all_fast)) / (MANY_STEPS - FAST_STEPS)

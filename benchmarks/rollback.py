@@ -293,7 +293,7 @@ def _json(
 
 
 def _inbox(cluster: Cluster) -> tuple[str, ssl.SSLContext]:
-    """URL of the webhook, by an address that its certificate does not name; the authority signs for nobody else."""
+    """URL of the webhook, by an address that its certificate does not name: only the authority is verified, which signs no other one."""
     trust = ssl.create_default_context(cadata=install.inbox_authority(cluster))
     trust.check_hostname = False
     return _address(cluster, install.SYSTEM, "videogen-operator", "inbox").replace("http:", "https:") + "/v1/alerts", trust
