@@ -60,7 +60,15 @@ def in_triton(requests: str, microseconds: str) -> dict[str, str]:
     return {f"nv_inference_request_success{{{triton}}}": requests, f"nv_inference_request_duration_us{{{triton}}}": microseconds}
 
 
-LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE = (
+def _series(labels: dict[str, str]) -> str:
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
+
+
+def cycle(name: str = "", **labels: str) -> str:
+    return f"videogen_cycle{name}{_series({'namespace': 'models', 'cycle': 'weekly'} | labels)}"
+
+
+LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE, OVERDUE, NO_RUNS = (
     "VideogenReleaseLatencyHigh",
     "VideogenReleaseErrorsHigh",
     "VideogenReleaseOverloaded",
@@ -68,9 +76,12 @@ LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE = (
     "VideogenTrainingStalled",
     "VideogenReleaseChecksFailing",
     "VideogenReleaseUnreadable",
+    "VideogenCycleOverdue",
+    "VideogenCycleStalled",
 )
 NAMED = {"namespace": "models", "release": "r2", "videogen_action": "rollback"}
 TOLD = {"namespace": "models", "release": "r2"}  # to people: no rollback
+OF_A_CYCLE = {"namespace": "models"}
 
 # what is so: (series, alert, time, labels of the firing alert, or None if it must be silent)
 ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
@@ -79,6 +90,10 @@ ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
     "and is silent when it passes": ({told("videogen_release_checks_failing"): "1x4 0x100"}, FAILING, "7m", None),
     "a release that cannot be read fires": ({told("videogen_release_unreadable"): "1x100"}, UNREADABLE, "7m", TOLD),
     "but not while an upgrade lasts": ({told("videogen_release_unreadable"): "0x48 1x100"}, UNREADABLE, "7m", None),
+    "a stage beyond its window fires": ({cycle("_overdue"): "0x4 1x100"}, OVERDUE, "7m", OF_A_CYCLE),
+    "and is silent when it is done": ({cycle("_overdue"): "1x4 0x100"}, OVERDUE, "7m", None),
+    "a cycle that can make no run fires": ({cycle(reason="TemplateInvalid"): "1x100"}, NO_RUNS, "7m", OF_A_CYCLE),
+    "one that waits for its time does not": ({cycle(reason="Scheduled"): "1x100"}, NO_RUNS, "7m", None),
     "a fast release does not": (latency("0+5x60", "0+5x60") | check_of(LIMIT, "2"), LATENCY, "2m", None),
     "a release without a latency check does not": (latency("0+0x60", "0+5x60") | check_of(ERROR_LIMIT, "0.1"), LATENCY, "2m", None),
     "a release without requests does not": (latency("7x60", "9x60") | check_of(LIMIT, "2"), LATENCY, "2m", None),
@@ -203,10 +218,6 @@ def alert_test(series: dict[str, str], alert: str, at: str, labels: dict[str, st
             }
         ],
     }
-
-
-def _series(labels: dict[str, str]) -> str:
-    return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
 
 
 def check(rules: Path, test: dict[str, Any], folder: Path) -> None:

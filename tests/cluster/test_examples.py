@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from videogen_testing import task_stories
+from videogen_testing import cycle_simulation, task_stories
 from videogen_testing.control_plane import ROOT, Api
 from videogen_testing.small_examples import BACKBONE, CLIP, DATASETS, curation, small
 
@@ -16,6 +16,7 @@ COLLECTIONS = {
     "Namespace": "/api/v1/namespaces",
     "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
     "TrainingRun": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns",
+    "FineTuneCycle": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/finetunecycles",
     "ModelRelease": "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/modelreleases",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Service": "/api/v1/namespaces/{}/services",
@@ -52,6 +53,19 @@ SMALL = {
 @pytest.mark.parametrize("story", SMALL)
 def test_what_the_stories_apply_is_accepted(api: Api, namespace: str, story: str) -> None:
     manifest = SMALL[story] | {"metadata": SMALL[story]["metadata"] | {"namespace": namespace}}
+    answer = api.create(COLLECTIONS["TrainingRun"].format(namespace) + "?dryRun=All&fieldValidation=Strict", manifest)
+    assert lost(manifest, answer) == []
+
+
+@pytest.mark.parametrize("cycle", [name for name, one in DOCUMENTS.items() if one["kind"] == "FineTuneCycle"])
+def test_what_a_cycle_makes_is_accepted(api: Api, namespace: str, cycle: str) -> None:
+    name = DOCUMENTS[cycle]["metadata"]["name"]
+    written = DOCUMENTS[cycle] | {"metadata": {"name": name, "namespace": cycle_simulation.NAMESPACE}}
+    sim = cycle_simulation.Simulation(written, cycle_simulation.a_release("1.0.0"))
+    sim.request("run-now@1", name)
+    sim.settle()
+    (run,) = sim.list("TrainingRun")
+    manifest = {**run, "metadata": {"name": run["metadata"]["name"], "namespace": namespace, "labels": run["metadata"]["labels"]}}
     answer = api.create(COLLECTIONS["TrainingRun"].format(namespace) + "?dryRun=All&fieldValidation=Strict", manifest)
     assert lost(manifest, answer) == []
 

@@ -5,19 +5,24 @@ others': the API server refuses each, and lets through what the operator itself 
 import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from videogen_operator.inbound.inbox_address import slice_of
+from videogen_operator.kinds.fine_tune_cycle import observed as cycles
+from videogen_operator.kinds.fine_tune_cycle.plan import plan as plan_of_cycles
 from videogen_operator.kinds.model_release import network, route
 from videogen_operator.kinds.model_release import objects as of_release
 from videogen_operator.kinds.model_release import observed as releases
 from videogen_operator.kinds.training_run import objects as of_run
 from videogen_operator.kinds.training_run import observed as runs
 from videogen_operator.kinds.training_run import release as release_of_run
-from videogen_operator.plan import Key
+from videogen_operator.names import MANAGED_BY
+from videogen_operator.plan import Inputs, Key
 from videogen_operator.settings import Settings
+from videogen_testing import cycle_simulation
 from videogen_testing.chart_rights import install_policies, operator_kubeconfig
 from videogen_testing.control_plane import Api, ControlPlane, Refused, control_plane, eventually
 from videogen_testing.releases import NAMESPACE, SERVICE, START, Objects, a_release
@@ -78,7 +83,14 @@ def written() -> dict[str, Any]:
     service = releases.observe(Objects(a_release()), Key("ModelRelease", NAMESPACE, SERVICE))
     assert isinstance(service, releases.Observed)
     (release,) = service.releases
+    cycle = cycles.observe(
+        cycle_simulation.Simulation(cycle_simulation.a_cycle()), Key("FineTuneCycle", cycle_simulation.NAMESPACE, "videofusion/base")
+    )
+    assert cycle
+    moment = cycle_simulation.START + timedelta(days=5)
+    (run,) = plan_of_cycles(cycle, Inputs(now=moment)).create
     made = [
+        run,
         of_run.config_map(observed, job, SETTINGS),
         of_run.pytorch_job(observed, phase, job, SETTINGS),
         release_of_run.manifest(observed, template, artifact),
@@ -256,6 +268,8 @@ ATTACKS: dict[str, tuple[str, Change, str]] = {
     "a policy that nobody owns": ("BackendTrafficPolicy", metadata(ownerReferences=[]), "nothing that no TrainingRun or ModelRelease owns"),
     "a release of no run": ("ModelRelease", lambda item: item["spec"].pop("lineage"), "that name their run"),
     "a release without label": ("ModelRelease", metadata(labels={}), "the operator makes only releases with the label"),
+    "a run of no cycle": ("TrainingRun", metadata(labels=dict([MANAGED_BY])), "makes and deletes only runs of a cycle"),
+    "a run of another name": ("TrainingRun", metadata(name="mine"), "makes and deletes only runs of a cycle"),
 }
 PROBES = [  # one of each policy
     ("ConfigMap", metadata(labels={}), "without the label"),
@@ -266,6 +280,7 @@ PROBES = [  # one of each policy
     ("NetworkPolicy", spec(podSelector={}), "must select pods"),
     ("HTTPRoute", spec(hostnames=[]), "the host name"),
     ("ModelRelease", metadata(labels={}), "only releases"),
+    ("TrainingRun", metadata(labels={}), "only runs of a cycle"),
 ]
 
 
@@ -320,6 +335,13 @@ def test_what_others_have_made_is_neither_changed_nor_deleted(plane: ControlPlan
     with pytest.raises(Refused, match="changes and deletes nothing that no TrainingRun or ModelRelease owns"):
         plane.api.request("DELETE", f"{path}/{name}", token=token)
     assert plane.api.find(f"{path}/{name}")
+
+
+def test_a_run_of_a_person_is_not_deleted(plane: ControlPlane, token: str) -> None:
+    path = PLACES["TrainingRun"].format(NAMESPACE)
+    plane.api.create(path, a_run("mine", NAMESPACE))
+    with pytest.raises(Refused, match="makes and deletes only runs of a cycle"):
+        plane.api.request("DELETE", f"{path}/mine", token=token)
 
 
 def test_it_reads_neither_secrets_nor_config_maps_nor_others_leases(plane: ControlPlane, token: str) -> None:

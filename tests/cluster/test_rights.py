@@ -16,6 +16,7 @@ import pytest
 from videogen_testing.chart_rights import COLLECTIONS, install_policies, objects, operator_kubeconfig
 from videogen_testing.control_plane import ControlPlane, Refused, control_plane, eventually
 from videogen_testing.crash_story import PHASES, RELEASE_NAME, is_over, prepare
+from videogen_testing.cycle_simulation import a_cycle
 from videogen_testing.fault_proxy import FaultProxy, Point, ReadFault, WriteFault
 from videogen_testing.other_controllers import Client, OtherControllers, View, client, condition, pass_preflight
 from videogen_testing.patience import HANGS
@@ -106,6 +107,7 @@ async def acting(
             WriteFault(Point("POST", "pytorchjobs", "run-train-1"), "after", "lose"),
             WriteFault(Point("PATCH", "trainingruns/status", "run"), "before", 409),
             WriteFault(Point("PATCH", "modelreleases/status", RELEASE_NAME), "before", 409),
+            WriteFault(Point("PATCH", "finetunecycles/status", "weekly"), "before", 409),
         ]
         proxy.read_faults = [ReadFault("pytorchjobs", "watch", 503)]  # else it would know the job whose answer was lost
         kubeconfig = await asyncio.to_thread(operator_kubeconfig, plane, namespace, proxy.url, everywhere=True, openshift=True)
@@ -120,8 +122,13 @@ async def acting(
 
 async def from_a_run_to_its_stable_release(api: Client, view: View) -> None:
     playing = asyncio.create_task(OtherControllers(api, view).play())
-    await api.request("POST", f"{GROUP.format(view.namespace)}/trainingruns", a_run(namespace=view.namespace, phases=PHASES))
-    ending = asyncio.create_task(view.until(lambda: is_over(view), HANGS, "the release is Stable and at rest"))
+
+    async def story() -> None:
+        await api.request("POST", f"{GROUP.format(view.namespace)}/trainingruns", a_run(namespace=view.namespace, phases=PHASES))
+        await view.until(lambda: is_over(view), HANGS, "the release is Stable and at rest")
+        await a_cycle_makes_a_run_and_deletes_it(api, view)
+
+    ending = asyncio.create_task(story())
     await asyncio.wait({playing, ending}, return_when=asyncio.FIRST_COMPLETED)
     await (ending if ending.done() else playing)
     playing.cancel()
@@ -142,6 +149,20 @@ async def a_release_is_aborted(api: Client, view: View) -> None:
     await view.until(
         lambda: not view.get("Deployment", child) and not view.get("Service", child), HANGS, f"the end of the children of {name}"
     )
+
+
+async def a_cycle_makes_a_run_and_deletes_it(api: Client, view: View) -> None:
+    """It keeps no run that has ended."""
+    path = f"{GROUP.format(view.namespace)}/finetunecycles"
+    cycle = a_cycle("weekly", suspend=True, successfulRunsHistoryLimit=0, model={"family": "VideoFusion", "specialization": "hindi"})
+    cycle["metadata"] |= {"namespace": view.namespace, "annotations": {"videogen.pib.gov.in/request": "run-now@1"}}
+    await api.request("POST", path, cycle)
+
+    def made() -> list[str]:
+        return [one["metadata"]["name"] for one in view.all("TrainingRun") if one["metadata"]["name"].startswith("weekly-")]
+
+    await view.until(made, HANGS, "the cycle's run")
+    await view.until(lambda: not made(), HANGS, "the end of the cycle's run")
 
 
 async def a_run_reports_and_is_suspended(plane: ControlPlane, api: Client, view: View, operator: SupervisedOperator) -> None:

@@ -111,6 +111,29 @@ def test_its_optimized_version_takes_its_place(tell: Tell, first_release: Manife
     assert viewers.failures() == []
 
 
+def test_a_cycle_fires_by_its_schedule_and_trains_on_from_what_it_released(
+    cluster: Cluster, storage: Storage, namespace: str, digests: dict[str, str], first_release: Manifest, viewers: Load
+) -> None:
+    (weekly,) = (one for one in documents("cycles/videofusion.yaml") if one["spec"]["cadence"] == "Weekly")
+    weekly["spec"]["schedule"] = "* * * * *"
+    cluster.apply(small(weekly, namespace, digests))
+
+    def succeeded() -> list[Manifest]:
+        cycle = cluster.get("finetunecycle", "base-weekly", namespace)
+        history = (cycle or {}).get("status", {}).get("history", [])
+        assert not [past for past in history if past["outcome"] == "Failed"], history
+        return [past for past in history if past["outcome"] == "Succeeded"]
+
+    first, second, *_ = cluster.wait("two runs of the cycle", lambda: len(found := succeeded()) >= 2 and found, 1200)
+    cluster("delete", "finetunecycle", "base-weekly", "-n", namespace)
+    run = cluster.get("trainingrun", second["run"], namespace)
+    assert run, "deleting a cycle keeps its runs"
+    assert run["spec"]["initFrom"]["release"] == first["release"]
+    assert int(second["version"].rpartition(".")[2]) == int(first["version"].rpartition(".")[2]) + 1, "each raises the patch"
+    assert storage.lineage(run["status"]["artifact"]["digest"])
+    assert viewers.failures() == []
+
+
 def test_a_run_for_trackers_is_seen_in_tensorboard(
     cluster: Cluster, installation: Installation, tell: Tell, namespace: str, first_release: Manifest
 ) -> None:

@@ -4,15 +4,19 @@
 {{- define "videogen.namespacedRules" -}}
 # What users write: followed, and read again when a status was written in between.
 - apiGroups: [videogen.pib.gov.in]
-  resources: [trainingruns, modelreleases]
+  resources: [trainingruns, finetunecycles, modelreleases]
   verbs: [get, list, watch]
 - apiGroups: [videogen.pib.gov.in]
-  resources: [trainingruns/status, modelreleases/status]
+  resources: [trainingruns/status, finetunecycles/status, modelreleases/status]
   verbs: [patch]
 # A run's Release phase makes a ModelRelease.
 - apiGroups: [videogen.pib.gov.in]
   resources: [modelreleases]
   verbs: [create]
+# A scheduled time of a cycle makes a run; runs beyond the cycle's history limits are deleted, and one that it replaces.
+- apiGroups: [videogen.pib.gov.in]
+  resources: [trainingruns]
+  verbs: [create, delete]
 # An attempt: its job is made once and deleted to stop it; its ConfigMap is made, never read, and goes with the run.
 - apiGroups: [kubeflow.org]
   resources: [pytorchjobs]

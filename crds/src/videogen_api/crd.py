@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from videogen_api.fine_tune_cycle import FineTuneCycleSpec, FineTuneCycleStatus
 from videogen_api.meta import CATEGORY, GROUP, TYPES, VERSION, type_of
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
 from videogen_api.run_changes import CHANGE_RULES
@@ -112,7 +113,34 @@ MODEL_RELEASE = Resource(
     scale=(".spec.serving.replicas", ".status.replicas", ".status.selector"),
 )
 
-RESOURCES = (TRAINING_RUN, MODEL_RELEASE)
+FINE_TUNE_CYCLE = Resource(
+    kind="FineTuneCycle",
+    plural="finetunecycles",
+    short="vcycle",
+    description="A calendar for one model: each scheduled time creates one TrainingRun from a template, under the next version.",
+    spec=FineTuneCycleSpec,
+    status=FineTuneCycleStatus,
+    rules=(
+        (
+            "self.metadata.name.size() <= 26 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            "metadata.name must have at most 26 characters, begin with a letter and contain only a-z, 0-9 and hyphens, because runs are"
+            " named after it and their scheduled time",
+            "",
+        ),
+    ),
+    columns=(
+        Column("Status", ".status.summary.status", "What the cycle is doing."),
+        Column("Cadence", ".spec.cadence", "How often, and which part of the version each run raises."),
+        Column("Current", ".status.summary.current", "Run at work and its phase."),
+        Column("Next", ".status.nextScheduleTime", "Next scheduled time."),
+        Column("Last", ".status.summary.last", "Outcome of the last scheduled time."),
+        Column("Version", ".status.lastVersion", "Highest version that the cycle has used.", priority=1),
+        Column("Message", ".status.summary.message", "What it is doing or waiting for.", priority=1),
+        AGE,
+    ),
+)
+
+RESOURCES = (TRAINING_RUN, FINE_TUNE_CYCLE, MODEL_RELEASE)
 _IMMUTABLE = {  # what decides how a model behaves or is judged; what is operational is not here
     "TrainingRun": [],  # see run_changes.py
     "ModelRelease": [
@@ -125,6 +153,7 @@ _IMMUTABLE = {  # what decides how a model behaves or is judged; what is operati
         "rollout.checks",
         "rollout.failureLimit",
     ],
+    "FineTuneCycle": ["model"],
 }
 
 
@@ -201,11 +230,15 @@ def _immutability(resource: Resource) -> Iterator[Schema]:
     """Rules on the spec, because a rule on an optional field would not see it being added or removed. A field of a block has a default, as
     the block has, so it is always there.
     """
+    instead = {
+        "ModelRelease": "release a new version instead, which may have the same artifact",
+        "FineTuneCycle": "create another FineTuneCycle instead",
+    }.get(resource.kind, "")
     for name in _IMMUTABLE[resource.kind]:
         same = f"self.{name} == oldSelf.{name}"
         yield {
             "rule": same if "." in name else f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})",
-            "message": f"spec.{name} is immutable; release a new version instead, which may have the same artifact",
+            "message": f"spec.{name} is immutable; {instead}",
         }
 
 

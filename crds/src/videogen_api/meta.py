@@ -159,8 +159,7 @@ class ModelIdentity(Model):
     @model_validator(mode="before")
     @classmethod
     def _type_by_family(cls, given: Any) -> Any:
-        word = TYPES.get(given.get("family", "")) if isinstance(given, dict) and not given.get("type") else None
-        return {**given, "type": word} if word else given
+        return _with_type(given)
 
     @model_validator(mode="after")
     def _fits_a_name(self) -> ModelIdentity:
@@ -171,6 +170,42 @@ class ModelIdentity(Model):
         if re.search(r"-v\d", self.type):
             raise ValueError(f"{_LIKE_A_VERSION}; found is {self.type}")
         return self
+
+
+class ModelLine(Model):
+    """A model of which there are many versions: type and specialization name it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=k8s(
+            rules=[
+                (f"!has(self.type) || !(self.type in {list(TYPES.values())}) || self.type == {_default_type('self')}", _FOREIGN),
+                ("!has(self.type) || !self.type.matches('-v[0-9]')", _LIKE_A_VERSION),
+            ]
+        )
+    )
+
+    family: ModelFamily = Field(description="Architecture: VideoFusion, AlignYourLatents or Text2VideoZero.")
+    type: NamePart = Field(
+        default_factory=str,
+        description="The word for the model in the names of its releases. Absent: videofusion, align-your-latents or text2video-zero, by"
+        " family.",
+    )
+    specialization: NamePart = Field(default="base", description="What the model is specialised in: base, english, multilingual, ...")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _type_by_family(cls, given: Any) -> Any:
+        return _with_type(given)
+
+    def at(self, version: str) -> ModelIdentity:
+        """The model's version. Raises ValidationError if it has no name."""
+        return ModelIdentity(family=self.family, type=self.type, version=version, specialization=self.specialization)
+
+
+def _with_type(given: Any) -> Any:
+    """What was given, with the type that its family has where it names none."""
+    word = TYPES.get(given.get("family", "")) if isinstance(given, dict) and not given.get("type") else None
+    return {**given, "type": word} if word else given
 
 
 def release_name(model: ModelIdentity) -> str:

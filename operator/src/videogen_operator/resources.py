@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from videogen_api import model_release, training_run
+from videogen_api import fine_tune_cycle, model_release, training_run
 from videogen_api.meta import ANNOTATION_REQUEST, GROUP, VERSION
 from videogen_operator.names import ANNOTATION_APPLIED, ANNOTATION_QUARANTINE, ANNOTATION_TEMPLATE, MANAGED_BY
 from videogen_operator.plan import Resource
@@ -15,6 +15,8 @@ TEMPLATED = (*APPLIED, (ANNOTATION_TEMPLATE, 64 * 1024))
 QUARANTINED = (*APPLIED, (ANNOTATION_QUARANTINE, 64 * 1024))
 
 OF_RUNS, OF_RELEASES = frozenset(training_run.ConditionType), frozenset(model_release.ConditionType)
+OF_CYCLES = frozenset(fine_tune_cycle.ConditionType)
+FINE_TUNE_CYCLES = Resource(GROUP, VERSION, "finetunecycles", "FineTuneCycle", annotations=REQUEST, conditions=OF_CYCLES)
 TRAINING_RUNS = Resource(GROUP, VERSION, "trainingruns", "TrainingRun", annotations=REQUEST, conditions=OF_RUNS)
 MODEL_RELEASES = Resource(GROUP, VERSION, "modelreleases", "ModelRelease", annotations=REQUEST, conditions=OF_RELEASES)
 PODS = Resource(

@@ -66,10 +66,10 @@ def documents(file: str) -> list[Manifest]:
 
 
 def small(example: Manifest, namespace: str, digests: Mapping[str, str]) -> Manifest:
-    """The example in this namespace; `digests`: of what lies in the claim, `sha256:...` by path."""
+    """The example, a run or a cycle, in this namespace; `digests`: of what lies in the claim, `sha256:...` by path."""
     made: Manifest = _smaller(deepcopy(example))
     made["metadata"]["namespace"] = namespace
-    spec = made["spec"]
+    spec = made["spec"]["runTemplate"]["spec"] if made["kind"] == "FineTuneCycle" else made["spec"]
     spec.pop("tracking", None)
     recipe = spec["recipe"]
     recipe["architecture"] = Architecture.TINY.value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from videogen_operator.kinds.fine_tune_cycle import FINE_TUNE_CYCLE
 from videogen_operator.kinds.model_release import MODEL_RELEASE
 from videogen_operator.kinds.training_run import TRAINING_RUN
 from videogen_operator.plan import Kind
 
-KINDS: tuple[Kind[Any], ...] = (TRAINING_RUN, MODEL_RELEASE)
+KINDS: tuple[Kind[Any], ...] = (TRAINING_RUN, FINE_TUNE_CYCLE, MODEL_RELEASE)

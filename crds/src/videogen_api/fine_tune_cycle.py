@@ -1,0 +1,314 @@
+"""FineTuneCycle: a calendar for one model. Each scheduled time creates one TrainingRun from a template, under the next version."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from videogen_api.meta import (
+    Condition,
+    Digest,
+    DnsLabel,
+    Model,
+    ModelLine,
+    ObjectName,
+    Observation,
+    ShortName,
+    Text,
+    Timestamp,
+    VersionNumber,
+    k8s,
+)
+
+LABEL_CYCLE = "videogen.pib.gov.in/cycle"  # on a run: the cycle that created it
+HISTORY = 20  # entries of status.history
+MOST_STAGES = 12
+PLACEHOLDERS = {  # what a template may name, in words
+    "version": "version that the run makes, such as 1.4.0",
+    "date": "day of the scheduled time in the cycle's time zone, such as 2026-12-01",
+    "cycle": "name of the cycle",
+    "run": "name of the run",
+    "previousVersion": "version that the cycle's last successful run made",
+    "previousDate": "$(date) of the cycle's last successful run",
+}
+
+
+class Cadence(StrEnum):
+    """How often, and which part of the version each run raises."""
+
+    WEEKLY = "Weekly"
+    MONTHLY = "Monthly"
+    QUARTERLY = "Quarterly"
+    ANNUAL = "Annual"
+
+
+SCHEDULES = {  # of a cycle that names none
+    Cadence.WEEKLY: "0 3 * * 1",
+    Cadence.MONTHLY: "0 3 1 * *",
+    Cadence.QUARTERLY: "0 3 1 1,4,7,10 *",
+    Cadence.ANNUAL: "0 3 1 1 *",
+}
+
+
+class ConcurrencyPolicy(StrEnum):
+    """What happens when a scheduled time comes while the last run is at work."""
+
+    FORBID = "Forbid"
+    REPLACE = "Replace"
+    QUEUE = "Queue"
+
+
+class ConditionType(StrEnum):
+    """Conditions of a FineTuneCycle."""
+
+    READY = "Ready"  # True: the next scheduled time will create a run, or one is at work
+    STALLED = "Stalled"  # present and True when only a change of the spec helps
+    LAST_RUN_SUCCEEDED = "LastRunSucceeded"  # of the last run that has ended; absent before the first one
+    OVERDUE = "Overdue"  # present and True while a stage of the run at work is not done and its window has closed
+
+
+class Reason(StrEnum):
+    """Reasons of a FineTuneCycle's conditions; one sentence each."""
+
+    SCHEDULED = "Scheduled"  # waits for the next scheduled time
+    RUNNING = "Running"  # a run of the cycle is at work
+    SUSPENDED = "Suspended"  # spec.suspend is true; no run is created
+    QUEUED = "Queued"  # a scheduled time has come; waits for the end of the last run
+    UNREADABLE = "Unreadable"  # it has the shape of another version, and nothing is done about it; see docs/upgrading.md
+    SCHEDULE_INVALID = "ScheduleInvalid"  # the schedule cannot be read, or no time fits it
+    TIME_ZONE_UNKNOWN = "TimeZoneUnknown"  # the time zone does not exist
+    TEMPLATE_INVALID = "TemplateInvalid"  # a run made from the template would be no valid TrainingRun
+    STAGES_INVALID = "StagesInvalid"  # a stage names no phase of the template, or a phase has no stage
+    WINDOW_CLOSED = "WindowClosed"  # a stage is not done at the end of its window
+    VERSION_EXHAUSTED = "VersionExhausted"  # there is no higher version of this cadence
+    NO_STABLE_RELEASE = "NoStableRelease"  # startFrom names a service without a stable release of the model; waits for one
+    RUN_REFUSED = "RunRefused"  # the API server refused the run; tried again
+    SUCCEEDED = "Succeeded"  # the last run did
+    FAILED = "Failed"  # the last run did
+
+
+class Outcome(StrEnum):
+    """What became of a scheduled time."""
+
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"  # the last run was at work, or a cycle of higher precedence was due
+    MISSED = "Missed"  # startingDeadlineSeconds had passed
+    REPLACED = "Replaced"  # the next scheduled time came while its run was at work
+    DELETED = "Deleted"  # its run was deleted before its end
+
+
+class StartFrom(Model):
+    """Where the weights of each run come from."""
+
+    service: DnsLabel = Field(description="The service's stable release at the scheduled time becomes the run's spec.initFrom.")
+
+
+class RunTemplate(Model):
+    """The TrainingRun that each scheduled time creates."""
+
+    spec: dict[str, Any] = Field(
+        description="Spec of a TrainingRun (kubectl explain vrun.spec) without model and initFrom, which the cycle sets. In texts, "
+        + "; ".join(f"$({name}) is the {what}" for name, what in PLACEHOLDERS.items())
+        + ". A field that is only a $(previous...) is left out while there is no successful run.",
+        json_schema_extra=k8s(**{"x-kubernetes-preserve-unknown-fields": True}),
+    )
+
+
+class Stage(Model):
+    """A part of each run: who answers for it, and until when."""
+
+    name: ShortName = Field(description="Name of the stage, such as curation.")
+    owner: ShortName = Field(description="Team that answers for it, such as data-science.")
+    start_day: int = Field(ge=0, le=400, description="First day of its window, counted from the scheduled time.")
+    days: int = Field(ge=1, le=400, description="Days of its window. The stage begins when the one before is done, however early.")
+    phases: list[ShortName] = Field(
+        min_length=1,
+        max_length=16,
+        description="Phases of the run that belong to it.",
+        json_schema_extra=k8s(**{"x-kubernetes-list-type": "set"}),
+    )
+
+
+class FineTuneCycleSpec(Model):
+    """When which model is trained again, from what, and how. A change acts from the next scheduled time on."""
+
+    cadence: Cadence = Field(
+        description="Sets the default schedule and what each run does to the version: Weekly raises the patch, Monthly the minor, Quarterly"
+        " and Annual the major number of the highest version of the model among releases and runs."
+    )
+    schedule: Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$", max_length=100)] | None = Field(
+        default=None,
+        description="Cron in five fields: minute, hour, day of the month, month, day of the week. Absent: 3:00 on Mondays (Weekly), or on"
+        " the first day of the month (Monthly), of the quarter (Quarterly) or of the year (Annual).",
+    )
+    time_zone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$", max_length=64)] = Field(
+        default="Etc/UTC",
+        description="Time zone of the schedule by its IANA name, such as Asia/Kolkata.",
+        json_schema_extra=k8s(
+            rules=[
+                (
+                    "timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0",
+                    "timeZone must be an IANA name, such as Asia/Kolkata or Etc/UTC",
+                )
+            ]
+        ),
+    )
+    suspend: bool = Field(default=False, description="True creates no more runs; one that is at work stays.")
+    starting_deadline_seconds: int | None = Field(
+        default=None,
+        ge=60,
+        le=31_536_000,
+        description="A run is not created later than this after its scheduled time, for example because the operator was down; absent:"
+        " however late. Of several scheduled times that have passed only the last one counts.",
+    )
+    concurrency_policy: ConcurrencyPolicy = Field(
+        default=ConcurrencyPolicy.FORBID,
+        description="When a scheduled time comes while the cycle's last run is at work: Forbid skips it, Queue waits for the end, Replace"
+        " deletes the run and begins anew.",
+    )
+    precedence: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Of several cycles of one model that are due together only the one with the highest number starts; the others skip that"
+        " time.",
+    )
+    model: ModelLine = Field(description="The model whose versions the cycle makes.")
+    start_from: StartFrom | None = Field(default=None, description="Weights that each run starts from; absent: from scratch.")
+    focus: Text = Field(default="", description="What this cycle is about, for people: New PIB visual identity.")
+    stages: list[Stage] = Field(
+        default=[],
+        max_length=MOST_STAGES,
+        description="Teams and windows, in order. Each phase of the template belongs to one stage; absent: the run has no stages.",
+        json_schema_extra=k8s(
+            list_map="name",
+            rules=[
+                (
+                    "self.all(a, self.all(b, a.name == b.name || a.startDay + a.days <= b.startDay || b.startDay + b.days <= a.startDay))",
+                    "the windows of two stages overlap: startDay + days of the one must not be greater than startDay of the next",
+                ),
+                ("self.map(s, s.startDay).isSorted()", "stages must stand in the order of their startDay"),
+            ],
+        ),
+    )
+    run_template: RunTemplate = Field(description="What each scheduled time creates.")
+    successful_runs_history_limit: int = Field(
+        default=10, ge=0, le=1000, description="Successful runs that are kept; older ones are deleted. Their bundles and releases stay."
+    )
+    failed_runs_history_limit: int = Field(default=10, ge=0, le=1000, description="Failed runs that are kept; older ones are deleted.")
+
+
+class StageState(StrEnum):
+    """How far a stage is."""
+
+    WAITING = "Waiting"
+    WORKING = "Working"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
+class Delivery(Observation):
+    """Something that a stage has made."""
+
+    kind: Annotated[str, StringConstraints(max_length=16)] = Field(description="Dataset, Bundle, Report or Release.")
+    name: Annotated[str, StringConstraints(max_length=256)] = Field(
+        description="Dataset and version, folder of the bundle, file of the report, or name of the release."
+    )
+    digest: Digest | None = Field(default=None, description="Of a dataset's or bundle's manifest.")
+
+
+class StageStatus(Observation):
+    """How far a stage of the run at work is."""
+
+    name: ShortName = Field(description="Name of the stage.")
+    owner: ShortName = Field(description="Team that answers for it.")
+    state: StageState = Field(description="Waiting, Working, Done or Failed.")
+    due: Timestamp = Field(description="End of its window.")
+    start_time: Timestamp | None = Field(default=None, description="When its first phase began.")
+    end_time: Timestamp | None = Field(default=None, description="When its last phase was done.")
+    delivered: list[Delivery] = Field(
+        default=[], max_length=16, description="What it has made, with digests.", json_schema_extra=k8s(atomic=True)
+    )
+
+
+class WaitingFor(Observation):
+    """Whose turn it is."""
+
+    team: ShortName = Field(description="Owner of the stage.")
+    what: Text = Field(description="What is missing.")
+    since: Timestamp | None = Field(default=None, description="Since when it is that team's turn.")
+    due: Timestamp = Field(description="End of the stage's window.")
+
+
+class Followed(Observation):
+    """The schedule that nextScheduleTime is of."""
+
+    schedule: Annotated[str, StringConstraints(max_length=100)] = Field(description="Cron in five fields.")
+    time_zone: Annotated[str, StringConstraints(max_length=64)] = Field(description="Its time zone.")
+    since: Timestamp = Field(description="Times before it do not count: the cycle was created then, or its schedule changed.")
+
+
+class CurrentRun(Observation):
+    """The run at work."""
+
+    run: ObjectName = Field(description="TrainingRun.")
+    scheduled_time: Timestamp = Field(description="Time for which it was created.")
+    version: VersionNumber = Field(description="Version that it makes.")
+    phase: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Number and name of its phase.")
+    state: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="", description="What the run is doing or waiting for: the reason of its condition Succeeded."
+    )
+    stage: Annotated[str, StringConstraints(max_length=30)] = Field(default="", description="Stage whose turn it is.")
+    waiting_for: WaitingFor | None = Field(default=None, description="Whose turn it is, for what, since when and until when.")
+    stages: list[StageStatus] = Field(
+        default=[], max_length=MOST_STAGES, description="How far each stage is.", json_schema_extra=k8s(list_map="name")
+    )
+
+
+class PastRun(Observation):
+    """A scheduled time and what became of it."""
+
+    scheduled_time: Timestamp = Field(description="The time; of a run-now request that of the request.")
+    outcome: Outcome = Field(description="What became of it.")
+    message: Text = Field(default="", description="Why, unless it succeeded.")
+    run: ObjectName | None = Field(default=None, description="TrainingRun, if one was created.")
+    version: VersionNumber | None = Field(default=None, description="Version that it made or was to make.")
+    release: ObjectName | None = Field(default=None, description="ModelRelease that the run created.")
+    end_time: Timestamp | None = Field(default=None, description="When that was clear.")
+
+
+class CycleSummary(Observation):
+    """Preformatted for printer columns; no logic reads it."""
+
+    status: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="What the cycle is doing.")
+    current: Annotated[str, StringConstraints(max_length=160)] = Field(default="", description="Run at work and its phase.")
+    last: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Outcome of the last scheduled time.")
+    message: Text = Field(default="", description="What it is doing or waiting for.")
+
+
+class FineTuneCycleStatus(Observation):
+    """What the operator knows of a cycle, and the little that it must remember."""
+
+    observed_generation: int = Field(default=-1, ge=-1, le=2**53, description="Generation of the spec that this status judges.")
+    conditions: list[Condition] = Field(
+        default=[],
+        max_length=32,
+        description="Ready, Stalled, LastRunSucceeded; and those that others state.",
+        json_schema_extra=k8s(list_map="type"),
+    )
+    last_schedule_time: Timestamp | None = Field(default=None, description="Last scheduled time that was decided about.")
+    next_schedule_time: Timestamp | None = Field(default=None, description="Next scheduled time.")
+    followed: Followed | None = Field(default=None, description="The schedule that is followed, and since when.")
+    current: CurrentRun | None = Field(default=None, description="The run at work.")
+    last_success: PastRun | None = Field(default=None, description="The newest run that succeeded.")
+    history: list[PastRun] = Field(
+        default=[], max_length=HISTORY, description="The newest scheduled times.", json_schema_extra=k8s(atomic=True)
+    )
+    last_version: VersionNumber | None = Field(default=None, description="Highest version that the cycle has ever used.")
+    last_handled_request: Annotated[str, StringConstraints(max_length=128)] = Field(
+        default="", description="Value of the request annotation that was answered last."
+    )
+    summary: CycleSummary | None = Field(default=None, description="For printer columns.")

@@ -1,0 +1,158 @@
+"""The snapshot of all cycles of one model: they take their versions from one line, so one pass decides about all of them.
+
+Runs and releases are read as data: what everybody may read of them, and no code of their kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from videogen_api.fine_tune_cycle import LABEL_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
+from videogen_api.meta import ANNOTATION_REQUEST, ModelIdentity, ModelLine
+from videogen_operator.plan import Inputs, Key, Manifest, Query, World
+
+KIND = "FineTuneCycle"
+RUN, RELEASE = "TrainingRun", "ModelRelease"
+NO_LINE = "?"  # begins the name of a key of one cycle whose model cannot be read; no type has a question mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle:
+    """One cycle and its runs."""
+
+    manifest: Manifest
+    spec: FineTuneCycleSpec
+    status: FineTuneCycleStatus
+    runs: tuple[Manifest, ...]
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def generation(self) -> int:
+        """metadata.generation."""
+        return int(self.manifest["metadata"].get("generation", 0))
+
+    @property
+    def request(self) -> str:
+        """What a person asks for: `run-now@<id>`, or nothing."""
+        return str((self.manifest["metadata"].get("annotations") or {}).get(ANNOTATION_REQUEST, ""))[:128]
+
+    def run(self, name: str) -> Manifest | None:
+        """The cycle's run of that name."""
+        return next((run for run in self.runs if run["metadata"]["name"] == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A cycle whose spec or status this version of the operator does not understand."""
+
+    manifest: Manifest
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """All cycles of a line, those of higher precedence first."""
+
+    namespace: str
+    cycles: tuple[Cycle, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+    versions: frozenset[str] = frozenset()  # of the line's runs and releases
+    stable: Mapping[str, Manifest] | None = None  # stable release by service
+
+
+def keys(item: Manifest, world: World) -> Iterator[Key]:
+    """Which lines an object concerns."""
+    namespace = item["metadata"].get("namespace", "")
+    match item["kind"]:
+        case "FineTuneCycle":
+            yield _key(item)
+        case "TrainingRun":
+            cycle = world.get(KIND, namespace, (item["metadata"].get("labels") or {}).get(LABEL_CYCLE, ""))
+            if cycle is not None:
+                yield _key(cycle)
+        case "ModelRelease":
+            service = value_at(item, "spec", "service")
+            yield from (_key(c) for c in world.list(KIND, namespace) if value_at(c, "spec", "startFrom", "service") == service)
+        case _:
+            pass
+
+
+def observe(world: World, key: Key) -> Observed | None:
+    """The snapshot, or None if the line has no cycle any more. Deleting a cycle keeps its runs and releases."""
+    manifests = [m for m in world.list(KIND, key.namespace) if _key(m) == key and not m["metadata"].get("deletionTimestamp")]
+    if not manifests:
+        return None
+    read = [_read(world, manifest) for manifest in manifests]
+    cycles = [cycle for cycle in read if isinstance(cycle, Cycle)]
+    line = _line(manifests[0])
+    return Observed(
+        namespace=key.namespace,
+        cycles=tuple(sorted(cycles, key=lambda one: (-one.spec.precedence, one.name))),
+        unreadable=tuple(cycle for cycle in read if isinstance(cycle, Unreadable)),
+        versions=frozenset(_versions(world, key.namespace, line)) if line else frozenset(),
+        stable={
+            str(value_at(release, "spec", "service")): release
+            for release in world.list(RELEASE, key.namespace)
+            if value_at(release, "status", "rollout", "state") == "Stable"
+        },
+    )
+
+
+def queries(_: Observed, __: Inputs) -> tuple[Query, ...]:
+    """A cycle asks Prometheus nothing."""
+    return ()
+
+
+def _read(world: World, manifest: Manifest) -> Cycle | Unreadable:
+    metadata = manifest["metadata"]
+    for field, model in (("spec", FineTuneCycleSpec), ("status", FineTuneCycleStatus)):
+        try:
+            model.model_validate(manifest.get(field) or {})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in (field, *first["loc"]))
+            return Unreadable(manifest=manifest, message=f"{where}: {first['msg']}")
+    return Cycle(
+        manifest=manifest,
+        spec=FineTuneCycleSpec.model_validate(manifest["spec"]),
+        status=FineTuneCycleStatus.model_validate(manifest.get("status") or {}),
+        runs=world.list(RUN, metadata["namespace"], {LABEL_CYCLE: metadata["name"]}),
+    )
+
+
+def _versions(world: World, namespace: str, line: tuple[str, str]) -> Iterator[str]:
+    for item in (*world.list(RUN, namespace), *world.list(RELEASE, namespace)):
+        try:
+            model = ModelIdentity.model_validate(value_at(item, "spec", "model"))
+        except ValidationError:
+            continue
+        if (model.type, model.specialization) == line:
+            yield model.version
+
+
+def _key(cycle: Manifest) -> Key:
+    line = _line(cycle)
+    return Key(KIND, cycle["metadata"]["namespace"], "/".join(line) if line else f"{NO_LINE}{cycle['metadata']['name']}")
+
+
+def _line(cycle: Manifest) -> tuple[str, str] | None:
+    try:
+        model = ModelLine.model_validate(value_at(cycle, "spec", "model"))
+    except ValidationError:
+        return None
+    return model.type, model.specialization
+
+
+def value_at(item: object, *path: str) -> Any:
+    """What stands at a path of an object, or None where the path leads nowhere: a neighbour may be of another version."""
+    for name in path:
+        item = item.get(name) if isinstance(item, Mapping) else None
+    return item

@@ -1,0 +1,278 @@
+"""What to do about the cycles of one model now: a pure function from a snapshot to a Plan.
+
+Of several cycles that are due in one pass the first one, of the highest precedence, starts; the others skip their time. A run's name is
+made from its scheduled time, so no time is used twice, whenever the operator is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from videogen_api.fine_tune_cycle import LABEL_CYCLE, ConcurrencyPolicy, CurrentRun, FineTuneCycleStatus, Outcome, PastRun, Reason
+from videogen_api.meta import API_VERSION
+from videogen_operator.conditions import timestamp
+from videogen_operator.kinds.fine_tune_cycle import account, stages, status
+from videogen_operator.kinds.fine_tune_cycle.observed import RUN, Cycle, Observed, value_at
+from videogen_operator.kinds.fine_tune_cycle.schedule import Schedule, ZoneError, next_version, schedule
+from videogen_operator.kinds.fine_tune_cycle.status import Said
+from videogen_operator.kinds.fine_tune_cycle.template import spec_of
+from videogen_operator.names import MANAGED_BY
+from videogen_operator.plan import Failure, Inputs, Manifest, Note, Plan, Ref, StatusWrite
+
+LONGEST_SLEEP = 3600.0  # seconds: the clock may be set meanwhile
+REFUSED_SECONDS = 30.0
+RUN_NOW = "run-now"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one pass does about one cycle."""
+
+    status: FineTuneCycleStatus
+    said: Said
+    create: Manifest | None = None
+    delete: tuple[Ref, ...] = ()
+    notes: tuple[Note, ...] = ()
+    again: float = LONGEST_SLEEP  # seconds
+    due: bool = False  # it has begun a run in this pass for a scheduled time, or waits to begin one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What all cycles of the line share in a pass."""
+
+    observed: Observed
+    now: datetime
+    failures: Mapping[str, Failure]  # of runs, by name
+    ahead: str = ""  # cycle of higher precedence that was due in this pass
+    claimed: frozenset[str] = frozenset()  # versions that are taken
+
+
+def plan(observed: Observed, inputs: Inputs) -> Plan:
+    """The plan for all cycles of a line."""
+    failures = {failure.name: failure for failure in inputs.failures if failure.kind == RUN}
+    context = Pass(observed=observed, now=inputs.now, failures=failures, claimed=observed.versions)
+    steps: list[tuple[Cycle, Step]] = []
+    for cycle in observed.cycles:
+        step = _advance(cycle, context)
+        steps.append((cycle, step))
+        claimed = context.claimed | {one for one in (step.status.last_version,) if one}
+        context = replace(context, ahead=context.ahead or (cycle.name if step.due else ""), claimed=claimed)
+    writes = [write for cycle, step in steps for write in status.written(cycle, step.status, step.said, inputs.now)]
+    writes += [write for broken in observed.unreadable for write in _unreadable(broken.manifest, broken.message, inputs.now)]
+    return Plan(
+        create=tuple(step.create for _, step in steps if step.create is not None),
+        delete=tuple(ref for _, step in steps for ref in step.delete),
+        statuses=tuple(writes),
+        notes=tuple(note for _, step in steps for note in step.notes),
+        requeue_after=min((step.again for _, step in steps), default=LONGEST_SLEEP),
+    )
+
+
+def _unreadable(manifest: Manifest, message: str, now: datetime) -> tuple[StatusWrite, ...]:
+    told = status.unreadable(manifest, message, now)
+    return (StatusWrite(manifest, told),) if told != (manifest.get("status") or {}) else ()
+
+
+def _advance(cycle: Cycle, context: Pass) -> Step:
+    followed, notes = account.followed(cycle, context.now)
+    cycle = replace(cycle, status=followed)
+    step = _decide(cycle, context)
+    kept = step.status.current.run if step.status.current else ""
+    outdated = account.outdated(cycle, kept) if not context.failures else ()
+    return replace(step, notes=(*notes, *step.notes), delete=(*step.delete, *outdated))
+
+
+def _decide(cycle: Cycle, context: Pass) -> Step:
+    spec, now = cycle.spec, context.now
+    expression = spec.schedule or status.default_schedule(spec.cadence)
+    try:
+        times = schedule(expression, spec.time_zone, now)
+    except ZoneError as error:
+        return _stalled(cycle, Reason.TIME_ZONE_UNKNOWN, f"spec.timeZone: {error}")
+    except ValueError as error:
+        return _stalled(cycle, Reason.SCHEDULE_INVALID, f"spec.schedule: {error}")
+    following = times.next(now)
+    assert following is not None, "a schedule without a next time is refused"
+    known = account.following(cycle, expression, spec.time_zone, now).model_copy(update={"next_schedule_time": timestamp(following)})
+    cycle = replace(cycle, status=known)
+    sleep = min(LONGEST_SLEEP, (following - now).total_seconds(), stages.next_due(known.current, now) or LONGEST_SLEEP)
+    if known.current is None and (lost := account.unaccounted(cycle)):
+        return _started(cycle, context, *lost, None)
+    if cycle.request and cycle.request != known.last_handled_request:
+        return replace(_on_request(cycle, context, times), again=0.0)
+    if trial := _trial(cycle, context, times):
+        return trial
+    if spec.suspend:
+        return Step(status=known, said=Said(Reason.SUSPENDED, "spec.suspend is true; no run is created"), again=sleep)
+    due = times.last(now)
+    if due is None or due <= account.decided_until(cycle):
+        return Step(status=known, said=status.waiting(known, following), again=sleep)
+    return _due(cycle, context, times, due)
+
+
+def _due(cycle: Cycle, context: Pass, times: Schedule, due: datetime) -> Step:
+    """A scheduled time has come and nobody has decided about it."""
+    spec, known, now = cycle.spec, cycle.status, context.now
+    late = (now - due).total_seconds()
+    if spec.starting_deadline_seconds is not None and late > spec.starting_deadline_seconds:
+        why = f"the operator came {late:.0f} s late, and startingDeadlineSeconds is {spec.starting_deadline_seconds}"
+        return _passed_over(cycle, context, due, Outcome.MISSED, why)
+    if ahead := _ahead(cycle, context, due):
+        why = f"cycle {ahead} of the same model was due, too, and has precedence"
+        return _passed_over(cycle, context, due, Outcome.SKIPPED, why)
+    if known.current is not None:
+        match spec.concurrency_policy:
+            case ConcurrencyPolicy.FORBID:
+                why = f"run {known.current.run} was at work, and concurrencyPolicy is Forbid"
+                return _passed_over(cycle, context, due, Outcome.SKIPPED, why)
+            case ConcurrencyPolicy.QUEUE:
+                said = Said(Reason.QUEUED, f"the run for {timestamp(due)} waits for the end of {known.current.run}")
+                return Step(status=known, said=said, due=True)
+            case ConcurrencyPolicy.REPLACE:
+                pass
+    return replace(_start(cycle, context, times, due, account.run_name(cycle.name, due)), due=True)
+
+
+def _ahead(cycle: Cycle, context: Pass, due: datetime) -> str:
+    """A cycle before this one that was due in this pass, or has begun a run for the same time; "" if there is none."""
+    before = context.observed.cycles[: [one.name for one in context.observed.cycles].index(cycle.name)]
+    return context.ahead or next((one.name for one in before if account.has_started(one, due)), "")
+
+
+def _start(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: str) -> Step:
+    """Create the run, or adopt one that was created before the status could say so."""
+    known = cycle.status
+    if (made := cycle.run(name)) is not None:
+        return _started(cycle, context, due, made, None)
+    source = _source(cycle, context)
+    if isinstance(source, Said):
+        return Step(status=known, said=source, again=REFUSED_SECONDS)
+    try:
+        run = _manifest(cycle, context, times, due, name, source)
+    except CycleError as error:
+        return _stalled(cycle, error.reason, str(error))
+    if context.failures:
+        why = context.failures[name].message if name in context.failures else "what was written before it was refused, too"
+        said = Said(Reason.RUN_REFUSED, f"TrainingRun {name} was refused: {why}"[:1024], ready=False)
+        return Step(status=known, said=said, create=run, again=REFUSED_SECONDS)
+    return _started(cycle, context, due, run, run)
+
+
+def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: Manifest | None) -> Step:
+    known, name, version = cycle.status, run["metadata"]["name"], str(value_at(run, "spec", "model", "version"))
+    replaced = account.replaced(cycle, name, context.now)
+    current = CurrentRun(run=name, scheduled_time=timestamp(due), version=version)
+    update = {"current": current, "last_version": version, "history": replaced.history, "last_schedule_time": account.later(known, due)}
+    note = Note(cycle.manifest, "RunCreated", f"created TrainingRun {name} for {timestamp(due)}: version {version}")
+    return Step(
+        status=known.model_copy(update=update),
+        said=Said(Reason.RUNNING, f"run {name} makes version {version}"),
+        create=create,
+        delete=replaced.delete,
+        notes=(note,),
+        again=0.0,
+    )
+
+
+def _passed_over(cycle: Cycle, context: Pass, due: datetime, outcome: Outcome, why: str) -> Step:
+    past = PastRun(scheduled_time=timestamp(due), outcome=outcome, message=why, end_time=timestamp(context.now))
+    known = account.with_past(cycle.status, past).model_copy(update={"last_schedule_time": timestamp(due)})
+    note = Note(cycle.manifest, outcome.value, f"no run for {timestamp(due)}: {why}", "Warning")
+    return Step(status=known, said=status.waiting(known, None), notes=(note,), again=0.0)
+
+
+def _on_request(cycle: Cycle, context: Pass, times: Schedule) -> Step:
+    """`run-now@<id>`: a run at once, also while the cycle is suspended. The same id never makes a second one."""
+    verb, at, identifier = cycle.request.partition("@")
+    answered = cycle.status.model_copy(update={"last_handled_request": cycle.request})
+    if verb != RUN_NOW or not at or not identifier:
+        return _refused(cycle, answered, f"request {cycle.request!r} is none; accepted is {RUN_NOW}@<id>")
+    if cycle.status.current is not None:
+        return _refused(
+            cycle, answered, f"{RUN_NOW} was asked for while run {cycle.status.current.run} is at work; ask again after its end"
+        )
+    name = f"{cycle.name}-now-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
+    step = _start(cycle, context, times, context.now.replace(microsecond=0), name)
+    if step.status.current is None:
+        if step.said.reason == Reason.RUN_REFUSED:
+            return step  # the request waits, as the run would
+        return _refused(cycle, answered, f"{RUN_NOW} creates no run: {step.said.message}")
+    return replace(step, status=step.status.model_copy(update={"last_handled_request": cycle.request}))
+
+
+def _refused(cycle: Cycle, answered: FineTuneCycleStatus, why: str) -> Step:
+    said = status.waiting(answered, None)
+    return Step(status=answered, said=said, notes=(Note(cycle.manifest, "RequestRefused", why, "Warning"),))
+
+
+def _trial(cycle: Cycle, context: Pass, times: Schedule) -> Step | None:
+    """What is wrong with the template is said when it is written, and not first when a run is due."""
+    source = {"release": f"stable-{cycle.spec.start_from.service}"[:63]} if cycle.spec.start_from else None
+    try:
+        _manifest(cycle, context, times, context.now, account.run_name(cycle.name, context.now), source)
+    except CycleError as error:
+        return _stalled(cycle, error.reason, str(error))
+    return None
+
+
+class CycleError(ValueError):
+    """The cycle can make no run, and waiting does not help."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: str, source: Mapping[str, str] | None) -> Manifest:
+    """The run. Raises CycleError with the field that is wrong if it would be none."""
+    spec, metadata = cycle.spec, cycle.manifest["metadata"]
+    try:
+        version = next_version(spec.cadence, {*context.claimed, *([cycle.status.last_version] if cycle.status.last_version else [])})
+        model = spec.model.at(version)
+    except ValueError as error:
+        raise CycleError(Reason.VERSION_EXHAUSTED, str(error)) from None
+    values = {"version": version, "date": f"{due.astimezone(times.zone):%Y-%m-%d}", "cycle": cycle.name, "run": name}
+    values |= account.of_last_success(cycle, times.zone)
+    try:
+        filled = spec_of(spec.run_template.spec, model, source, values)
+    except ValueError as error:
+        raise CycleError(Reason.TEMPLATE_INVALID, f"spec.runTemplate.spec.{error}") from None
+    try:
+        stages.check(spec.stages, filled)
+    except ValueError as error:
+        raise CycleError(Reason.STAGES_INVALID, f"spec.{error}") from None
+    return {
+        "apiVersion": API_VERSION,
+        "kind": RUN,
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": {LABEL_CYCLE: cycle.name, MANAGED_BY[0]: MANAGED_BY[1]},
+        },
+        "spec": filled,
+    }
+
+
+def _source(cycle: Cycle, context: Pass) -> Mapping[str, str] | Said | None:
+    """spec.initFrom of the run, None from scratch, or what is waited for."""
+    if cycle.spec.start_from is None:
+        return None
+    service, family = cycle.spec.start_from.service, cycle.spec.model.family
+    release = (context.observed.stable or {}).get(service)
+    if release is None:
+        said = f"spec.startFrom names service {service}, which has no stable release; waits for one"
+        return Said(Reason.NO_STABLE_RELEASE, said, ready=False)
+    if (found := value_at(release, "spec", "model", "family")) != family:
+        name = release["metadata"]["name"]
+        said = f"spec.startFrom names service {service}, whose stable release {name} is of family {found}, not {family}; name another"
+        return Said(Reason.NO_STABLE_RELEASE, said, ready=False)
+    return {"release": str(release["metadata"]["name"])}
+
+
+def _stalled(cycle: Cycle, reason: Reason, message: str) -> Step:
+    known = cycle.status if reason != Reason.SCHEDULE_INVALID else cycle.status.model_copy(update={"next_schedule_time": None})
+    return Step(status=known, said=Said(reason, message, ready=False, stalled=True))

@@ -1,0 +1,84 @@
+"""The times of a cron expression in a time zone, and the version that a cadence makes next. Pure."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cronsim import CronSim, CronSimError
+
+from videogen_api.fine_tune_cycle import Cadence
+
+LARGEST = 9999  # of each number of a version (meta.VersionNumber)
+
+
+class ZoneError(ValueError):
+    """The time zone does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Cron in five fields, as Debian's cron reads them: what a change of the clocks skips comes right after it, what it repeats comes once
+    (https://manpages.debian.org/cron.8).
+    """
+
+    expression: str
+    zone: zoneinfo.ZoneInfo
+
+    def last(self, now: datetime) -> datetime | None:
+        """The newest time up to now, in UTC; None if there was none. Costs the same however long ago that is."""
+        later = now.astimezone(self.zone)
+        return self._first(later, reverse=True) if not self._fits(later) else later.astimezone(UTC)
+
+    def next(self, now: datetime) -> datetime | None:
+        """The first time after now, in UTC; None if no time fits the expression."""
+        return self._first(now.astimezone(self.zone), reverse=False)
+
+    def _fits(self, moment: datetime) -> bool:
+        """Whether a whole minute is one of the times; the reverse search begins before it."""
+        if moment.second or moment.microsecond:
+            return False
+        before = datetime.fromtimestamp(moment.timestamp() - 1, self.zone)
+        return next(CronSim(self.expression, before), None) == moment
+
+    def _first(self, moment: datetime, *, reverse: bool) -> datetime | None:
+        try:
+            found = next(CronSim(self.expression, moment, reverse=reverse))
+        except StopIteration:
+            return None
+        return found.astimezone(UTC)
+
+
+def schedule(expression: str, zone: str, now: datetime) -> Schedule:
+    """A schedule that has a next time. Raises ValueError with what is wrong, and ZoneError if there is no such time zone."""
+    try:
+        read = Schedule(expression, zoneinfo.ZoneInfo(zone))
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ZoneError(f"{zone!r} is no time zone; expected an IANA name, such as Asia/Kolkata or Etc/UTC") from None
+    try:
+        if read.next(now) is None:
+            raise ValueError(f"no time fits {expression!r}; correct it")
+    except CronSimError as error:
+        raise ValueError(
+            f"{expression!r} is no schedule ({error}); expected minute, hour, day of the month, month and day of the week as cron has"
+            " them, and a day that one of the months has, such as 0 3 1 * *"
+        ) from None
+    return read
+
+
+def next_version(cadence: Cadence, known: Iterable[str]) -> str:
+    """The version after the highest of the known ones. Raises ValueError if there is none."""
+    major, minor, patch = max(((int(a), int(b), int(c)) for a, b, c in (one.split(".") for one in known)), default=(0, 0, 0))
+    raised = {
+        Cadence.WEEKLY: (major, minor, patch + 1),
+        Cadence.MONTHLY: (major, minor + 1, 0),
+        Cadence.QUARTERLY: (major + 1, 0, 0),
+        Cadence.ANNUAL: (major + 1, 0, 0),
+    }[cadence]
+    if max(raised) > LARGEST:
+        raise ValueError(
+            f"the highest version is {major}.{minor}.{patch}, and a {cadence} cycle has none after it; use another specialization"
+        )
+    return ".".join(str(part) for part in raised)

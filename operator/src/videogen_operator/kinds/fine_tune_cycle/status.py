@@ -1,0 +1,96 @@
+"""How a cycle's status reads: conditions and the words of printer columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from videogen_api.fine_tune_cycle import (
+    SCHEDULES,
+    Cadence,
+    ConditionType,
+    CycleSummary,
+    FineTuneCycleStatus,
+    Outcome,
+    Reason,
+)
+from videogen_api.meta import Condition
+from videogen_operator.conditions import Wanted, merged, timestamp
+from videogen_operator.kinds.fine_tune_cycle import stages
+from videogen_operator.kinds.fine_tune_cycle.observed import Cycle
+from videogen_operator.names import UPGRADING
+from videogen_operator.plan import Manifest, StatusWrite
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Reason and words for the conditions."""
+
+    reason: Reason
+    message: str
+    ready: bool = True
+    stalled: bool = False
+
+
+def default_schedule(cadence: Cadence) -> str:
+    """The schedule of a cycle that names none."""
+    return SCHEDULES[cadence]
+
+
+def waiting(known: FineTuneCycleStatus, following: datetime | None) -> Said:
+    """Nothing is due: a run is at work, or the next time is waited for."""
+    if known.current is not None:
+        at = f" ({known.current.phase})" if known.current.phase else ""
+        turn = known.current.waiting_for
+        whose = f"; stage {known.current.stage} is the turn of {turn.team} until {turn.due}" if turn else ""
+        return Said(Reason.RUNNING, f"run {known.current.run}{at} makes version {known.current.version}{whose}")
+    when = timestamp(following) if following is not None else known.next_schedule_time
+    return Said(Reason.SCHEDULED, f"the next run is created at {when}")
+
+
+def written(cycle: Cycle, known: FineTuneCycleStatus, said: Said, now: datetime) -> tuple[StatusWrite, ...]:
+    """The status, if it is another one than before."""
+    wanted = [Wanted(ConditionType.READY, said.ready, said.reason, said.message)]
+    if said.stalled:
+        wanted.append(Wanted(ConditionType.STALLED, True, said.reason, said.message))
+    if late := stages.overdue(known.current, now):
+        words = "; ".join(f"stage {one.name} of {one.owner} was due at {one.due} and is {one.state}" for one in late)
+        wanted.append(Wanted(ConditionType.OVERDUE, True, Reason.WINDOW_CLOSED, words))
+    last = next((past for past in reversed(known.history) if past.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}), known.last_success)
+    if last is not None:
+        words = f"run {last.run} made version {last.version}" if last.outcome == Outcome.SUCCEEDED else f"run {last.run}: {last.message}"
+        outcome = Reason.SUCCEEDED if last.outcome == Outcome.SUCCEEDED else Reason.FAILED
+        wanted.append(Wanted(ConditionType.LAST_RUN_SUCCEEDED, last.outcome == Outcome.SUCCEEDED, outcome, words))
+    conditions = merged((old.wire() for old in cycle.status.conditions), wanted, cycle.generation, now)
+    told = known.model_copy(
+        update={
+            "observed_generation": cycle.generation,
+            "conditions": [Condition.model_validate(one) for one in conditions],
+            "summary": _summary(known, said),
+        }
+    ).wire()
+    return (StatusWrite(cycle.manifest, told),) if told != (cycle.manifest.get("status") or {}) else ()
+
+
+def _summary(known: FineTuneCycleStatus, said: Said) -> CycleSummary:
+    current = " ".join(part for part in ((known.current.run, known.current.phase) if known.current else ()) if part)
+    return CycleSummary(
+        status=said.reason, current=current, last=known.history[-1].outcome if known.history else "", message=said.message[:1024]
+    )
+
+
+def unreadable(manifest: Manifest, why: str, now: datetime) -> dict[str, Any]:
+    """The status of a cycle that cannot be read: everything else in it stays."""
+    old = manifest.get("status")
+    old = dict(old) if isinstance(old, Mapping) else {}
+    listed = old.get("conditions")
+    before = [one for one in listed if isinstance(one, Mapping) and "type" in one] if isinstance(listed, list) else []
+    generation = int(manifest["metadata"].get("generation", 0))
+    message = f"this operator cannot read it: {why}; {UPGRADING}"
+    wanted = (
+        Wanted(ConditionType.READY, False, Reason.UNREADABLE, message),
+        Wanted(ConditionType.STALLED, True, Reason.UNREADABLE, message),
+    )
+    return {**old, "observedGeneration": generation, "conditions": merged(before, wanted, generation, now)}

@@ -1,0 +1,119 @@
+"""FineTuneCycles with the real operator against a real API server: what is refused when it is written, and a cycle's life."""
+
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from videogen_api.fine_tune_cycle import LABEL_CYCLE
+from videogen_testing.control_plane import Api, Refused, eventually
+from videogen_testing.cycle_simulation import TEMPLATE, a_cycle
+from videogen_testing.operator_process import OperatorProcess
+from videogen_testing.runs import RUNS, a_claim, ended, first_job, play, trained
+
+CYCLES = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/finetunecycles"
+STAGES = [
+    {"name": "curation", "owner": "data-science", "startDay": 0, "days": 7, "phases": ["curate"]},
+    {"name": "fine-tuning", "owner": "ml-engineering", "startDay": 7, "days": 7, "phases": ["train"]},
+]
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no cadence": ({"cadence": None}, "spec.cadence: Required value"),
+    "a cadence that there is not": ({"cadence": "Daily"}, 'supported values: "Weekly", "Monthly", "Quarterly", "Annual"'),
+    "a schedule of three fields": ({"schedule": "0 3 1"}, "spec.schedule"),
+    "a schedule by name": ({"schedule": "@monthly"}, "spec.schedule"),
+    "a time zone that there is not": ({"timeZone": "Asia/Delhi"}, "spec.timeZone"),
+    "windows that overlap": ({"stages": [STAGES[0], STAGES[1] | {"startDay": 6}]}, "the windows of two stages overlap"),
+    "stages in another order": ({"stages": STAGES[::-1]}, "stages must stand in the order of their startDay"),
+    "two stages of one name": ({"stages": [STAGES[0], STAGES[1] | {"name": "curation"}]}, "Duplicate value"),
+    "a window of no day": ({"stages": [STAGES[0] | {"days": 0}]}, "spec.stages[0].days"),
+    "a stage without a phase": ({"stages": [STAGES[0] | {"phases": []}]}, "spec.stages[0].phases"),
+    "a model with a version": ({"model": {"family": "VideoFusion", "version": "1.0.0"}}, 'unknown field "spec.model.version"'),
+    "another family's type": ({"model": {"family": "VideoFusion", "type": "text2video-zero"}}, "type is the default of another family"),
+    "a deadline of a second": ({"startingDeadlineSeconds": 1}, "spec.startingDeadlineSeconds"),
+    "a policy of CronJob's that there is not": ({"concurrencyPolicy": "Allow"}, 'supported values: "Forbid", "Replace", "Queue"'),
+    "no template": ({"runTemplate": None}, "spec.runTemplate: Required value"),
+}
+
+
+def create(api: Api, namespace: str, cycle: dict[str, Any], query: str = "?fieldValidation=Strict") -> Any:
+    cycle["metadata"]["namespace"] = namespace
+    cycle["spec"] = {name: value for name, value in cycle["spec"].items() if value is not None}
+    return api.create(CYCLES.format(namespace) + query, cycle)
+
+
+def request(api: Api, namespace: str, text: str) -> None:
+    path = f"{CYCLES.format(namespace)}/weekly"
+    api.merge(path, {"metadata": {"annotations": {"videogen.pib.gov.in/request": text}}})
+
+
+def ready(api: Api, namespace: str) -> str:
+    status = api.get(f"{CYCLES.format(namespace)}/weekly").get("status") or {}
+    return next((f"{one['status']} {one['reason']}" for one in status.get("conditions", []) if one["type"] == "Ready"), "")
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_the_api_server_refuses(api: Api, namespace: str, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused) as caught:
+        create(api, namespace, a_cycle(**change), "?dryRun=All&fieldValidation=Strict")
+    assert words in str(json.loads(caught.value.body)["message"])
+
+
+@pytest.mark.parametrize("name", ["a" * 27, "1st", "weekly.hindi"])
+def test_a_name_after_which_no_run_could_be_named_is_refused(api: Api, namespace: str, name: str) -> None:
+    with pytest.raises(Refused, match=r"metadata\.name"):
+        create(api, namespace, a_cycle(name), "?dryRun=All")
+
+
+def test_the_model_of_a_cycle_stays_and_everything_else_can_be_edited(api: Api, namespace: str) -> None:
+    create(api, namespace, a_cycle(suspend=True))
+    path = f"{CYCLES.format(namespace)}/weekly"
+    with pytest.raises(Refused, match=r"spec\.model is immutable; create another FineTuneCycle instead"):
+        api.merge(path, {"spec": {"model": {"specialization": "hindi"}}})
+    api.merge(path, {"spec": {"schedule": "0 4 * * 2", "precedence": 7, "stages": [STAGES[1] | {"startDay": 0}], "cadence": "Monthly"}})
+
+
+def test_a_request_makes_one_run_that_outlives_operator_and_cycle(api: Api, namespace: str, operator: OperatorProcess) -> None:
+    runs, path = RUNS.format(namespace), f"{CYCLES.format(namespace)}/weekly"
+    api.create(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", a_claim())
+    create(api, namespace, a_cycle(suspend=True, successfulRunsHistoryLimit=1))
+    operator.start()
+    eventually(lambda: ready(api, namespace) == "True Suspended")
+    request(api, namespace, "run-now@1")
+    (run,) = eventually(lambda: api.items(runs))
+    name = run["metadata"]["name"]
+    assert run["metadata"]["labels"][LABEL_CYCLE] == "weekly"
+    assert run["spec"]["model"] == {"family": "VideoFusion", "type": "videofusion", "version": "0.0.1", "specialization": "base"}
+    operator.stop(signal.SIGKILL)
+    operator.start()
+    play(api, namespace, first_job(api, namespace, name), ended(0, trained().model_dump_json(by_alias=True, exclude_none=True)))
+    history = eventually(lambda: api.get(path)["status"]["history"])
+    assert [(past["run"], past["outcome"], past["version"]) for past in history] == [(name, "Succeeded", "0.0.1")]
+    assert api.get(path)["status"]["lastVersion"] == "0.0.1"
+    assert len(api.items(runs)) == 1, "the same request makes no second run"
+    api.delete(path)
+    eventually(lambda: api.find(path) is None)
+    assert api.find(f"{runs}/{name}"), "deleting a cycle keeps its runs"
+
+
+def test_a_schedule_makes_runs_and_keeps_as_many_as_its_limits_say(api: Api, namespace: str, operator: OperatorProcess) -> None:
+    runs = RUNS.format(namespace)
+    api.create(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", a_claim())
+    create(api, namespace, a_cycle(schedule="* * * * *", successfulRunsHistoryLimit=0))
+    operator.start()
+    (run,) = eventually(lambda: api.items(runs))
+    name = run["metadata"]["name"]
+    play(api, namespace, first_job(api, namespace, name), ended(0, trained().model_dump_json(by_alias=True, exclude_none=True)))
+    eventually(lambda: api.find(f"{runs}/{name}") is None)
+    status = api.get(f"{CYCLES.format(namespace)}/weekly")["status"]
+    assert (status["history"][0]["run"], status["history"][0]["outcome"]) == (name, "Succeeded"), "the account outlives the run"
+
+
+def test_a_template_that_makes_no_run_is_said_at_once(api: Api, namespace: str, operator: OperatorProcess) -> None:
+    create(api, namespace, a_cycle(runTemplate={"spec": TEMPLATE | {"phases": [{"name": "train", "task": "Tran"}]}}))
+    operator.start()
+    eventually(lambda: ready(api, namespace) == "False TemplateInvalid")
+    (told,) = (one["message"] for one in api.get(f"{CYCLES.format(namespace)}/weekly")["status"]["conditions"] if one["type"] == "Stalled")
+    assert told.startswith("spec.runTemplate.spec.phases.0.task: ")
+    api.merge(f"{CYCLES.format(namespace)}/weekly", {"spec": {"runTemplate": {"spec": TEMPLATE}}})
+    eventually(lambda: ready(api, namespace) == "True Scheduled")
