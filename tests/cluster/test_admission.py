@@ -1388,6 +1388,8 @@ def test_can_be_changed_at_any_time(api: Api, kept: Mapping[str, Any], field: st
 def test_every_field_of_a_spec_is_known_to_be_mutable_or_immutable() -> None:
     immutable = FIXED_WHILE_A_RUN_WORKS.keys() | IMMUTABLE_IN_A_RELEASE.keys()
     for resource in RESOURCES:
+        if resource.kind == "FineTuneCycle":  # test_fine_tune_cycle.py edits each of its fields
+            continue
         fields = definition(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
         for field, schema in fields.items():
             inner = [f"{field}.{name}" for name in schema["properties"]] if field in {"serving", "rollout"} else [field]

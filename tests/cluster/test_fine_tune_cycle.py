@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from videogen_api.crd import FINE_TUNE_CYCLE, definition
 from videogen_api.fine_tune_cycle import LABEL_CYCLE
 from videogen_testing.control_plane import Api, Refused, eventually
 from videogen_testing.cycle_simulation import TEMPLATE, a_cycle
@@ -66,11 +67,28 @@ def test_a_name_after_which_no_run_could_be_named_is_refused(api: Api, namespace
 
 
 def test_the_model_of_a_cycle_stays_and_everything_else_can_be_edited(api: Api, namespace: str) -> None:
-    create(api, namespace, a_cycle(suspend=True))
+    edits: dict[str, Any] = {
+        "cadence": "Monthly",
+        "schedule": "0 4 * * 2",
+        "timeZone": "Asia/Kolkata",
+        "suspend": True,
+        "startingDeadlineSeconds": 600,
+        "concurrencyPolicy": "Queue",
+        "precedence": 7,
+        "startFrom": {"service": "standard"},
+        "focus": "News in Hindi",
+        "stages": [STAGES[1] | {"startDay": 0}],
+        "runTemplate": {"spec": TEMPLATE | {"ttlSecondsAfterFinished": 60}},
+        "successfulRunsHistoryLimit": 1,
+        "failedRunsHistoryLimit": 1,
+    }
+    schema = definition(FINE_TUNE_CYCLE)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert edits.keys() | {"model"} == schema["properties"].keys()
+    create(api, namespace, a_cycle())
     path = f"{CYCLES.format(namespace)}/weekly"
     with pytest.raises(Refused, match=r"spec\.model is immutable; create another FineTuneCycle instead"):
         api.merge(path, {"spec": {"model": {"specialization": "hindi"}}})
-    api.merge(path, {"spec": {"schedule": "0 4 * * 2", "precedence": 7, "stages": [STAGES[1] | {"startDay": 0}], "cadence": "Monthly"}})
+    assert edits.items() <= api.merge(path, {"spec": edits})["spec"].items()
 
 
 def test_a_request_makes_one_run_that_outlives_operator_and_cycle(api: Api, namespace: str, operator: OperatorProcess) -> None:

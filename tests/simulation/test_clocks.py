@@ -27,6 +27,7 @@ class Leaping(Simulation):
         super().__init__(**run)
         self.seconds, self.start, self.set_by = 0.0, self.now, 0.0
         self.clock = SteadyClock(lambda: self.start + timedelta(seconds=self.seconds + self.set_by), lambda: self.seconds)
+        self.clock()
 
     def step(self, seconds: float = 0.0) -> Any:
         self.seconds += seconds

@@ -2,11 +2,12 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from itertools import pairwise
 
 import pytest
 
-from videogen_operator.steady_clock import SLEW, SteadyClock
+from videogen_operator.steady_clock import SLEW, ServerClock, SteadyClock
 
 START, DAY = datetime(2026, 11, 1, tzinfo=UTC), 86400.0
 
@@ -17,6 +18,7 @@ class Machine:
     def __init__(self) -> None:
         self.seconds, self.set_by = 1000.0, 0.0
         self.clock = SteadyClock(lambda: START + timedelta(seconds=self.seconds - 1000.0 + self.set_by), lambda: self.seconds)
+        self.clock()
 
     def after(self, seconds: float) -> float:
         """Seconds since the beginning that the clock says so much later."""
@@ -61,3 +63,21 @@ def test_a_leap_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(5):
             machine.after(1.0)
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == ["the clock was set by +86400 s"]
+
+
+@pytest.mark.parametrize("wrong", [DAY, -DAY, 61.0])
+def test_a_machine_whose_clock_is_wrong_takes_the_servers_time(wrong: float, caplog: pytest.LogCaptureFixture) -> None:
+    clock = ServerClock(lambda: START + timedelta(seconds=wrong))
+    assert clock() == START + timedelta(seconds=wrong), "nobody has answered yet"
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            clock.hear(format_datetime(START, usegmt=True))
+    assert clock() == START
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("date", [format_datetime(START - timedelta(seconds=59), usegmt=True), "", "soon", "Sun, 99 Nov 2026 00:00:00 GMT"])
+def test_a_small_difference_and_what_is_no_date_change_nothing(date: str) -> None:
+    clock = ServerClock(lambda: START)
+    clock.hear(date)
+    assert clock() == START

@@ -50,7 +50,7 @@ from videogen_operator.plan import Key, Manifest, Resource
 from videogen_operator.reconcile import PASSING, Reconciler
 from videogen_operator.seals import Keys
 from videogen_operator.settings import PREFIX, Settings, from_environment
-from videogen_operator.steady_clock import SteadyClock, wall
+from videogen_operator.steady_clock import SteadyClock
 from videogen_operator.telemetry import MALFORMED, QUEUE_DEPTH
 from videogen_operator.watchdog import DeafError, Watchdog
 
@@ -157,8 +157,8 @@ async def _lead(
     stop = asyncio.Event()
     _catch_signals(stop)
     mail = Mail()
-    recorder = Recorder(cluster.record, wall)
-    clock = SteadyClock()
+    recorder = Recorder(cluster.record, cluster.clock)
+    clock = SteadyClock(cluster.clock)
     reconciler = _reconciler(settings, world, cluster, mail, recorder, clock)
     keys = Keys(settings.record_keys)
     reconciler.seals = keys.seals

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import kopf
@@ -73,6 +73,14 @@ async def test_what_is_put_off_is_sent_again_and_not_before(refusal: Refusal) ->
         assert (await cluster.request("POST", "/api/v1/things", body={}))["items"] == []
     (_, _, first), (_, _, second) = busy.asked
     assert second - first >= 1
+
+
+async def test_the_time_is_that_of_the_api_servers_answers() -> None:
+    busy = Busy([(403, {"Date": "Sun, 01 Nov 2026 00:00:00 GMT"})])
+    async with busy.connected() as cluster:
+        with pytest.raises(ApiError):
+            await cluster.request("GET", "/api/v1/things")
+        assert abs(cluster.clock() - datetime(2026, 11, 1, tzinfo=UTC)) < timedelta(minutes=10)
 
 
 async def test_a_status_of_more_than_a_megabyte_is_sent_whole_each_time_and_without_a_warning() -> None:

@@ -24,6 +24,7 @@ from videogen_operator.api_server.status_patch import recreated
 from videogen_operator.api_server.world import ObjectWorld, trim
 from videogen_operator.names import ANNOTATION_APPLIED, MANAGED_BY
 from videogen_operator.plan import Manifest, Note, Ref, Resource, StatusWrite
+from videogen_operator.steady_clock import ServerClock
 from videogen_operator.telemetry import REQUESTS
 
 REMEMBERED_APPLIED = 20_000  # objects, deleted ones among them
@@ -62,7 +63,7 @@ class Cluster:
     """A connection to the API server; use it as an async context manager."""
 
     def __init__(self, login: Callable[[], kopf.ConnectionInfo], resources: Iterable[Resource], world: ObjectWorld) -> None:
-        self._login, self._world = login, world
+        self._login, self._world, self.clock = login, world, ServerClock()
         self._resources = {resource.kind: resource for resource in resources}
         self._connection, self._connected_at = login(), time.monotonic()
         self._applied: dict[str, tuple[str, str]] = {}  # UID -> hash of the intent, resourceVersion of its answer
@@ -107,6 +108,7 @@ class Cluster:
         # As a file, which is sent in pieces: a status may have more than a megabyte.
         data = None if body is None else BytesIO(json.dumps(body, separators=(",", ":")).encode())
         async with self._session.request(verb, server + path, params=query, data=data, headers=headers) as response:
+            self.clock.hear(response.headers.get("Date", ""))
             answer = await _read(response, longest)
             REQUESTS.labels(verb, _resource_of(path), str(response.status)).inc()
             if response.status == 401:
@@ -199,10 +201,9 @@ class Cluster:
         except ApiError as error:
             if error.code not in {404, 409}:
                 raise
-            return self._world.remove(item)
-        if answer.get("kind") == ref.kind and answer["metadata"].get("deletionTimestamp"):
-            return self._stored(answer)  # a finalizer holds it
-        return self._world.remove(item)
+            answer = {}
+        is_held = answer.get("kind") == ref.kind and answer["metadata"].get("deletionTimestamp")  # by a finalizer
+        return self._stored(answer) if is_held else self._world.remove(item)
 
     async def write_status(self, write: StatusWrite) -> None:
         """State the whole status but others' conditions. Raises ApiError 409 if the object has changed since it was observed.
