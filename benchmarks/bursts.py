@@ -16,6 +16,7 @@ import aiohttp
 from benchmarks.audit import AuditLog, Entry, writes
 from benchmarks.processes import cpu_seconds, resident_megabytes
 from videogen_testing.control_plane import TOKEN, ControlPlane
+from videogen_testing.tls_session import tls_session
 
 CLIENTS = 16  # at the same time
 ACKNOWLEDGERS = 4
@@ -89,9 +90,9 @@ async def client(plane: ControlPlane) -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP client of the API server, as an administrator."""
     tls = ssl.create_default_context(cafile=str(plane.ca))
     headers = {"Authorization": f"Bearer {TOKEN}", "User-Agent": "benchmark"}
-    connector = aiohttp.TCPConnector(ssl=tls, limit=CLIENTS + ACKNOWLEDGERS + 2)
     timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(plane.url, connector=connector, headers=headers, timeout=timeout, read_bufsize=2**20) as session:
+    limit = CLIENTS + ACKNOWLEDGERS + 2
+    async with tls_session(tls, plane.url, limit=limit, headers=headers, timeout=timeout, read_bufsize=2**20) as session:
         yield session
 
 

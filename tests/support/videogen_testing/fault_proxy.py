@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from videogen_testing.control_plane import ControlPlane
+from videogen_testing.tls_session import tls_session
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 NOT_STATE = frozenset({"tokenreviews"})  # questions that are asked by POST
@@ -114,9 +115,7 @@ class FaultProxy:
         application = web.Application(client_max_size=8 * 2**20)
         application.router.add_route("*", "/{path:.*}", self._kept_alive)
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.2)
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0), timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False
-        ) as self._session:
+        async with tls_session(context, timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False) as self._session:
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -8,8 +8,8 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -21,6 +21,7 @@ from videogen_api.training_run import ResolvedDataset, Task
 from videogen_testing.control_plane import TOKEN, ControlPlane
 from videogen_testing.patience import HANGS
 from videogen_testing.runs import DIGEST, ended, passed, pods_of, running, trained
+from videogen_testing.tls_session import tls_session
 
 GROUP = "/apis/videogen.pib.gov.in/v1alpha1"
 COLLECTIONS = {
@@ -58,7 +59,7 @@ class Client:
     async def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
         return await self.request("PATCH", path, patch, "application/merge-patch+json")
 
-    async def lines(self, path: str) -> AsyncIterator[bytes]:
+    async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
         async with self._session.get(self._url + path, timeout=aiohttp.ClientTimeout(total=None)) as answer:
             answer.raise_for_status()
             rest = b""
@@ -71,9 +72,8 @@ class Client:
 @asynccontextmanager
 async def client(plane: ControlPlane) -> AsyncIterator[Client]:
     """As an administrator, without a proxy."""
-    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(plane.ca)), limit=0)
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=HANGS)) as session:
+    tls, headers = ssl.create_default_context(cafile=str(plane.ca)), {"Authorization": f"Bearer {TOKEN}"}
+    async with tls_session(tls, headers=headers, timeout=aiohttp.ClientTimeout(total=HANGS)) as session:
         yield Client(session, plane.url)
 
 
@@ -132,17 +132,21 @@ class View:
                 del self._objects[kind, name]
             self._objects |= {(kind, item["metadata"]["name"]): item | {"kind": kind} for item in listed["items"]}
             self._changed.notify_all()
-        async for line in self._api.lines(f"{path}?watch=true&resourceVersion={listed['metadata']['resourceVersion']}&timeoutSeconds=600"):
-            event = json.loads(line)
-            if event["type"] == "ERROR":
-                raise Refused(str(event["object"]))
-            name = event["object"]["metadata"]["name"]
-            async with self._changed:
-                if event["type"] == "DELETED":
-                    self._objects.pop((kind, name), None)
-                else:
-                    self._objects[kind, name] = event["object"] | {"kind": kind}
-                self._changed.notify_all()
+        query = f"watch=true&resourceVersion={listed['metadata']['resourceVersion']}&timeoutSeconds=600"
+        async with aclosing(self._api.lines(f"{path}?{query}")) as lines:
+            async for line in lines:
+                await self._take(kind, json.loads(line))
+
+    async def _take(self, kind: str, event: Object) -> None:
+        if event["type"] == "ERROR":
+            raise Refused(str(event["object"]))
+        name = event["object"]["metadata"]["name"]
+        async with self._changed:
+            if event["type"] == "DELETED":
+                self._objects.pop((kind, name), None)
+            else:
+                self._objects[kind, name] = event["object"] | {"kind": kind}
+            self._changed.notify_all()
 
 
 def conditions(item: Object) -> dict[str, str]:
