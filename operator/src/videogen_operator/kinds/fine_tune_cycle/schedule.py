@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cronsim import CronSim, CronSimError
 
 from videogen_api.fine_tune_cycle import Cadence
 
 LARGEST = 9999  # of each number of a version (meta.VersionNumber)
+REPEATED = timedelta(hours=4)  # more than clocks are put back by at once in any zone
 
 
 class ZoneError(ValueError):
@@ -29,12 +30,16 @@ class Schedule:
 
     def last(self, now: datetime) -> datetime | None:
         """The newest time up to now, in UTC; None if there was none. Costs the same however long ago that is."""
-        later = now.astimezone(self.zone)
-        return self._first(later, reverse=True) if not self._fits(later) else later.astimezone(UTC)
+        local = now.astimezone(self.zone)
+        if not local.fold and self._fits(local):
+            return now.astimezone(UTC)
+        # In an hour that is repeated what is later by the clock on the wall may have been: the search begins after that hour.
+        begin = (now + REPEATED).astimezone(self.zone) if local.fold else local
+        return next((one for one in self._times(begin, reverse=True) if one <= now), None)
 
     def next(self, now: datetime) -> datetime | None:
         """The first time after now, in UTC; None if no time fits the expression."""
-        return self._first(now.astimezone(self.zone), reverse=False)
+        return next((one for one in self._times(now.astimezone(self.zone)) if one > now), None)
 
     def _fits(self, moment: datetime) -> bool:
         """Whether a whole minute is one of the times; the reverse search begins before it."""
@@ -43,12 +48,9 @@ class Schedule:
         before = datetime.fromtimestamp(moment.timestamp() - 1, self.zone)
         return next(CronSim(self.expression, before), None) == moment
 
-    def _first(self, moment: datetime, *, reverse: bool) -> datetime | None:
-        try:
-            found = next(CronSim(self.expression, moment, reverse=reverse))
-        except StopIteration:
-            return None
-        return found.astimezone(UTC)
+    def _times(self, moment: datetime, *, reverse: bool = False) -> Iterator[datetime]:
+        """In an hour that is repeated the first ones may lie on the wrong side of the moment: cronsim looks at the clock on the wall."""
+        return (one.astimezone(UTC) for one in CronSim(self.expression, moment, reverse=reverse))
 
 
 def schedule(expression: str, zone: str, now: datetime) -> Schedule:

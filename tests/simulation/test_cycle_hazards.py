@@ -1,0 +1,66 @@
+"""What goes wrong around FineTuneCycles: clocks put back, refusals, people who retry, take away and ask again at the wrong moment."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from videogen_api.fine_tune_cycle import LABEL_CYCLE, Outcome
+from videogen_api.meta import API_VERSION
+from videogen_operator.kinds.fine_tune_cycle import FINE_TUNE_CYCLE
+from videogen_operator.kinds.fine_tune_cycle.schedule import schedule
+from videogen_operator.names import MANAGED_BY
+from videogen_operator.plan import Failure, Inputs
+from videogen_testing.cycle_simulation import START, TEMPLATE, Crashed, Simulation, a_cycle, a_release
+
+MONDAYS = [datetime(2026, 1, day, 3, tzinfo=UTC) for day in (5, 12, 19, 26)]
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+REFUSED = Failure("TrainingRun", "", 403, "exceeded quota: runs")
+
+
+def names(sim: Simulation) -> list[str]:
+    return [name for _, name, _ in sim.created]
+
+
+def runs(sim: Simulation, cycle: str = "weekly") -> list[str | None]:
+    return [past.run for past in sim.status(cycle).history]
+
+
+def a_run(name: str, version: str, cycle: str = "weekly", **model: Any) -> dict[str, Any]:
+    """A run as a cycle makes it."""
+    identity = {"family": "VideoFusion", "type": "videofusion", "version": version, "specialization": "base"} | model
+    labels = {LABEL_CYCLE: cycle, MANAGED_BY[0]: MANAGED_BY[1]}
+    head = {"apiVersion": API_VERSION, "kind": "TrainingRun", "metadata": {"name": name, "namespace": "models", "labels": labels}}
+    return head | {"spec": TEMPLATE | {"model": identity}}
+
+
+@pytest.mark.parametrize(
+    ("zone", "expression", "day"),
+    [
+        ("Europe/Berlin", "30 2 * * *", datetime(2026, 10, 25, tzinfo=UTC)),
+        ("America/New_York", "30 1 * * *", datetime(2026, 11, 1, 5, tzinfo=UTC)),
+        ("Australia/Lord_Howe", "45 1 * * *", datetime(2026, 4, 4, 14, tzinfo=UTC)),
+        ("Africa/Cairo", "15,45 23 * * *", datetime(2026, 10, 29, 19, tzinfo=UTC)),
+        ("Europe/Berlin", "30 2 * * *", datetime(2026, 3, 29, tzinfo=UTC)),
+        ("Europe/Berlin", "*/20 * * * *", datetime(2026, 10, 25, tzinfo=UTC)),
+    ],
+)
+def test_while_clocks_are_put_back_the_next_time_lies_ahead_and_the_last_one_stays(zone: str, expression: str, day: datetime) -> None:
+    read, times = schedule(expression, zone, day), [day - 3 * DAY]
+    while times[-1] < day + DAY:
+        following = read.next(times[-1])
+        assert following is not None
+        times.append(following)
+    for step in range(0, 6 * 3600, 97):
+        for now in (day + timedelta(seconds=step), day + timedelta(seconds=step // 60 * 60)):
+            assert read.next(now) == min(one for one in times if one > now), now
+            assert read.last(now) == max(one for one in times if one <= now), now
+
+
+def test_the_operator_does_not_spin_while_clocks_are_put_back() -> None:
+    sim = Simulation(a_cycle(schedule="30 2 * * *", timeZone="Europe/Berlin"), now=datetime(2026, 10, 24, 12, tzinfo=UTC))
+    sim.until(datetime(2026, 10, 25, 0, 31, tzinfo=UTC))
+    sim.now = datetime(2026, 10, 25, 1, 15, tzinfo=UTC)  # 2:15 for the second time
+    assert sim.settle() > 0
+    sim.until(datetime(2026, 10, 25, 20, tzinfo=UTC))
+    assert names(sim) == ["weekly-20261025-0030"]
