@@ -64,3 +64,14 @@ def test_the_operator_does_not_spin_while_clocks_are_put_back() -> None:
     assert sim.settle() > 0
     sim.until(datetime(2026, 10, 25, 20, tzinfo=UTC))
     assert names(sim) == ["weekly-20261025-0030"]
+
+
+def test_a_request_whose_run_is_refused_is_not_tried_again_at_once() -> None:
+    sim = Simulation(a_cycle())
+    sim.refused["*"] = REFUSED
+    sim.request("run-now@1")
+    assert sim.settle() >= 30
+    assert sim.says()[1] == "RunRefused"
+    del sim.refused["*"]
+    sim.settle()
+    assert len(sim.created) == 1

@@ -103,7 +103,7 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
     if known.current is None and (lost := account.unaccounted(cycle)):
         return _started(cycle, context, *lost, None)
     if cycle.request and cycle.request != known.last_handled_request:
-        return replace(_on_request(cycle, context, times), again=0.0)
+        return _on_request(cycle, context, times)
     if trial := _trial(cycle, context, times):
         return trial
     if spec.suspend:
@@ -206,7 +206,7 @@ def _on_request(cycle: Cycle, context: Pass, times: Schedule) -> Step:
 
 def _refused(cycle: Cycle, answered: FineTuneCycleStatus, why: str) -> Step:
     said = status.waiting(answered, None)
-    return Step(status=answered, said=said, notes=(Note(cycle.manifest, "RequestRefused", why, "Warning"),))
+    return Step(status=answered, said=said, notes=(Note(cycle.manifest, "RequestRefused", why, "Warning"),), again=0.0)
 
 
 def _trial(cycle: Cycle, context: Pass, times: Schedule) -> Step | None:
