@@ -75,3 +75,30 @@ def test_a_request_whose_run_is_refused_is_not_tried_again_at_once() -> None:
     del sim.refused["*"]
     sim.settle()
     assert len(sim.created) == 1
+
+
+def test_of_two_requests_in_a_row_both_runs_are_accounted_for() -> None:
+    sim = Simulation(a_cycle())
+    sim.settle()
+    sim.request("run-now@1")
+    sim.writes_until_crash = 1  # the run is made; its status meets a conflict, because the annotation has changed
+    with pytest.raises(Crashed):
+        sim.settle()
+    sim.request("run-now@2")
+    sim.settle()
+    assert len(sim.created) == 1, "the first one is at work"
+    sim.end(names(sim)[0])
+    sim.settle()
+    assert runs(sim) == names(sim)
+
+
+def test_a_request_takes_no_scheduled_time_away() -> None:
+    sim = Simulation(a_cycle(concurrencyPolicy="Queue"))
+    sim.settle()
+    sim.now = MONDAYS[0] + MINUTE
+    sim.request("run-now@1")
+    sim.settle()
+    assert sim.says()[1] == "Queued"
+    sim.end(names(sim)[0])
+    sim.settle()
+    assert names(sim)[1:] == ["weekly-20260105-0300"]

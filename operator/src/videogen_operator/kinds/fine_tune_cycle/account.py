@@ -49,11 +49,29 @@ def decided_until(cycle: Cycle) -> datetime:
 
 
 def unaccounted(cycle: Cycle) -> tuple[datetime, Manifest] | None:
-    """The oldest run that was made for a scheduled time before the status could say so, if there is one."""
+    """The oldest run that was made before the status could say so, if there is one: for a scheduled time, or by a request that somebody has
+    overwritten since.
+    """
     last = _read(cycle.status.last_schedule_time) if cycle.status.last_schedule_time else NEVER
-    made = ((scheduled_time(cycle.name, run["metadata"]["name"]), run) for run in _made(cycle))
-    late = [(due, run) for due, run in made if due is not None and due > last and not run["metadata"].get("deletionTimestamp")]
+    told = {past.run for past in cycle.status.history}
+    late: list[tuple[datetime, Manifest]] = []
+    for run in (one for one in _made(cycle) if not one["metadata"].get("deletionTimestamp")):
+        due = scheduled_time(cycle.name, run["metadata"]["name"])
+        if due is not None and due > last:
+            late.append((due, run))
+        elif due is None and run["metadata"]["name"] not in told and verdict(run) not in {"True", "False"}:
+            late.append((created(run), run))
     return min(late, key=lambda one: one[0], default=None)
+
+
+def created(run: Manifest) -> datetime:
+    """When a run was created."""
+    return _read(str(run["metadata"].get("creationTimestamp") or timestamp(NEVER)))
+
+
+def verdict(run: Manifest) -> str:
+    """The status of a run's condition Succeeded; "" before it has one."""
+    return str(conditions(run).get("Succeeded", NOTHING).get("status", ""))
 
 
 def has_started(cycle: Cycle, due: datetime) -> bool:
@@ -63,10 +81,10 @@ def has_started(cycle: Cycle, due: datetime) -> bool:
     )
 
 
-def later(known: FineTuneCycleStatus, due: datetime) -> str:
-    """The last schedule time after a run for `due`; a run by request changes nothing about the calendar before it."""
+def later(known: FineTuneCycleStatus, due: datetime, by_request: bool) -> str | None:
+    """The last schedule time after a run for `due`; a run by request decides about no time of the calendar."""
     old = known.last_schedule_time
-    return timestamp(due) if old is None or due > _read(old) else old
+    return timestamp(due) if not by_request and (old is None or due > _read(old)) else old
 
 
 def with_past(known: FineTuneCycleStatus, past: PastRun) -> FineTuneCycleStatus:
@@ -150,7 +168,7 @@ def outdated(cycle: Cycle, kept: str) -> tuple[Ref, ...]:
     limits = {"True": cycle.spec.successful_runs_history_limit, "False": cycle.spec.failed_runs_history_limit}
     found: list[Ref] = []
     for outcome, limit in limits.items():
-        ended = [run for run in _made(cycle) if conditions(run).get("Succeeded", NOTHING).get("status") == outcome]
+        ended = [run for run in _made(cycle) if verdict(run) == outcome]
         ended = [run for run in ended if run["metadata"]["name"] != kept and not run["metadata"].get("deletionTimestamp")]
         ended.sort(key=lambda run: (str(run["metadata"].get("creationTimestamp")), run["metadata"]["name"]))
         found += [_ref(run) for run in ended[: max(0, len(ended) - limit)]]

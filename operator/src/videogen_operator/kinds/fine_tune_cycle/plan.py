@@ -166,7 +166,8 @@ def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: 
     known, name, version = cycle.status, run["metadata"]["name"], str(value_at(run, "spec", "model", "version"))
     replaced = account.replaced(cycle, name, context.now)
     current = CurrentRun(run=name, scheduled_time=timestamp(due), version=version)
-    update = {"current": current, "last_version": version, "history": replaced.history, "last_schedule_time": account.later(known, due)}
+    last = account.later(known, due, by_request=account.scheduled_time(cycle.name, name) is None)
+    update = {"current": current, "last_version": version, "history": replaced.history, "last_schedule_time": last}
     note = Note(cycle.manifest, "RunCreated", f"created TrainingRun {name} for {timestamp(due)}: version {version}")
     return Step(
         status=known.model_copy(update=update),
@@ -191,11 +192,11 @@ def _on_request(cycle: Cycle, context: Pass, times: Schedule) -> Step:
     answered = cycle.status.model_copy(update={"last_handled_request": cycle.request})
     if verb != RUN_NOW or not at or not identifier:
         return _refused(cycle, answered, f"request {cycle.request!r} is none; accepted is {RUN_NOW}@<id>")
-    if cycle.status.current is not None:
-        return _refused(
-            cycle, answered, f"{RUN_NOW} was asked for while run {cycle.status.current.run} is at work; ask again after its end"
-        )
     name = f"{cycle.name}-now-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
+    if (current := cycle.status.current) is not None:
+        if current.run == name:  # made before the status could say so
+            return Step(status=answered, said=status.waiting(answered, None), again=0.0)
+        return _refused(cycle, answered, f"{RUN_NOW} was asked for while run {current.run} is at work; ask again after its end")
     step = _start(cycle, context, times, context.now.replace(microsecond=0), name)
     if step.status.current is None:
         if step.said.reason == Reason.RUN_REFUSED:
