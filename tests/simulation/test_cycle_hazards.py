@@ -92,6 +92,19 @@ def test_of_two_requests_in_a_row_both_runs_are_accounted_for() -> None:
     assert runs(sim) == names(sim)
 
 
+def test_an_old_request_that_is_written_again_makes_nothing() -> None:
+    sim = Simulation(a_cycle())
+    for text in ("a", "b", "a"):
+        sim.request(f"run-now@{text}")
+        sim.settle()
+        if sim.status().current is not None:
+            sim.end(names(sim)[-1])
+        sim.settle()
+    assert len(names(sim)) == 2
+    assert runs(sim) == names(sim), "a run has one line"
+    assert "RequestRefused" in sim.notes[-1]
+
+
 def test_a_request_takes_no_scheduled_time_away() -> None:
     sim = Simulation(a_cycle(concurrencyPolicy="Queue"))
     sim.settle()

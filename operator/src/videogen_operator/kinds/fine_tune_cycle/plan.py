@@ -197,6 +197,8 @@ def _on_request(cycle: Cycle, context: Pass, times: Schedule) -> Step:
         if current.run == name:  # made before the status could say so
             return Step(status=answered, said=status.waiting(answered, None), again=0.0)
         return _refused(cycle, answered, f"{RUN_NOW} was asked for while run {current.run} is at work; ask again after its end")
+    if any(past.run == name for past in cycle.status.history):
+        return _refused(cycle, answered, f"{RUN_NOW} with this id has made run {name}; ask with another id")
     step = _start(cycle, context, times, context.now.replace(microsecond=0), name)
     if step.status.current is None:
         if step.said.reason == Reason.RUN_REFUSED:
