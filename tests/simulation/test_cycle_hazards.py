@@ -105,6 +105,21 @@ def test_an_old_request_that_is_written_again_makes_nothing() -> None:
     assert "RequestRefused" in sim.notes[-1]
 
 
+def test_a_failed_run_that_is_retried_is_the_run_at_work_again() -> None:
+    sim = Simulation(a_cycle())
+    sim.until(MONDAYS[0] + MINUTE, end="keep")
+    run = names(sim)[0]
+    sim.end(run, succeeded=False, reason="TrainerFailed")
+    sim.settle()
+    sim.objects["TrainingRun", run]["status"] = {"conditions": [{"type": "Succeeded", "status": "Unknown", "reason": "Training"}]}
+    sim.until(MONDAYS[1] + MINUTE, end="keep")
+    assert names(sim) == [run], "Forbid: it is at work"
+    sim.end(run)
+    sim.settle()
+    assert [(past.run, past.outcome) for past in sim.status().history if past.run] == [(run, Outcome.SUCCEEDED)]
+    assert sim.says("LastRunSucceeded")[0] == "True"
+
+
 def test_a_request_takes_no_scheduled_time_away() -> None:
     sim = Simulation(a_cycle(concurrencyPolicy="Queue"))
     sim.settle()

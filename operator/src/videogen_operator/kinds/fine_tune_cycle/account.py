@@ -64,6 +64,12 @@ def unaccounted(cycle: Cycle) -> tuple[datetime, Manifest] | None:
     return min(late, key=lambda one: one[0], default=None)
 
 
+def retried(cycle: Cycle) -> PastRun | None:
+    """A run that failed and goes on, because somebody has asked for it (retry@<id>); None if there is none."""
+    failed = (past for past in reversed(cycle.status.history) if past.outcome == Outcome.FAILED and past.run and past.version)
+    return next((past for past in failed if (run := cycle.run(past.run or "")) is not None and verdict(run) in {"Unknown", "True"}), None)
+
+
 def created(run: Manifest) -> datetime:
     """When a run was created."""
     return _read(str(run["metadata"].get("creationTimestamp") or timestamp(NEVER)))

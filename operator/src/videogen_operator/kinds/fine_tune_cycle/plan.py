@@ -102,6 +102,8 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
     sleep = min(LONGEST_SLEEP, (following - now).total_seconds(), stages.next_due(known.current, now) or LONGEST_SLEEP)
     if known.current is None and (lost := account.unaccounted(cycle)):
         return _started(cycle, context, *lost, None)
+    if known.current is None and (past := account.retried(cycle)):
+        return _goes_on(cycle, past)
     if cycle.request and cycle.request != known.last_handled_request:
         return _on_request(cycle, context, times)
     if trial := _trial(cycle, context, times):
@@ -177,6 +179,15 @@ def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: 
         notes=(note,),
         again=0.0,
     )
+
+
+def _goes_on(cycle: Cycle, past: PastRun) -> Step:
+    """A failed run that is retried is the run at work again; its end is written when it has one."""
+    current = CurrentRun(run=past.run, scheduled_time=past.scheduled_time, version=past.version)
+    history = [one for one in cycle.status.history if one != past]
+    known = cycle.status.model_copy(update={"current": current, "history": history})
+    note = Note(cycle.manifest, "RunRetried", f"TrainingRun {past.run} goes on after it had failed")
+    return Step(status=known, said=status.waiting(known, None), notes=(note,), again=0.0)
 
 
 def _passed_over(cycle: Cycle, context: Pass, due: datetime, outcome: Outcome, why: str) -> Step:
