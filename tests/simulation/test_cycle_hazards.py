@@ -120,6 +120,31 @@ def test_a_failed_run_that_is_retried_is_the_run_at_work_again() -> None:
     assert sim.says("LastRunSucceeded")[0] == "True"
 
 
+@pytest.mark.parametrize("writes", range(7))
+def test_a_run_beyond_the_limits_is_accounted_for_before_it_is_deleted(writes: int) -> None:
+    sim = Simulation(a_cycle(successfulRunsHistoryLimit=0))
+    sim.until(MONDAYS[0] + MINUTE, end="keep")
+    sim.end(names(sim)[0])
+    sim.writes_until_crash = writes
+    try:
+        sim.settle()
+    except Crashed:
+        sim.settle()
+    assert sim.outcomes() == [Outcome.SUCCEEDED]
+    assert sim.list("TrainingRun") == ()
+
+
+def test_a_cycle_that_is_made_again_takes_over_the_account_of_its_runs() -> None:
+    sim = Simulation(a_cycle(successfulRunsHistoryLimit=1))
+    sim.put(a_run("weekly-20251215-0300", "1.0.1"))
+    sim.put(a_run("weekly-20251222-0300", "1.0.2"))
+    for run in sim.list("TrainingRun"):
+        sim.end(run["metadata"]["name"])
+    sim.settle()
+    assert runs(sim) == ["weekly-20251215-0300", "weekly-20251222-0300"]
+    assert sim.status().last_version == "1.0.2"
+
+
 def test_a_request_takes_no_scheduled_time_away() -> None:
     sim = Simulation(a_cycle(concurrencyPolicy="Queue"))
     sim.settle()

@@ -169,14 +169,16 @@ def replaced(cycle: Cycle, by: str, now: datetime) -> Replaced:
     return Replaced(list(with_past(cycle.status, past).history), (_ref(run),) if run is not None else ())
 
 
-def outdated(cycle: Cycle, kept: str) -> tuple[Ref, ...]:
-    """Ended runs beyond the history limits, the oldest first."""
-    limits = {"True": cycle.spec.successful_runs_history_limit, "False": cycle.spec.failed_runs_history_limit}
+def outdated(stored: Cycle, kept: str) -> tuple[Ref, ...]:
+    """Ended runs beyond the history limits, the oldest first; none whose end is not in the status yet: after a crash it would be lost."""
+    spec, last = stored.spec, _read(stored.status.last_schedule_time or timestamp(NEVER))
+    stay = {kept, stored.status.current.run if stored.status.current else ""}
+    runs = [run for run in _made(stored) if run["metadata"]["name"] not in stay and not run["metadata"].get("deletionTimestamp")]
+    runs = [run for run in runs if (scheduled_time(stored.name, run["metadata"]["name"]) or NEVER) <= last]
+    runs.sort(key=lambda run: (str(run["metadata"].get("creationTimestamp")), run["metadata"]["name"]))
     found: list[Ref] = []
-    for outcome, limit in limits.items():
-        ended = [run for run in _made(cycle) if verdict(run) == outcome]
-        ended = [run for run in ended if run["metadata"]["name"] != kept and not run["metadata"].get("deletionTimestamp")]
-        ended.sort(key=lambda run: (str(run["metadata"].get("creationTimestamp")), run["metadata"]["name"]))
+    for outcome, limit in (("True", spec.successful_runs_history_limit), ("False", spec.failed_runs_history_limit)):
+        ended = [run for run in runs if verdict(run) == outcome]
         found += [_ref(run) for run in ended[: max(0, len(ended) - limit)]]
     return tuple(found)
 

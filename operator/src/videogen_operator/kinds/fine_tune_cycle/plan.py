@@ -77,12 +77,11 @@ def _unreadable(manifest: Manifest, message: str, now: datetime) -> tuple[Status
     return (StatusWrite(manifest, told),) if told != (manifest.get("status") or {}) else ()
 
 
-def _advance(cycle: Cycle, context: Pass) -> Step:
-    followed, notes = account.followed(cycle, context.now)
-    cycle = replace(cycle, status=followed)
-    step = _decide(cycle, context)
+def _advance(stored: Cycle, context: Pass) -> Step:
+    followed, notes = account.followed(stored, context.now)
+    step = _decide(replace(stored, status=followed), context)
     kept = step.status.current.run if step.status.current else ""
-    outdated = account.outdated(cycle, kept) if not context.failures else ()
+    outdated = account.outdated(stored, kept) if not context.failures else ()
     return replace(step, notes=(*notes, *step.notes), delete=(*step.delete, *outdated))
 
 
