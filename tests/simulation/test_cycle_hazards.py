@@ -145,6 +145,26 @@ def test_a_cycle_that_is_made_again_takes_over_the_account_of_its_runs() -> None
     assert sim.status().last_version == "1.0.2"
 
 
+def test_runs_of_a_namesake_for_another_model_are_none_of_the_cycles() -> None:
+    sim = Simulation(a_cycle(successfulRunsHistoryLimit=0))
+    sim.put(a_run("weekly-20251222-0300", "7.0.0", specialization="hindi"))
+    sim.end("weekly-20251222-0300")
+    sim.until(MONDAYS[0] + MINUTE, end="keep")
+    assert sim.versions() == ["0.0.1"]
+    assert ("TrainingRun", "weekly-20251222-0300") in sim.objects
+
+
+@pytest.mark.parametrize("version", [None, "latest"])
+def test_a_run_with_the_label_and_a_name_of_the_cycles_that_is_no_run_of_the_model_stops_nobody(version: str | None) -> None:
+    stranger = a_run("weekly-20260105-0300", "1.0.0")
+    stranger["spec"]["model"] = {"version": version} if version else {}
+    sim = Simulation(a_cycle(), a_cycle("other", schedule="0 4 * * 1"), now=MONDAYS[0] - MINUTE)
+    sim.settle()
+    sim.put(stranger)
+    sim.until(MONDAYS[0] + 2 * HOUR)
+    assert "other-20260105-0400" in names(sim)
+
+
 def test_a_request_takes_no_scheduled_time_away() -> None:
     sim = Simulation(a_cycle(concurrencyPolicy="Queue"))
     sim.settle()

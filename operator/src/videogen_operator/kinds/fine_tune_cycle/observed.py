@@ -22,7 +22,7 @@ NO_LINE = "?"  # begins the name of a key of one cycle whose model cannot be rea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cycle:
-    """One cycle and its runs."""
+    """One cycle and its runs: those of its model with its label. A cycle of another model may have had its name before."""
 
     manifest: Manifest
     spec: FineTuneCycleSpec
@@ -112,7 +112,7 @@ def queries(_: Observed, __: Inputs) -> tuple[Query, ...]:
 
 
 def _read(world: World, manifest: Manifest) -> Cycle | Unreadable:
-    metadata = manifest["metadata"]
+    metadata, line = manifest["metadata"], _line(manifest)
     for field, model in (("spec", FineTuneCycleSpec), ("status", FineTuneCycleStatus)):
         try:
             model.model_validate(manifest.get(field) or {})
@@ -124,18 +124,23 @@ def _read(world: World, manifest: Manifest) -> Cycle | Unreadable:
         manifest=manifest,
         spec=FineTuneCycleSpec.model_validate(manifest["spec"]),
         status=FineTuneCycleStatus.model_validate(manifest.get("status") or {}),
-        runs=world.list(RUN, metadata["namespace"], {LABEL_CYCLE: metadata["name"]}),
+        runs=tuple(run for run in world.list(RUN, metadata["namespace"], {LABEL_CYCLE: metadata["name"]}) if _version(run, line)),
     )
 
 
 def _versions(world: World, namespace: str, line: tuple[str, str]) -> Iterator[str]:
     for item in (*world.list(RUN, namespace), *world.list(RELEASE, namespace)):
-        try:
-            model = ModelIdentity.model_validate(value_at(item, "spec", "model"))
-        except ValidationError:
-            continue
-        if (model.type, model.specialization) == line:
-            yield model.version
+        if version := _version(item, line):
+            yield version
+
+
+def _version(item: Manifest, line: tuple[str, str] | None) -> str:
+    """Which version of the line's model a run or a release is of; "" if it is of none."""
+    try:
+        model = ModelIdentity.model_validate(value_at(item, "spec", "model"))
+    except ValidationError:
+        return ""
+    return model.version if (model.type, model.specialization) == line else ""
 
 
 def _key(cycle: Manifest) -> Key:

@@ -182,6 +182,7 @@ def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: 
 
 def _goes_on(cycle: Cycle, past: PastRun) -> Step:
     """A failed run that is retried is the run at work again; its end is written when it has one."""
+    assert past.run is not None and past.version is not None, "only a run fails"
     current = CurrentRun(run=past.run, scheduled_time=past.scheduled_time, version=past.version)
     history = [one for one in cycle.status.history if one != past]
     known = cycle.status.model_copy(update={"current": current, "history": history})
