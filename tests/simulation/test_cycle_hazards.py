@@ -154,6 +154,25 @@ def test_runs_of_a_namesake_for_another_model_are_none_of_the_cycles() -> None:
     assert ("TrainingRun", "weekly-20251222-0300") in sim.objects
 
 
+def test_a_version_that_another_cycle_of_the_model_has_used_is_not_used_again() -> None:
+    hotfix = a_cycle("hotfix", suspend=True, successfulRunsHistoryLimit=0)
+    sim = Simulation(hotfix, a_cycle(precedence=10), a_release("1.0.0"))
+    sim.request("run-now@1", "hotfix")
+    sim.settle()
+    sim.end(names(sim)[0])
+    sim.until(MONDAYS[0] + MINUTE, end="keep")
+    assert sim.versions() == ["1.0.1", "1.0.2"]
+
+
+def test_the_highest_version_that_was_used_never_falls() -> None:
+    sim = Simulation(a_cycle(), a_release("1.0.4"))
+    sim.until(MONDAYS[0] + MINUTE, end="succeed")
+    sim.end(names(sim)[0])
+    sim.put(a_run("weekly-20260112-0300", "0.1.0"))
+    sim.until(MONDAYS[1] + HOUR)
+    assert sim.status().last_version == "1.0.5"
+
+
 @pytest.mark.parametrize("version", [None, "latest"])
 def test_a_run_with_the_label_and_a_name_of_the_cycles_that_is_no_run_of_the_model_stops_nobody(version: str | None) -> None:
     stranger = a_run("weekly-20260105-0300", "1.0.0")

@@ -5,18 +5,20 @@ Runs and releases are read as data: what everybody may read of them, and no code
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from videogen_api.fine_tune_cycle import LABEL_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
-from videogen_api.meta import ANNOTATION_REQUEST, ModelIdentity, ModelLine
+from videogen_api.meta import ANNOTATION_REQUEST, ModelIdentity, ModelLine, VersionNumber
 from videogen_operator.plan import Inputs, Key, Manifest, Query, World
 
 KIND = "FineTuneCycle"
 RUN, RELEASE = "TrainingRun", "ModelRelease"
+VERSION: TypeAdapter[str] = TypeAdapter(VersionNumber)
 NO_LINE = "?"  # begins the name of a key of one cycle whose model cannot be read; no type has a question mark
 
 
@@ -64,7 +66,7 @@ class Observed:
     namespace: str
     cycles: tuple[Cycle, ...]
     unreadable: tuple[Unreadable, ...] = ()
-    versions: frozenset[str] = frozenset()  # of the line's runs and releases
+    versions: frozenset[str] = frozenset()  # of the line's runs and releases, and the highest that each of its cycles has used
     stable: Mapping[str, Manifest] | None = None  # stable release by service
 
 
@@ -97,7 +99,7 @@ def observe(world: World, key: Key) -> Observed | None:
         namespace=key.namespace,
         cycles=tuple(sorted(cycles, key=lambda one: (-one.spec.precedence, one.name))),
         unreadable=tuple(cycle for cycle in read if isinstance(cycle, Unreadable)),
-        versions=frozenset(_versions(world, key.namespace, line)) if line else frozenset(),
+        versions=frozenset((*_versions(world, key.namespace, line), *_used(manifests))) if line else frozenset(),
         stable={
             str(value_at(release, "spec", "service")): release
             for release in world.list(RELEASE, key.namespace)
@@ -132,6 +134,13 @@ def _versions(world: World, namespace: str, line: tuple[str, str]) -> Iterator[s
     for item in (*world.list(RUN, namespace), *world.list(RELEASE, namespace)):
         if version := _version(item, line):
             yield version
+
+
+def _used(cycles: Iterable[Manifest]) -> Iterator[str]:
+    """Also of cycles that cannot be read otherwise."""
+    for cycle in cycles:
+        with contextlib.suppress(ValidationError):
+            yield VERSION.validate_python(value_at(cycle, "status", "lastVersion"))
 
 
 def _version(item: Manifest, line: tuple[str, str] | None) -> str:

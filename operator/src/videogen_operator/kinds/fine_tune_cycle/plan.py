@@ -16,7 +16,7 @@ from videogen_api.meta import API_VERSION
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.fine_tune_cycle import account, stages, status
 from videogen_operator.kinds.fine_tune_cycle.observed import RUN, Cycle, Observed, value_at
-from videogen_operator.kinds.fine_tune_cycle.schedule import Schedule, ZoneError, next_version, schedule
+from videogen_operator.kinds.fine_tune_cycle.schedule import Schedule, ZoneError, highest, next_version, schedule
 from videogen_operator.kinds.fine_tune_cycle.status import Said
 from videogen_operator.kinds.fine_tune_cycle.template import spec_of
 from videogen_operator.names import MANAGED_BY
@@ -168,7 +168,8 @@ def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: 
     replaced = account.replaced(cycle, name, context.now)
     current = CurrentRun(run=name, scheduled_time=timestamp(due), version=version)
     last = account.later(known, due, by_request=account.scheduled_time(cycle.name, name) is None)
-    update = {"current": current, "last_version": version, "history": replaced.history, "last_schedule_time": last}
+    used = highest({version, known.last_version or version})
+    update = {"current": current, "last_version": used, "history": replaced.history, "last_schedule_time": last}
     note = Note(cycle.manifest, "RunCreated", f"created TrainingRun {name} for {timestamp(due)}: version {version}")
     return Step(
         status=known.model_copy(update=update),
@@ -245,7 +246,7 @@ def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name:
     """The run. Raises CycleError with the field that is wrong if it would be none."""
     spec, metadata = cycle.spec, cycle.manifest["metadata"]
     try:
-        version = next_version(spec.cadence, {*context.claimed, *([cycle.status.last_version] if cycle.status.last_version else [])})
+        version = next_version(spec.cadence, context.claimed)
         model = spec.model.at(version)
     except ValueError as error:
         raise CycleError(Reason.VERSION_EXHAUSTED, str(error)) from None

@@ -70,9 +70,14 @@ def schedule(expression: str, zone: str, now: datetime) -> Schedule:
     return read
 
 
+def highest(versions: Iterable[str]) -> str:
+    """The highest version; 0.0.0 of none."""
+    return max(versions, key=lambda one: [int(part) for part in one.split(".")], default="0.0.0")
+
+
 def next_version(cadence: Cadence, known: Iterable[str]) -> str:
     """The version after the highest of the known ones. Raises ValueError if there is none."""
-    major, minor, patch = max(((int(a), int(b), int(c)) for a, b, c in (one.split(".") for one in known)), default=(0, 0, 0))
+    major, minor, patch = (int(part) for part in highest(known).split("."))
     raised = {
         Cadence.WEEKLY: (major, minor, patch + 1),
         Cadence.MONTHLY: (major, minor + 1, 0),
