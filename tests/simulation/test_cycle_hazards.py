@@ -173,6 +173,40 @@ def test_the_highest_version_that_was_used_never_falls() -> None:
     assert sim.status().last_version == "1.0.5"
 
 
+@pytest.mark.parametrize("writes", range(8))
+def test_precedence_holds_for_different_times_of_one_outage_whenever_the_operator_dies(writes: int) -> None:
+    weekly, monthly = a_cycle(precedence=10), a_cycle("monthly", cadence="Monthly", precedence=20)
+    sim = Simulation(weekly, monthly, now=START + 20 * DAY)
+    sim.settle()
+    sim.now, sim.writes_until_crash = datetime(2026, 2, 4, tzinfo=UTC), writes  # both were due: on the 1st and on the 2nd
+    try:
+        sim.settle()
+    except Crashed:
+        sim.settle()
+    assert names(sim) == ["monthly-20260201-0300"]
+    assert sim.outcomes() == [Outcome.SKIPPED]
+
+
+def test_a_cycle_that_waits_for_a_release_does_not_keep_others_from_making_it() -> None:
+    monthly = a_cycle("monthly", cadence="Monthly", precedence=20, startFrom={"service": "standard"})
+    sim = Simulation(a_cycle(precedence=10), monthly, now=START + 20 * DAY)
+    sim.until(datetime(2026, 2, 10, tzinfo=UTC))
+    assert names(sim) == ["weekly-20260126-0300", "weekly-20260202-0300", "weekly-20260209-0300"]
+    sim.put(a_release("0.0.3"))
+    sim.settle()
+    assert names(sim)[-1] == "monthly-20260201-0300"
+
+
+def test_a_cycle_whose_run_waits_for_the_last_one_does_not_take_later_times_of_others() -> None:
+    monthly = a_cycle("monthly", cadence="Monthly", precedence=20, concurrencyPolicy="Queue")
+    sim = Simulation(a_cycle(precedence=10), monthly, now=START + 20 * DAY)
+    sim.request("run-now@1", "monthly")
+    sim.until(datetime(2026, 2, 10, tzinfo=UTC), end="keep")
+    assert sim.says(cycle="monthly")[1] == "Queued"
+    assert "weekly-20260126-0300" in names(sim)
+    assert all("precedence" not in past.message for past in sim.status().history)
+
+
 @pytest.mark.parametrize("version", [None, "latest"])
 def test_a_run_with_the_label_and_a_name_of_the_cycles_that_is_no_run_of_the_model_stops_nobody(version: str | None) -> None:
     stranger = a_run("weekly-20260105-0300", "1.0.0")

@@ -1,6 +1,6 @@
 """What to do about the cycles of one model now: a pure function from a snapshot to a Plan.
 
-Of several cycles that are due in one pass the first one, of the highest precedence, starts; the others skip their time. A run's name is
+Of several cycles that are due together the first one, of the highest precedence, starts; the others skip their time. A run's name is
 made from its scheduled time, so no time is used twice, whenever the operator is killed.
 """
 
@@ -37,7 +37,7 @@ class Step:
     delete: tuple[Ref, ...] = ()
     notes: tuple[Note, ...] = ()
     again: float = LONGEST_SLEEP  # seconds
-    due: bool = False  # it has begun a run in this pass for a scheduled time, or waits to begin one
+    takes: datetime | None = None  # scheduled times of cycles after it up to this one go to it: it begins a run, or waits to begin one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Pass:
     observed: Observed
     now: datetime
     failures: Mapping[str, Failure]  # of runs, by name
-    ahead: str = ""  # cycle of higher precedence that was due in this pass
+    ahead: tuple[tuple[str, datetime], ...] = ()  # cycles of higher precedence, and up to when they take scheduled times
     claimed: frozenset[str] = frozenset()  # versions that are taken
 
 
@@ -60,8 +60,10 @@ def plan(observed: Observed, inputs: Inputs) -> Plan:
         step = _advance(cycle, context)
         steps.append((cycle, step))
         claimed = context.claimed | {one for one in (step.status.last_version,) if one}
-        context = replace(context, ahead=context.ahead or (cycle.name if step.due else ""), claimed=claimed)
-    writes = [write for cycle, step in steps for write in status.written(cycle, step.status, step.said, inputs.now)]
+        ahead = ((cycle.name, step.takes),) if step.takes is not None else ()
+        context = replace(context, ahead=(*context.ahead, *ahead), claimed=claimed)
+    # Who has skipped a time for another one's sake is written first: after a crash in between, the other one's run is found again.
+    writes = [write for cycle, step in reversed(steps) for write in status.written(cycle, step.status, step.said, inputs.now)]
     writes += [write for broken in observed.unreadable for write in _unreadable(broken.manifest, broken.message, inputs.now)]
     return Plan(
         create=tuple(step.create for _, step in steps if step.create is not None),
@@ -132,16 +134,20 @@ def _due(cycle: Cycle, context: Pass, times: Schedule, due: datetime) -> Step:
                 return _passed_over(cycle, context, due, Outcome.SKIPPED, why)
             case ConcurrencyPolicy.QUEUE:
                 said = Said(Reason.QUEUED, f"the run for {timestamp(due)} waits for the end of {known.current.run}")
-                return Step(status=known, said=said, due=True)
+                return Step(status=known, said=said, takes=due)
             case ConcurrencyPolicy.REPLACE:
                 pass
-    return replace(_start(cycle, context, times, due, account.run_name(cycle.name, due)), due=True)
+    step = _start(cycle, context, times, due, account.run_name(cycle.name, due))
+    return replace(step, takes=step.takes or due)
 
 
 def _ahead(cycle: Cycle, context: Pass, due: datetime) -> str:
-    """A cycle before this one that was due in this pass, or has begun a run for the same time; "" if there is none."""
+    """A cycle before this one that takes this time, or has begun a run for it; "" if there is none. One that waits takes no later time: it
+    may wait for a release that this cycle makes.
+    """
     before = context.observed.cycles[: [one.name for one in context.observed.cycles].index(cycle.name)]
-    return context.ahead or next((one.name for one in before if account.has_started(one, due)), "")
+    taken = next((name for name, until in context.ahead if due <= until), "")
+    return taken or next((one.name for one in before if account.has_started(one, due)), "")
 
 
 def _start(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: str) -> Step:
@@ -167,7 +173,8 @@ def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: 
     known, name, version = cycle.status, run["metadata"]["name"], str(value_at(run, "spec", "model", "version"))
     replaced = account.replaced(cycle, name, context.now)
     current = CurrentRun(run=name, scheduled_time=timestamp(due), version=version)
-    last = account.later(known, due, by_request=account.scheduled_time(cycle.name, name) is None)
+    by_request = account.scheduled_time(cycle.name, name) is None
+    last = account.later(known, due, by_request)
     used = highest({version, known.last_version or version})
     update = {"current": current, "last_version": used, "history": replaced.history, "last_schedule_time": last}
     note = Note(cycle.manifest, "RunCreated", f"created TrainingRun {name} for {timestamp(due)}: version {version}")
@@ -178,6 +185,7 @@ def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: 
         delete=replaced.delete,
         notes=(note,),
         again=0.0,
+        takes=None if by_request else context.now if create is not None else account.created(run),
     )
 
 
