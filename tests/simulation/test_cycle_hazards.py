@@ -207,6 +207,40 @@ def test_a_cycle_whose_run_waits_for_the_last_one_does_not_take_later_times_of_o
     assert all("precedence" not in past.message for past in sim.status().history)
 
 
+class Undeletable(Simulation):
+    """An API server that refuses to delete."""
+
+    deny = True
+
+    def _write(self, plan: Any) -> tuple[bool, tuple[Failure, ...]]:
+        changed, failures = super()._write(plan if not self.deny else type(plan)(create=plan.create))
+        if plan.delete and self.deny and not failures:
+            return changed, tuple(Failure("TrainingRun", ref.name, 403, "denied by policy") for ref in plan.delete)
+        return changed, failures
+
+
+def test_a_run_that_cannot_be_deleted_is_not_replaced_before_it_is() -> None:
+    sim = Undeletable(a_cycle(concurrencyPolicy="Replace"))
+    sim.until(MONDAYS[0] + MINUTE, end="keep")
+    sim.until(MONDAYS[1] + 10 * MINUTE, end="keep")
+    assert sim.says()[:2] == ("False", "RunRefused")
+    assert "weekly-20260105-0300, which cannot be deleted: denied by policy" in sim.says()[2]
+    sim.deny = False
+    sim.until(MONDAYS[1] + HOUR, end="keep")
+    assert [run["metadata"]["name"] for run in sim.list("TrainingRun")] == ["weekly-20260112-0300"]
+    assert sim.outcomes() == [Outcome.REPLACED]
+
+
+def test_an_old_run_that_cannot_be_deleted_holds_up_no_cycle() -> None:
+    sim = Undeletable(a_cycle(successfulRunsHistoryLimit=0), a_cycle("other", cadence="Monthly", schedule="0 4 5 * *"))
+    sim.until(MONDAYS[0] + MINUTE, end="keep")
+    sim.end(names(sim)[0])
+    sim.until(MONDAYS[0] + HOUR, end="keep")
+    assert len(sim.created) == 2
+    assert not [note for note in sim.notes if "refused" in note]
+    assert sim.says(cycle="other")[1] == "Running"
+
+
 @pytest.mark.parametrize("version", [None, "latest"])
 def test_a_run_with_the_label_and_a_name_of_the_cycles_that_is_no_run_of_the_model_stops_nobody(version: str | None) -> None:
     stranger = a_run("weekly-20260105-0300", "1.0.0")

@@ -84,7 +84,7 @@ class Reason(StrEnum):
     WINDOW_CLOSED = "WindowClosed"  # a stage is not done at the end of its window
     VERSION_EXHAUSTED = "VersionExhausted"  # there is no higher version of this cadence
     NO_STABLE_RELEASE = "NoStableRelease"  # startFrom names a service without a stable release of the model; waits for one
-    RUN_REFUSED = "RunRefused"  # the API server refused the run; tried again
+    RUN_REFUSED = "RunRefused"  # the API server refused to create the run, or to delete the one that it replaces; tried again
     SUCCEEDED = "Succeeded"  # the last run did
     FAILED = "Failed"  # the last run did
 

@@ -46,7 +46,9 @@ class Pass:
 
     observed: Observed
     now: datetime
-    failures: Mapping[str, Failure]  # of runs, by name
+    refused: Mapping[str, Failure]  # runs that were not created, by name
+    undeleted: Mapping[str, Failure]  # runs that were not deleted, by name
+    failed: bool = False  # a cycle before this one was refused its run, after which no other was created
     ahead: tuple[tuple[str, datetime], ...] = ()  # cycles of higher precedence, and up to when they take scheduled times
     claimed: frozenset[str] = frozenset()  # versions that are taken
 
@@ -54,14 +56,22 @@ class Pass:
 def plan(observed: Observed, inputs: Inputs) -> Plan:
     """The plan for all cycles of a line."""
     failures = {failure.name: failure for failure in inputs.failures if failure.kind == RUN}
-    context = Pass(observed=observed, now=inputs.now, failures=failures, claimed=observed.versions)
+    there = {run["metadata"]["name"] for cycle in observed.cycles for run in cycle.runs}
+    context = Pass(
+        observed=observed,
+        now=inputs.now,
+        refused={name: failure for name, failure in failures.items() if name not in there},
+        undeleted={name: failure for name, failure in failures.items() if name in there},
+        claimed=observed.versions,
+    )
     steps: list[tuple[Cycle, Step]] = []
     for cycle in observed.cycles:
         step = _advance(cycle, context)
         steps.append((cycle, step))
         claimed = context.claimed | {one for one in (step.status.last_version,) if one}
         ahead = ((cycle.name, step.takes),) if step.takes is not None else ()
-        context = replace(context, ahead=(*context.ahead, *ahead), claimed=claimed)
+        failed = context.failed or (step.create is not None and step.create["metadata"]["name"] in context.refused)
+        context = replace(context, ahead=(*context.ahead, *ahead), claimed=claimed, failed=failed)
     # Who has skipped a time for another one's sake is written first: after a crash in between, the other one's run is found again.
     writes = [write for cycle, step in reversed(steps) for write in status.written(cycle, step.status, step.said, inputs.now)]
     writes += [write for broken in observed.unreadable for write in _unreadable(broken.manifest, broken.message, inputs.now)]
@@ -83,8 +93,7 @@ def _advance(stored: Cycle, context: Pass) -> Step:
     followed, notes = account.followed(stored, context.now)
     step = _decide(replace(stored, status=followed), context)
     kept = step.status.current.run if step.status.current else ""
-    outdated = account.outdated(stored, kept) if not context.failures else ()
-    return replace(step, notes=(*notes, *step.notes), delete=(*step.delete, *outdated))
+    return replace(step, notes=(*notes, *step.notes), delete=(*step.delete, *account.outdated(stored, kept)))
 
 
 def _decide(cycle: Cycle, context: Pass) -> Step:
@@ -162,8 +171,8 @@ def _start(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: st
         run = _manifest(cycle, context, times, due, name, source)
     except CycleError as error:
         return _stalled(cycle, error.reason, str(error))
-    if context.failures:
-        why = context.failures[name].message if name in context.failures else "what was written before it was refused, too"
+    if context.failed or name in context.refused:
+        why = context.refused[name].message if name in context.refused else "what was written before it was refused, too"
         said = Said(Reason.RUN_REFUSED, f"TrainingRun {name} was refused: {why}"[:1024], ready=False)
         return Step(status=known, said=said, create=run, again=REFUSED_SECONDS)
     return _started(cycle, context, due, run, run)
@@ -172,6 +181,9 @@ def _start(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: st
 def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: Manifest | None) -> Step:
     known, name, version = cycle.status, run["metadata"]["name"], str(value_at(run, "spec", "model", "version"))
     replaced = account.replaced(cycle, name, context.now)
+    if failure := next((context.undeleted[ref.name] for ref in replaced.delete if ref.name in context.undeleted), None):
+        why = f"TrainingRun {name} replaces {failure.name}, which cannot be deleted: {failure.message}"
+        return Step(status=known, said=Said(Reason.RUN_REFUSED, why[:1024], ready=False), create=create, again=REFUSED_SECONDS)
     current = CurrentRun(run=name, scheduled_time=timestamp(due), version=version)
     by_request = account.scheduled_time(cycle.name, name) is None
     last = account.later(known, due, by_request)
