@@ -241,6 +241,34 @@ def test_an_old_run_that_cannot_be_deleted_holds_up_no_cycle() -> None:
     assert sim.says(cycle="other")[1] == "Running"
 
 
+def test_what_a_stage_is_late_with_is_said_in_time_also_while_the_next_run_waits() -> None:
+    stages = [{"name": "training", "owner": "ml", "startDay": 0, "days": 8, "phases": ["train"]}]
+    sim = Simulation(a_cycle(concurrencyPolicy="Queue", stages=stages))
+    sim.until(MONDAYS[1] + DAY - MINUTE, end="keep")
+    assert sim.settle() <= 60
+    sim.until(MONDAYS[1] + DAY, end="keep")
+    assert sim.says("Overdue")[0] == "True"
+    sim.until(MONDAYS[2], end="keep")
+    assert sim.status().next_schedule_time == "2026-01-26T03:00:00Z"
+
+
+def test_a_template_that_became_wrong_does_not_hide_that_a_stage_is_late() -> None:
+    stages = [{"name": "training", "owner": "ml", "startDay": 0, "days": 1, "phases": ["train"]}]
+    sim = Simulation(a_cycle(stages=stages))
+    sim.until(MONDAYS[0] + MINUTE, end="keep")
+    sim.edit(runTemplate={"spec": {}})
+    sim.now = MONDAYS[0] + DAY - MINUTE
+    assert sim.settle() <= 60
+
+
+def test_a_time_zone_that_does_not_exist_has_no_next_time() -> None:
+    sim = Simulation(a_cycle())
+    sim.settle()
+    sim.edit(timeZone="Asia/Delhi")
+    sim.settle()
+    assert sim.status().next_schedule_time is None
+
+
 @pytest.mark.parametrize("version", [None, "latest"])
 def test_a_run_with_the_label_and_a_name_of_the_cycles_that_is_no_run_of_the_model_stops_nobody(version: str | None) -> None:
     stranger = a_run("weekly-20260105-0300", "1.0.0")

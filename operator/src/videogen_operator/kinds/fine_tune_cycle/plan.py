@@ -7,7 +7,7 @@ made from its scheduled time, so no time is used twice, whenever the operator is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -93,7 +93,17 @@ def _advance(stored: Cycle, context: Pass) -> Step:
     followed, notes = account.followed(stored, context.now)
     step = _decide(replace(stored, status=followed), context)
     kept = step.status.current.run if step.status.current else ""
-    return replace(step, notes=(*notes, *step.notes), delete=(*step.delete, *account.outdated(stored, kept)))
+    again = min(step.again, *_awaited(step.status, context.now))
+    return replace(step, notes=(*notes, *step.notes), delete=(*step.delete, *account.outdated(stored, kept)), again=again)
+
+
+def _awaited(known: FineTuneCycleStatus, now: datetime) -> Iterator[float]:
+    """Seconds until what comes by itself, whatever else is in the way: the next scheduled time, the end of a stage's window, an hour."""
+    yield LONGEST_SLEEP
+    if (end := stages.next_due(known.current, now)) is not None:
+        yield end
+    if known.next_schedule_time and (following := datetime.fromisoformat(known.next_schedule_time)) > now:
+        yield (following - now).total_seconds()
 
 
 def _decide(cycle: Cycle, context: Pass) -> Step:
@@ -109,7 +119,6 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
     assert following is not None, "a schedule without a next time is refused"
     known = account.following(cycle, expression, spec.time_zone, now).model_copy(update={"next_schedule_time": timestamp(following)})
     cycle = replace(cycle, status=known)
-    sleep = min(LONGEST_SLEEP, (following - now).total_seconds(), stages.next_due(known.current, now) or LONGEST_SLEEP)
     if known.current is None and (lost := account.unaccounted(cycle)):
         return _started(cycle, context, *lost, None)
     if known.current is None and (past := account.retried(cycle)):
@@ -119,10 +128,10 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
     if trial := _trial(cycle, context, times):
         return trial
     if spec.suspend:
-        return Step(status=known, said=Said(Reason.SUSPENDED, "spec.suspend is true; no run is created"), again=sleep)
+        return Step(status=known, said=Said(Reason.SUSPENDED, "spec.suspend is true; no run is created"))
     due = times.last(now)
     if due is None or due <= account.decided_until(cycle):
-        return Step(status=known, said=status.waiting(known, following), again=sleep)
+        return Step(status=known, said=status.waiting(known, following))
     return _due(cycle, context, times, due)
 
 
@@ -309,5 +318,6 @@ def _source(cycle: Cycle, context: Pass) -> Mapping[str, str] | Said | None:
 
 
 def _stalled(cycle: Cycle, reason: Reason, message: str) -> Step:
-    known = cycle.status if reason != Reason.SCHEDULE_INVALID else cycle.status.model_copy(update={"next_schedule_time": None})
+    unknown = reason in {Reason.SCHEDULE_INVALID, Reason.TIME_ZONE_UNKNOWN}
+    known = cycle.status.model_copy(update={"next_schedule_time": None}) if unknown else cycle.status
     return Step(status=known, said=Said(reason, message, ready=False, stalled=True))
