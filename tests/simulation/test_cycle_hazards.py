@@ -261,6 +261,16 @@ def test_a_template_that_became_wrong_does_not_hide_that_a_stage_is_late() -> No
     assert sim.settle() <= 60
 
 
+def test_stages_that_are_edited_say_nothing_about_phases_that_the_run_has_not() -> None:
+    stages = [{"name": "training", "owner": "ml", "startDay": 0, "days": 1, "phases": ["train"]}]
+    sim = Simulation(a_cycle(stages=stages))
+    sim.until(MONDAYS[0] + MINUTE, end="keep")
+    phase = TEMPLATE["phases"][0] | {"name": "learn"}
+    sim.edit(stages=[stages[0] | {"phases": ["learn"]}], runTemplate={"spec": TEMPLATE | {"phases": [phase]}})
+    sim.until(MONDAYS[0] + 2 * DAY, end="keep")
+    assert sim.says("Overdue") == ("", "", "")
+
+
 def test_a_time_zone_that_does_not_exist_has_no_next_time() -> None:
     sim = Simulation(a_cycle())
     sim.settle()

@@ -133,7 +133,7 @@ class Stage(Model):
 
 
 class FineTuneCycleSpec(Model):
-    """When which model is trained again, from what, and how. A change acts from the next scheduled time on."""
+    """When which model is trained again, from what, and how. A change acts from the next scheduled time on, one of stages at once."""
 
     cadence: Cadence = Field(
         description="Sets the default schedule and what each run does to the version: Weekly raises the patch, Monthly the minor, Quarterly"

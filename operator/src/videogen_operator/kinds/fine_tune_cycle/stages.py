@@ -42,8 +42,9 @@ def check(stages: Sequence[Stage], spec: Mapping[str, Any]) -> None:
 
 
 def followed(stages: Sequence[Stage], current: CurrentRun, run: Manifest) -> CurrentRun:
-    """The run at work with its stages as they are now."""
-    known = [_status(stage, datetime.fromisoformat(current.scheduled_time), run) for stage in stages]
+    """The run at work with its stages as they are now. Stages may have been edited since: those without a phase of this run are not its."""
+    phases = {phase.get("name") for phase in value_at(run, "spec", "phases") or ()}
+    known = [_status(stage, datetime.fromisoformat(current.scheduled_time), run) for stage in stages if phases.intersection(stage.phases)]
     turn = next((one for one in known if one.state != StageState.DONE), None)
     return current.model_copy(
         update={"stages": known, "stage": turn.name if turn else "", "waiting_for": _waiting(turn, known, run) if turn else None}
@@ -70,7 +71,8 @@ def failed(current: CurrentRun) -> str:
 def _status(stage: Stage, scheduled: datetime, run: Manifest) -> StageStatus:
     phases = [phase for phase in value_at(run, "status", "phases") or () if phase.get("name") in stage.phases]
     outcomes = [phase.get("outcome") for phase in phases]
-    if len(phases) == len(stage.phases) and all(outcome == COMPLETED for outcome in outcomes):
+    ours = [phase for phase in value_at(run, "spec", "phases") or () if phase.get("name") in stage.phases]
+    if len(phases) == len(ours) and all(outcome == COMPLETED for outcome in outcomes):
         state = StageState.DONE
     elif any(outcome and outcome != COMPLETED for outcome in outcomes):
         state = StageState.FAILED
