@@ -271,6 +271,20 @@ def test_stages_that_are_edited_say_nothing_about_phases_that_the_run_has_not() 
     assert sim.says("Overdue") == ("", "", "")
 
 
+def test_a_failure_is_not_forgotten_when_many_times_are_skipped_after_it() -> None:
+    sim = Simulation(a_cycle(schedule="0 3 * * *", startingDeadlineSeconds=60))
+    sim.until(START + DAY)
+    assert sim.says("LastRunSucceeded")[0] == "True"
+    sim.until(START + 2 * DAY, end="fail")
+    told = sim.says("LastRunSucceeded")
+    assert told[0] == "False"
+    for day in range(2, 30):
+        sim.now = START + day * DAY + 5 * HOUR
+        sim.settle()
+    assert set(sim.outcomes()) == {Outcome.MISSED}
+    assert sim.says("LastRunSucceeded") == told
+
+
 def test_a_time_zone_that_does_not_exist_has_no_next_time() -> None:
     sim = Simulation(a_cycle())
     sim.settle()

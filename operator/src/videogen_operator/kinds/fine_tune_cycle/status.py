@@ -58,11 +58,7 @@ def written(cycle: Cycle, known: FineTuneCycleStatus, said: Said, now: datetime)
     if late := stages.overdue(known.current, now):
         words = "; ".join(f"stage {one.name} of {one.owner} was due at {one.due} and is {one.state}" for one in late)
         wanted.append(Wanted(ConditionType.OVERDUE, True, Reason.WINDOW_CLOSED, words))
-    last = next((past for past in reversed(known.history) if past.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}), known.last_success)
-    if last is not None:
-        words = f"run {last.run} made version {last.version}" if last.outcome == Outcome.SUCCEEDED else f"run {last.run}: {last.message}"
-        outcome = Reason.SUCCEEDED if last.outcome == Outcome.SUCCEEDED else Reason.FAILED
-        wanted.append(Wanted(ConditionType.LAST_RUN_SUCCEEDED, last.outcome == Outcome.SUCCEEDED, outcome, words))
+    wanted += _last_run(cycle, known)
     conditions = merged((old.wire() for old in cycle.status.conditions), wanted, cycle.generation, now)
     told = known.model_copy(
         update={
@@ -72,6 +68,17 @@ def written(cycle: Cycle, known: FineTuneCycleStatus, said: Said, now: datetime)
         }
     ).wire()
     return (StatusWrite(cycle.manifest, told),) if told != (cycle.manifest.get("status") or {}) else ()
+
+
+def _last_run(cycle: Cycle, known: FineTuneCycleStatus) -> list[Wanted]:
+    """LastRunSucceeded: of the newest run in the history; as it was said before, when later times have pushed that run out."""
+    kind = ConditionType.LAST_RUN_SUCCEEDED
+    last = next((past for past in reversed(known.history) if past.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}), None)
+    if last is None:
+        return [Wanted(kind, one.status == "True", one.reason, one.message) for one in cycle.status.conditions if one.type == kind]
+    if last.outcome == Outcome.SUCCEEDED:
+        return [Wanted(kind, True, Reason.SUCCEEDED, f"run {last.run} made version {last.version}")]
+    return [Wanted(kind, False, Reason.FAILED, f"run {last.run}: {last.message}")]
 
 
 def _summary(known: FineTuneCycleStatus, said: Said) -> CycleSummary:
