@@ -285,6 +285,13 @@ def test_a_failure_is_not_forgotten_when_many_times_are_skipped_after_it() -> No
     assert sim.says("LastRunSucceeded") == told
 
 
+def test_what_waited_too_long_does_not_blame_the_operator() -> None:
+    sim = Simulation(a_cycle(startFrom={"service": "standard"}, startingDeadlineSeconds=600))
+    sim.until(MONDAYS[0] + HOUR + HOUR)
+    assert sim.outcomes() == [Outcome.MISSED]
+    assert "spec.startFrom names service standard, which has no stable release" in sim.status().history[0].message
+
+
 def test_a_time_zone_that_does_not_exist_has_no_next_time() -> None:
     sim = Simulation(a_cycle())
     sim.settle()

@@ -140,7 +140,7 @@ def _due(cycle: Cycle, context: Pass, times: Schedule, due: datetime) -> Step:
     spec, known, now = cycle.spec, cycle.status, context.now
     late = (now - due).total_seconds()
     if spec.starting_deadline_seconds is not None and late > spec.starting_deadline_seconds:
-        why = f"the operator came {late:.0f} s late, and startingDeadlineSeconds is {spec.starting_deadline_seconds}"
+        why = f"it was {late:.0f} s late, and startingDeadlineSeconds is {spec.starting_deadline_seconds}{status.obstacle(cycle.status)}"
         return _passed_over(cycle, context, due, Outcome.MISSED, why)
     if ahead := _ahead(cycle, context, due):
         why = f"cycle {ahead} of the same model was due, too, and has precedence"

@@ -23,6 +23,8 @@ from videogen_operator.kinds.fine_tune_cycle.observed import Cycle
 from videogen_operator.names import UPGRADING
 from videogen_operator.plan import Manifest, StatusWrite
 
+OBSTACLES = frozenset({Reason.SUSPENDED, Reason.QUEUED, Reason.NO_STABLE_RELEASE, Reason.RUN_REFUSED})  # that a scheduled time waits behind
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -48,6 +50,12 @@ def waiting(known: FineTuneCycleStatus, following: datetime | None) -> Said:
         return Said(Reason.RUNNING, f"run {known.current.run}{at} makes version {known.current.version}{whose}")
     when = timestamp(following) if following is not None else known.next_schedule_time
     return Said(Reason.SCHEDULED, f"the next run is created at {when}")
+
+
+def obstacle(known: FineTuneCycleStatus) -> str:
+    """Words for what a time has waited for until it was too late; "" if it only was found late."""
+    ready = next((one for one in known.conditions if one.type == ConditionType.READY and one.reason in OBSTACLES), None)
+    return f"; before that: {ready.message}"[:768] if ready else ""
 
 
 def written(cycle: Cycle, known: FineTuneCycleStatus, said: Said, now: datetime) -> tuple[StatusWrite, ...]:
