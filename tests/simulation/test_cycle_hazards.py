@@ -300,6 +300,13 @@ def test_a_time_zone_that_does_not_exist_has_no_next_time() -> None:
     assert sim.status().next_schedule_time is None
 
 
+@pytest.mark.parametrize("text", ["$(previous-version)", "$( version )", "$(Version)", "$()"])
+def test_what_looks_like_a_placeholder_and_is_none_is_refused(text: str) -> None:
+    sim = Simulation(a_cycle(runTemplate={"spec": TEMPLATE | {"storage": {"claimName": "models", "path": text}}}))
+    sim.settle()
+    assert f"there is no {text}; there are $(version), " in sim.says()[2]
+
+
 @pytest.mark.parametrize("version", [None, "latest"])
 def test_a_run_with_the_label_and_a_name_of_the_cycles_that_is_no_run_of_the_model_stops_nobody(version: str | None) -> None:
     stranger = a_run("weekly-20260105-0300", "1.0.0")
