@@ -307,6 +307,16 @@ def test_what_looks_like_a_placeholder_and_is_none_is_refused(text: str) -> None
     assert f"there is no {text}; there are $(version), " in sim.says()[2]
 
 
+def test_a_model_with_names_too_long_for_the_next_version_says_so_in_one_line() -> None:
+    model = {"family": "VideoFusion", "type": "a" * 20, "specialization": "b" * 20}
+    sim = Simulation(a_cycle(model=model), a_release("0.0.9", **model))
+    sim.settle()
+    assert sim.says()[1] == "VersionExhausted"
+    assert "45 characters" in sim.says()[2]
+    assert "\n" not in sim.says()[2]
+    assert "pydantic" not in sim.says()[2]
+
+
 @pytest.mark.parametrize("version", [None, "latest"])
 def test_a_run_with_the_label_and_a_name_of_the_cycles_that_is_no_run_of_the_model_stops_nobody(version: str | None) -> None:
     stranger = a_run("weekly-20260105-0300", "1.0.0")

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from videogen_api.fine_tune_cycle import LABEL_CYCLE, ConcurrencyPolicy, CurrentRun, FineTuneCycleStatus, Outcome, PastRun, Reason
 from videogen_api.meta import API_VERSION
 from videogen_operator.conditions import timestamp
@@ -277,6 +279,9 @@ def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name:
     try:
         version = next_version(spec.cadence, context.claimed)
         model = spec.model.at(version)
+    except ValidationError as error:
+        why = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise CycleError(Reason.VERSION_EXHAUSTED, f"spec.model: {why}") from None
     except ValueError as error:
         raise CycleError(Reason.VERSION_EXHAUSTED, str(error)) from None
     values = {"version": version, "date": f"{due.astimezone(times.zone):%Y-%m-%d}", "cycle": cycle.name, "run": name}
