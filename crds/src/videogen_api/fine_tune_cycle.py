@@ -63,7 +63,7 @@ class ConcurrencyPolicy(StrEnum):
 class ConditionType(StrEnum):
     """Conditions of a FineTuneCycle."""
 
-    READY = "Ready"  # True: the next scheduled time will create a run, or one is at work
+    READY = "Ready"  # True: the next scheduled time will create a run, or one is at work, or it is suspended
     STALLED = "Stalled"  # present and True when only a change of the spec helps
     LAST_RUN_SUCCEEDED = "LastRunSucceeded"  # of the last run that has ended; absent before the first one
     OVERDUE = "Overdue"  # present and True while a stage of the run at work is not done and its window has closed
