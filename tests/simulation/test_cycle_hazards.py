@@ -338,3 +338,21 @@ def test_a_request_takes_no_scheduled_time_away() -> None:
     sim.end(names(sim)[0])
     sim.settle()
     assert names(sim)[1:] == ["weekly-20260105-0300"]
+
+
+@pytest.mark.parametrize("key", ["", ".", "a.b.c.d.e"])
+def test_a_template_of_any_depth_is_read_or_refused(key: str) -> None:
+    deep: Any = "end"
+    for _ in range(600):
+        deep = {key: [deep]}
+    sim = Simulation(a_cycle(runTemplate={"spec": TEMPLATE | {"extra": deep}}), a_cycle("other"))
+    sim.until(MONDAYS[0])
+    assert "nested deeper than 32 levels" in sim.says()[2]
+    assert names(sim) == ["other-20260105-0300"]
+
+
+def test_dots_in_names_are_no_levels() -> None:
+    labels = {"videogen.pib.gov.in/a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.u.v.w.x.y.z.a.b.c.d.e.f": "$(cycle)"}
+    sim = Simulation(a_cycle(runTemplate={"spec": TEMPLATE | {"labels": labels}}))
+    sim.settle()
+    assert "nested deeper" not in sim.says()[2]

@@ -38,14 +38,14 @@ def spec_of(
     return spec
 
 
-def _filled(item: Any, values: Mapping[str, str], path: str) -> Any:
-    if path.count(".") > DEEPEST:
+def _filled(item: Any, values: Mapping[str, str], path: str, level: int = 0) -> Any:
+    if level > DEEPEST:
         raise ValueError(f"{path}: nested deeper than {DEEPEST} levels")
     if isinstance(item, Mapping):
-        filled = {name: _filled(value, values, f"{path}.{name}".lstrip(".")) for name, value in item.items()}
+        filled = {name: _filled(value, values, f"{path}.{name}".lstrip("."), level + 1) for name, value in item.items()}
         return {name: value for name, value in filled.items() if value is not _Absent}
     if isinstance(item, list):
-        entries = [_filled(value, values, f"{path}.{number}") for number, value in enumerate(item)]
+        entries = [_filled(value, values, f"{path}.{number}", level + 1) for number, value in enumerate(item)]
         return [value for value in entries if value is not _Absent]
     return _text(item, values, path) if isinstance(item, str) else item
 
