@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks import training_loops
+from benchmarks.processes import cpu_seconds
 from videogen_api.bundle import Manifest
 from videogen_api.job import ArtifactReference, Job
 from videogen_api.meta import ModelFamily
@@ -27,10 +28,12 @@ from videogen_models.bundle import seal_bundle
 from videogen_models.image_backbone import PRESETS, build_backbone
 from videogen_models.text2video_zero import Text2VideoZeroModel, text2video_zero_config
 from videogen_testing.control_plane import free_port
+from videogen_testing.patience import HANGS
 from videogen_trainer.dataset import Clip, write_dataset
 from videogen_trainer.synthetic import synthetic_clip
 
 FRAMES, SIDE = 8, 32
+LOOK_SECONDS = 0.02  # between two looks at the CPU time of processes
 AUTOENCODER = [24, 48, 64]  # channels of its levels
 
 
@@ -108,7 +111,7 @@ class Measured:
 
 
 def run_in_turns(loops: Mapping[str, tuple[str, Job]], storage: Path, seconds: float = 2.0) -> dict[str, Measured]:
-    """Run loops of `training_loops` with their jobs, each for so many seconds in its turn: what else the machine does falls on all alike.
+    """Run loops of `training_loops` with their jobs, in turns of so much CPU time: what else the machine does falls on all alike.
 
     A loop's processes are stopped between its turns. Raises RuntimeError with the end of a process' output if it fails.
     """
@@ -140,14 +143,16 @@ class Ranks:
         self._turns: list[tuple[float, float]] = []
 
     def take_turn(self, seconds: float) -> bool:
-        """Let them work for so long -> whether they are done. Raises RuntimeError if one has failed."""
+        """Let each work for so much CPU time -> whether they are done. Raises RuntimeError if one has failed."""
         begun = time.perf_counter()
         if self._processes:
             self._signal(signal.SIGCONT)
         else:
             self._start()
-        while (left := begun + seconds - time.perf_counter()) > 0 and (alive := self._alive()):
-            wait([process.sentinel for process in alive], left)
+        # CPU time, because on a busy machine a turn of wall time may be shorter than a step.
+        until = self._cpu_seconds() + seconds * len(self._processes)
+        while (alive := self._alive()) and self._cpu_seconds() < until and time.perf_counter() < begun + HANGS:
+            wait([process.sentinel for process in alive], LOOK_SECONDS)
             self._check()
         self._signal(signal.SIGSTOP)
         self._turns.append((begun, time.perf_counter()))
@@ -175,6 +180,14 @@ class Ranks:
 
     def _alive(self) -> list[ForkServerProcess]:
         return [process for process in self._processes if process.exitcode is None]
+
+    def _cpu_seconds(self) -> float:
+        used = 0.0
+        for process in self._alive():
+            assert process.pid, "it was started"
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                used += cpu_seconds(process.pid)
+        return used
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._alive():

@@ -33,6 +33,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another family's type": ({"model": {"family": "VideoFusion", "type": "text2video-zero"}}, "type is the default of another family"),
     "a deadline of a second": ({"startingDeadlineSeconds": 1}, "spec.startingDeadlineSeconds"),
     "a policy of CronJob's that there is not": ({"concurrencyPolicy": "Allow"}, 'supported values: "Forbid", "Replace", "Queue"'),
+    "a template with a field that runs do not have": (
+        {"runTemplate": {"spec": TEMPLATE | {"stepz": 1}}},
+        'unknown field "spec.runTemplate',
+    ),
+    "a template with a model": ({"runTemplate": {"spec": TEMPLATE | {"model": {}}}}, 'unknown field "spec.runTemplate.spec.model"'),
+    "a template with another type": ({"runTemplate": {"spec": TEMPLATE | {"recipe": "Tiny"}}}, "spec.runTemplate.spec.recipe"),
+    "a template with a task that there is not": (
+        {"runTemplate": {"spec": TEMPLATE | {"phases": [{"name": "train", "task": "Tran"}]}}},
+        "spec.runTemplate.spec.phases[0].task: Unsupported value",
+    ),
     "no template": ({"runTemplate": None}, "spec.runTemplate: Required value"),
 }
 
@@ -128,10 +138,19 @@ def test_a_schedule_makes_runs_and_keeps_as_many_as_its_limits_say(api: Api, nam
 
 
 def test_a_template_that_makes_no_run_is_said_at_once(api: Api, namespace: str, operator: OperatorProcess) -> None:
-    create(api, namespace, a_cycle(runTemplate={"spec": TEMPLATE | {"phases": [{"name": "train", "task": "Tran"}]}}))
+    create(api, namespace, a_cycle(runTemplate={"spec": TEMPLATE | {"storage": {"claimName": "$(claim)"}}}))
     operator.start()
     eventually(lambda: ready(api, namespace) == "False TemplateInvalid")
     (told,) = (one["message"] for one in api.get(f"{CYCLES.format(namespace)}/weekly")["status"]["conditions"] if one["type"] == "Stalled")
-    assert told.startswith("spec.runTemplate.spec.phases.0.task: ")
+    assert told.startswith("spec.runTemplate.spec.storage.claimName: there is no $(claim)")
     api.merge(f"{CYCLES.format(namespace)}/weekly", {"spec": {"runTemplate": {"spec": TEMPLATE}}})
     eventually(lambda: ready(api, namespace) == "True Scheduled")
+
+
+def test_what_no_run_has_is_not_stored_however_deep_it_is(api: Api, namespace: str) -> None:
+    """Python reads no JSON of a few thousand levels: one such object would keep the operator from reading all others."""
+    deep: Any = "end"
+    for _ in range(400):
+        deep = {"a": [deep]}
+    create(api, namespace, a_cycle(runTemplate={"spec": TEMPLATE | {"extra": deep}}), "?fieldValidation=Ignore")
+    assert api.get(f"{CYCLES.format(namespace)}/weekly")["spec"]["runTemplate"]["spec"] == TEMPLATE

@@ -6,7 +6,7 @@ and the faults after which the operator reads an object again.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -121,14 +121,13 @@ async def acting(
 
 
 async def from_a_run_to_its_stable_release(api: Client, view: View) -> None:
-    playing = asyncio.create_task(OtherControllers(api, view).play())
+    await api.request("POST", f"{GROUP.format(view.namespace)}/trainingruns", a_run(namespace=view.namespace, phases=PHASES))
+    await played(OtherControllers(api, view), view.until(lambda: is_over(view), HANGS, "the release is Stable and at rest"))
 
-    async def story() -> None:
-        await api.request("POST", f"{GROUP.format(view.namespace)}/trainingruns", a_run(namespace=view.namespace, phases=PHASES))
-        await view.until(lambda: is_over(view), HANGS, "the release is Stable and at rest")
-        await a_cycle_makes_a_run_and_deletes_it(api, view)
 
-    ending = asyncio.create_task(story())
+async def played(others: OtherControllers, story: Coroutine[Any, Any, Any]) -> None:
+    """Wait for the end of a story while the other controllers act."""
+    playing, ending = asyncio.create_task(others.play()), asyncio.create_task(story)
     await asyncio.wait({playing, ending}, return_when=asyncio.FIRST_COMPLETED)
     await (ending if ending.done() else playing)
     playing.cancel()
@@ -185,6 +184,7 @@ async def test_the_operator_for_all_namespaces_uses_all_of_its_rights_and_needs_
     async with client(plane) as api, acting(plane, api, tmp_path, "everywhere") as (proxy, view, operator):
         await from_a_run_to_its_stable_release(api, view)
         proxy.read_faults = []
+        await played(OtherControllers(api, view, only_new=True), a_cycle_makes_a_run_and_deletes_it(api, view))
         await a_release_is_aborted(api, view)
         await a_run_reports_and_is_suspended(plane, api, view, operator)
         await asyncio.to_thread(eventually, lambda: proxy.hears("pytorchjobs"), 40)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from videogen_api.fine_tune_cycle import FineTuneCycleSpec, FineTuneCycleStatus
+from videogen_api.fine_tune_cycle import SET_BY_THE_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
 from videogen_api.meta import CATEGORY, GROUP, TYPES, VERSION, type_of
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
 from videogen_api.run_changes import CHANGE_RULES
@@ -27,6 +27,10 @@ from videogen_api.training_run import TrainingRunSpec, TrainingRunStatus
 
 Schema = dict[str, Any]
 _DROPPED = ("title", "additionalProperties", "const", "$defs", "multipleOf")
+_OF_TEMPLATES = frozenset(  # keywords that hold before placeholders are filled in; no defaults, which are those of the run
+    {"type", "description", "properties", "items", "additionalProperties", "required", "minimum", "maximum", "maxItems", "minItems", "enum"}
+    | {"x-kubernetes-int-or-string"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +207,11 @@ def _column(column: Column) -> Schema:
 def _root(resource: Resource) -> Schema:
     spec = structural(resource.spec)
     spec["description"] = _first_paragraph(resource.spec)
+    if resource is FINE_TUNE_CYCLE:
+        template = spec["properties"]["runTemplate"]["properties"]
+        template["spec"] = _template(structural(TrainingRunSpec), without=SET_BY_THE_CYCLE) | {
+            "description": template["spec"]["description"]
+        }
     if rules := list(_immutability(resource)):
         spec.setdefault("x-kubernetes-validations", []).extend(rules)
     status = _without_defaults(structural(resource.status))
@@ -279,6 +288,20 @@ def _property(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema
     if "default" in result:
         result["default"] = _without_null(result["default"])
     return result
+
+
+def _template(node: Schema, without: Collection[str] = ()) -> Schema:
+    """The schema of a template: the same fields, whose texts may have placeholders in them. Rules between fields hold for what is made of
+    it. So nothing is kept that the schema does not know, as deep as it may be: deeper JSON than Python reads would stop the operator.
+    """
+    kept = {key: value for key, value in node.items() if key in _OF_TEMPLATES}
+    if "properties" in kept:
+        kept["properties"] = {name: _template(value) for name, value in kept["properties"].items() if name not in without}
+        kept["required"] = [name for name in kept.get("required", []) if name not in without]
+    for inner in ("items", "additionalProperties"):
+        if inner in kept:
+            kept[inner] = _template(kept[inner])
+    return {key: value for key, value in kept.items() if value != []}
 
 
 def _without_defaults(node: Schema) -> Schema:

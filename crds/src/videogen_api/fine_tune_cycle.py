@@ -23,6 +23,7 @@ from videogen_api.meta import (
 )
 
 LABEL_CYCLE = "videogen.pib.gov.in/cycle"  # on a run: the cycle that created it
+SET_BY_THE_CYCLE = ("model", "initFrom")  # of a run's spec, and so not in a template
 HISTORY = 20  # entries of status.history
 MOST_STAGES = 12
 PLACEHOLDERS = {  # what a template may name, in words
@@ -112,9 +113,8 @@ class RunTemplate(Model):
     spec: dict[str, Any] = Field(
         description="Spec of a TrainingRun (kubectl explain vrun.spec) without model and initFrom, which the cycle sets. In texts, "
         + "; ".join(f"$({name}) is the {what}" for name, what in PLACEHOLDERS.items())
-        + ". A field that is only a $(previous...) is left out while there is no successful run.",
-        json_schema_extra=k8s(**{"x-kubernetes-preserve-unknown-fields": True}),
-    )
+        + ". A field that is only a $(previous...) is left out while there is no successful run."
+    )  # its schema is made in crd.py
 
 
 class Stage(Model):

@@ -170,11 +170,11 @@ def phase_status(run: Object, name: str) -> Object:
 class OtherControllers:
     """Play one namespace until it is cancelled."""
 
-    def __init__(self, api: Client, view: View, patience: float = HANGS) -> None:
+    def __init__(self, api: Client, view: View, patience: float = HANGS, *, only_new: bool = False) -> None:
         self._api, self._view, self._patience = api, view, patience
         self._core = f"/api/v1/namespaces/{view.namespace}"
         self._path = {kind: path.format(view.namespace) for kind, path in COLLECTIONS.items()}
-        self._played: set[str] = set()
+        self._played = {item["metadata"]["uid"] for item in self._items()} if only_new else set()
 
     async def play(self) -> None:
         """Give every new PyTorchJob and every new release what it needs. AssertionError if the operator does not follow."""
@@ -185,8 +185,10 @@ class OtherControllers:
                 group.create_task(self._job(item) if item["kind"] == "PyTorchJob" else self._release(item))
 
     def _new(self) -> Object | None:
-        items = [*self._view.all("PyTorchJob"), *self._view.all("ModelRelease")]
-        return next((item for item in items if item["metadata"]["uid"] not in self._played), None)
+        return next((item for item in self._items() if item["metadata"]["uid"] not in self._played), None)
+
+    def _items(self) -> list[Object]:
+        return [*self._view.all("PyTorchJob"), *self._view.all("ModelRelease")]
 
     async def _until(self, ask: Callable[[], Any], what: str) -> Any:
         return await self._view.until(ask, self._patience, what)

@@ -8,12 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from videogen_api.fine_tune_cycle import PLACEHOLDERS
+from videogen_api.fine_tune_cycle import PLACEHOLDERS, SET_BY_THE_CYCLE
 from videogen_api.meta import ModelIdentity
 from videogen_api.training_run import TrainingRunSpec
 
 PLACEHOLDER = re.compile(r"\$\(([^()]*)\)")  # whatever stands in it: a name that is mistyped is no text
-SET_BY_THE_CYCLE = ("model", "initFrom")
 DEEPEST = 32  # levels; a TrainingRun has ten
 
 
