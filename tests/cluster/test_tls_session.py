@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from videogen_testing.control_plane import TOKEN, ControlPlane
 from videogen_testing.tls_session import tls_session
@@ -24,14 +25,22 @@ async def slow_way_to(port: int) -> AsyncIterator[int]:
                 target.write(data)
                 await target.drain()
         target.close()
+        with suppress(OSError):
+            await target.wait_closed()
+
+    connections: set[asyncio.Future[Any]] = set()
 
     async def connect(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(source, back, 0.0), copy(there, target, SLOW))
+        connections.add(task := asyncio.gather(copy(source, back, 0.0), copy(there, target, SLOW)))
+        await task
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
-    async with server:
+    try:
         yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.gather(*connections, return_exceptions=True)
 
 
 def open_to(port: int) -> list[socket.socket]:

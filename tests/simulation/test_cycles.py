@@ -197,6 +197,15 @@ def test_history_limits_delete_old_runs_of_the_cycle_and_nothing_else() -> None:
     assert len(sim.created) == 10
 
 
+def test_a_run_beyond_the_limits_goes_as_soon_as_its_end_is_written() -> None:
+    sim = Simulation(a_cycle(suspend=True, successfulRunsHistoryLimit=0))
+    sim.request("run-now@1")
+    sim.settle()
+    sim.end(names(sim)[0])
+    sim.settle()
+    assert (sim.list("TrainingRun"), sim.outcomes()) == ((), [Outcome.SUCCEEDED])
+
+
 def test_run_now_makes_one_run_for_one_id() -> None:
     sim = Simulation(a_cycle(suspend=True), a_release("1.0.0"))
     for _ in range(2):

@@ -29,7 +29,7 @@ Schema = dict[str, Any]
 _DROPPED = ("title", "additionalProperties", "const", "$defs", "multipleOf")
 _OF_TEMPLATES = frozenset(  # keywords that hold before placeholders are filled in; no defaults, which are those of the run
     {"type", "description", "properties", "items", "additionalProperties", "required", "minimum", "maximum", "maxItems", "minItems", "enum"}
-    | {"x-kubernetes-int-or-string"}
+    | {"x-kubernetes-int-or-string", "maxLength", "maxProperties"}
 )
 
 
@@ -295,6 +295,8 @@ def _template(node: Schema, without: Collection[str] = ()) -> Schema:
     it. So nothing is kept that the schema does not know, as deep as it may be: deeper JSON than Python reads would stop the operator.
     """
     kept = {key: value for key, value in node.items() if key in _OF_TEMPLATES}
+    if kept.get("type") == "array":
+        kept["x-kubernetes-list-type"] = "atomic"
     if "properties" in kept:
         kept["properties"] = {name: _template(value) for name, value in kept["properties"].items() if name not in without}
         kept["required"] = [name for name in kept.get("required", []) if name not in without]

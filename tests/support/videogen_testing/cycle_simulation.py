@@ -118,11 +118,11 @@ class Simulation:
                 self.end(run["metadata"]["name"], succeeded=end == "succeed", reason="Completed" if end == "succeed" else "GateFailed")
 
     def settle(self) -> float:
-        """Passes until one changes nothing -> seconds until the operator looks again."""
+        """Passes until one makes and deletes nothing, nor wants another at once -> seconds until the operator looks again."""
         for _ in range(60):
             lines = {key for cycle in self.list("FineTuneCycle") for key in FINE_TUNE_CYCLE.keys(cycle, self)}
             results = [self._pass(key) for key in sorted(lines)]
-            if not any(changed for changed, _ in results):
+            if not any(changed or wake <= 0 for changed, wake in results):
                 return min((wake for _, wake in results), default=3600.0)
         raise AssertionError("the operator does not come to rest\n" + "\n".join(self.notes[-30:]))
 
@@ -135,8 +135,8 @@ class Simulation:
         changed, failures = self._write(plan)
         if failures:
             plan = FINE_TUNE_CYCLE.plan(observed, replace(inputs, failures=failures))
-        for write in plan.statuses:
-            changed |= self._write_status(write.object, write.status)
+        for write in plan.statuses:  # which wakes nobody: a pass knows what it has itself written
+            self._write_status(write.object, write.status)
         self.notes += [f"{note.object['metadata']['name']}: {note.reason}: {note.message}" for note in plan.notes]
         assert plan.requeue_after is not None, "a calendar is never at rest for good"
         return changed, plan.requeue_after
@@ -160,14 +160,12 @@ class Simulation:
                 changed = True
         return changed, ()
 
-    def _write_status(self, item: Manifest, status: Manifest) -> bool:
+    def _write_status(self, item: Manifest, status: Manifest) -> None:
         key = (item["kind"], item["metadata"]["name"])
-        if key not in self.objects or self.objects[key].get("status") == status:
-            return False
-        self._count()
-        FineTuneCycleStatus.model_validate(status)
-        self.objects[key]["status"] = deepcopy(dict(status))
-        return True
+        if key in self.objects and self.objects[key].get("status") != status:
+            self._count()
+            FineTuneCycleStatus.model_validate(status)
+            self.objects[key]["status"] = deepcopy(dict(status))
 
     def _count(self) -> None:
         if self.writes_until_crash is not None:

@@ -95,7 +95,9 @@ def _advance(stored: Cycle, context: Pass) -> Step:
     followed, notes = account.followed(stored, context.now)
     step = _decide(replace(stored, status=followed), context)
     kept = step.status.current.run if step.status.current else ""
-    again = min(step.again, *_awaited(step.status, context.now))
+    # The end of a run is written first; then those beyond the history limits go.
+    has_ended = stored.status.current is not None and followed.current is None
+    again = 0.0 if has_ended else min(step.again, *_awaited(step.status, context.now))
     return replace(step, notes=(*notes, *step.notes), delete=(*step.delete, *account.outdated(stored, kept)), again=again)
 
 
