@@ -134,7 +134,8 @@ class Search:
         asked = job.model_copy(
             update={"task": Task.EVALUATE, "artifact": artifact, "evaluate": wanted, "data": held_out(self.job)} | _within(job)
         )
-        return evaluate.run(asked, self.storage, self.world, TrialProgress(self.progress, tuning, number, judging=True), self.stop)
+        progress = TrialProgress(self.progress, tuning, number, judging=True)
+        return evaluate.run(asked, self.storage, self.world, progress, self.stop, has_page=False)
 
     def _clean_up(self, job: Job, record: Record) -> None:
         """Weights of a trial are of no use once it is judged, and large."""

@@ -59,7 +59,7 @@ def document(job: Job, report: Report, bundle: ArtifactReference, cards: Sequenc
 
 
 def _lineage(job: Job, report: Report, bundle: ArtifactReference) -> list[tuple[str, str]]:
-    known = job.lineage or Lineage(run=job.run)
+    known = job.lineage or Lineage()
     init = known.init_from
     source = f"{f'ModelRelease {init.release}' if init.release else f'TrainingRun {init.run}'}, {init.digest}" if init else "no weights"
     rows = [

@@ -90,9 +90,9 @@ def batches(start: int, end: int) -> list[range]:
     return [range(first, min(first + BATCH, end)) for first in range(start, end, BATCH)]
 
 
-def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool]) -> Report:
-    """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path, a page about all of it beside the bundle. The
-    same Report in all processes.
+def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop: Callable[[], bool], *, has_page: bool = True) -> Report:
+    """Measure `job.artifact` on `job.data`; sample clips go into `samples/` of the work path, a page about all of it beside the bundle,
+    unless that bundle does not stay. The same Report in all processes.
 
     Raises Failure: ArtifactInvalid, DatasetNotFound, DatasetCorrupt, DatasetTooSmall, ExtractorMissing, InvalidJob for clips of another
     length or size than the model's, OutOfMemory, ResultsTooLarge, StorageFailed, Preempted.
@@ -114,7 +114,8 @@ def run(job: Job, storage: Path, world: World, progress: ProgressReporter, stop:
             frames=model.config.frames,
             resolution=model.config.resolution,
         )
-        told = with_page(job, storage, tracked(job, storage, world, report), storage / job.work_path / "samples").wire()
+        report = tracked(job, storage, world, report)
+        told = (with_page(job, storage, report, storage / job.work_path / "samples") if has_page else report).wire()
     done = Report.model_validate(world.from_leader(told))
     require_results(done)
     return done

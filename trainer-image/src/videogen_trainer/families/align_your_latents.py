@@ -163,7 +163,7 @@ def initial_model(job: Job, storage: Path, world: World) -> AlignYourLatentsMode
                 raise Failure(
                     Reason.INVALID_JOB,
                     f"initFrom is a model of family {ModelFamily.TEXT2VIDEO_ZERO}: it has no temporal layers, with which a {job.task} phase"
-                    " goes on; put a Train phase before it",
+                    " starts; put a Train phase before it",
                 )
     except CorruptError as error:
         raise Failure(Reason.ARTIFACT_INVALID, f"initFrom: {error}") from error
