@@ -194,5 +194,5 @@ def test_weights_of_the_other_space_are_refused(train: Train, made: Made, make_j
 def test_an_image_model_alone_is_nothing_to_fine_tune(train: Train, latent_job: Make, made: Made) -> None:
     report = train(latent_job(task="FineTune"))
     assert report.reason is Reason.INVALID_JOB
-    assert "it has an autoencoder and no generators, with which a FineTune phase goes on" in report.message
+    assert "it has an autoencoder and no generators, with which a FineTune phase starts" in report.message
     assert artifact(train(latent_job(task="FineTune", initFrom=made.trained, workPath="runs/next/fine-tune")))
