@@ -13,7 +13,16 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from videogen_api.fine_tune_cycle import LABEL_CYCLE, ConcurrencyPolicy, CurrentRun, FineTuneCycleStatus, Outcome, PastRun, Reason
+from videogen_api.fine_tune_cycle import (
+    LABEL_CYCLE,
+    SCHEDULES,
+    ConcurrencyPolicy,
+    CurrentRun,
+    FineTuneCycleStatus,
+    Outcome,
+    PastRun,
+    Reason,
+)
 from videogen_api.meta import API_VERSION
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.fine_tune_cycle import account, stages, status
@@ -112,7 +121,7 @@ def _awaited(known: FineTuneCycleStatus, now: datetime) -> Iterator[float]:
 
 def _decide(cycle: Cycle, context: Pass) -> Step:
     spec, now = cycle.spec, context.now
-    expression = spec.schedule or status.default_schedule(spec.cadence)
+    expression = spec.schedule or SCHEDULES[spec.cadence]
     try:
         times = schedule(expression, spec.time_zone, now)
     except ZoneError as error:

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from videogen_api.fine_tune_cycle import (
-    SCHEDULES,
-    Cadence,
-    ConditionType,
-    CycleSummary,
-    FineTuneCycleStatus,
-    Outcome,
-    Reason,
-)
+from videogen_api.fine_tune_cycle import ConditionType, CycleSummary, FineTuneCycleStatus, Outcome, Reason
 from videogen_api.meta import Condition
 from videogen_operator.conditions import Wanted, merged, timestamp
 from videogen_operator.kinds.fine_tune_cycle import stages
@@ -34,11 +26,6 @@ class Said:
     message: str
     ready: bool = True
     stalled: bool = False
-
-
-def default_schedule(cadence: Cadence) -> str:
-    """The schedule of a cycle that names none."""
-    return SCHEDULES[cadence]
 
 
 def waiting(known: FineTuneCycleStatus, following: datetime | None) -> Said:
