@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from videogen_api.curation import NewClipsFound
 from videogen_api.evaluation import Metric, MetricResult, Verdict
 from videogen_api.job import ExitCode, Goodput, Report
 from videogen_api.meta import ANNOTATION_REQUEST
@@ -98,6 +99,47 @@ def test_what_a_pod_told_is_not_told_by_its_namesake_in_a_run_that_was_made_anew
     sim.settle()
     assert sim.pods()[0]["metadata"]["name"] == gone.pods()[0]["metadata"]["name"]
     assert (sim.status().phases[0].checkpoint_step, sim.status().phases[0].progress) == (0, None)
+
+
+def test_a_run_that_waits_for_new_clips_curates_again_every_hour_and_uses_up_no_attempt() -> None:
+    wanted = {"newClips": {"previous": "0.9", "minimum": 1000, "whenBelow": "Wait"}}
+    sim = Simulation(phases=[CURATE | {"attempts": 1, "curate": CURATE["curate"] | wanted}, TRAIN])
+    found = NewClipsFound(found=37, minimum=1000, previous="0.9")
+    few = ended(ExitCode.DATA_REJECTED, text(Report(reason=Reason.TOO_FEW_NEW_CLIPS, message="too few", new_clips=found)))
+    for attempt in range(1, 4):
+        sim.settle()
+        assert sim.status().phases[0].attempt == attempt
+        assert sim.files[f"run-curate-{attempt}"].curate.new_clips.minimum == 1000  # type: ignore[union-attr]
+        sim.set_pods(few)
+        sim.settle()
+        assert sim.top() == ("Unknown", Reason.TOO_FEW_NEW_CLIPS)
+        (said,) = (one.message for one in sim.status().conditions if one.type == "Succeeded")
+        assert said.startswith(
+            "curate: 37 new clips since 0.9, 1,000 are needed; add videos, the sources are looked at again at 2026-11-01T"
+        )
+        sim.step(3590)
+        sim.settle()
+        phase = sim.status().phases[0]
+        assert (phase.attempt, phase.new_clips, phase.counted_attempts, phase.interruptions) == (attempt, found, 0, 0)
+        sim.step(20)
+    sim.settle()
+    enough = found.model_copy(update={"found": 1200})
+    made = ResolvedDataset(dataset="clips", version="1", digest=DIGEST, clips=3000)
+    sim.set_pods(ended(0, text(Report(message="made", datasets=[made], new_clips=enough))))
+    sim.settle()
+    assert (sim.status().phases[0].outcome, sim.status().phases[0].new_clips) == (Reason.COMPLETED, enough)
+
+
+def test_a_run_that_does_not_wait_for_new_clips_ends_and_trains_nothing() -> None:
+    sim = Simulation(phases=[CURATE | {"curate": CURATE["curate"] | {"newClips": {"minimum": 1000}}}, TRAIN])
+    sim.settle()
+    found = NewClipsFound(found=37, minimum=1000)
+    sim.set_pods(ended(ExitCode.DATA_REJECTED, text(Report(reason=Reason.TOO_FEW_NEW_CLIPS, message="37 new clips", new_clips=found))))
+    sim.settle()
+    assert sim.top() == ("False", Reason.TOO_FEW_NEW_CLIPS)
+    phase = sim.status().phases[0]
+    assert (phase.new_clips, phase.message.rpartition("; ")[2]) == (found, "add videos, or lower newClips.minimum in a new run")
+    assert [job["metadata"]["name"] for job in sim.jobs()] == ["run-curate-1"]
 
 
 def test_a_run_goes_on_with_the_parent_of_a_rejected_dataset_version_and_says_so() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, StringConstraints
 
 from videogen_api.evaluation import Extractor
-from videogen_api.meta import Decimal, Model, PositiveDecimal, ShortName, StoragePath, k8s
+from videogen_api.meta import Decimal, Model, Observation, PositiveDecimal, ShortName, StoragePath, k8s
 
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=40)]
 TablePath = Annotated[
@@ -183,6 +183,47 @@ class SceneCuts(Model):
     threshold: int = Field(default=30, ge=1, le=255, description="Mean absolute difference of two reduced frames, of 255, that is a cut.")
 
 
+class WhenBelow(StrEnum):
+    """What a Curate phase does with fewer new clips than it needs."""
+
+    FAIL = "Fail"
+    WAIT = "Wait"
+
+
+class NewClips(Model):
+    """New clips since another version of the dataset, and how many the phase needs. A clip is new if its frames are not in that version."""
+
+    previous: VersionName | None = Field(
+        default=None,
+        description="Version of the dataset that clips are compared with; absent: none, and all clips are new. It must have the recipe's"
+        " frames and resolution. Clips of the same frames count once, whatever their captions.",
+    )
+    minimum: int = Field(
+        default=0,
+        ge=0,
+        le=100_000_000,
+        description="With fewer new clips nothing is published, and no later phase begins; parent is not used in place of the version.",
+    )
+    when_below: WhenBelow = Field(
+        default=WhenBelow.FAIL,
+        description="Fail ends the run with TooFewNewClips. Wait curates again every hour, until the phase's deadlineSeconds; no video is"
+        " decoded twice.",
+    )
+
+
+class NewClipsFound(Observation):
+    """What a Curate phase has counted."""
+
+    found: int = Field(ge=0, le=10**12, description="New clips; those of the same frames count once.")
+    minimum: int = Field(default=0, ge=0, le=100_000_000, description="New clips that the phase needs.")
+    previous: VersionName | None = Field(default=None, description="Version that does not have them; absent: all clips are new.")
+
+    @property
+    def words(self) -> str:
+        """What was found, and since which version."""
+        return f"{self.found:,} new clips" + (f" since {self.previous}" if self.previous else "")
+
+
 class Curate(Model):
     """How a dataset version is made from videos."""
 
@@ -207,6 +248,7 @@ class Curate(Model):
         le=90,
         description="Share of clips kept for evaluation. Which frames these are depends on the video file and this share alone.",
     )
+    new_clips: NewClips | None = Field(default=None, description="New clips since another version; absent: they are not counted.")
     minimum_clips: int = Field(default=1, ge=1, le=100_000_000, description="With fewer clips the version is rejected.")
     maximum_rejected_percent: int = Field(
         default=20,

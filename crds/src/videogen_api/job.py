@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from videogen_api.curation import Curate
+from videogen_api.curation import Curate, NewClipsFound
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import Evaluation, Gate, MetricResult
 from videogen_api.goodput import share_of
@@ -160,6 +160,7 @@ class Report(Observation):
     last_step: int = 0  # newest step that is saved
     artifact: ArtifactReference | None = None
     datasets: list[ResolvedDataset] = []
+    new_clips: NewClipsFound | None = None  # Curate, if they were to be counted; also of an attempt that found too few
     results: list[MetricResult] = []
     goodput: Goodput | None = None  # Train
     trials: list[Trial] = []  # Tune; one of them is chosen

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from videogen_api import phase_rules
-from videogen_api.curation import Curate, VersionName
+from videogen_api.curation import Curate, NewClipsFound, VersionName
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import Evaluation, Gate, MetricResult
 from videogen_api.goodput import TimeSpent
@@ -125,6 +125,7 @@ class Reason(StrEnum):
     TABLE_INVALID = "TableInvalid"  # a source's CSV or JSONL table cannot be read
     DATASET_REJECTED = "DatasetRejected"  # more of a new dataset version was rejected than maximumRejectedPercent
     DATASET_TOO_SMALL = "DatasetTooSmall"  # fewer clips than minimumClips, or than one batch
+    TOO_FEW_NEW_CLIPS = "TooFewNewClips"  # fewer new clips than curate.newClips.minimum; waits for more if whenBelow is Wait
     DATASET_NOT_FOUND = "DatasetNotFound"  # no such dataset or version in the storage
     DATASET_CORRUPT = "DatasetCorrupt"  # a dataset's files do not have the digests of its manifest
     ARTIFACT_INVALID = "ArtifactInvalid"  # a bundle's files do not have the digests of its manifest
@@ -315,6 +316,7 @@ class PhaseStatus(Observation):
     datasets: list[ResolvedDataset] = Field(
         default=[], max_length=16, description="Data that was read or written.", json_schema_extra=k8s(atomic=True)
     )
+    new_clips: NewClipsFound | None = Field(default=None, description="Curate: new clips that the newest attempt has counted.")
     attempts: list[AttemptRecord] = Field(
         default=[], max_length=10, description="The newest ended attempts.", json_schema_extra=k8s(list_map="number")
     )

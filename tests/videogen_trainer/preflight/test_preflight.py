@@ -127,13 +127,25 @@ def test_what_curation_reads_is_told_source_by_source(look: Look, storage: Path)
     ]
     clip = {"name": "own", "architecture": "CLIP", "path": "networks/clip", "digest": ZERO}
     filters = {"relevance": {"minimumSimilarity": "0.2", "extractor": clip}}
-    curate = {"dataset": "clips", "version": "2", "parent": "1", "sources": sources, "filters": filters}
+    curate = {"dataset": "clips", "version": "2", "parent": "1", "sources": sources, "filters": filters, "newClips": {"previous": "1"}}
     found = look({"phase": "curate", "task": "Curate", "data": [], "curate": curate})
     assert paths(found) == [
         *(f"spec.phases[0].curate.sources[{number}]" for number in range(4)),
         "spec.phases[0].curate.parent",
+        "spec.phases[0].curate.newClips.previous",
         "spec.phases[0].curate.filters.relevance.extractor",
     ]
+
+
+def test_clips_that_cannot_be_compared_are_told_before_anything_is_curated(look: Look, storage: Path) -> None:
+    (storage / "raw").mkdir(exist_ok=True)
+    (storage / "raw/a.mp4").touch()
+    curate = {"dataset": "squares", "version": "v2", "sources": [{"path": "raw"}], "newClips": {"previous": "v1"}}
+    phase = {"phase": "curate", "task": "Curate", "data": [], "curate": curate}
+    assert paths(look(phase)) == []
+    (problem,) = look(phase, recipe={"frames": 8}).problems
+    assert problem.path == "spec.phases[0].curate.newClips.previous"
+    assert "clips of squares v1 have 4 frames of 16 x 16, the recipe asks for 8 of 16 x 16" in problem.message
 
 
 def test_fonts_and_tables_of_emergency_phases_are_told(look: Look, storage: Path) -> None:

@@ -3,7 +3,8 @@
 A video that cannot be used and a clip that a filter keeps out are rejected, counted and shown; the work goes on. At the
 end the version as a whole is judged: with too few clips, or too large a rejected share, it is not published, nor is it if a
 source is missing or its table cannot be read. Then the parent version takes its place if one is named; else the attempt
-fails.
+fails. With fewer new clips than `curate.newClips.minimum` nothing is published either, and nothing takes its place: the phase
+waits for more clips, or fails.
 
 Videos are looked at one by one, in `workers.processes` processes (`curation/examine.py`); what was found in each is sealed in
 the run's work path, so that an attempt after a killed one decodes only the others. Here it is put together, in order.
@@ -17,13 +18,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from videogen_api.curation import Curate
+from videogen_api.curation import Curate, NewClipsFound, WhenBelow
 from videogen_api.job import Job, Report
 from videogen_api.recipe import Recipe
 from videogen_api.training_run import DataReference, Reason, ResolvedDataset
 from videogen_models.sealed import write_durably
 from videogen_trainer.curation.duplicates import Duplicates, look_of
 from videogen_trainer.curation.examine import Examined, Wanted, examine
+from videogen_trainer.curation.new_clips import NewClipsCounter, TooFewNewClips
 from videogen_trainer.curation.parts import remove, tidy
 from videogen_trainer.curation.rejection import Cause, Rejected, Rejection
 from videogen_trainer.curation.relevance import encoder_of
@@ -53,8 +55,10 @@ class VersionRejected(Failure):
 def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
     """Make the dataset version of `job.curate`. A repeated attempt makes the same content and succeeds.
 
-    Raises Failure: DatasetNotFound if there is no such parent, ExtractorMissing, StorageFailed, OutOfMemory, InvalidJob if the
-    version exists with other content; and if the version is rejected and has no parent: VideoMissing or TableInvalid if a source
+    The report's reason is TooFewNewClips if there are fewer than `curate.newClips.minimum`, and Completed otherwise.
+    Raises Failure: DatasetNotFound if there is no such parent or previous version, DatasetCorrupt if the latter is damaged,
+    ExtractorMissing, StorageFailed, OutOfMemory, InvalidJob if the version exists with other content or the previous one has clips of
+    another length or size; and if the version is rejected and has no parent: VideoMissing or TableInvalid if a source
     is missing or cannot be read, DatasetTooSmall, DatasetRejected or, if everything was rejected for one of them, VideoUnreadable,
     VideoMissing, CaptionMissing or TableInvalid.
     """
@@ -66,8 +70,14 @@ def run(job: Job, storage: Path, progress: ProgressReporter) -> Report:
         if failure.reason not in RETRIED:
             remove(parts)
         raise
-    remove(parts)
+    if report.reason is Reason.COMPLETED or not _waits(job.curate):
+        remove(parts)
     return report
+
+
+def _waits(curate: Curate) -> bool:
+    """Whether another attempt comes when there are too few new clips."""
+    return curate.new_clips is not None and curate.new_clips.when_below is WhenBelow.WAIT
 
 
 def _run(job: Job, curate: Curate, wanted: Wanted, progress: ProgressReporter) -> Report:
@@ -76,26 +86,39 @@ def _run(job: Job, curate: Curate, wanted: Wanted, progress: ProgressReporter) -
     parent = resolve(storage, DataReference(dataset=curate.dataset, version=curate.parent)) if curate.parent else None
     if curate.filters.relevance:
         encoder_of(curate.filters.relevance.extractor, storage)  # a missing one is told before any work
+    counter = NewClipsCounter(curate, job.recipe, storage, wanted.folder) if curate.new_clips else None
     try:
         videos = _videos(curate, storage, tally)
         made = write_dataset(
             storage,
             curate.dataset,
             curate.version,
-            Curation(wanted, tally, job.processes_per_worker).clips(videos, progress),
+            Curation(wanted, tally, job.processes_per_worker, counter).clips(videos, progress),
             frames=job.recipe.frames,
             resolution=job.recipe.resolution,
             parent=parent,
             staged_in=wanted.folder,
         )
+    except TooFewNewClips as few:
+        return _too_few(storage, curate, few.found, tally)
     except VersionRejected as rejected:
         _write_page(storage, curate, f"Rejected. {rejected.message.replace(f'{storage}/', '')}", tally)
         return _with_parent(storage, curate, job.recipe, rejected, tally)
     message = f"{tally.clips:,} clips of {tally.videos:,} videos: {tally.train:,} Train, {tally.held_out:,} HeldOut"
+    found = counter.found if counter else None
+    message += f"; {found.words}" if found else ""
     message += _warning(curate, tally)
     where = _write_page(storage, curate, f"Accepted: {message}.", tally)
     message += f"; rejected {tally.in_words()}" if tally.rejected else ""
-    return Report(message=f"{message[:900]}; see {where}", datasets=[made.model_copy(update={"rejected": tally.rejected.total()})])
+    datasets = [made.model_copy(update={"rejected": tally.rejected.total()})]
+    return Report(message=f"{message[:900]}; see {where}", datasets=datasets, new_clips=found)
+
+
+def _too_few(storage: Path, curate: Curate, found: NewClipsFound, tally: Tally) -> Report:
+    said = f"{found.words} among {tally.clips:,} clips of {tally.videos:,} videos, {found.minimum:,} are needed"
+    where = _write_page(storage, curate, f"Not published: {said}.", tally)
+    said += f"; rejected {tally.in_words()}" if tally.rejected else ""
+    return Report(reason=Reason.TOO_FEW_NEW_CLIPS, message=f"curate.newClips.minimum: {said[:850]}; see {where}", new_clips=found)
 
 
 def _warning(curate: Curate, tally: Tally) -> str:
@@ -133,7 +156,7 @@ def _write_page(storage: Path, curate: Curate, verdict: str, tally: Tally) -> st
 
 def _with_parent(storage: Path, curate: Curate, recipe: Recipe, rejected: VersionRejected, tally: Tally) -> Report:
     """The report of a run that goes on with the parent; raises `rejected` itself if there is none that fits the recipe."""
-    if not curate.parent:
+    if not curate.parent or (curate.new_clips and curate.new_clips.minimum):  # whose clips are not new
         raise rejected
     parent = open_dataset(storage, DataReference(dataset=curate.dataset, version=curate.parent))
     if (parent.manifest.frames, parent.manifest.resolution) != (recipe.frames, recipe.resolution):
@@ -148,13 +171,13 @@ def _with_parent(storage: Path, curate: Curate, recipe: Recipe, rejected: Versio
 class Curation:
     """One pass over the videos, in order, with what was found in each of them on its own."""
 
-    def __init__(self, wanted: Wanted, tally: Tally, processes: int) -> None:
-        self._wanted, self._tally, self._processes = wanted, tally, processes
+    def __init__(self, wanted: Wanted, tally: Tally, processes: int, counter: NewClipsCounter | None = None) -> None:
+        self._wanted, self._tally, self._processes, self._counter = wanted, tally, processes, counter
         duplicates = wanted.curate.filters.duplicates
         self._duplicates = Duplicates(duplicates.maximum_difference_percent) if duplicates else None
 
     def clips(self, videos: list[Video], progress: ProgressReporter) -> Iterator[Clip]:
-        """Every clip that is kept. Raises VersionRejected after the last one."""
+        """Every clip that is kept. Raises TooFewNewClips or VersionRejected after the last one."""
         decoded = 0
         answers = in_order(partial(examine, wanted=self._wanted), videos, self._processes)
         for number, (video, examined) in enumerate(zip(videos, answers, strict=True), 1):
@@ -163,6 +186,8 @@ class Curation:
             values = {"clips": self._tally.clips, "rejected": self._tally.rejected.total()}
             progress.report(number, len(videos), values, final=number == len(videos))
         _LOG.info("decoded %s of %s videos", decoded, len(videos))
+        if self._counter:  # first: whoever waits for new clips waits for clips
+            self._counter.judge()
         judge(self._wanted.curate, self._wanted.recipe, self._tally)
 
     def _kept(self, video: Video, examined: Examined) -> Iterator[Clip]:
@@ -178,6 +203,8 @@ class Curation:
                 self._tally.reject(Rejection(cause=rejected.cause, picture=picture, **said))
                 continue
             self._tally.accept(finding)
+            if self._counter:
+                self._counter.add(finding.frames)
             yield finding
 
     def _findings(self, examined: Examined) -> Iterator[Clip | Rejection]:

@@ -16,6 +16,7 @@ from videogen_api.training_run import TRAINING, DataReference, Reason, Task
 from videogen_models.backbone_digest import PARTS
 from videogen_models.bundle_manifest import check_bundle_sizes
 from videogen_trainer import tasks
+from videogen_trainer.curation.new_clips import opened
 from videogen_trainer.curation.sources import look_at
 from videogen_trainer.dataset import check_sizes, open_dataset, resolve
 from videogen_trainer.emergency.scenarios import read_scenarios
@@ -98,6 +99,8 @@ def _curation(job: Job, path: str, storage: Path, made: set[tuple[str, str]]) ->
         yield Need(f"{path}.curate.sources[{number}]", partial(look_at, source, storage))
     if curate.parent and (curate.dataset, curate.parent) not in made:
         yield Need(f"{path}.curate.parent", partial(resolve, storage, DataReference(dataset=curate.dataset, version=curate.parent)))
+    if curate.new_clips and curate.new_clips.previous and (curate.dataset, curate.new_clips.previous) not in made:
+        yield Need(f"{path}.curate.newClips.previous", partial(opened, curate, job.recipe, storage, check_sizes))
 
 
 def _networks(job: Job, path: str, storage: Path) -> Iterator[Need]:

@@ -21,14 +21,15 @@ from enum import StrEnum
 
 from videogen_api.training_run import AttemptRecord, Phase, PhaseStatus, Reason
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.training_run.failure_policy import NEXT_STEP, Action, Ending
+from videogen_operator.kinds.training_run.failure_policy import NEXT_STEP, Action, Ending, for_phase
 from videogen_operator.kinds.training_run.time_spent import spent, told_by
 from videogen_operator.rules import IllegalMoveError
 
+COLLECTING_DELAY = 3600  # seconds after an attempt that found too few new clips
 MAXIMUM_INTERRUPTIONS = 100
 FIRST_DELAY, LONGEST_DELAY = 10, 300  # seconds before a repeated attempt
 PREEMPTED_DELAY = 2  # before the first repeat after a preemption
-NO_INTERRUPTIONS = (Reason.SUSPENDED, Reason.UNSCHEDULABLE)  # a person's wish; too little room for all workers
+NO_INTERRUPTIONS = (Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.TOO_FEW_NEW_CLIPS)  # a wish; too little room; too little data
 REMEMBERED = 10  # records of ended attempts in the status
 
 
@@ -100,6 +101,7 @@ def started(phase: PhaseStatus, job: str, now: datetime, workers: int | None = N
 
 def ended(phase: PhaseStatus, spec: Phase, end: Ending, now: datetime) -> PhaseStatus:
     """The current attempt has ended; what follows is decided by the failure policy's action."""
+    end = for_phase(end, spec)
     recorded = recorded_end(phase, end, now)
     if end.action == Action.SUCCEED:
         return completed(recorded, now)
@@ -146,6 +148,7 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
     }
     if report:
         changes["datasets"] = report.datasets or phase.datasets
+        changes["new_clips"] = report.new_clips or phase.new_clips
         changes["results"] = report.results or phase.results
         changes["trials"] = report.trials or phase.trials
         changes["optimization"] = report.optimization or phase.optimization
@@ -153,11 +156,13 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
 
 
 def delay_after(phase: PhaseStatus) -> int:
-    """Seconds before the next attempt: short after a first preemption, else doubling with the ends in a row.
+    """Seconds before the next attempt: an hour for new clips, short after a first preemption, else doubling with the ends in a row.
 
     An attempt that saved a further step ends the row: what came before it says nothing of the next one.
     """
-    tried = [record for record in phase.attempts if record.reason != Reason.UNSCHEDULABLE]
+    if phase.attempts[-1].reason == Reason.TOO_FEW_NEW_CLIPS:
+        return COLLECTING_DELAY
+    tried = [record for record in phase.attempts if record.reason not in {Reason.UNSCHEDULABLE, Reason.TOO_FEW_NEW_CLIPS}]
     last = tried[-1]
     row = 0
     for record, before in zip(reversed(tried), [*reversed(tried[:-1]), None], strict=True):
@@ -169,6 +174,11 @@ def delay_after(phase: PhaseStatus) -> int:
     if not last.counted and row == 1:
         return PREEMPTED_DELAY
     return int(min(FIRST_DELAY * 2 ** (row - 1), LONGEST_DELAY))
+
+
+def longest_delay(phase: PhaseStatus) -> int:
+    """The longest time, in seconds, that may lie between the last attempt's end and the next one."""
+    return COLLECTING_DELAY if phase.attempts and phase.attempts[-1].reason == Reason.TOO_FEW_NEW_CLIPS else LONGEST_DELAY
 
 
 def reduced(phase: PhaseStatus, end: Ending, workers: int, now: datetime) -> PhaseStatus:
@@ -219,6 +229,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         retry_time=phase.completion_time if phase.attempt else None,
         counted_attempts=0,
         interruptions=0,
+        new_clips=None,
         results=[],
         trials=[],
         optimization=None,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import ValidationError
 
+from videogen_api.curation import WhenBelow
 from videogen_api.job import ExitCode, Report
-from videogen_api.training_run import TRAINING, Reason, Task
+from videogen_api.training_run import TRAINING, Phase, Reason, Task
 from videogen_operator.kinds.training_run.moments import seconds_since
 from videogen_operator.kubernetes_objects import conditions, containers, is_true
 from videogen_operator.plan import Manifest
@@ -62,6 +63,7 @@ NEXT_STEP: dict[Reason, str] = {  # of a phase that has begun: what it does cann
     Reason.DATASET_CORRUPT: "curate the dataset again",
     Reason.DATASET_NOT_FOUND: "curate it first, or correct dataset and version in a new run",
     Reason.DATASET_TOO_SMALL: "add videos, or lower minimumClips or globalBatchSize in a new run",
+    Reason.TOO_FEW_NEW_CLIPS: "add videos, or lower newClips.minimum in a new run",
     Reason.DATASET_REJECTED: "look at the dataset's report, mend the sources, or raise maximumRejectedPercent in a new run",
     Reason.TABLE_INVALID: "correct the table at the line that is named",
     Reason.VIDEO_UNREADABLE: "convert or remove the file",
@@ -221,6 +223,14 @@ def is_complete(report: Report | None, task: Task) -> bool:
     }
     produced |= dict.fromkeys(TRAINING, report.artifact)
     return bool(produced[task])
+
+
+def for_phase(end: Ending, phase: Phase) -> Ending:
+    """The ending as the phase wants it: with too few new clips it is tried again if the phase waits for more."""
+    wanted = phase.curate.new_clips if phase.curate else None
+    if end.reason is Reason.TOO_FEW_NEW_CLIPS and wanted and wanted.when_below is WhenBelow.WAIT:
+        return replace(end, action=Action.RETRY_FREE)
+    return end
 
 
 def parse_report(message: str) -> Report | None:

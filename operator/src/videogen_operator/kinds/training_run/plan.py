@@ -105,7 +105,7 @@ def _begin(situation: Situation) -> Step:
     if wait := before_attempt(situation):
         again = REFUSED_SECONDS if situation.failures else healing(observed)
         return Step(status=status, said=wait, delete=old_jobs if old_pods else (), again=again)
-    left = seconds_until(status.retry_time, situation.now, attempts.LONGEST_DELAY)
+    left = seconds_until(status.retry_time, situation.now, attempts.longest_delay(status))
     if left > 0:
         return Step(status=status, said=_retrying(status), delete=old_jobs if old_pods else (), again=left)
     if old_pods:
@@ -336,6 +336,9 @@ def thousands(number: str) -> str:
 
 def _retrying(status: PhaseStatus) -> Wait:
     last = status.attempts[-1] if status.attempts else None
+    if last and last.reason == Reason.TOO_FEW_NEW_CLIPS:
+        told = f"{status.new_clips.words}, {status.new_clips.minimum:,} are needed" if status.new_clips else last.message
+        return Wait(last.reason, f"{told}; add videos, the sources are looked at again at {status.retry_time}")
     why = f"attempt {last.number} ended with {last.reason}: {last.message}; " if last else ""
     fewer = f" with {status.workers} of them" if status.workers else ""
     return Wait(Reason.RETRYING, f"{why}the next attempt resumes from step {status.checkpoint_step:,}{fewer}")
