@@ -43,6 +43,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"runTemplate": {"spec": TEMPLATE | {"phases": [{"name": "train", "task": "Tran"}]}}},
         "spec.runTemplate.spec.phases[0].task: Unsupported value",
     ),
+    "a target below the minimum": (
+        {"collect": [{"dataset": "pib", "minimum": 1000, "target": 999}]},
+        "target must not be less than minimum",
+    ),
+    "two targets of one dataset": ({"collect": [{"dataset": "pib", "minimum": minimum} for minimum in (1, 2)]}, "Duplicate value"),
+    "a target without a minimum": ({"collect": [{"dataset": "pib"}]}, "spec.collect[0].minimum: Required value"),
+    "a policy that there is not": (
+        {"collect": [{"dataset": "pib", "minimum": 1, "whenBelow": "Fail"}]},
+        'supported values: "Wait", "Skip"',
+    ),
     "no template": ({"runTemplate": None}, "spec.runTemplate: Required value"),
 }
 
@@ -87,6 +97,8 @@ def test_the_model_of_a_cycle_stays_and_everything_else_can_be_edited(api: Api, 
         "precedence": 7,
         "startFrom": {"service": "standard"},
         "focus": "News in Hindi",
+        "collect": [{"dataset": "pib", "minimum": 1000, "target": 2000, "whenBelow": "Skip"}],
+        "skipIfNoNewData": True,
         "stages": [STAGES[1] | {"startDay": 0}],
         "runTemplate": {"spec": TEMPLATE | {"ttlSecondsAfterFinished": 60}},
         "successfulRunsHistoryLimit": 1,

@@ -442,6 +442,7 @@ def test_prometheus_is_told_of_state_outcome_times_and_what_is_late() -> None:
     assert told(sim, "monthly") == {
         "videogen_cycle('Scheduled',)": 1,
         "videogen_cycle_overdue()": 0,
+        "videogen_cycle_collection_below_target()": 0,
         "videogen_cycle_next_schedule_time_seconds()": datetime(2026, 2, 1, 3, tzinfo=UTC).timestamp(),
     }
     sim.until(datetime(2026, 2, 8, 3, tzinfo=UTC), end="keep")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
+from videogen_api.curation import NewClipsFound, VersionName
 from videogen_api.meta import (
     Condition,
     Digest,
@@ -26,6 +27,7 @@ LABEL_CYCLE = "videogen.pib.gov.in/cycle"  # on a run: the cycle that created it
 SET_BY_THE_CYCLE = ("model", "initFrom")  # of a run's spec, and so not in a template
 HISTORY = 20  # entries of status.history
 MOST_STAGES = 12
+MOST_DATASETS = 16
 PLACEHOLDERS = {  # what a template may name, in words
     "version": "version that the run makes, such as 1.4.0",
     "date": "day of the scheduled time in the cycle's time zone, such as 2026-12-01",
@@ -33,6 +35,7 @@ PLACEHOLDERS = {  # what a template may name, in words
     "run": "name of the run",
     "previousVersion": "version that the cycle's last successful run made",
     "previousDate": "$(date) of the cycle's last successful run",
+    "previousDataset": "version of the first dataset that the cycle's last successful run curated",
 }
 
 
@@ -67,6 +70,7 @@ class ConditionType(StrEnum):
     READY = "Ready"  # True: the next scheduled time will create a run, or one is at work, or it is suspended
     STALLED = "Stalled"  # present and True when only a change of the spec helps
     LAST_RUN_SUCCEEDED = "LastRunSucceeded"  # of the last run that has ended; absent before the first one
+    COLLECTION_BELOW_TARGET = "CollectionBelowTarget"  # present and True while a dataset has fewer new clips than collect asks for
     OVERDUE = "Overdue"  # present and True while a stage of the run at work is not done and its window has closed
 
 
@@ -82,6 +86,9 @@ class Reason(StrEnum):
     TIME_ZONE_UNKNOWN = "TimeZoneUnknown"  # the time zone does not exist
     TEMPLATE_INVALID = "TemplateInvalid"  # a run made from the template would be no valid TrainingRun
     STAGES_INVALID = "StagesInvalid"  # a stage names no phase of the template, or a phase has no stage
+    COLLECT_INVALID = "CollectInvalid"  # collect names a dataset that no Curate phase of the template makes, or the template counts itself
+    BELOW_MINIMUM = "BelowMinimum"  # fewer new clips than collect's minimum: nothing was trained with them
+    BELOW_TARGET = "BelowTarget"  # fewer new clips than collect's target, and no fewer than the minimum: the run goes on
     WINDOW_CLOSED = "WindowClosed"  # a stage is not done at the end of its window
     VERSION_EXHAUSTED = "VersionExhausted"  # there is no higher version of this cadence
     NO_STABLE_RELEASE = "NoStableRelease"  # startFrom names a service without a stable release of the model; waits for one
@@ -95,10 +102,40 @@ class Outcome(StrEnum):
 
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
-    SKIPPED = "Skipped"  # the last run was at work, or a cycle of higher precedence was due
+    SKIPPED = "Skipped"  # the last run was at work, a cycle of higher precedence was due, or there were too few new clips
     MISSED = "Missed"  # startingDeadlineSeconds had passed
     REPLACED = "Replaced"  # the next scheduled time came while its run was at work
     DELETED = "Deleted"  # its run was deleted before its end
+
+
+class WhenBelow(StrEnum):
+    """What becomes of a scheduled time with fewer new clips than the minimum."""
+
+    WAIT = "Wait"
+    SKIP = "Skip"
+
+
+class CollectionTarget(Model):
+    """How many new clips each scheduled run needs of a dataset that it curates."""
+
+    dataset: ShortName = Field(description="Dataset of a Curate phase of the template.")
+    minimum: int = Field(
+        ge=0,
+        le=100_000_000,
+        description="With fewer new clips the run does not go on after the Curate phase. New are clips that are not in the version that the"
+        " cycle's last successful run curated; before the first one, all.",
+    )
+    target: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000_000,
+        description="With fewer new clips the run goes on, and the condition CollectionBelowTarget says so; absent: the minimum.",
+    )
+    when_below: WhenBelow = Field(
+        default=WhenBelow.WAIT,
+        description="Below the minimum, Wait lets the run curate again every hour, until its Curate phase's deadlineSeconds. Skip ends the"
+        " run, and the scheduled time is Skipped.",
+    )
 
 
 class StartFrom(Model):
@@ -178,6 +215,19 @@ class FineTuneCycleSpec(Model):
     )
     model: ModelLine = Field(description="The model whose versions the cycle makes.")
     start_from: StartFrom | None = Field(default=None, description="Weights that each run starts from; absent: from scratch.")
+    collect: list[CollectionTarget] = Field(
+        default=[],
+        max_length=MOST_DATASETS,
+        description="New clips that scheduled runs need; a run that somebody asks for at once takes what there is.",
+        json_schema_extra=k8s(
+            list_map="dataset",
+            rules=[("self.all(c, !has(c.target) || c.target >= c.minimum)", "target must not be less than minimum")],
+        ),
+    )
+    skip_if_no_new_data: bool = Field(
+        default=False,
+        description="True skips scheduled times at which a dataset of the template has no new clip; those that collect names go by it.",
+    )
     focus: Text = Field(default="", description="What this cycle is about, for people: New PIB visual identity.")
     stages: list[Stage] = Field(
         default=[],
@@ -268,6 +318,14 @@ class CurrentRun(Observation):
     )
 
 
+class CollectedDataset(Observation):
+    """A dataset that a run has curated, and how much of it is new."""
+
+    dataset: ShortName = Field(description="Name of the dataset.")
+    version: VersionName | None = Field(default=None, description="Version that the run used; absent: there were too few new clips.")
+    new_clips: NewClipsFound | None = Field(default=None, description="New clips, if they were to be counted.")
+
+
 class PastRun(Observation):
     """A scheduled time and what became of it."""
 
@@ -277,6 +335,9 @@ class PastRun(Observation):
     run: ObjectName | None = Field(default=None, description="TrainingRun, if one was created.")
     version: VersionNumber | None = Field(default=None, description="Version that it made or was to make.")
     release: ObjectName | None = Field(default=None, description="ModelRelease that the run created.")
+    datasets: list[CollectedDataset] = Field(
+        default=[], max_length=MOST_DATASETS, description="Datasets that it curated.", json_schema_extra=k8s(atomic=True)
+    )
     end_time: Timestamp | None = Field(default=None, description="When that was clear.")
 
 

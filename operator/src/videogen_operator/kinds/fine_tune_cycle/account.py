@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 
 from videogen_api.fine_tune_cycle import HISTORY, ConcurrencyPolicy, FineTuneCycleStatus, Followed, Outcome, PastRun
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.fine_tune_cycle import stages
+from videogen_operator.kinds.fine_tune_cycle import collection, stages
 from videogen_operator.kinds.fine_tune_cycle.observed import Cycle, value_at
 from videogen_operator.kubernetes_objects import NOTHING, conditions
 from videogen_operator.names import MANAGED_BY
@@ -65,8 +65,9 @@ def unaccounted(cycle: Cycle) -> tuple[datetime, Manifest] | None:
 
 
 def retried(cycle: Cycle) -> PastRun | None:
-    """A run that failed and goes on, because somebody has asked for it (retry@<id>); None if there is none."""
-    failed = (past for past in reversed(cycle.status.history) if past.outcome == Outcome.FAILED and past.run and past.version)
+    """A run that failed or found too few new clips and goes on, because somebody has asked for it (retry@<id>); None if there is none."""
+    over = {Outcome.FAILED, Outcome.SKIPPED}
+    failed = (past for past in reversed(cycle.status.history) if past.outcome in over and past.run and past.version)
     return next((past for past in failed if (run := cycle.run(past.run or "")) is not None and verdict(run) in {"Unknown", "True"}), None)
 
 
@@ -112,6 +113,8 @@ def followed(cycle: Cycle, now: datetime) -> tuple[FineTuneCycleStatus, tuple[No
     match succeeded.get("status"):
         case "True":
             return _ended(cycle, Outcome.SUCCEEDED, "", now, run)
+        case "False" if succeeded.get("reason") == collection.TOO_FEW:
+            return _ended(cycle, Outcome.SKIPPED, str(succeeded.get("message", ""))[:1024], now, run)
         case "False":
             told = stages.failed(stages.followed(cycle.spec.stages, current, run))
             return _ended(cycle, Outcome.FAILED, f"{told}{succeeded.get('reason')}: {succeeded.get('message', '')}"[:1024], now, run)
@@ -132,6 +135,7 @@ def _ended(
         run=current.run,
         version=current.version,
         release=str(value_at(run, "status", "release") or "") or None,
+        datasets=collection.curated(run),
         end_time=timestamp(now),
     )
     words = f"run {current.run} has ended: {outcome}{f', {why}' if why else ''}"
@@ -188,7 +192,9 @@ def of_last_success(cycle: Cycle, zone: tzinfo) -> dict[str, str]:
     last = cycle.status.last_success
     if last is None or last.version is None:
         return {}
-    return {"previousVersion": last.version, "previousDate": f"{_read(last.scheduled_time).astimezone(zone):%Y-%m-%d}"}
+    known = {"previousVersion": last.version, "previousDate": f"{_read(last.scheduled_time).astimezone(zone):%Y-%m-%d}"}
+    made = next((one.version for one in last.datasets if one.version), None)
+    return known | ({"previousDataset": made} if made else {})
 
 
 def _made(cycle: Cycle) -> list[Manifest]:

@@ -14,7 +14,8 @@ SUCCEEDED = Gauge("videogen_cycle_last_run_succeeded", "1 if the last run that h
 NEXT = Gauge("videogen_cycle_next_schedule_time_seconds", "Next scheduled time, seconds since 1970.", CYCLE)
 LAST = Gauge("videogen_cycle_last_schedule_time_seconds", "Last scheduled time that was decided about, seconds since 1970.", CYCLE)
 OVERDUE = Gauge("videogen_cycle_overdue", "1 while a stage is not done and its window has closed.", CYCLE)
-GAUGES = (STATE, SUCCEEDED, NEXT, LAST, OVERDUE)
+BELOW = Gauge("videogen_cycle_collection_below_target", "1 while a dataset has fewer new clips than collect asks for.", CYCLE)
+GAUGES = (STATE, SUCCEEDED, NEXT, LAST, OVERDUE, BELOW)
 
 
 def samples(cycle: Manifest) -> Iterator[Sample]:
@@ -23,6 +24,7 @@ def samples(cycle: Manifest) -> Iterator[Sample]:
     if reason := said.get("Ready", NOTHING).get("reason"):
         yield STATE, (*name, reason), 1
     yield OVERDUE, name, float(said.get("Overdue", NOTHING).get("status") == "True")
+    yield BELOW, name, float(said.get("CollectionBelowTarget", NOTHING).get("status") == "True")
     if "LastRunSucceeded" in said:
         yield SUCCEEDED, name, float(said["LastRunSucceeded"]["status"] == "True")
     for gauge, field in ((NEXT, "nextScheduleTime"), (LAST, "lastScheduleTime")):

@@ -25,7 +25,7 @@ from videogen_api.fine_tune_cycle import (
 )
 from videogen_api.meta import API_VERSION
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.fine_tune_cycle import account, stages, status
+from videogen_operator.kinds.fine_tune_cycle import account, collection, stages, status
 from videogen_operator.kinds.fine_tune_cycle.observed import RUN, Cycle, Observed, value_at
 from videogen_operator.kinds.fine_tune_cycle.schedule import Schedule, ZoneError, highest, next_version, schedule
 from videogen_operator.kinds.fine_tune_cycle.status import Said
@@ -301,6 +301,11 @@ def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name:
         filled = spec_of(spec.run_template.spec, model, source, values)
     except ValueError as error:
         raise CycleError(Reason.TEMPLATE_INVALID, f"spec.runTemplate.spec.{error}") from None
+    scheduled = account.scheduled_time(cycle.name, name) is not None
+    try:
+        filled = collection.filled(spec, filled, cycle.status.last_success, scheduled=scheduled)
+    except ValueError as error:
+        raise CycleError(Reason.COLLECT_INVALID, f"spec.{error}") from None
     try:
         stages.check(spec.stages, filled)
     except ValueError as error:
