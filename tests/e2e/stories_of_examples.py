@@ -16,6 +16,7 @@ from videogen_demo import footage, install
 from videogen_demo.install import Installation
 from videogen_demo.kubectl import Cluster, Manifest
 from videogen_demo.load import Load
+from videogen_demo.removal import remove_releases
 from videogen_testing import small_examples
 from videogen_testing.judged_runs import judge
 from videogen_testing.small_examples import DATASETS, documents, small
@@ -56,7 +57,8 @@ def namespace(cluster: Cluster, installation: Installation, material: Path, dige
     footage.upload(cluster, name, claim_name, material, installation.images["trainer"], ("raw", "networks"))
     cluster.apply(quota)
     yield name
-    cluster("delete", "trainingruns,modelreleases", "--all", "-n", name, "--cascade=foreground", "--timeout=400s")
+    cluster("delete", "trainingruns", "--all", "-n", name, "--cascade=foreground", "--timeout=400s")
+    remove_releases(cluster, name)
     cluster("delete", "namespace", name, "--wait=false")
 
 
@@ -195,7 +197,7 @@ def datasets(cluster: Cluster, storage: Storage, first_release: Manifest, digest
 @pytest.fixture
 def no_release(cluster: Cluster, namespace: str) -> None:
     """Each schedule is the first of its service, as it would be; several of them make the same version."""
-    cluster("delete", "modelreleases", "--all", "-n", namespace, "--cascade=foreground", "--timeout=400s")
+    remove_releases(cluster, namespace)
 
 
 @pytest.fixture(scope="module")

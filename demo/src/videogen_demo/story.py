@@ -17,6 +17,7 @@ import yaml
 
 from videogen_demo.kubectl import REPOSITORY, Cluster, CommandError, Manifest, condition
 from videogen_demo.load import Answer, Load
+from videogen_demo.removal import remove_releases
 
 NAMESPACE = "newsroom"
 CLAIM = "pib-models"
@@ -62,7 +63,8 @@ def prepare(story: Story, fresh: bool = True) -> None:
     if fresh and cluster.get("namespace", NAMESPACE):
         story.say("removing the objects of an earlier story")
         # Their pods first: a namespace that is deleted with pods in it waits for their whole grace period, however soon they end.
-        cluster("delete", "trainingruns,modelreleases", "--all", "--namespace", NAMESPACE, "--cascade=foreground", "--timeout=400s")
+        cluster("delete", "trainingruns", "--all", "--namespace", NAMESPACE, "--cascade=foreground", "--timeout=400s")
+        remove_releases(cluster, NAMESPACE)
         cluster("delete", "namespace", NAMESPACE, "--wait=true", "--timeout=400s")
     for manifest in yaml.safe_load_all((MANIFESTS / "namespace.yaml").read_text()):
         cluster.apply(manifest)
