@@ -46,17 +46,28 @@ def operator_kubeconfig(
 
 
 def install_policies(api: Api, *values: str) -> None:
-    """What the chart lets the API server refuse, for the operators of all namespaces and the default settings of one under test.
+    """What the chart lets the API server refuse: everybody, and the operators of all namespaces with the default settings of one under test.
 
     Of each test's operator the Gateway is in its own namespace. `values`: more `key=value` of the chart.
     """
     images = ("trainer.image.repository=videogen-trainer", "serving.image.repository=videogen-serving")
-    text = rendered(("admission",), (*images, *values))
+    text = rendered(("admission", "requests"), (*images, *values))
     of_one, of_all = f'username == \\"system:serviceaccount:{PLACE}:videogen-operator\\"', 'username.endsWith(\\":videogen-operator\\")'
     assert of_one in text
     text = text.replace(of_one, of_all).replace(f'== \\"{PLACE}\\"', "== object.metadata.namespace")
     for item in json.loads(text):
         api.create(COLLECTIONS[item["kind"]], item)
+
+
+def bind(api: Api, namespace: str, role: str, *users: str, kind: str = "ClusterRole") -> None:
+    """Give users the rights of a role in a namespace."""
+    subjects = [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"} for user in users]
+    binding = {
+        "metadata": {"name": role},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+        "subjects": subjects,
+    }
+    api.create(COLLECTIONS["RoleBinding"].format(namespace), binding)
 
 
 def objects(namespace: str, *, everywhere: bool = False, openshift: bool = False, gateways: str = "") -> list[dict[str, Any]]:

@@ -38,15 +38,20 @@ class Refused(Exception):
 
 
 class Api:
-    """A few verbs of the Kubernetes API, as an administrator. Paths as in the API reference."""
+    """A few verbs of the Kubernetes API, as an administrator, who may act as another user. Paths as in the API reference."""
 
-    def __init__(self, url: str, ca: Path) -> None:
-        self.url = url
+    def __init__(self, url: str, ca: Path, user: str = "") -> None:
+        self.url, self._ca, self._user = url, ca, user
         self._context = ssl.create_default_context(cafile=str(ca))
+
+    def as_user(self, name: str) -> "Api":
+        """The same as another user, by impersonation; without groups."""
+        return Api(self.url, self._ca, name)
 
     def request(self, verb: str, path: str, body: object = None, content: str = "application/json", token: str = TOKEN) -> Any:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": content}
+        headers |= {"Impersonate-User": self._user} if self._user else {}
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=verb)
         try:
             with urllib.request.urlopen(request, context=self._context, timeout=HANGS) as answer:

@@ -40,6 +40,7 @@ from videogen_operator.plan import Inputs, Note, Plan, StatusWrite
 ARRIVAL_SECONDS = 2.0
 REFUSED_SECONDS = 15.0  # after a refused write: nobody tells when it would be accepted
 STOPPING_SECONDS = 5.0
+RETRY = "retry"
 
 
 def plan(observed: Seen, inputs: Inputs) -> Plan:
@@ -237,10 +238,10 @@ def _answer_request(observed: Observed) -> tuple[Observed, tuple[Note, ...]]:
     verb = observed.request.partition("@")[0]
     failed = next((phase for phase in observed.status.phases if state_of(phase) == State.FAILED), None)
     phases = observed.status.phases
-    if verb == "retry" and failed is not None:
+    if verb == RETRY and failed is not None:
         phases = [attempts.restarted(phase) if phase is failed else phase for phase in phases]
         answer = Note(observed.run, "Retried", f"{failed.name}: tried again at the request {observed.request}")
-    elif verb == "retry" and (waiting := preflight.at_once(observed)):
+    elif verb == RETRY and (waiting := preflight.at_once(observed)):
         observed = replace(observed, status=observed.status.model_copy(update={"preflight": waiting}))
         answer = Note(observed.run, "Retried", f"the preflight looks again at the request {observed.request}")
     elif observed.request:
