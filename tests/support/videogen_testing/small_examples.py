@@ -157,7 +157,8 @@ def put_networks(folder: Path) -> dict[str, str]:
     import torch
 
     from videogen_api.recipe import Resolution
-    from videogen_models.backbone_folder import folder_sha256, save_backbone
+    from videogen_models.backbone_digest import folder_sha256
+    from videogen_models.backbone_folder import save_backbone
     from videogen_models.image_backbone import PRESETS, build_backbone
     from videogen_testing.own_clip import clip_folder
 
