@@ -65,6 +65,7 @@ class Operator:
     def running(self) -> Iterator[int]:
         """Start it, yield its process ID once it is ready, stop it by SIGTERM."""
         program = ["benchmarks.profiled", str(self._profile)] if self._profile else ["videogen_operator"]
+        self._profile = None  # of the bursts alone: a restart would overwrite it
         command = [sys.executable, "-m", *program]
         with process(command, self._process.log, self._process.environment) as child:
             eventually(lambda: self._process.probe("leaderz") == 200, 60, every=0.1)
