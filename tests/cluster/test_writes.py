@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from videogen_api.meta import GROUP
+from videogen_operator import network_policies
 from videogen_operator.api_server.cluster import ApiError, event_of
 from videogen_operator.api_server.leadership import Leadership
+from videogen_operator.names import MANAGED_BY
 from videogen_operator.plan import Note
 from videogen_testing.control_plane import Api, ControlPlane
 from videogen_testing.fault_proxy import Point, WriteFault
@@ -57,6 +59,35 @@ async def test_an_event_that_is_refused_for_good_is_not_sent_again(plane: Contro
             await cluster.record(event_of(a_note(namespace), datetime.now(UTC)))
         assert [write.status for write in proxy.writes] == [0]
     assert noted(api, namespace) == []
+
+
+def a_policy(namespace: str) -> dict[str, Any]:
+    owner = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "TrainingRun", "name": "run", "uid": "u", "controller": True}
+    metadata = {"name": "run-train-1", "namespace": namespace, "labels": dict([MANAGED_BY]), "ownerReferences": [owner]}
+    own = {"videogen.pib.gov.in/attempt": "1"}
+    return network_policies.policy(metadata, own, network_policies.rule([{"podSelector": {"matchLabels": own}}]))
+
+
+async def test_what_was_created_is_known_as_applied_and_its_edits_are_taken_back(plane: ControlPlane, api: Api, namespace: str) -> None:
+    policy = a_policy(namespace)
+    path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/run-train-1"
+    async with connected(plane, namespace) as (proxy, cluster):
+        await cluster.create(policy)
+        assert not await cluster.apply(policy)
+        assert [write.point.verb for write in proxy.writes] == ["POST"]
+        api.merge(path, {"spec": {"ingress": [{}]}})
+        await cluster.get("NetworkPolicy", namespace, "run-train-1")
+        assert await cluster.apply(policy)
+    assert api.get(path)["spec"]["ingress"] == policy["spec"]["ingress"]
+
+
+async def test_what_has_the_name_and_is_not_ours_is_not_taken_over(plane: ControlPlane, api: Api, namespace: str) -> None:
+    policy = a_policy(namespace)
+    theirs = policy | {"metadata": {"name": "run-train-1", "namespace": namespace}}
+    api.create(f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies", theirs)
+    async with connected(plane, namespace) as (_, cluster):
+        with pytest.raises(ApiError, match="delete or rename it"):
+            await cluster.create(policy)
 
 
 def a_note(namespace: str) -> Note:

@@ -62,7 +62,7 @@ class Plan:
     """
 
     apply: tuple[Manifest, ...] = ()  # server-side apply of full intents; an unchanged one costs no request
-    create: tuple[Manifest, ...] = ()  # made once and never changed: POST; one that exists and is ours is a success
+    create: tuple[Manifest, ...] = ()  # made once: POST; one that exists and is ours is a success, whatever it says
     beside: tuple[Manifest, ...] = ()  # as `apply`, each on its own
     delete: tuple[Ref, ...] = ()
     statuses: tuple[StatusWrite, ...] = ()

@@ -17,7 +17,7 @@ from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE
 from videogen_api.preflight import PreflightResult
 from videogen_api.records import inputs_of, key_of
 from videogen_api.training_run import Reason, ResolvedDataset, Task, TrainingRunStatus
-from videogen_operator.api_server.cluster import contains
+from videogen_operator.api_server.intent import contains
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.kinds.training_run import TRAINING_RUN
 from videogen_operator.kinds.training_run.attempts import has_begun

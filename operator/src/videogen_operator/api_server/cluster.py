@@ -20,6 +20,7 @@ import aiohttp
 import kopf
 
 from videogen_api.meta import FIELD_MANAGER, GROUP
+from videogen_operator.api_server.intent import contains, digest_of, marked
 from videogen_operator.api_server.status_patch import recreated
 from videogen_operator.api_server.world import ObjectWorld, trim
 from videogen_operator.names import ANNOTATION_APPLIED, MANAGED_BY
@@ -163,9 +164,8 @@ class Cluster:
             refuse_foreign(manifest, found)
             if self._is_applied(found, manifest, digest):
                 return False
-        annotations = dict(manifest["metadata"].get("annotations", {})) | {ANNOTATION_APPLIED: digest}
         guard = {"uid": found["metadata"]["uid"]} if found is not None else {}
-        body = dict(manifest) | {"metadata": dict(manifest["metadata"]) | {"annotations": annotations} | guard}
+        body = marked(manifest, digest, **guard)
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = path_of(self._resources[manifest["kind"]], namespace, name)
         answer = await self._write("PATCH", path, body=body, content=APPLY, query=query)
@@ -173,15 +173,17 @@ class Cluster:
         return self._stored(answer)
 
     async def create(self, manifest: Manifest) -> bool:
-        """Create an object that never changes, or find that it exists and is ours. Raises ApiError 409 if it is not ours.
+        """Create an object, or find that it exists and is ours. Raises ApiError 409 if it is not ours.
 
         One of a kind that is never read, a job file, is not read here either: its name has part of its
-        digest, and the pod that reads it knows the whole.
+        digest, and the pod that reads it knows the whole. One that is applied later is marked as if it had been applied.
         """
         namespace, name = manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+        resource = self._resources[manifest["kind"]]
+        is_applied_later = any(annotation == ANNOTATION_APPLIED for annotation, _ in resource.annotations)
+        body = marked(manifest, digest_of(manifest)) if is_applied_later else manifest
         try:
-            path = path_of(self._resources[manifest["kind"]], namespace)
-            answer = await self._write("POST", path, body=manifest, query={"fieldManager": FIELD_MANAGER})
+            answer = await self._write("POST", path_of(resource, namespace), body=body, query={"fieldManager": FIELD_MANAGER})
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -325,20 +327,6 @@ def refuse_foreign(manifest: Manifest, found: Manifest) -> None:
     if not ours:
         where = f"{found['metadata'].get('namespace', '')}/{found['metadata']['name']}"
         raise ApiError(409, "NotOurs", f"{found['kind']} {where} exists and was not made for this object; delete or rename it")
-
-
-def digest_of(manifest: Manifest) -> str:
-    """16 hex digits that are the same for equal intents."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
-
-
-def contains(found: Any, wanted: Any) -> bool:
-    """Whether every field of the intent stands in the object; lists must have the same length."""
-    if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(key in found and contains(found[key], value) for key, value in wanted.items())
-    if isinstance(wanted, list | tuple):
-        return isinstance(found, list) and len(found) == len(wanted) and all(map(contains, found, wanted))
-    return bool(found == wanted)
 
 
 def event_of(note: Note, now: datetime) -> dict[str, Any]:

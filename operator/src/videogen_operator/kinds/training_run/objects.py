@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_json
+
 from videogen_api.job import (
     CONTRACT,
     ENV_JOB_SHA256,
@@ -153,7 +155,7 @@ def config_map(observed: Observed, job: Job, settings: Mapping[str, str]) -> dic
 
 def text_of(job: Job) -> str:
     """The job file."""
-    return json.dumps(job.wire(), indent=2)
+    return to_json(job.wire(), indent=2).decode()
 
 
 def sha256_of(job: Job) -> str:

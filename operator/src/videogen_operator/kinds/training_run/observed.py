@@ -67,7 +67,7 @@ class Observed:
 
     def phase_status(self, name: str) -> PhaseStatus:
         """What is known of a phase; a fresh value before it has begun."""
-        return next((phase for phase in self.status.phases if phase.name == name), PhaseStatus(name=name))
+        return next((phase for phase in self.status.phases if phase.name == name), None) or PhaseStatus(name=name)
 
     def attempt_pods(self, phase: str, attempt: int) -> tuple[Manifest, ...]:
         """Pods of one attempt: those of its job. Their reports decide, so labels alone are not enough."""

@@ -71,9 +71,9 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
     delete = (*step.delete, *lingering, *network.unneeded(observed, inputs.settings))
     policies = network.current(observed, step.status, inputs.settings)
     # No pod without its policy; but a policy that cannot be restored must not keep a running attempt from being looked after.
-    apply, beside = (policies, ()) if step.create else ((), policies)
+    create, beside = ((*policies, *step.create), ()) if step.create else ((), policies)
     written = _write(observed, status)
-    return Plan(apply=apply, create=step.create, beside=beside, delete=delete, statuses=written, notes=notes, requeue_after=again)
+    return Plan(create=create, beside=beside, delete=delete, statuses=written, notes=notes, requeue_after=again)
 
 
 def _may_still_arrive(observed: Observed, now: datetime) -> bool:
