@@ -43,6 +43,7 @@ def configure(registry: kopf.OperatorRegistry, resources: Iterable[Resource]) ->
         settings.watching.chunk_size = CHUNK
         settings.queueing.idle_timeout = 0.1  # a worker keeps its last event, with all managedFields, for so long (kopf: 5 s)
         settings.persistence.diffbase_storage = NoDifferences()
+        settings.persistence.progress_storage = NoProgress()
         for resource in resources:
             if resource.selector:
                 settings.watching.label_selectors[resource.group, resource.version, resource.plural] = resource.selector
@@ -57,6 +58,14 @@ class NoDifferences(kopf.AnnotationsDiffBaseStorage):
     def build(self, **_: Any) -> kopf.BodyEssence:
         """Nothing of the object."""
         return kopf.BodyEssence()
+
+
+class NoProgress(kopf.AnnotationsProgressStorage):
+    """Nor have we handlers whose progress kopf would leave on an object, and take out of two copies of it for each event."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """As it is."""
+        return essence
 
 
 class Patience:

@@ -122,7 +122,7 @@ def _judge_little(phase: Manifest, digests: Mapping[str, str]) -> None:
         if "extractor" in block and block["extractor"]["name"] not in kept:
             del block["extractor"]
     for gate in phase.get("gates", []):
-        gate["threshold"] = ANY[gate["operator"]]
+        gate |= {"threshold": ANY[gate["operator"]], "minimumSamples": AT_MOST["minimumSamples"]}
         if gate.get("extractor") not in kept:
             gate.pop("extractor", None)
     if "release" in phase:
