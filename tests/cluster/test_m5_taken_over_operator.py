@@ -98,6 +98,7 @@ def written() -> dict[str, Any]:
         *of_release.children(release, SETTINGS),
         route.route(service, route.backends([release], {release.name: 100}, [], START), (), SETTINGS),
         route.traffic_policy(service, [release], SETTINGS),
+        route.refusal(service),
     ]
     return {item["kind"]: deepcopy(dict(item)) | {"metadata": item["metadata"] | {"namespace": NAMESPACE}} for item in made}
 
@@ -245,6 +246,15 @@ def backend(**fields: Any) -> Change:
     return lambda item: item["spec"]["rules"][0]["backendRefs"][0].update(fields)
 
 
+def extension(kind: str, name: str) -> dict[str, Any]:
+    return {"type": "ExtensionRef", "extensionRef": {"group": "gateway.envoyproxy.io", "kind": kind, "name": name}}
+
+
+def answer(**fields: Any) -> Change:
+    return lambda item: item["spec"]["directResponse"].update(fields)
+
+
+LOOT = {"group": "", "kind": "ConfigMap", "name": "loot"}
 OTHERS = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "u"}]
 OUTSIDE = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "loot", "port": 80}}}
 ATTACKS: dict[str, tuple[str, Change, str]] = {
@@ -265,6 +275,15 @@ ATTACKS: dict[str, tuple[str, Change, str]] = {
     "traffic to another namespace": ("HTTPRoute", backend(namespace="bank"), "must lead to Services of releases"),
     "a copy of the traffic": ("HTTPRoute", rule(filters=[OUTSIDE]), "must not mirror or redirect"),
     "a copy of a release's traffic": ("HTTPRoute", backend(filters=[OUTSIDE]), "must not mirror or redirect"),
+    "an extension": ("HTTPRoute", rule(filters=[extension("HTTPRouteFilter", "others")]), "other than its own HTTPRouteFilter"),
+    "an extension of another kind": (
+        "HTTPRoute",
+        rule(filters=[extension("SecurityPolicy", SERVICE)]),
+        "other than its own HTTPRouteFilter",
+    ),
+    "an answer of its own": ("HTTPRouteFilter", answer(statusCode=200), "must only answer with 503"),
+    "an answer of a ConfigMap": ("HTTPRouteFilter", answer(body={"type": "ValueRef", "valueRef": LOOT}), "must be inline"),
+    "other paths": ("HTTPRouteFilter", spec(urlRewrite={"hostname": {"type": "Header", "header": "x"}}), "must only answer with 503"),
     "a policy that nobody owns": ("BackendTrafficPolicy", metadata(ownerReferences=[]), "nothing that no TrainingRun or ModelRelease owns"),
     "a release of no run": ("ModelRelease", lambda item: item["spec"].pop("lineage"), "that name their run"),
     "a release without label": ("ModelRelease", metadata(labels={}), "the operator makes only releases with the label"),
@@ -279,6 +298,7 @@ PROBES = [  # one of each policy
     ("PodDisruptionBudget", spec(selector={}), "must select pods"),
     ("NetworkPolicy", spec(podSelector={}), "must select pods"),
     ("HTTPRoute", spec(hostnames=[]), "the host name"),
+    ("HTTPRouteFilter", answer(statusCode=200), "503"),
     ("ModelRelease", metadata(labels={}), "only releases"),
     ("TrainingRun", metadata(labels={}), "only runs of a cycle"),
 ]
@@ -287,6 +307,14 @@ PROBES = [  # one of each policy
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_what_the_operator_writes_is_let_through(plane: ControlPlane, token: str, kind: str) -> None:
     assert refusal(plane.api, WRITTEN[kind], token) == ""
+
+
+def test_the_route_of_a_service_that_nobody_serves_is_let_through(plane: ControlPlane, token: str) -> None:
+    service = releases.observe(Objects(a_release()), Key("ModelRelease", NAMESPACE, SERVICE))
+    assert isinstance(service, releases.Observed)
+    refusing = dict(route.route(service, (), (), SETTINGS | {"traffic_policy": "true"}, closed=True))
+    assert refusing["spec"]["rules"][0]["filters"], "else it refuses by no extension"
+    assert refusal(plane.api, refusing | {"metadata": refusing["metadata"] | {"namespace": NAMESPACE}}, token) == ""
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "PyTorchJob"])
