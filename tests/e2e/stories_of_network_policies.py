@@ -7,6 +7,7 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def python(cluster: Cluster, namespace: str, name: str, code: str, *arguments: s
 
 def reached(cluster: Cluster, namespace: str, name: str, *addresses: str) -> dict[str, str]:
     """What a pod finds at each address: open, timeout or refused."""
-    return dict(line.split() for line in python(cluster, namespace, name, CONNECT, *addresses).splitlines())  # type: ignore[misc]
+    return dict(line.split() for line in python(cluster, namespace, name, CONNECT, *addresses).splitlines())
 
 
 def ip(item: dict[str, Any]) -> str:
@@ -168,7 +169,7 @@ def test_prometheus_reads_operator_servers_and_gateway(cluster: Cluster, namespa
         "videogen_leader == 1",
         f'envoy_cluster_upstream_rq_xx{{envoy_cluster_name=~"httproute/{namespace}/.*"}}',
     ):
-        cluster.wait(promql, lambda promql=promql: found(promql), 120)
+        cluster.wait(promql, partial(found, promql), 120)
 
 
 def test_policies_go_with_their_run(cluster: Cluster, namespace: str, training: str) -> None:

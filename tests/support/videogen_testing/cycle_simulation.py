@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins  # in a class whose method is called list
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -193,8 +194,8 @@ class Simulation:
         found = next((one for one in self.status(cycle).conditions if one.type == kind), None)
         return (found.status, found.reason, found.message) if found else ("", "", "")
 
-    def versions(self) -> list[str]:
+    def versions(self) -> builtins.list[str]:
         return [version for _, _, version in self.created]
 
-    def outcomes(self, cycle: str = "weekly") -> list[str]:
+    def outcomes(self, cycle: str = "weekly") -> builtins.list[str]:
         return [past.outcome for past in self.status(cycle).history]

@@ -165,7 +165,8 @@ class _Server:
 
     def run(self) -> None:
         while True:
-            ready = select.select([0, self._woken, self._listener, *self._ended], [], [])[0]
+            waited: list[Any] = [0, self._woken, self._listener, *self._ended]
+            ready = select.select(waited, [], [])[0]
             if self._woken in ready:
                 os.read(self._woken, _MOST)
             for connection in self._ended.keys() & set(ready):

@@ -146,7 +146,12 @@ def a_node(name: str = "node-1", *, cpu: str = "64", memory: str = "256Gi", gpus
 def a_crashed_pod(release: str, *, exit_code: int, at: datetime) -> dict[str, Any]:
     """A serving pod whose server has just ended by itself and waits for being started again."""
     controller = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{release}-set", "uid": f"uid-{release}-set", "controller": True}
-    metadata = {"name": f"{release}-pod", "namespace": NAMESPACE, "uid": f"uid-{release}-pod", "labels": {LABEL_RELEASE: release}}
+    metadata: dict[str, Any] = {
+        "name": f"{release}-pod",
+        "namespace": NAMESPACE,
+        "uid": f"uid-{release}-pod",
+        "labels": {LABEL_RELEASE: release},
+    }
     metadata["ownerReferences"] = [controller]
     end = {"exitCode": exit_code, "reason": "OOMKilled", "finishedAt": at.isoformat()}
     state = {"waiting": {"reason": "CrashLoopBackOff"}}
@@ -157,7 +162,12 @@ def a_crashed_pod(release: str, *, exit_code: int, at: datetime) -> dict[str, An
 def a_waiting_pod(release: str, *, at: datetime, placed: bool) -> dict[str, Any]:
     """A serving pod for which the scheduler has just found a node, or has found none."""
     controller = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{release}-set", "uid": f"uid-{release}-set", "controller": True}
-    metadata = {"name": f"{release}-waits", "namespace": NAMESPACE, "uid": f"uid-{release}-waits", "labels": {LABEL_RELEASE: release}}
+    metadata: dict[str, Any] = {
+        "name": f"{release}-waits",
+        "namespace": NAMESPACE,
+        "uid": f"uid-{release}-waits",
+        "labels": {LABEL_RELEASE: release},
+    }
     metadata["ownerReferences"] = [controller]
     said: dict[str, Any] = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at.isoformat()}
     if not placed:

@@ -8,6 +8,7 @@ what happened, to be compared with a golden file.
 
 from __future__ import annotations
 
+import builtins  # in a class whose method is called list
 import json
 import random
 import re
@@ -430,7 +431,7 @@ class Simulation:
             f"{version} shows what took its traffic back, not that it is gone: {shown}"
         )
 
-    def quarantined(self) -> dict[str, list[str]]:
+    def quarantined(self) -> dict[str, builtins.list[str]]:
         """The signals by which each digest is quarantined."""
         route = self.objects.get(("HTTPRoute", NAMESPACE, SERVICE)) or {"metadata": {}}
         entries = json.loads((route["metadata"].get("annotations") or {}).get(ANNOTATION, "[]"))
