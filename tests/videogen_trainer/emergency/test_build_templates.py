@@ -20,13 +20,13 @@ from videogen_api.bundle import Manifest
 from videogen_api.emergency import EmergencyType, Template, TemplateIndex
 from videogen_api.job import ArtifactReference, ExitCode, Job, Report
 from videogen_api.training_run import Reason
-from videogen_models.bundle import load_model, verify_bundle
+from videogen_models.bundle import load_model, seal_bundle, verify_bundle
 from videogen_models.video import decode_mp4, encode_mp4
 from videogen_testing.attempted import Attempted
 from videogen_testing.curation import silent
 from videogen_trainer import report as reports
 from videogen_trainer import tasks
-from videogen_trainer.emergency.build_templates import Wanted, in_words
+from videogen_trainer.emergency.build_templates import Wanted, in_words, seal
 from videogen_trainer.emergency.captions import captioned
 from videogen_trainer.emergency.catalogue import TYPES
 from videogen_trainer.emergency.shelf import Made
@@ -86,6 +86,26 @@ def test_the_new_bundle_has_the_same_weights_and_the_templates(once: Attempted, 
         assert decode_mp4(video).shape == (4, 240, 240, 3)
         assert template.similarity is not None
     load_model(storage / report.artifact.path, report.artifact.digest)
+
+
+def test_templates_of_an_optimized_bundle_lead_back_to_it(
+    storage: Path, artifact: ArtifactReference, emergency_job: Callable[..., Job]
+) -> None:
+    """Each bundle names the one that it was made of, so that its whole line can be followed."""
+    folder = storage / artifact.path
+    manifest = verify_bundle(folder, artifact.digest)
+    optimized = manifest.model_copy(update={"optimized_from": artifact.digest})
+    path, digest = seal_bundle(storage, optimized, lambda staged: copy_files(folder, staged, manifest))
+    job = emergency_job("BuildTemplates", templates=WANTED).model_copy(update={"artifact": ArtifactReference(path=path, digest=digest)})
+    new = seal(job, storage, [])
+    found = verify_bundle(storage / new.path, new.digest)
+    assert (found.init_from, found.optimized_from) == (digest, None)
+
+
+def copy_files(folder: Path, staged: Path, manifest: Manifest) -> None:
+    for file in manifest.files:
+        (staged / file.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / file.path, staged / file.path)
 
 
 def test_a_template_is_what_the_model_draws_from_its_record_with_its_caption(once: Attempted) -> None:

@@ -191,7 +191,8 @@ def seal(job: Job, storage: Path, made: Sequence[Made]) -> ArtifactReference:
     index = TemplateIndex(drawn_by=job.artifact.digest, templates=[one.template for one in made if one.template])
     source = storage / job.artifact.path
     old = Manifest.model_validate_json((source / MANIFEST).read_bytes())
-    manifest = old.model_copy(update={"model": job.model, "run": job.run, "init_from": job.artifact.digest})
+    parent = {"init_from": job.artifact.digest, "optimized_from": None}  # not what that one was made of
+    manifest = old.model_copy(update={"model": job.model, "run": job.run} | parent)
 
     def save(staged: Path) -> None:
         for file in old.files:
