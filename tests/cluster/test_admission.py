@@ -1091,6 +1091,8 @@ IMMUTABLE_IN_A_RELEASE: dict[str, list[tuple[str, Any]]] = {
     "gates": [("spec.gates.0.threshold", "900")],
     "gates, taken away": [("spec.gates", [])],
     "serving.samplingSteps": [("spec.serving.samplingSteps", 4)],
+    "rollout.steps": [("spec.rollout.steps.0.minimumRequests", 1)],
+    "rollout.steps, taken away": [("spec.rollout.steps", [])],
     "rollout.checks": [("spec.rollout.checks.0.maximum", "0.9")],
     "rollout.checks, taken away": [("spec.rollout.checks", [])],
     "rollout.failureLimit": [("spec.rollout.failureLimit", 100)],
@@ -1106,7 +1108,6 @@ MUTABLE: dict[str, list[tuple[str, Any]]] = {
     "serving.timeoutSeconds": [("spec.serving.timeoutSeconds", 90)],
     "serving.startDeadlineSeconds": [("spec.serving.startDeadlineSeconds", 1200)],
     "serving.maximumSteps": [("spec.serving.maximumSteps", 60)],
-    "rollout.steps": [("spec.rollout.steps", [{"weightPercent": 25}])],
     "rollout.checkIntervalSeconds": [("spec.rollout.checkIntervalSeconds", 60)],
     "rollback": [("spec.rollback", {"onAlert": False, "windowSeconds": 60})],
 }

@@ -154,6 +154,7 @@ _IMMUTABLE = {  # what decides how a model behaves or is judged; what is operati
         "lineage",
         "gates",
         "serving.samplingSteps",
+        "rollout.steps",
         "rollout.checks",
         "rollout.failureLimit",
     ],

@@ -16,6 +16,7 @@ from videogen_operator.kinds.model_release.rollout import (
     failure_of,
     lost_deadline,
     next_weight,
+    pods_for_all,
     step_of,
     unmet,
 )
@@ -193,17 +194,19 @@ def take_traffic(_rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Mov
     if facts.route_problem or not facts.stable:
         return None
     if not spec.rollout.steps:
-        full = carried(facts.reachable, spec) >= 100
+        full = carried(facts.reachable, spec, facts.stable_replicas) >= 100
         return Move(Event.TAKE_OVER, "takes all traffic: the rollout has no steps") if full else None
     first = spec.rollout.steps[0].weight_percent
-    return Move(Event.TAKE_TRAFFIC, f"takes {first} % of the traffic") if carried(facts.reachable, spec) >= first else None
+    enough = carried(facts.reachable, spec, facts.stable_replicas) >= first
+    return Move(Event.TAKE_TRAFFIC, f"takes {first} % of the traffic") if enough else None
 
 
 def promote(_rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
     if facts.request != "promote":
         return None
-    if carried(facts.ready, spec) < 100:
-        return Move(None, f"not promoted on request: {facts.ready} of {spec.serving.replicas} pods are ready")
+    if carried(facts.ready, spec, facts.stable_replicas) < 100:
+        needed = pods_for_all(spec, facts.stable_replicas)
+        return Move(None, f"not promoted on request: {facts.ready} of {needed} pods are ready")
     return Move(Event.TAKE_OVER, "promoted on request")
 
 
