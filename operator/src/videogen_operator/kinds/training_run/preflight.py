@@ -30,8 +30,9 @@ from videogen_operator.kinds.training_run.failure_policy import Action, Ending, 
 from videogen_operator.kinds.training_run.leftovers import reference
 from videogen_operator.kinds.training_run.moments import seconds_until
 from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.room import shortage
 from videogen_operator.kinds.training_run.step import Step, end_without_pods, healing, note, soonest
-from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, shortage, unanswered_in
+from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, unanswered_in
 from videogen_operator.names import preflight_name
 from videogen_operator.plan import Ref
 
@@ -216,7 +217,7 @@ def _own(situation: Situation) -> Iterator[tuple[str, Problem | None]]:
     for place, phase in enumerate(situation.observed.spec.phases):
         path = f"spec.phases[{place}]"
         if phase.task != Task.RELEASE and situation.settings.get("nodes_on_demand") != "true":
-            said = shortage(phase, situation.observed.nodes) if situation.observed.nodes else ""
+            said = shortage(phase, situation.observed.nodes, situation.settings) if situation.observed.nodes else ""
             yield f"{path}.resources", Problem(path=f"{path}.resources", message=said) if said else None
         yield from _gates(path, phase)
 
