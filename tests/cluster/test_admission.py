@@ -452,6 +452,33 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[1].workers",
         "set minReplicas beside it, or leave it out",
     ),
+    "a window without times": ([("spec.phases.1.window", {})], "spec.phases[1].window", "a window has notBefore, deadlineSeconds or both"),
+    "a window without a time zone": (
+        [("spec.phases.1.window", {"notBefore": "2026-12-07T00:00:00"})],
+        "spec.phases[1].window.notBefore",
+        "should match '^[0-9]{4}-",
+    ),
+    "a window on a day that there is not": (
+        [("spec.phases.1.window", {"notBefore": "2026-02-31T00:00:00Z"})],
+        "spec.phases[1].window.notBefore",
+        "must be of type date-time",
+    ),
+    "a window before that of an earlier phase": (
+        [
+            ("spec.phases.0.window", {"notBefore": "2026-12-07T00:00:00Z"}),
+            ("spec.phases.2.window", {"notBefore": "2026-12-06T23:59:59Z"}),
+        ],
+        "spec.phases",
+        "window.notBefore of a phase may not be earlier than that of a phase before it",
+    ),
+    "windows that overlap": (
+        [
+            ("spec.phases.0.window", {"notBefore": "2026-12-07T00:00:00Z", "deadlineSeconds": 604801}),
+            ("spec.phases.2.window", {"notBefore": "2026-12-14T00:00:00Z"}),
+        ],
+        "spec.phases",
+        "the windows of two phases overlap",
+    ),
     "no time to find room for all replicas": (
         [("spec.phases.1.workers", {"replicas": 2, "minReplicas": 1, "allReplicasDeadlineSeconds": 0})],
         "spec.phases[1].workers.allReplicasDeadlineSeconds",
@@ -1190,6 +1217,14 @@ def test_an_image_model_may_be_adapted_in_no_steps_and_a_phase_has_its_own_rate(
     own = {"steps": 5000, "learningRate": "1e-6", "warmupSteps": 100}
     made = api.create(RUNS.format("default") + STRICT, run_of(("spec.phases.1.train", own)))
     assert made["spec"]["phases"][1]["train"] == own
+
+
+def test_windows_may_touch_and_are_kept_as_they_were_written(api: Api) -> None:
+    first = {"notBefore": "2026-12-07T05:30:00+05:30", "deadlineSeconds": 604800}
+    second = {"notBefore": "2026-12-14T00:00:00Z", "deadlineSeconds": 60}
+    edits = [("spec.phases.0.window", first), ("spec.phases.1.window", {"deadlineSeconds": 9}), ("spec.phases.2.window", second)]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits, ("spec.phases.2.owner", "qa")))
+    assert [one.get("window") for one in made["spec"]["phases"][:3]] == [first, {"deadlineSeconds": 9}, second]
 
 
 def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:

@@ -259,14 +259,14 @@ def test_a_suspension_tries_all_workers_again_from_wherever_it_began() -> None:
 
 
 def test_the_deadline_of_the_phase_ends_it_while_it_waits_for_room() -> None:
-    sim = begun(replicas=2, minReplicas=1, phase={"deadlineSeconds": 300})
+    sim = begun(replicas=2, minReplicas=1, phase={"window": {"deadlineSeconds": 300}})
     wait_in_vain(sim, 1)
     assert sim.top() == ("False", Reason.DEADLINE_EXCEEDED)
     assert sim.jobs() == ()
 
 
 def test_a_retry_request_after_a_failure_tries_all_workers_again() -> None:
-    sim = begun(replicas=2, minReplicas=1, phase={"deadlineSeconds": 1000})
+    sim = begun(replicas=2, minReplicas=1, phase={"window": {"deadlineSeconds": 1000}})
     wait_in_vain(sim, 1)
     sim.step(400)
     sim.settle()

@@ -140,7 +140,7 @@ class Workers(Model):
         ge=1,
         le=86_400,
         description="With minReplicas: an attempt waits this long for room for its pods before the next one begins with fewer; absent:"
-        f" {ALL_REPLICAS_SECONDS}. Every attempt after another end tries all replicas again. A phase's deadlineSeconds must be longer, or"
+        f" {ALL_REPLICAS_SECONDS}. Every attempt after another end tries all replicas again. A phase's window must be longer, or"
         " it ends first.",
     )
 

@@ -217,14 +217,15 @@ def failed(phase: PhaseStatus, reason: Reason, message: str, now: datetime) -> P
     return moved(phase, **changes, message=message[:1024])
 
 
-def restarted(phase: PhaseStatus) -> PhaseStatus:
-    """A person asks for another try: the counts begin anew; checkpoints, learning rate, pinned data and attempt numbers stay."""
+def restarted(phase: PhaseStatus, now: datetime) -> PhaseStatus:
+    """A person asks for another try: counts and window begin anew; checkpoints, learning rate, pinned data and attempt numbers stay."""
     return moved(
         phase,
         outcome=None,
         message="",
         start_time=None,
         completion_time=None,
+        window_start_time=timestamp(now),
         suspended_seconds=0,
         retry_time=phase.completion_time if phase.attempt else None,
         counted_attempts=0,

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from videogen_api.job import ArtifactReference
 from videogen_api.meta import ANNOTATION_REQUEST, LABEL_RUN, release_name
-from videogen_api.training_run import PhaseStatus, RunArtifact, Task, TrainingRunSpec, TrainingRunStatus
+from videogen_api.pinned import RunArtifact
+from videogen_api.training_run import PhaseStatus, Task, TrainingRunSpec, TrainingRunStatus
 from videogen_operator.kinds.training_run.sources import KIND, Missing, first_problem, found, is_new, outcome_of, releases, value_at
 from videogen_operator.names import job_name
 from videogen_operator.plan import Inputs, Key, Manifest, Query, World

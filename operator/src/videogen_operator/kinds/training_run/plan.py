@@ -22,6 +22,7 @@ from videogen_operator.kinds.training_run import (
     objects,
     preflight,
     release,
+    windows,
 )
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.conclusion import concluded
@@ -30,7 +31,7 @@ from videogen_operator.kinds.training_run.lineage import with_page
 from videogen_operator.kinds.training_run.moments import seconds_since, seconds_until
 from videogen_operator.kinds.training_run.observed import Observed, Seen, Unreadable
 from videogen_operator.kinds.training_run.sources import Missing
-from videogen_operator.kinds.training_run.status import assembled, position, unreadable, with_next_begun, worth_writing
+from videogen_operator.kinds.training_run.status import assembled, position, unreadable, worth_writing
 from videogen_operator.kinds.training_run.step import Step, begins, doing, end_without_pods, healing, note, pod_states, soonest
 from videogen_operator.kinds.training_run.time_spent import spent, told_by
 from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, unanswered_in
@@ -52,7 +53,7 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
         return Plan(requeue_after=1.0)
     request_notes: tuple[Note, ...] = ()
     if observed.request != observed.status.last_handled_request:
-        observed, request_notes = _answer_request(observed)
+        observed, request_notes = _answer_request(observed, inputs.now)
     place = position(observed.spec, observed.status)
     phase = None if place is None else observed.spec.phases[place]
     if phase is None or state_of(observed.phase_status(phase.name)) == State.FAILED:
@@ -62,12 +63,13 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
     step = _suspension(situation) or _deadline(situation) or _advance(situation, inputs)
     if step.preflight is not None:
         observed = replace(observed, status=observed.status.model_copy(update={"preflight": step.preflight}))
+    step = replace(step, status=step.status.model_copy(update={"waiting_for": windows.whose_turn(situation, step)}))
     status = assembled(observed, step.status, step.said, step.artifact or observed.status.artifact, inputs.now)
     ended = state_of(step.status) in {State.COMPLETED, State.FAILED}
-    status = with_next_begun(observed.spec, status) if state_of(step.status) == State.COMPLETED else status
+    status = windows.with_next_begun(observed.spec, status, inputs.now) if state_of(step.status) == State.COMPLETED else status
     notes = (*request_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
     lingering, later = leftovers.lingering(observed, inputs.now)
-    again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _deadline_in(situation))
+    again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _closes_in(situation))
     delete = (*step.delete, *lingering, *network.unneeded(observed, inputs.settings))
     policies = network.current(observed, step.status, inputs.settings)
     # No pod without its policy; but a policy that cannot be restored must not keep a running attempt from being looked after.
@@ -93,10 +95,10 @@ def _advance(situation: Situation, inputs: Inputs) -> Step:
         case State.ACTIVE:
             return _watch(situation, inputs)
         case State.SUSPENDED:
-            resumed = attempts.resumed(situation.status, situation.now)
+            resumed = windows.resumed(situation)
             return Step(status=resumed, said=doing(situation, "resumed"), notes=(note(situation, "Resumed", "resumed"),))
         case _:
-            return preflight.advance(situation) or _begin(situation)
+            return preflight.advance(situation) or windows.before(situation) or _begin(situation)
 
 
 def _begin(situation: Situation) -> Step:
@@ -122,7 +124,7 @@ def _begin(situation: Situation) -> Step:
     name = job_name(observed.name, situation.phase.name, attempt)
     fewer = fewer_workers.words(status, situation.phase.asked_workers)
     words = f"attempt {attempt} is PyTorchJob {name}" + (f" with {fewer}" if fewer else "")
-    created = note(situation, "JobCreated", f"{situation.phase.name}: {words}")
+    created = note(situation, "JobCreated", f"{situation.phase.title}: {words}")
     begun = attempts.started(status, name, situation.now, job.workers)
     said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {pod_states((), job.workers)}")
     return Step(status=begun, said=said, create=create, delete=old_jobs, notes=(created,))
@@ -166,7 +168,7 @@ def _ended(situation: Situation, end: Ending) -> Step:
     if end.report is None and (report := newest_report(situation.pods)):
         end = replace(end, report=report)
     new = attempts.ended(status, spec, end, situation.now)
-    message = f"{spec.name}: attempt {status.attempt} ended with {end.reason}: {end.message}"
+    message = f"{spec.title}: attempt {status.attempt} ended with {end.reason}: {end.message}"
     return Step(status=new, said=_retrying(new), notes=(note(situation, "AttemptEnded", message, warning=True),))
 
 
@@ -174,7 +176,7 @@ def _reduced(situation: Situation, due: fewer_workers.Reduction) -> Step:
     """End an attempt that has no room for all its workers; the next one has fewer."""
     status = situation.status
     new = attempts.reduced(status, fewer_workers.ending(due), due.workers, situation.now)
-    message = f"{status.name}: attempt {status.attempt} ends: {due.message}; the next one has {due.workers}"
+    message = f"{situation.phase.title}: attempt {status.attempt} ends: {due.message}; the next one has {due.workers}"
     return Step(status=new, said=_retrying(new), notes=(note(situation, "WorkersReduced", message, warning=True),))
 
 
@@ -202,10 +204,8 @@ def _suspension(situation: Situation) -> Step | None:
 
 def _deadline(situation: Situation) -> Step | None:
     """The phase has taken too long, over all its attempts. An attempt that has ended is judged first, however late it is seen."""
-    limit = situation.phase.deadline_seconds
-    if limit is None or state_of(situation.status) == State.SUSPENDED or situation.status.start_time is None:
-        return None
-    if attempts.elapsed_seconds(situation.status, situation.now) < limit:
+    left = windows.closes_in(situation)
+    if left is None or left > 0:
         return None
     if state_of(situation.status) == State.ACTIVE and _end(situation):
         return None
@@ -213,7 +213,7 @@ def _deadline(situation: Situation) -> Step | None:
         return None
     more = "suspend the run, raise it or give the phase more workers, then ask for the request retry@<id>"
     late = more if situation.phase.task != Task.RELEASE else release.late(situation)
-    message = f"the phase took longer than deadlineSeconds {limit}; {late}"
+    message = f"the phase took longer than window.deadlineSeconds {situation.phase.deadline_seconds}; {late}"
     status = attempts.failed(situation.status, Reason.DEADLINE_EXCEEDED, message, situation.now)
     return Step(status=status, said=Wait(Reason.DEADLINE_EXCEEDED, message))
 
@@ -233,13 +233,13 @@ def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tu
     return Plan(delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=soonest(again, later))
 
 
-def _answer_request(observed: Observed) -> tuple[Observed, tuple[Note, ...]]:
+def _answer_request(observed: Observed, now: datetime) -> tuple[Observed, tuple[Note, ...]]:
     """`retry@<id>` lets a failed phase begin again; anything else is answered with an event."""
     verb = observed.request.partition("@")[0]
     failed = next((phase for phase in observed.status.phases if state_of(phase) == State.FAILED), None)
     phases = observed.status.phases
     if verb == RETRY and failed is not None:
-        phases = [attempts.restarted(phase) if phase is failed else phase for phase in phases]
+        phases = [attempts.restarted(phase, now) if phase is failed else phase for phase in phases]
         answer = Note(observed.run, "Retried", f"{failed.name}: tried again at the request {observed.request}")
     elif verb == RETRY and (waiting := preflight.at_once(observed)):
         observed = replace(observed, status=observed.status.model_copy(update={"preflight": waiting}))
@@ -300,8 +300,8 @@ def _write(observed: Observed, status: TrainingRunStatus) -> tuple[StatusWrite, 
 
 def _end_notes(observed: Observed, phase: Phase, status: PhaseStatus) -> tuple[Note, ...]:
     if status.outcome == Reason.COMPLETED:
-        return (Note(observed.run, "PhaseCompleted", f"{phase.name}: {status.message or 'done'}"),)
-    return (Note(observed.run, str(status.outcome), f"{phase.name}: {status.message}", "Warning"),)
+        return (Note(observed.run, "PhaseCompleted", f"{phase.title}: {status.message or 'done'}"),)
+    return (Note(observed.run, str(status.outcome), f"{phase.title}: {status.message}", "Warning"),)
 
 
 def _moved_on(situation: Situation, step: Step) -> bool:
@@ -309,11 +309,9 @@ def _moved_on(situation: Situation, step: Step) -> bool:
     return after not in {before, State.ACTIVE}
 
 
-def _deadline_in(situation: Situation) -> float | None:
-    limit = situation.phase.deadline_seconds
-    if limit is None or situation.status.start_time is None or state_of(situation.status) == State.SUSPENDED:
-        return None
-    return max(0.5, limit - attempts.elapsed_seconds(situation.status, situation.now))
+def _closes_in(situation: Situation) -> float | None:
+    left = windows.closes_in(situation)
+    return None if left is None else max(0.5, left)
 
 
 def progress_message(status: PhaseStatus) -> str:

@@ -32,6 +32,7 @@ from videogen_operator.kinds.training_run.moments import seconds_until
 from videogen_operator.kinds.training_run.observed import Observed
 from videogen_operator.kinds.training_run.step import Step, end_without_pods, healing, note, soonest
 from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, shortage, unanswered_in
+from videogen_operator.kinds.training_run.windows import is_early
 from videogen_operator.names import preflight_name
 from videogen_operator.plan import Ref
 
@@ -166,7 +167,13 @@ def _unfound(pod: Situation, status: PhaseStatus, known: Preflight, end: Ending)
     new = known.model_copy(update={"completion_time": timestamp(pod.now), "message": end.message[:1024]})
     said = f"{pod.phase.name}: it cannot be looked up, so the phase is computed: {end.message}"
     told = note(pod, "PreflightEnded", said, warning=True)
-    return Step(status=begun(status), said=Wait(Reason.STARTING, said), notes=(told,), again=0.0, preflight=new)
+    return Step(status=_marked(pod, status), said=Wait(Reason.STARTING, said), notes=(told,), again=0.0, preflight=new)
+
+
+def _marked(pod: Situation, status: PhaseStatus) -> PhaseStatus:
+    """The phase as begun, unless it may not begin yet."""
+    phase = next(one for one in pod.observed.spec.phases if one.name == status.name)
+    return status if is_early(phase, pod.now) else begun(status)
 
 
 def _repeated(pod: Situation, status: PhaseStatus, known: Preflight, end: Ending) -> Step:
@@ -189,7 +196,7 @@ def _judged(pod: Situation, status: PhaseStatus, known: Preflight, result: Prefl
     if not found:
         told = note(pod, "PreflightPassed", f"{new.checked} things that the phases need are there")
         notes = () if has_begun(pod.observed) else (told,)
-        return Step(status=begun(status), said=Wait(Reason.STARTING, told.message), notes=notes, again=0.0, preflight=new)
+        return Step(status=_marked(pod, status), said=Wait(Reason.STARTING, told.message), notes=notes, again=0.0, preflight=new)
     delay = min(FIRST_LOOK * 2 ** min(known.number - 1, 10), LONGEST_LOOK)
     new = new.model_copy(update={"retry_time": timestamp(pod.now + timedelta(seconds=delay))})
     notes = () if found == known.problems else (note(pod, Reason.PREFLIGHT_FAILED, _waits(new).message, warning=True),)
