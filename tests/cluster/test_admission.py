@@ -45,6 +45,7 @@ def present(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not ABSENT}
 
 
+APPROVE: dict[str, Any] = {"name": "review", "task": "Approve", "approvals": [{"kind": "release", "team": "qa"}]}
 TRACKING = {"mlflow": {"uri": "https://mlflow:5000"}}
 ZERO_STEPS = ("spec.recipe.steps", 0)
 BACKBONE = {"path": "raw/image-model", "digest": "sha256:" + "0" * 64}
@@ -451,6 +452,32 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.phases.1.workers", {"replicas": 2, "allReplicasDeadlineSeconds": 60})],
         "spec.phases[1].workers",
         "set minReplicas beside it, or leave it out",
+    ),
+    "an Approve phase that asks nobody": (
+        [("spec.phases.2", {"name": "review", "task": "Approve"})],
+        "spec.phases",
+        "an Approve phase, and no other, has approvals",
+    ),
+    "approvals of a phase that trains": (
+        [("spec.phases.1.approvals", [{"kind": "release", "team": "qa"}])],
+        "spec.phases",
+        "an Approve phase, and no other, has approvals",
+    ),
+    "an Approve phase with pods": (
+        [("spec.phases.2", APPROVE | {"resources": {"limits": {"memory": "1Gi"}}})],
+        "spec.phases",
+        "an Approve phase has no pods; leave data, workers, resources and placement out",
+    ),
+    "no approval": ([("spec.phases.2", APPROVE | {"approvals": []})], "spec.phases[2].approvals", "should have at least 1 items"),
+    "one approval asked for twice": (
+        [("spec.phases.2", APPROVE | {"approvals": 2 * APPROVE["approvals"]})],
+        "spec.phases[2].approvals[1]",
+        "Duplicate value",
+    ),
+    "an approval of a kind with a dot": (
+        [("spec.phases.2", APPROVE | {"approvals": [{"kind": "a.b", "team": "qa"}]})],
+        "spec.phases[2].approvals[0].kind",
+        "should match",
     ),
     "a window without times": ([("spec.phases.1.window", {})], "spec.phases[1].window", "a window has notBefore, deadlineSeconds or both"),
     "a window without a time zone": (
@@ -1217,6 +1244,12 @@ def test_an_image_model_may_be_adapted_in_no_steps_and_a_phase_has_its_own_rate(
     own = {"steps": 5000, "learningRate": "1e-6", "warmupSteps": 100}
     made = api.create(RUNS.format("default") + STRICT, run_of(("spec.phases.1.train", own)))
     assert made["spec"]["phases"][1]["train"] == own
+
+
+def test_people_may_be_asked_before_between_and_after_all_phases_but_the_release(api: Api) -> None:
+    phases = [APPROVE | {"name": "first"}, CURATE, APPROVE | {"name": "second"}, TRAIN, EVALUATE, APPROVE | {"name": "third"}, RELEASE]
+    made = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
+    assert [one.get("approvals") for one in made["spec"]["phases"]][::2] == [APPROVE["approvals"]] * 3 + [None]
 
 
 def test_windows_may_touch_and_are_kept_as_they_were_written(api: Api) -> None:

@@ -14,6 +14,7 @@ def blocks(training: list[str]) -> Rules:
     return [
         ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
         ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
+        ("self.all(p, (p.task == 'Approve') == has(p.approvals))", "an Approve phase, and no other, has approvals"),
         (
             "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate)"
             " && (p.task in ['Optimize', 'TestScenarios'] || !has(p.gates) || size(p.gates) == 0)))",
@@ -66,6 +67,11 @@ def blocks(training: list[str]) -> Rules:
             "self.all(p, p.task != 'Release' || !(has(p.workers) || has(p.resources) || has(p.placement)))",
             "a Release phase has no pods; leave workers, resources and placement out: those of the release stand in release.serving",
         ),
+        (
+            "self.all(p, p.task != 'Approve' || !(has(p.workers) || has(p.resources) || has(p.placement)"
+            " || (has(p.data) && size(p.data) > 0)))",
+            "an Approve phase has no pods; leave data, workers, resources and placement out",
+        ),
     ]
 
 
@@ -91,10 +97,10 @@ def order(training: list[str]) -> Rules:
         # They leave the weights as they are, so what an Evaluate phase has measured before holds for their bundle too.
         (
             "!self.exists(p, p.task in ['BuildTemplates', 'TestScenarios'])"
-            " || self.map(p, p.task in ['Evaluate', 'BuildTemplates', 'TestScenarios', 'Release']).lastIndexOf(false)"
+            " || self.map(p, p.task in ['Approve', 'Evaluate', 'BuildTemplates', 'TestScenarios', 'Release']).lastIndexOf(false)"
             " < self.map(p, p.task in ['BuildTemplates', 'TestScenarios']).indexOf(true)",
-            "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are: Evaluate,"
-            " BuildTemplates, TestScenarios, Release",
+            "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are: Approve,"
+            " Evaluate, BuildTemplates, TestScenarios, Release",
         ),
         ("self.filter(p, p.task == 'BuildTemplates').size() <= 1", "a run has at most one BuildTemplates phase"),
         ("self.filter(p, p.task == 'Optimize').size() <= 1", "a run has at most one Optimize phase"),

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from videogen_api import phase_rules
+from videogen_api.approvals import MOST_APPROVALS, Approval, GivenApproval, Subject
 from videogen_api.curation import Curate, NewClipsFound, VersionName
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import Evaluation, Gate, MetricResult
@@ -55,16 +56,12 @@ class Task(StrEnum):
     OPTIMIZE = "Optimize"
     BUILD_TEMPLATES = "BuildTemplates"
     TEST_SCENARIOS = "TestScenarios"
+    APPROVE = "Approve"
 
 
-TRAINING = (  # tasks that change weights and make a bundle
-    Task.TRAIN,
-    Task.FINE_TUNE,
-    Task.ADAPT,
-    Task.ALIGN_CROSS_MODAL,
-    Task.TRAIN_INTERPOLATION,
-    Task.FINE_TUNE_DECODER,
-)
+WITHOUT_PODS = (Task.APPROVE, Task.RELEASE)
+# Tasks that change weights and make a bundle.
+TRAINING = (Task.TRAIN, Task.FINE_TUNE, Task.ADAPT, Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION, Task.FINE_TUNE_DECODER)
 _TRAINING = [task.value for task in TRAINING]
 
 
@@ -91,6 +88,7 @@ class Reason(StrEnum):
     CHECKING = "Checking"  # the preflight looks at what the phases will need
     PREFLIGHT_FAILED = "PreflightFailed"  # something that a phase needs is missing or wrong; looks again
     SUSPENDED = "Suspended"  # spec.suspend is true; no pods
+    WAITING_FOR_APPROVAL = "WaitingForApproval"  # people of the teams in status.phases[].waitingFor must approve
     WAITING_FOR_WINDOW = "WaitingForWindow"  # the phase's window.notBefore is to come
     STARTING = "Starting"  # the job is made, or exists and its pods are not running yet
     CURATING = "Curating"  # a Curate phase is running
@@ -179,12 +177,13 @@ class Phase(Model):
         " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to"
         " the text; TrainInterpolation, layers that put frames between frames; FineTuneDecoder, a decoder that does not flicker: training"
         " phases, which make a bundle. Optimize makes it smaller and exports it. Evaluate measures the newest bundle. BuildTemplates puts"
-        " judged videos of emergencies into it. TestScenarios asks it for simulated emergencies. Release hands it over."
+        " judged videos of emergencies into it. TestScenarios asks it for simulated emergencies. Approve waits for people. Release"
+        " hands it over."
     )
     data: list[DataReference] = Field(
         default=[],
         max_length=16,
-        description="Datasets to read, of all tasks but Curate and Release: to train with, or to compare with.",
+        description="Datasets to read, of all tasks but Curate, Approve and Release: to train with, or to compare with.",
         json_schema_extra=k8s(atomic=True),
     )
     curate: Curate | None = Field(
@@ -200,6 +199,13 @@ class Phase(Model):
         json_schema_extra=k8s(atomic=True),
     )
     release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
+    approvals: list[Approval] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_APPROVALS,
+        description="Approve: approvals that are needed, each by another person.",
+        json_schema_extra=k8s(**{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["kind", "team"]}),
+    )
     tune: Tuning | None = Field(default=None, description="Tune: what to search and how to judge.")
     templates: Templates | None = Field(default=None, description="BuildTemplates: what to make; absent: the defaults.")
     scenarios: Scenarios | None = Field(default=None, description="TestScenarios: what to ask; absent: the defaults.")
@@ -304,6 +310,10 @@ class PhaseStatus(Observation):
     name: ShortName = Field(description="Name of the phase.")
     begun: bool = Field(default=False, description="Set before the first job is made; what the phase does cannot be changed from then on.")
     attempt: int = Field(default=0, ge=0, le=100_000, description="Number of the current or last attempt; 0: there was none.")
+    subject: Subject | None = Field(default=None, description="What the phase's approvals are for, while it needs some.")
+    approvals: list[GivenApproval] = Field(
+        default=[], max_length=MOST_APPROVALS, description="Approvals that count.", json_schema_extra=k8s(atomic=True)
+    )
     job_name: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="PyTorchJob of that attempt.")
     image_id: Annotated[str, StringConstraints(max_length=512)] = Field(
         default="", alias="imageID", description="Image that the newest attempt's pods ran, as the kubelet tells it."

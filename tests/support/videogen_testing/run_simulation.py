@@ -13,7 +13,7 @@ from typing import Any
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ExitCode, Job, Report
-from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE
+from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE, ModelIdentity, release_name
 from videogen_api.preflight import PreflightResult
 from videogen_api.records import inputs_of, key_of
 from videogen_api.training_run import Reason, ResolvedDataset, Task, TrainingRunStatus
@@ -126,7 +126,9 @@ class Simulation:
 
     def release(self, status: dict[str, Any]) -> None:
         """The release of the run has this status."""
-        (release,) = self.world.list("ModelRelease", "models")
+        name = release_name(ModelIdentity.model_validate(self.run()["spec"]["model"]))
+        release = self.world.get("ModelRelease", "models", name)
+        assert release is not None
         self.put(dict(release) | {"status": status})
 
     def annotate(self, key: str, value: str) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from videogen_api.progress import Progress
 from videogen_api.training_run import Phase, PhaseStatus, Reason, Task, TrainingRunStatus
 from videogen_operator.kinds.training_run import (
+    approvals,
     attempts,
     fewer_workers,
     images,
@@ -42,6 +43,8 @@ ARRIVAL_SECONDS = 2.0
 REFUSED_SECONDS = 15.0  # after a refused write: nobody tells when it would be accepted
 STOPPING_SECONDS = 5.0
 RETRY = "retry"
+OWN_STEPS = {Task.APPROVE: approvals.advance, Task.RELEASE: release.advance}  # of phases without pods
+OWN_ADVICE = {Task.APPROVE: approvals.late, Task.RELEASE: release.late}  # when their window has closed
 
 
 def plan(observed: Seen, inputs: Inputs) -> Plan:
@@ -54,6 +57,7 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
     request_notes: tuple[Note, ...] = ()
     if observed.request != observed.status.last_handled_request:
         observed, request_notes = _answer_request(observed, inputs.now)
+    observed, void_notes = approvals.voided(observed, inputs.now)
     place = position(observed.spec, observed.status)
     phase = None if place is None else observed.spec.phases[place]
     if phase is None or state_of(observed.phase_status(phase.name)) == State.FAILED:
@@ -67,7 +71,7 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
     status = assembled(observed, step.status, step.said, step.artifact or observed.status.artifact, inputs.now)
     ended = state_of(step.status) in {State.COMPLETED, State.FAILED}
     status = windows.with_next_begun(observed.spec, status, inputs.now) if state_of(step.status) == State.COMPLETED else status
-    notes = (*request_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
+    notes = (*request_notes, *void_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
     lingering, later = leftovers.lingering(observed, inputs.now)
     again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _closes_in(situation))
     delete = (*step.delete, *lingering, *network.unneeded(observed, inputs.settings))
@@ -89,8 +93,8 @@ def _may_still_arrive(observed: Observed, now: datetime) -> bool:
 def _advance(situation: Situation, inputs: Inputs) -> Step:
     if initial_weights.are_new(situation.observed):
         return initial_weights.pinned(situation)
-    if situation.phase.task == Task.RELEASE:
-        return release.advance(situation)
+    if situation.phase.task in OWN_STEPS:
+        return OWN_STEPS[situation.phase.task](situation)
     match state_of(situation.status):
         case State.ACTIVE:
             return _watch(situation, inputs)
@@ -209,10 +213,12 @@ def _deadline(situation: Situation) -> Step | None:
         return None
     if state_of(situation.status) == State.ACTIVE and _end(situation):
         return None
-    if situation.phase.task == Task.RELEASE and state_of(release.advance(situation).status) == State.COMPLETED:
+    own = OWN_STEPS.get(situation.phase.task)
+    if own and state_of(own(situation).status) == State.COMPLETED:
         return None
     more = "suspend the run, raise it or give the phase more workers, then ask for the request retry@<id>"
-    late = more if situation.phase.task != Task.RELEASE else release.late(situation)
+    advice = OWN_ADVICE.get(situation.phase.task)
+    late = advice(situation) if advice else more
     message = f"the phase took longer than window.deadlineSeconds {situation.phase.deadline_seconds}; {late}"
     status = attempts.failed(situation.status, Reason.DEADLINE_EXCEEDED, message, situation.now)
     return Step(status=status, said=Wait(Reason.DEADLINE_EXCEEDED, message))

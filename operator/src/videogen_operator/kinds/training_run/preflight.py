@@ -22,7 +22,7 @@ from videogen_api.meta import LABEL_ATTEMPT
 from videogen_api.placement import PhasePlacement, Toleration, TolerationOperator
 from videogen_api.preflight import MOST_PROBLEMS, Preflight, PreflightResult, Problem
 from videogen_api.resources import GPU, Resources, gpus
-from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
+from videogen_api.training_run import WITHOUT_PODS, Phase, PhaseStatus, Reason, Task
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.training_run import objects, reuse
 from videogen_operator.kinds.training_run.attempts import begun
@@ -58,7 +58,8 @@ def advance(situation: Situation) -> Step | None:
 
 def has_begun(observed: Observed) -> bool:
     """Whether an attempt of the run was made."""
-    return any(phase.attempt or phase.outcome for phase in observed.status.phases)
+    waits = {phase.name for phase in observed.spec.phases if phase.task == Task.APPROVE}
+    return any(phase.attempt or phase.outcome for phase in observed.status.phases if phase.name not in waits)
 
 
 def is_passed(known: Preflight) -> bool:
@@ -222,7 +223,7 @@ def _own(situation: Situation) -> Iterator[tuple[str, Problem | None]]:
     """What needs no pod, each with what is wrong with it."""
     for place, phase in enumerate(situation.observed.spec.phases):
         path = f"spec.phases[{place}]"
-        if phase.task != Task.RELEASE and situation.settings.get("nodes_on_demand") != "true":
+        if phase.task not in WITHOUT_PODS and situation.settings.get("nodes_on_demand") != "true":
             said = shortage(phase, situation.observed.nodes) if situation.observed.nodes else ""
             yield f"{path}.resources", Problem(path=f"{path}.resources", message=said) if said else None
         yield from _gates(path, phase)

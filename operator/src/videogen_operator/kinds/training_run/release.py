@@ -15,7 +15,7 @@ from videogen_api.model_release import Reason as ReleaseReason
 from videogen_api.pinned import RunArtifact
 from videogen_api.training_run import PhaseStatus, Reason, Task, TrainingRunSpec
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.training_run import attempts, windows
+from videogen_operator.kinds.training_run import approvals, attempts, windows
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.lineage import lineage_of
 from videogen_operator.kinds.training_run.observed import Observed
@@ -67,6 +67,8 @@ def _created(situation: Situation, wanted: Manifest) -> Step:
     name = wanted["metadata"]["name"]
     if situation.status.start_time is not None:
         return _failed(situation, Reason.RELEASE_FAILED, f"ModelRelease {name} was deleted before it was Stable")
+    if wait := approvals.before_release(situation):
+        return wait
     if situation.failures:
         said = refused(situation) or doing(situation, "")
         return Step(status=situation.status, said=said, create=(wanted,))
