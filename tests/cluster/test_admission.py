@@ -448,10 +448,20 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases",
         "only a training phase, Train, FineTune, Adapt, AlignCrossModal, TrainInterpolation, FineTuneDecoder, goes on with fewer pods",
     ),
-    "a deadline for all replicas where there may not be fewer": (
-        [("spec.phases.1.workers", {"replicas": 2, "allReplicasDeadlineSeconds": 60})],
+    "a deadline for all replicas where there is one": (
+        [("spec.phases.1.workers", {"replicas": 1, "allReplicasDeadlineSeconds": 60})],
         "spec.phases[1].workers",
-        "set minReplicas beside it, or leave it out",
+        "raise replicas, or leave it out",
+    ),
+    "a burst pool of the same nodes": (
+        [("spec.phases.1.placement", {"burst": {"afterSeconds": 60}})],
+        "spec.phases[1].placement.burst",
+        "burst needs nodeSelector, tolerations or both to name other nodes",
+    ),
+    "a burst pool at once": (
+        [("spec.phases.1.placement", {"burst": {"afterSeconds": 0, "nodeSelector": {"pool": "cloud"}}})],
+        "spec.phases[1].placement.burst.afterSeconds",
+        "greater than or equal to 1",
     ),
     "an Approve phase that asks nobody": (
         [("spec.phases.2", {"name": "review", "task": "Approve"})],
@@ -1249,7 +1259,15 @@ def test_an_image_model_may_be_adapted_in_no_steps_and_a_phase_has_its_own_rate(
 def test_people_may_be_asked_before_between_and_after_all_phases_but_the_release(api: Api) -> None:
     phases = [APPROVE | {"name": "first"}, CURATE, APPROVE | {"name": "second"}, TRAIN, EVALUATE, APPROVE | {"name": "third"}, RELEASE]
     made = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
-    assert [one.get("approvals") for one in made["spec"]["phases"]][::2] == [APPROVE["approvals"]] * 3 + [None]
+    told = {one["name"]: one["approvals"] for one in made["spec"]["phases"] if "approvals" in one}
+    assert told == dict.fromkeys(("first", "second", "third"), APPROVE["approvals"])
+
+
+def test_a_burst_pool_and_a_time_to_find_nodes_for_a_whole_gang_are_taken(api: Api) -> None:
+    pool = {"afterSeconds": 3600, "nodeSelector": {"pool": "cloud"}, "tolerations": [{"key": "cloud", "operator": "Exists"}]}
+    edits = [("spec.phases.1.placement", {"burst": pool}), ("spec.phases.1.workers", {"replicas": 2, "allReplicasDeadlineSeconds": 60})]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits))
+    assert made["spec"]["phases"][1]["placement"]["burst"] == pool
 
 
 def test_windows_may_touch_and_are_kept_as_they_were_written(api: Api) -> None:

@@ -7,6 +7,18 @@ from videogen_api.resources import REPLICAS
 
 Rules = list[tuple[str, str]]
 IN_ONE_POD = ["Curate", "Optimize", "BuildTemplates"]
+_WITHOUT_PODS = [
+    ("self.all(p, (p.task == 'Approve') == has(p.approvals))", "an Approve phase, and no other, has approvals"),
+    (
+        "self.all(p, p.task != 'Release' || !(has(p.workers) || has(p.resources) || has(p.placement)))",
+        "a Release phase has no pods; leave workers, resources and placement out: those of the release stand in release.serving",
+    ),
+    (
+        "self.all(p, p.task != 'Approve' || !(has(p.workers) || has(p.resources) || has(p.placement)"
+        " || (has(p.data) && size(p.data) > 0)))",
+        "an Approve phase has no pods; leave data, workers, resources and placement out",
+    ),
+]
 
 
 def blocks(training: list[str]) -> Rules:
@@ -14,7 +26,6 @@ def blocks(training: list[str]) -> Rules:
     return [
         ("self.all(p, (p.task == 'Curate') == has(p.curate))", "a Curate phase, and no other, has a curate block"),
         ("self.all(p, (p.task == 'Release') == has(p.release))", "a Release phase, and no other, has a release block"),
-        ("self.all(p, (p.task == 'Approve') == has(p.approvals))", "an Approve phase, and no other, has approvals"),
         (
             "self.all(p, p.task == 'Evaluate' || (!has(p.evaluate)"
             " && (p.task in ['Optimize', 'TestScenarios'] || !has(p.gates) || size(p.gates) == 0)))",
@@ -63,15 +74,7 @@ def blocks(training: list[str]) -> Rules:
             f"self.all(p, !has(p.workers) || !has(p.workers.minReplicas) || p.task in {training})",
             f"only a training phase, {', '.join(training)}, goes on with fewer pods; leave workers.minReplicas out of the others",
         ),
-        (
-            "self.all(p, p.task != 'Release' || !(has(p.workers) || has(p.resources) || has(p.placement)))",
-            "a Release phase has no pods; leave workers, resources and placement out: those of the release stand in release.serving",
-        ),
-        (
-            "self.all(p, p.task != 'Approve' || !(has(p.workers) || has(p.resources) || has(p.placement)"
-            " || (has(p.data) && size(p.data) > 0)))",
-            "an Approve phase has no pods; leave data, workers, resources and placement out",
-        ),
+        *_WITHOUT_PODS,
     ]
 
 

@@ -365,6 +365,7 @@ class PhaseStatus(Observation):
     )
     time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
     workers: int | None = Field(default=None, ge=1, le=128, description="Pods of the current or next attempt; absent: workers.replicas.")
+    burst: bool = Field(default=False, description="Whether the current or next attempt is for the nodes of placement.burst.")
 
 
 class TrainingRunStatus(Observation):

@@ -56,6 +56,7 @@ class Simulation:
         self.world = ObjectWorld(TRAINING_RUN.resources)
         self.log: list[str] = []
         self.made: dict[str, list[dict[str, Any]]] = {}  # pods of each job, by its name
+        self.templates: dict[str, dict[str, Any]] = {}  # spec of the pods of each job, by its name
         self.files: dict[str, Job] = {}  # job files, by their attempt's name
         self.preflight_files: dict[str, Job] = {}
         self.file_names: set[str] = set()
@@ -212,6 +213,8 @@ class Simulation:
             assert file in self.file_names, "the job file comes before its job"
             assert self.policy_of(manifest), "the policy comes before its pods"
             stored = self.world.get("PyTorchJob", "models", name)
+            (replicas,) = manifest["spec"]["pytorchReplicaSpecs"].values()
+            self.templates[name] = replicas["template"]["spec"]
             self.made[name] = pods_of(manifest | {"metadata": stored["metadata"]})  # type: ignore[index]
             if manifest["metadata"]["labels"][LABEL_ATTEMPT] == "0":
                 self._create_preflight(manifest)

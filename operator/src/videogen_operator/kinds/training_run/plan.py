@@ -18,6 +18,7 @@ from videogen_operator.kinds.training_run import (
     fewer_workers,
     images,
     initial_weights,
+    lack_of_room,
     leftovers,
     network,
     objects,
@@ -124,10 +125,11 @@ def _begin(situation: Situation) -> Step:
     attempt = status.attempt + 1
     job = objects.job_of(observed, situation.phase, status, attempt)
     settings = situation.settings
-    create = (objects.config_map(observed, job, settings), objects.pytorch_job(observed, situation.phase, job, settings))
+    phase = lack_of_room.placed(situation.phase, status)
+    create = (objects.config_map(observed, job, settings), objects.pytorch_job(observed, phase, job, settings))
     name = job_name(observed.name, situation.phase.name, attempt)
     fewer = fewer_workers.words(status, situation.phase.asked_workers)
-    words = f"attempt {attempt} is PyTorchJob {name}" + (f" with {fewer}" if fewer else "")
+    words = f"attempt {attempt} is PyTorchJob {name}" + (" in the burst pool" if status.burst else "") + (f" with {fewer}" if fewer else "")
     created = note(situation, "JobCreated", f"{situation.phase.title}: {words}")
     begun = attempts.started(status, name, situation.now, job.workers)
     said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {pod_states((), job.workers)}")
@@ -139,12 +141,12 @@ def _watch(situation: Situation, inputs: Inputs) -> Step:
     status = situation.status
     if end := _end(situation):
         return _ended(situation, end)
-    coming = fewer_workers.reduction(situation)
+    coming = lack_of_room.coming(situation)
     if coming and coming.seconds <= 0:
-        return _reduced(situation, coming)
+        return _without_room(situation, coming)
     status = _with_progress(situation, inputs)
     said, again = _followed(situation, status)
-    return Step(status=status, said=fewer_workers.with_prospect(said, coming), again=soonest(again, coming.seconds if coming else None))
+    return Step(status=status, said=lack_of_room.with_prospect(said, coming), again=lack_of_room.soon(again, coming))
 
 
 def _followed(situation: Situation, status: PhaseStatus) -> tuple[Wait, float | None]:
@@ -153,7 +155,7 @@ def _followed(situation: Situation, status: PhaseStatus) -> tuple[Wait, float | 
         return wait, healing(situation.observed)
     if any((pod.get("status") or {}).get("phase") == "Running" for pod in situation.pods):
         some_ended = any(terminated(pod) for pod in situation.pods)
-        words = (progress_message(status), fewer_workers.words(status, situation.phase.asked_workers))
+        words = (progress_message(status), lack_of_room.words(situation, status))
         return doing(situation, "; ".join(filter(None, words))), STOPPING_SECONDS if some_ended else None
     states = pod_states(situation.pods, fewer_workers.workers_of(status, situation.phase.asked_workers))
     said = Wait(Reason.STARTING, f"attempt {status.attempt} is starting: {states}")
@@ -176,12 +178,12 @@ def _ended(situation: Situation, end: Ending) -> Step:
     return Step(status=new, said=_retrying(new), notes=(note(situation, "AttemptEnded", message, warning=True),))
 
 
-def _reduced(situation: Situation, due: fewer_workers.Reduction) -> Step:
-    """End an attempt that has no room for all its workers; the next one has fewer."""
-    status = situation.status
-    new = attempts.reduced(status, fewer_workers.ending(due), due.workers, situation.now)
-    message = f"{situation.phase.title}: attempt {status.attempt} ends: {due.message}; the next one has {due.workers}"
-    return Step(status=new, said=_retrying(new), notes=(note(situation, "WorkersReduced", message, warning=True),))
+def _without_room(situation: Situation, due: fewer_workers.Lack) -> Step:
+    """End an attempt that has no room for all its workers."""
+    new = lack_of_room.next_status(situation, due)
+    message = f"{situation.phase.title}: attempt {situation.status.attempt} ends: {due.message}; the next one {due.then}"
+    reason = "WorkersReduced" if due.workers else "MovedToBurstPool" if due.burst else "NodesReleased"
+    return Step(status=new, said=_retrying(new), notes=(note(situation, reason, message, warning=True),))
 
 
 def _succeeded(situation: Situation, end: Ending) -> Step:
