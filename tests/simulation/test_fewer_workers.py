@@ -89,7 +89,7 @@ def test_a_run_that_has_room_for_one_of_two_workers_reads_like_this() -> None:
     assert sim.log == [
         "PreflightPassed: 4 things that the phases need are there",
         "JobCreated: train: attempt 1 is PyTorchJob run-train-1",
-        "WorkersReduced: train: attempt 1 ends: 1 of 2 workers have a place after 600 s; the next one has 1",
+        "WorkersReduced: train: attempt 1 ends: 1 of 2 workers have a place after 600 s; the next one has 1 (workers.minReplicas)",
         "JobCreated: train: attempt 2 is PyTorchJob run-train-2 with 1 of 2 workers: there was no room for the others",
         "PhaseCompleted: train: bundle sha256:" + "a" * 64 + " after step 100",
     ]
