@@ -79,6 +79,7 @@ def test_a_release_says_by_digest_where_its_bundle_comes_from() -> None:
     assert lineage.pop("recipeDigest") == content_digest(TrainingRunSpec.model_validate(sim.run()["spec"]).recipe.wire())
     assert lineage == {
         "run": "run",
+        "baseNoiseShares": ["0.70"],
         "datasets": [{"dataset": "clips", "version": "1", "digest": DATA}],
         "initFrom": init | {"digest": STARTED_FROM},
         "images": [image],
