@@ -72,7 +72,8 @@ variables:
     object.metadata.?labels.orValue({}) == oldObject.metadata.?labels.orValue({}) &&
     object.metadata.?finalizers.orValue([]) == oldObject.metadata.?finalizers.orValue([]) &&
     object.metadata.?ownerReferences.orValue([]) == oldObject.metadata.?ownerReferences.orValue([]) &&
-    variables.annotations.all(k, k == variables.key || variables.annotationsBefore[?k] == optional.of(variables.annotations[k])) &&
+    variables.annotations.all(k, k == variables.key || k.startsWith('approve.videogen.pib.gov.in/') ||
+    variables.annotationsBefore[?k] == optional.of(variables.annotations[k])) &&
     variables.annotationsBefore.all(k, k == variables.key || k in variables.annotations))
 validations:
 # Each verb is a right of its own. A word that is no verb is answered by the operator, which tells what is accepted.
@@ -94,7 +95,8 @@ validations:
     'this would take back a request ' + variables.lost + ' that is not answered yet, which needs the verb ' + variables.lost +
     ' on {{ .resource }}/requests of group videogen.pib.gov.in in namespace ' + request.namespace + ', which ' + request.userInfo.username +
     ' does not have; wait until status.lastHandledRequest repeats it, or else {{ include "videogen.howToGet" .context }}'
-# An annotation is written by patch, which RBAC gives for the whole object: patch without update is the right to ask and nothing more.
+# An annotation is written by patch, which RBAC gives for the whole object: patch without update is the right to ask and nothing more, and,
+# where the policy of approvals lets it, to approve. An approval is not removed by it.
 - expression: >-
     variables.asksOnly || {{ $check }}.{{ $place }}.check('update').allowed()
   reason: Forbidden

@@ -72,6 +72,7 @@ TRAINING_RUN = Resource(
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),
         Column("Phase", ".status.summary.phase", "Number and name of the current phase."),
+        Column("Team", ".status.summary.team", "Whose turn it is."),
         Column("Progress", ".status.summary.progress", "Share of the phase that is done."),
         Column("ETA", ".status.summary.eta", "Time to the end of the phase at the present speed."),
         Column("Step", ".status.summary.step", "Training step of all steps."),

@@ -22,6 +22,7 @@ from videogen_api.meta import (
     VersionNumber,
     k8s,
 )
+from videogen_api.windows import WaitingFor
 
 LABEL_CYCLE = "videogen.pib.gov.in/cycle"  # on a run: the cycle that created it
 SET_BY_THE_CYCLE = ("model", "initFrom")  # of a run's spec, and so not in a template
@@ -133,7 +134,7 @@ class CollectionTarget(Model):
     )
     when_below: WhenBelow = Field(
         default=WhenBelow.WAIT,
-        description="Below the minimum, Wait lets the run curate again every hour, until its Curate phase's deadlineSeconds. Skip ends the"
+        description="Below the minimum, Wait lets the run curate again every hour, until its Curate phase's window closes. Skip ends the"
         " run, and the scheduled time is Skipped.",
     )
 
@@ -282,15 +283,6 @@ class StageStatus(Observation):
     delivered: list[Delivery] = Field(
         default=[], max_length=16, description="What it has made, with digests.", json_schema_extra=k8s(atomic=True)
     )
-
-
-class WaitingFor(Observation):
-    """Whose turn it is."""
-
-    team: ShortName = Field(description="Owner of the stage.")
-    what: Text = Field(description="What is missing.")
-    since: Timestamp | None = Field(default=None, description="Since when it is that team's turn.")
-    due: Timestamp = Field(description="End of the stage's window.")
 
 
 class Followed(Observation):

@@ -1,4 +1,4 @@
-"""What a run starts from, with which code it works, and how long it keeps what it no longer needs."""
+"""Where a run works and what it starts from, with which code, what it makes, and how long it keeps what it no longer needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.meta import Digest, Model, ObjectName, Observation, Sha256, ShortName, StoragePath, Text, Timestamp
+from videogen_api.meta import Digest, DnsLabel, Model, ObjectName, Observation, Sha256, ShortName, StoragePath, Text, Timestamp
+
+
+class Storage(Model):
+    """Where datasets, checkpoints and bundles live."""
+
+    claim_name: DnsLabel = Field(description="Persistent volume claim in the namespace; ReadWriteMany if workers run on several nodes.")
 
 
 class CheckpointRetention(StrEnum):
@@ -52,3 +58,10 @@ class PinnedWeights(Observation):
     path: StoragePath = Field(description="Folder in the storage.")
     digest: Digest = Field(description="Digest of the bundle's manifest.")
     message: Text = Field(default="", description="That the release or run has another bundle by now, if so.")
+
+
+class RunArtifact(Observation):
+    """A bundle that the run has produced."""
+
+    path: StoragePath = Field(description="Folder in the storage.")
+    digest: Digest = Field(description="Digest of the bundle's manifest.")

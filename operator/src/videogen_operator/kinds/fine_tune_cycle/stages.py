@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from videogen_api.fine_tune_cycle import CurrentRun, Delivery, Stage, StageState, StageStatus, WaitingFor
+from videogen_api.fine_tune_cycle import CurrentRun, Delivery, Stage, StageState, StageStatus
 from videogen_api.training_run import TRAINING, Task
+from videogen_api.windows import WaitingFor
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.fine_tune_cycle.observed import value_at
 from videogen_operator.kubernetes_objects import NOTHING, conditions

@@ -143,6 +143,7 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         "divergences": phase.divergences + int(end.reason == Reason.DIVERGED),
         "progress": None,
         "workers": None,
+        "burst": False,
         "checkpoint_step": saved,
         **spent(phase, (report.goodput if report else None) or told_by(phase.progress), elapsed_seconds(phase, now)),
     }
@@ -181,8 +182,8 @@ def longest_delay(phase: PhaseStatus) -> int:
     return COLLECTING_DELAY if phase.attempts and phase.attempts[-1].reason == Reason.TOO_FEW_NEW_CLIPS else LONGEST_DELAY
 
 
-def reduced(phase: PhaseStatus, end: Ending, workers: int, now: datetime) -> PhaseStatus:
-    """The current attempt had no room for all its workers: it counts for nothing, and the next one begins at once with fewer."""
+def reduced(phase: PhaseStatus, end: Ending, workers: int | None, now: datetime) -> PhaseStatus:
+    """The current attempt had no room for all its workers: it counts for nothing, and the next one begins at once with so many."""
     return moved(recorded_end(phase, end, now), workers=workers, retry_time=timestamp(now))
 
 
@@ -191,7 +192,7 @@ def suspended(phase: PhaseStatus, now: datetime) -> PhaseStatus:
     if state_of(phase) == State.ACTIVE:
         end = Ending(Reason.SUSPENDED, Action.RETRY_FREE, "stopped because spec.suspend is true")
         return moved(recorded_end(phase, end, now), suspend_time=timestamp(now))
-    return moved(phase, suspend_time=timestamp(now), workers=None)
+    return moved(phase, suspend_time=timestamp(now), workers=None, burst=False)
 
 
 def resumed(phase: PhaseStatus, now: datetime) -> PhaseStatus:
@@ -217,14 +218,15 @@ def failed(phase: PhaseStatus, reason: Reason, message: str, now: datetime) -> P
     return moved(phase, **changes, message=message[:1024])
 
 
-def restarted(phase: PhaseStatus) -> PhaseStatus:
-    """A person asks for another try: the counts begin anew; checkpoints, learning rate, pinned data and attempt numbers stay."""
+def restarted(phase: PhaseStatus, now: datetime) -> PhaseStatus:
+    """A person asks for another try: counts and window begin anew; checkpoints, learning rate, pinned data and attempt numbers stay."""
     return moved(
         phase,
         outcome=None,
         message="",
         start_time=None,
         completion_time=None,
+        window_start_time=timestamp(now),
         suspended_seconds=0,
         retry_time=phase.completion_time if phase.attempt else None,
         counted_attempts=0,
@@ -237,6 +239,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         time_spent=None,
         goodput=None,
         workers=None,
+        burst=False,
     )
 
 

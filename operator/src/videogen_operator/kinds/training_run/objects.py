@@ -34,7 +34,17 @@ from videogen_api.pinned import CheckpointRetention
 from videogen_api.recipe import Recipe
 from videogen_api.resources import Resources, completed, gpus, number
 from videogen_api.tracking import CREDENTIALS, Tracking
-from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, Reason, ResolvedDataset, Task, TrainingRunSpec
+from videogen_api.training_run import (
+    TRAINING,
+    WITHOUT_PODS,
+    DataReference,
+    Phase,
+    PhaseStatus,
+    Reason,
+    ResolvedDataset,
+    Task,
+    TrainingRunSpec,
+)
 from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run import fewer_workers
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
@@ -104,7 +114,7 @@ def preflight_job(observed: Observed, phase: Phase, *, looks_up: bool) -> Job:
     phases = [job_of(observed, one, observed.phase_status(one.name), 1) for one in observed.spec.phases]
     first = job_of(observed, phase, PhaseStatus(name=phase.name), 0)
     alone = {"workers": 1, "processes_per_worker": 1, "gradient_accumulation_steps": None}
-    checked = phases if phase == observed.spec.phases[0] else []
+    checked = phases if phase == next(one for one in observed.spec.phases if one.task not in WITHOUT_PODS) else []
     return first.model_copy(update=alone | {"preflight": checked, "look_up": looks_up})
 
 

@@ -10,12 +10,15 @@ from pydantic import ValidationError
 
 from videogen_api.job import ArtifactReference
 from videogen_api.meta import ANNOTATION_REQUEST, LABEL_RUN, release_name
-from videogen_api.training_run import PhaseStatus, RunArtifact, Task, TrainingRunSpec, TrainingRunStatus
+from videogen_api.pinned import RunArtifact
+from videogen_api.training_run import PhaseStatus, Task, TrainingRunSpec, TrainingRunStatus
 from videogen_operator.kinds.training_run.sources import KIND, Missing, first_problem, found, is_new, outcome_of, releases, value_at
+from videogen_operator.kubernetes_objects import conditions
 from videogen_operator.names import job_name
 from videogen_operator.plan import Inputs, Key, Manifest, Query, World
 
 LABEL_RUN_UID = "videogen.pib.gov.in/run-uid"
+STABLE = "Stable"  # reason of Ready of the release that has all traffic of its service
 LONGEST_INDEX = 10  # digits of a replica's number, which is an int32
 
 
@@ -33,6 +36,7 @@ class Observed:
     claim: Manifest | None = None
     init_from: ArtifactReference | Missing | None = None  # what spec.initFrom leads to now; status.initFrom has what it led to at first
     release: Manifest | None = None  # the ModelRelease with the name of the run's model
+    stable: Manifest | None = None  # the stable ModelRelease of the service that the run releases to
 
     @property
     def name(self) -> str:
@@ -152,6 +156,7 @@ def observe(world: World, key: Key) -> Seen | None:
         claim=world.get("PersistentVolumeClaim", key.namespace, spec.storage.claim_name),
         init_from=found(world, run, spec.init_from, spec.storage.claim_name) if spec.init_from else None,
         release=_release(world, key.namespace, spec),
+        stable=_stable(world, key.namespace, spec),
     )
 
 
@@ -197,6 +202,14 @@ def _release(world: World, namespace: str, spec: TrainingRunSpec) -> Manifest | 
     if all(phase.task != Task.RELEASE for phase in spec.phases):
         return None
     return world.get("ModelRelease", namespace, release_name(spec.model))
+
+
+def _stable(world: World, namespace: str, spec: TrainingRunSpec) -> Manifest | None:
+    service = next((phase.release.service for phase in spec.phases if phase.release), None)
+    if service is None:
+        return None
+    found = (one for one in world.list("ModelRelease", namespace) if value_at(one, "spec", "service") == service)
+    return next((one for one in found if conditions(one).get("Ready", {}).get("reason") == STABLE), None)
 
 
 def _naming(world: World, namespace: str, name: str, *path: str) -> Iterable[Key]:

@@ -34,7 +34,7 @@ def is_wanted(situation: Situation) -> bool:
 
 def taken(situation: Situation, found: Mapping[str, Any], step: Step) -> Step:
     """`step`, and with it the phase from a record that a preflight has found. The phase stays as it is if the record does not count."""
-    phase = situation.phase.name
+    phase = situation.phase.title
     try:
         record, report = _judged(situation, found)
     except ValueError as error:

@@ -23,12 +23,23 @@ def placement_of(phase: Phase, settings: Mapping[str, str]) -> Placement:
     return whole.model_copy(update={"tolerations": [*kept, *(whole.tolerations or [])]})
 
 
+def in_burst_pool(phase: Phase) -> Phase | None:
+    """The phase with the placement of its second pool, if it has one."""
+    if phase.placement is None or phase.placement.burst is None:
+        return None
+    own, pool = phase.placement, phase.placement.burst
+    tolerations = [*(own.tolerations or []), *(pool.tolerations or [])] or None
+    changed = own.model_copy(update={"node_selector": pool.node_selector or own.node_selector, "tolerations": tolerations})
+    return phase.model_copy(update={"placement": changed})
+
+
 def shortage(phase: Phase, nodes: Sequence[Manifest], settings: Mapping[str, str]) -> str:
     """Why no node can take one worker, even if it were empty; "" if some node can. A node that is not ready may become so."""
-    placement = placement_of(phase, settings)
+    placement, other = placement_of(phase, settings), in_burst_pool(phase)
+    pools = [placement, *([placement_of(other, settings)] if other else [])]
     asked = completed(phase.resources, **DEFAULTS).requests or {}
     needs = {name: number(text) for name, text in asked.items()}
-    meant = [node for node in nodes if may_run_on(placement, node)]
+    meant = [node for node in nodes if any(may_run_on(pool, node) for pool in pools)]
     if any(all(need <= allocatable(node, name) for name, need in needs.items()) for node in meant):
         return ""
     if not meant:
