@@ -53,6 +53,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"collect": [{"dataset": "pib", "minimum": 1, "whenBelow": "Fail"}]},
         'supported values: "Wait", "Skip"',
     ),
+    "a budget of no hour": ({"budget": {"gpuHours": 0}}, "spec.budget.gpuHours"),
+    "a budget without hours": ({"budget": {}}, "spec.budget.gpuHours: Required value"),
     "no template": ({"runTemplate": None}, "spec.runTemplate: Required value"),
 }
 
@@ -98,6 +100,7 @@ def test_the_model_of_a_cycle_stays_and_everything_else_can_be_edited(api: Api, 
         "startFrom": {"service": "standard"},
         "focus": "News in Hindi",
         "collect": [{"dataset": "pib", "minimum": 1000, "target": 2000, "whenBelow": "Skip"}],
+        "budget": {"gpuHours": 2000},
         "skipIfNoNewData": True,
         "stages": [STAGES[1] | {"startDay": 0}],
         "runTemplate": {"spec": TEMPLATE | {"ttlSecondsAfterFinished": 60}},

@@ -8,14 +8,15 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from videogen_api.curation import NewClipsFound, VersionName
+from videogen_api.cycle_stages import Stage, StageStatus, StageUse, WaitingFor
 from videogen_api.meta import (
     Condition,
-    Digest,
     DnsLabel,
     Model,
     ModelLine,
     ObjectName,
     Observation,
+    PositiveDecimal,
     ShortName,
     Text,
     Timestamp,
@@ -71,6 +72,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"  # present and True when only a change of the spec helps
     LAST_RUN_SUCCEEDED = "LastRunSucceeded"  # of the last run that has ended; absent before the first one
     COLLECTION_BELOW_TARGET = "CollectionBelowTarget"  # present and True while a dataset has fewer new clips than collect asks for
+    BUDGET_EXCEEDED = "BudgetExceeded"  # present and True while the run at work is stopped because it has used up budget.gpuHours
     OVERDUE = "Overdue"  # present and True while a stage of the run at work is not done and its window has closed
 
 
@@ -89,6 +91,7 @@ class Reason(StrEnum):
     COLLECT_INVALID = "CollectInvalid"  # collect names a dataset that no Curate phase of the template makes, or the template counts itself
     BELOW_MINIMUM = "BelowMinimum"  # fewer new clips than collect's minimum: nothing was trained with them
     BELOW_TARGET = "BelowTarget"  # fewer new clips than collect's target, and no fewer than the minimum: the run goes on
+    BUDGET_SPENT = "BudgetSpent"  # the run at work has used up its GPU hours
     WINDOW_CLOSED = "WindowClosed"  # a stage is not done at the end of its window
     VERSION_EXHAUSTED = "VersionExhausted"  # there is no higher version of this cadence
     NO_STABLE_RELEASE = "NoStableRelease"  # startFrom names a service without a stable release of the model; waits for one
@@ -138,6 +141,17 @@ class CollectionTarget(Model):
     )
 
 
+class Budget(Model):
+    """What each run may use."""
+
+    gpu_hours: int = Field(
+        ge=1,
+        le=100_000_000,
+        description="GPU hours: GPUs of the run's pods, or slices of them, times the hours that they have them. A run that has used them up"
+        " is stopped as by suspend and goes on when there are more.",
+    )
+
+
 class StartFrom(Model):
     """Where the weights of each run come from."""
 
@@ -152,21 +166,6 @@ class RunTemplate(Model):
         + "; ".join(f"$({name}) is the {what}" for name, what in PLACEHOLDERS.items())
         + ". A field that is only a $(previous...) is left out while there is no successful run."
     )  # its schema is made in crd.py
-
-
-class Stage(Model):
-    """A part of each run: who answers for it, and until when."""
-
-    name: ShortName = Field(description="Name of the stage, such as curation.")
-    owner: ShortName = Field(description="Team that answers for it, such as data-science.")
-    start_day: int = Field(ge=0, le=400, description="First day of its window, counted from the scheduled time.")
-    days: int = Field(ge=1, le=400, description="Days of its window. The stage begins when the one before is done, however early.")
-    phases: list[ShortName] = Field(
-        min_length=1,
-        max_length=16,
-        description="Phases of the run that belong to it.",
-        json_schema_extra=k8s(**{"x-kubernetes-list-type": "set"}),
-    )
 
 
 class FineTuneCycleSpec(Model):
@@ -224,6 +223,9 @@ class FineTuneCycleSpec(Model):
             rules=[("self.all(c, !has(c.target) || c.target >= c.minimum)", "target must not be less than minimum")],
         ),
     )
+    budget: Budget | None = Field(
+        default=None, description="What each run may use; a change acts at once, on the run at work too. Absent: any amount."
+    )
     skip_if_no_new_data: bool = Field(
         default=False,
         description="True skips scheduled times at which a dataset of the template has no new clip; those that collect names go by it.",
@@ -251,48 +253,6 @@ class FineTuneCycleSpec(Model):
     failed_runs_history_limit: int = Field(default=10, ge=0, le=1000, description="Failed runs that are kept; older ones are deleted.")
 
 
-class StageState(StrEnum):
-    """How far a stage is."""
-
-    WAITING = "Waiting"
-    WORKING = "Working"
-    DONE = "Done"
-    FAILED = "Failed"
-
-
-class Delivery(Observation):
-    """Something that a stage has made."""
-
-    kind: Annotated[str, StringConstraints(max_length=16)] = Field(description="Dataset, Bundle, Report or Release.")
-    name: Annotated[str, StringConstraints(max_length=256)] = Field(
-        description="Dataset and version, folder of the bundle, file of the report, or name of the release."
-    )
-    digest: Digest | None = Field(default=None, description="Of a dataset's or bundle's manifest.")
-
-
-class StageStatus(Observation):
-    """How far a stage of the run at work is."""
-
-    name: ShortName = Field(description="Name of the stage.")
-    owner: ShortName = Field(description="Team that answers for it.")
-    state: StageState = Field(description="Waiting, Working, Done or Failed.")
-    due: Timestamp = Field(description="End of its window.")
-    start_time: Timestamp | None = Field(default=None, description="When its first phase began.")
-    end_time: Timestamp | None = Field(default=None, description="When its last phase was done.")
-    delivered: list[Delivery] = Field(
-        default=[], max_length=16, description="What it has made, with digests.", json_schema_extra=k8s(atomic=True)
-    )
-
-
-class WaitingFor(Observation):
-    """Whose turn it is."""
-
-    team: ShortName = Field(description="Owner of the stage.")
-    what: Text = Field(description="What is missing.")
-    since: Timestamp | None = Field(default=None, description="Since when it is that team's turn.")
-    due: Timestamp = Field(description="End of the stage's window.")
-
-
 class Followed(Observation):
     """The schedule that nextScheduleTime is of."""
 
@@ -311,6 +271,7 @@ class CurrentRun(Observation):
     state: Annotated[str, StringConstraints(max_length=64)] = Field(
         default="", description="What the run is doing or waiting for: the reason of its condition Succeeded."
     )
+    gpu_hours: PositiveDecimal | None = Field(default=None, description="GPU hours that it has used, a few minutes old.")
     stage: Annotated[str, StringConstraints(max_length=30)] = Field(default="", description="Stage whose turn it is.")
     waiting_for: WaitingFor | None = Field(default=None, description="Whose turn it is, for what, since when and until when.")
     stages: list[StageStatus] = Field(
@@ -337,6 +298,10 @@ class PastRun(Observation):
     release: ObjectName | None = Field(default=None, description="ModelRelease that the run created.")
     datasets: list[CollectedDataset] = Field(
         default=[], max_length=MOST_DATASETS, description="Datasets that it curated.", json_schema_extra=k8s(atomic=True)
+    )
+    gpu_hours: PositiveDecimal | None = Field(default=None, description="GPU hours that the run used.")
+    stages: list[StageUse] = Field(
+        default=[], max_length=MOST_STAGES, description="What its stages took.", json_schema_extra=k8s(atomic=True)
     )
     end_time: Timestamp | None = Field(default=None, description="When that was clear.")
 

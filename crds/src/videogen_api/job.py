@@ -165,6 +165,7 @@ class Report(Observation):
     goodput: Goodput | None = None  # Train
     trials: list[Trial] = []  # Tune; one of them is chosen
     optimization: Optimization | None = None  # Optimize
+    bytes_written: int | None = None  # into the storage, since the attempt began
     page: bool | None = None  # Evaluate and Optimize: whether `report_page` is there
     frames: int | None = None  # of each clip that `results` are about
     resolution: Resolution | None = None  # of their frames

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from videogen_api import phase_rules
+from videogen_api.consumption import GpuTime
 from videogen_api.curation import Curate, NewClipsFound, VersionName
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import Evaluation, Gate, MetricResult
@@ -19,6 +20,7 @@ from videogen_api.meta import (
     Model,
     ModelIdentity,
     Observation,
+    PositiveDecimal,
     ShortName,
     StoragePath,
     Text,
@@ -91,6 +93,7 @@ class Reason(StrEnum):
     CHECKING = "Checking"  # the preflight looks at what the phases will need
     PREFLIGHT_FAILED = "PreflightFailed"  # something that a phase needs is missing or wrong; looks again
     SUSPENDED = "Suspended"  # spec.suspend is true; no pods
+    BUDGET_EXCEEDED = "BudgetExceeded"  # the GPU hours that the run's cycle gives it are used up; no pods until it gives more
     STARTING = "Starting"  # the job is made, or exists and its pods are not running yet
     CURATING = "Curating"  # a Curate phase is running
     TRAINING = "Training"  # a Train phase is running
@@ -341,6 +344,13 @@ class PhaseStatus(Observation):
     )
     time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
     workers: int | None = Field(default=None, ge=1, le=128, description="Pods of the current or next attempt; absent: workers.replicas.")
+    gpu_hours: PositiveDecimal | None = Field(
+        default=None, description="GPUs of the phase's pods times the hours that they had them, over all attempts; a few minutes old."
+    )
+    bytes_written: int | None = Field(
+        default=None, ge=0, le=2**53, description="Bytes of bundles, datasets, checkpoints and reports that ended attempts have written."
+    )
+    gpu_time: GpuTime | None = Field(default=None, description="What gpuHours is counted from.")
 
 
 class RunSummary(Observation):
@@ -378,6 +388,9 @@ class TrainingRunStatus(Observation):
         default="", description="Value of the request annotation that was answered last."
     )
     summary: RunSummary | None = Field(default=None, description="For printer columns.")
+    gpu_budget: int | None = Field(
+        default=None, ge=1, le=100_000_000, description="GPU hours that the run may use, as its cycle said last; absent: any."
+    )
     tuned: list[TunedParameter] = Field(
         default=[],
         max_length=16,

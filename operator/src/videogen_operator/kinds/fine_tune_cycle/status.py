@@ -10,7 +10,7 @@ from typing import Any
 from videogen_api.fine_tune_cycle import ConditionType, CycleSummary, FineTuneCycleStatus, Outcome, Reason
 from videogen_api.meta import Condition
 from videogen_operator.conditions import Wanted, merged, timestamp
-from videogen_operator.kinds.fine_tune_cycle import collection, stages
+from videogen_operator.kinds.fine_tune_cycle import collection, consumption, stages
 from videogen_operator.kinds.fine_tune_cycle.observed import Cycle
 from videogen_operator.names import UPGRADING
 from videogen_operator.plan import Manifest, StatusWrite
@@ -53,6 +53,8 @@ def written(cycle: Cycle, known: FineTuneCycleStatus, said: Said, now: datetime)
     if late := stages.overdue(known.current, now):
         words = "; ".join(f"stage {one.name} of {one.owner} was due at {one.due} and is {one.state}" for one in late)
         wanted.append(Wanted(ConditionType.OVERDUE, True, Reason.WINDOW_CLOSED, words))
+    if (exceeded := consumption.exceeded(cycle, known)) is not None:
+        wanted.append(exceeded)
     if (below := collection.below(cycle, known)) is not None:
         wanted.append(below)
     wanted += _last_run(cycle, known)

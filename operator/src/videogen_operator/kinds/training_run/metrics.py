@@ -12,7 +12,8 @@ RUN = ("namespace", "run")
 STATE = Gauge("videogen_training_run", "1 for the reason of the run's Succeeded condition.", (*RUN, "reason"))
 PERCENT = Gauge("videogen_training_progress_percent", "Share of the phase that is done.", (*RUN, "phase"))
 METRIC = Gauge("videogen_training_metric", "Newest value that the trainer reported.", (*RUN, "phase", "metric"))
-GAUGES = (STATE, PERCENT, METRIC)
+HOURS = Gauge("videogen_training_gpu_hours", "GPU hours that the phase has used.", (*RUN, "phase"))
+GAUGES = (STATE, PERCENT, METRIC, HOURS)
 
 
 def samples(run: Manifest) -> Iterator[Sample]:
@@ -21,6 +22,8 @@ def samples(run: Manifest) -> Iterator[Sample]:
     if reason := conditions(run).get("Succeeded", NOTHING).get("reason"):
         yield STATE, (*name, reason), 1
     for phase in status.get("phases", []):
+        if (hours := number(str(phase.get("gpuHours") or ""))) is not None:
+            yield HOURS, (*name, phase["name"]), hours
         progress = phase.get("progress") or NOTHING
         if "progressPercentage" in progress:
             yield PERCENT, (*name, phase["name"]), progress["progressPercentage"]
