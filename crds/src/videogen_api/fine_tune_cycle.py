@@ -25,6 +25,7 @@ from videogen_api.meta import (
 )
 
 LABEL_CYCLE = "videogen.pib.gov.in/cycle"  # on a run: the cycle that created it
+LABEL_MEASURES = "videogen.pib.gov.in/measures"  # on a run of a cycle with a target: the release that it measures
 SET_BY_THE_CYCLE = ("model", "initFrom")  # of a run's spec, and so not in a template
 HISTORY = 20  # entries of status.history
 MOST_STAGES = 12
@@ -43,6 +44,7 @@ PLACEHOLDERS = {  # what a template may name, in words
 class Cadence(StrEnum):
     """How often, and which part of the version each run raises."""
 
+    DAILY = "Daily"
     WEEKLY = "Weekly"
     MONTHLY = "Monthly"
     QUARTERLY = "Quarterly"
@@ -50,6 +52,7 @@ class Cadence(StrEnum):
 
 
 SCHEDULES = {  # of a cycle that names none
+    Cadence.DAILY: "0 3 * * *",
     Cadence.WEEKLY: "0 3 * * 1",
     Cadence.MONTHLY: "0 3 1 * *",
     Cadence.QUARTERLY: "0 3 1 1,4,7,10 *",
@@ -158,6 +161,12 @@ class StartFrom(Model):
     service: DnsLabel = Field(description="The service's stable release at the scheduled time becomes the run's spec.initFrom.")
 
 
+class Target(Model):
+    """What a cycle measures, in place of training."""
+
+    service: DnsLabel = Field(description="The service's stable release at the scheduled time is measured, as that version.")
+
+
 class RunTemplate(Model):
     """The TrainingRun that each scheduled time creates."""
 
@@ -173,11 +182,13 @@ class FineTuneCycleSpec(Model):
 
     cadence: Cadence = Field(
         description="Sets the default schedule and what each run does to the version: Weekly raises the patch, Monthly the minor, Quarterly"
-        " and Annual the major number of the highest version of the model among releases and runs."
+        " and Annual the major number of the highest version of the model among releases and runs. Daily is for a cycle with a target,"
+        " whose runs make no version."
     )
     schedule: Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$", max_length=100)] | None = Field(
         default=None,
-        description="Cron in five fields: minute, hour, day of the month, month, day of the week. Absent: 3:00 on Mondays (Weekly), or on"
+        description="Cron in five fields: minute, hour, day of the month, month, day of the week. Absent: 3:00 each day"
+        " (Daily), on Mondays (Weekly), or on"
         " the first day of the month (Monthly), of the quarter (Quarterly) or of the year (Annual).",
     )
     time_zone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$", max_length=64)] = Field(
@@ -214,6 +225,11 @@ class FineTuneCycleSpec(Model):
     )
     model: ModelLine = Field(description="The model whose versions the cycle makes.")
     start_from: StartFrom | None = Field(default=None, description="Weights that each run starts from; absent: from scratch.")
+    target: Target | None = Field(
+        default=None,
+        description="Measure what serves: the template has Evaluate phases alone, and their results go to the release, whose gates judge"
+        " them again. Absent: the cycle trains.",
+    )
     collect: list[CollectionTarget] = Field(
         default=[],
         max_length=MOST_DATASETS,
@@ -253,6 +269,31 @@ class FineTuneCycleSpec(Model):
     failed_runs_history_limit: int = Field(default=10, ge=0, le=1000, description="Failed runs that are kept; older ones are deleted.")
 
 
+# CEL over a whole FineTuneCycle, message, field.
+CYCLE_RULES: tuple[tuple[str, str, str], ...] = (
+    (
+        "!has(self.spec.target) || !has(self.spec.startFrom)",
+        "a cycle with a target measures the service's stable release, and begins from nothing else; leave startFrom out",
+        ".spec.target",
+    ),
+    (
+        "!has(self.spec.target) || self.spec.runTemplate.spec.phases.all(p, p.task == 'Evaluate')",
+        "the template of a cycle with a target has Evaluate phases alone",
+        ".spec.target",
+    ),
+    (
+        "self.spec.cadence != 'Daily' || has(self.spec.target)",
+        "cadence Daily is for cycles with a target; one that trains is Weekly, Monthly, Quarterly or Annual, with a schedule of yours",
+        ".spec.cadence",
+    ),
+    (
+        "!has(self.spec.target) || (self.spec.successfulRunsHistoryLimit > 0 && self.spec.failedRunsHistoryLimit > 0)",
+        "runs of a cycle with a target must stay until their results are taken; the history limits must not be 0",
+        ".spec.target",
+    ),
+)
+
+
 class Followed(Observation):
     """The schedule that nextScheduleTime is of."""
 
@@ -266,7 +307,7 @@ class CurrentRun(Observation):
 
     run: ObjectName = Field(description="TrainingRun.")
     scheduled_time: Timestamp = Field(description="Time for which it was created.")
-    version: VersionNumber = Field(description="Version that it makes.")
+    version: VersionNumber = Field(description="Version that it makes, or measures.")
     phase: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Number and name of its phase.")
     state: Annotated[str, StringConstraints(max_length=64)] = Field(
         default="", description="What the run is doing or waiting for: the reason of its condition Succeeded."
@@ -295,7 +336,7 @@ class PastRun(Observation):
     message: Text = Field(default="", description="Why, unless it succeeded.")
     run: ObjectName | None = Field(default=None, description="TrainingRun, if one was created.")
     version: VersionNumber | None = Field(default=None, description="Version that it made or was to make.")
-    release: ObjectName | None = Field(default=None, description="ModelRelease that the run created.")
+    release: ObjectName | None = Field(default=None, description="ModelRelease that the run created, or measured.")
     datasets: list[CollectedDataset] = Field(
         default=[], max_length=MOST_DATASETS, description="Datasets that it curated.", json_schema_extra=k8s(atomic=True)
     )

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
-from videogen_api.fine_tune_cycle import HISTORY, ConcurrencyPolicy, FineTuneCycleStatus, Followed, Outcome, PastRun
+from videogen_api.fine_tune_cycle import HISTORY, LABEL_MEASURES, ConcurrencyPolicy, FineTuneCycleStatus, Followed, Outcome, PastRun
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.fine_tune_cycle import collection, consumption, stages
 from videogen_operator.kinds.fine_tune_cycle.observed import Cycle, value_at
@@ -139,7 +139,7 @@ def _ended(
         message=why,
         run=current.run,
         version=current.version,
-        release=str(value_at(run, "status", "release") or "") or None,
+        release=str(value_at(run, "status", "release") or "") or _measured(run),
         datasets=collection.curated(run),
         gpu_hours=consumption.gpu_hours(run) or current.gpu_hours,
         end_time=timestamp(now),
@@ -148,6 +148,10 @@ def _ended(
     note = Note(cycle.manifest, f"Run{outcome}", words[:1024], "Normal" if outcome == Outcome.SUCCEEDED else "Warning")
     success = {"last_success": past} if outcome == Outcome.SUCCEEDED else {}
     return with_past(cycle.status, past).model_copy(update={"current": None, **success}), (note,)
+
+
+def _measured(run: Manifest | None) -> str | None:
+    return run["metadata"]["labels"].get(LABEL_MEASURES) if run is not None else None
 
 
 def _began(by: str) -> str:

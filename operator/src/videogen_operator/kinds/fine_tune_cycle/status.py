@@ -28,13 +28,13 @@ class Said:
     stalled: bool = False
 
 
-def waiting(known: FineTuneCycleStatus, following: datetime | None) -> Said:
+def waiting(cycle: Cycle, known: FineTuneCycleStatus, following: datetime | None) -> Said:
     """Nothing is due: a run is at work, or the next time is waited for."""
     if known.current is not None:
         at = f" ({known.current.phase})" if known.current.phase else ""
         turn = known.current.waiting_for
         whose = f"; stage {known.current.stage} is the turn of {turn.team} until {turn.due}" if turn else ""
-        return Said(Reason.RUNNING, f"run {known.current.run}{at} makes version {known.current.version}{whose}")
+        return Said(Reason.RUNNING, f"run {known.current.run}{at} {cycle.verb} version {known.current.version}{whose}")
     when = timestamp(following) if following is not None else known.next_schedule_time
     return Said(Reason.SCHEDULED, f"the next run is created at {when}")
 
@@ -76,7 +76,7 @@ def _last_run(cycle: Cycle, known: FineTuneCycleStatus) -> list[Wanted]:
     if last is None:
         return [Wanted(kind, one.status == "True", one.reason, one.message) for one in cycle.status.conditions if one.type == kind]
     if last.outcome == Outcome.SUCCEEDED:
-        return [Wanted(kind, True, Reason.SUCCEEDED, f"run {last.run} made version {last.version}")]
+        return [Wanted(kind, True, Reason.SUCCEEDED, f"run {last.run} {'measured' if cycle.measures else 'made'} version {last.version}")]
     return [Wanted(kind, False, Reason.FAILED, f"run {last.run}: {last.message}")]
 
 
