@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
+from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.fine_tune_cycle import LABEL_CYCLE, LABEL_MEASURES, Outcome
+from videogen_api.job import Report
 from videogen_api.measurement import MEASUREMENTS
-from videogen_api.training_run import Task, TrainingRunSpec
+from videogen_api.training_run import Reason, Task, TrainingRunSpec
 from videogen_operator.kinds.model_release import MODEL_RELEASE
 from videogen_testing import cycle_simulation as cycles
 from videogen_testing import service_simulation as services
 from videogen_testing.releases import NAMESPACE, a_gate, a_release, a_result, a_run, digest_of, name_of
 from videogen_testing.run_simulation import Simulation as RunSimulation
-from videogen_testing.runs import EVALUATE, TRAIN
+from videogen_testing.runs import EVALUATE, TRAIN, ended
 
 MONDAYS = [datetime(2026, 1, day, 3, tzinfo=UTC) for day in (5, 12, 19)]
 TEMPLATE = cycles.TEMPLATE | {"phases": [EVALUATE]}
@@ -231,3 +233,19 @@ def test_the_end_of_a_run_wakes_the_service_that_it_measures() -> None:
     sim = serving()
     run = a_measurement(sim)
     assert services.KEY in list(MODEL_RELEASE.keys(run, sim))
+
+
+def test_a_run_measures_the_bundle_of_the_release_although_it_has_its_version() -> None:
+    sim = RunSimulation(phases=[EVALUATE], initFrom={"release": name_of(OLD)}, model={"family": "VideoFusion", "version": OLD})
+    artifact = {"claimName": "models", "path": "bundles/source", "digest": digest_of(OLD)}
+    sim.put({"apiVersion": "v1", "kind": "ModelRelease", "metadata": {"name": name_of(OLD)}, "spec": {"artifact": artifact}}, "models")
+    sim.settle()
+    (file,) = sim.files.values()
+    assert file.artifact is not None
+    assert (file.artifact.path, file.artifact.digest) == ("bundles/source", digest_of(OLD))
+    results = [MetricResult(metric=Metric.FVD, value="100", samples=128)]
+    sim.set_pods(ended(0, Report(results=results).model_dump_json(by_alias=True, exclude_none=True)))
+    sim.settle()
+    assert sim.top() == ("True", Reason.COMPLETED)
+    assert sim.status().init_from is not None
+    assert (sim.status().init_from.digest, sim.status().artifact, sim.status().release) == (digest_of(OLD), None, "")  # type: ignore[union-attr]
