@@ -53,7 +53,7 @@ class StageUse(Observation):
         default=None, ge=0, le=2**31 - 1, description="From the beginning of its first phase to the end of its last; absent: it goes on."
     )
     gpu_hours: PositiveDecimal | None = Field(default=None, description="GPU hours of its phases.")
-    bytes_written: int | None = Field(default=None, ge=0, le=2**57, description="Bytes that its phases have written into the storage.")
+    bytes_written: int | None = Field(default=None, ge=0, le=2**53, description="Bytes that its phases have written into the storage.")
 
 
 class StageStatus(StageUse):
