@@ -77,7 +77,7 @@ def turn(since: str, due: str) -> dict[str, str]:
     return {turned("turn_since"): f"{since}x2000", turned("due"): f"{due}x2000"}
 
 
-LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE, OVERDUE, NO_RUNS, PHASE_DUE = (
+LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE, OVERDUE, SPENT, NO_RUNS, PHASE_DUE = (
     "VideogenReleaseLatencyHigh",
     "VideogenReleaseErrorsHigh",
     "VideogenReleaseOverloaded",
@@ -86,6 +86,7 @@ LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE, OVERDUE, NO_RUN
     "VideogenReleaseChecksFailing",
     "VideogenReleaseUnreadable",
     "VideogenCycleOverdue",
+    "VideogenCycleBudgetExceeded",
     "VideogenCycleStalled",
     "VideogenPhaseDue",
 )
@@ -105,6 +106,8 @@ ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
     "a phase in the last tenth of its window fires": (turn("0", "6000"), PHASE_DUE, "97m", OF_A_CYCLE),
     "one that has more time does not": (turn("0", "6000"), PHASE_DUE, "80m", None),
     "one whose window has no end does not": ({turned("turn_since"): "0x2000"}, PHASE_DUE, "97m", None),
+    "a run that has used up its budget fires": ({cycle("_budget_exceeded"): "0x4 1x100"}, SPENT, "7m", OF_A_CYCLE),
+    "and is silent when it goes on": ({cycle("_budget_exceeded"): "1x4 0x100"}, SPENT, "7m", None),
     "a cycle that can make no run fires": ({cycle(reason="TemplateInvalid"): "1x100"}, NO_RUNS, "7m", OF_A_CYCLE),
     "one that waits for its time does not": ({cycle(reason="Scheduled"): "1x100"}, NO_RUNS, "7m", None),
     "a fast release does not": (latency("0+5x60", "0+5x60") | check_of(LIMIT, "2"), LATENCY, "2m", None),

@@ -136,6 +136,47 @@ def test_a_cycle_fires_by_its_schedule_and_trains_on_from_what_it_released(
     assert viewers.failures() == []
 
 
+def run_at_once(cluster: Cluster, namespace: str, cycle: str) -> Manifest:
+    """Ask a cycle for a run -> its line in the history, which must be a success."""
+    cluster("annotate", f"finetunecycle/{cycle}", "videogen.pib.gov.in/request=run-now@story", "--overwrite", "-n", namespace)
+
+    def ended() -> list[Manifest]:
+        made = cluster.get("finetunecycle", cycle, namespace) or {}
+        return [past for past in made.get("status", {}).get("history", []) if past.get("run", "").startswith(f"{cycle}-now-")]
+
+    (past,) = cluster.wait(f"the run of cycle {cycle}", ended, 900)
+    assert past["outcome"] == "Succeeded", past
+    return dict(past)
+
+
+def test_a_hotfix_comes_when_it_is_asked_for(
+    cluster: Cluster, namespace: str, digests: dict[str, str], first_release: Manifest, viewers: Load
+) -> None:
+    (hotfix,) = documents("cycles/hotfix.yaml")
+    cluster.apply(small(hotfix, namespace, digests))
+    past = run_at_once(cluster, namespace, "base-hotfix")
+    release = cluster.get("modelrelease", past["release"], namespace)
+    assert release
+    assert release["status"]["rollout"]["state"] == "Stable"
+    assert viewers.failures() == []
+
+
+def test_what_serves_is_measured_and_the_release_keeps_it(
+    cluster: Cluster, namespace: str, digests: dict[str, str], first_release: Manifest
+) -> None:
+    for cycle in documents("cycles/production.yaml"):
+        name = cycle["metadata"]["name"]
+        cluster.apply(small(cycle, namespace, digests))
+        past = run_at_once(cluster, namespace, name)
+
+        def kept(past: Manifest = past) -> list[Manifest]:
+            release = cluster.get("modelrelease", past["release"], namespace) or {}
+            return [one for one in release.get("status", {}).get("measurements", []) if one["run"] == past["run"]]
+
+        (measurement,) = cluster.wait(f"what {name} has measured", kept, 60)
+        assert "FVD" in {result["metric"] for result in measurement["results"]}
+
+
 def test_a_run_for_trackers_is_seen_in_tensorboard(
     cluster: Cluster, installation: Installation, tell: Tell, namespace: str, first_release: Manifest
 ) -> None:

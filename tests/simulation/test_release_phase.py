@@ -9,7 +9,8 @@ from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.gates import evaluation_digest
 from videogen_api.job import Report
 from videogen_api.meta import ANNOTATION_REQUEST
-from videogen_api.training_run import Reason, ResolvedDataset, TrainingRunSpec
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import Reason, TrainingRunSpec
 from videogen_testing.edits import CURATE
 from videogen_testing.run_simulation import Simulation
 from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_run, ended, release_status, running, trained

@@ -8,7 +8,8 @@ from videogen_api.curation import NewClipsFound
 from videogen_api.evaluation import Metric, MetricResult, Verdict
 from videogen_api.job import ExitCode, Goodput, Report
 from videogen_api.meta import ANNOTATION_REQUEST
-from videogen_api.training_run import Reason, ResolvedDataset, Split
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import Reason, Split
 from videogen_testing.run_simulation import RandomLife, Simulation
 from videogen_testing.runs import DIGEST, EVALUATE, RELEASE, TRAIN, a_run, ended, running, trained
 

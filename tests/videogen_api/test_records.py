@@ -9,9 +9,10 @@ from videogen_api.bundle import canonical_json
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, Goodput, Job, Report
 from videogen_api.optimization import MetricLoss, Optimization
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Resolution
 from videogen_api.records import RECORD_BYTES, REUSABLE, inputs_of, is_reusable, key_of, record_path, told
-from videogen_api.training_run import WITHOUT_PODS, Phase, Reason, ResolvedDataset, Task
+from videogen_api.training_run import WITHOUT_PODS, Phase, Reason, Task
 from videogen_api.tuning import Trial
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64

@@ -137,3 +137,26 @@ validations:
     request.namespace + ' annotate modelrelease/' + oldObject.metadata.name +
     ' --overwrite videogen.pib.gov.in/request=withdraw@<id> (without another release the service then answers 503); a deletion of the namespace takes it along'
 {{- end }}
+
+{{/* A run of a cycle is the operator's to make: what it measures can take traffic from a release, and what it uses counts for the cycle. */}}
+{{- define "videogen.admission.cycles" -}}
+matchConstraints:
+  resourceRules:
+  {{- include "videogen.matching" (dict "group" "videogen.pib.gov.in" "resources" (list "trainingruns")) | nindent 2 }}
+matchConditions:
+- name: not-made-by-the-operator
+  expression: '!(request.userInfo.username == "system:serviceaccount:{{ .Release.Namespace }}:{{ include "videogen.serviceAccountName" . }}")'
+variables:
+- name: labels
+  expression: object.metadata.?labels.orValue({})
+- name: labelsBefore
+  expression: "oldObject == null ? {} : oldObject.metadata.?labels.orValue({})"
+validations:
+- expression: >-
+    ['videogen.pib.gov.in/cycle', 'videogen.pib.gov.in/measures'].all(k,
+    !(k in variables.labels) || variables.labelsBefore[?k] == optional.of(variables.labels[k]))
+  reason: Forbidden
+  message: >-
+    the labels videogen.pib.gov.in/cycle and videogen.pib.gov.in/measures are the operator's, which makes the runs of cycles; leave them out, and ask a cycle for a
+    run by the annotation videogen.pib.gov.in/request=run-now@<id>
+{{- end }}

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from videogen_api.fine_tune_cycle import SET_BY_THE_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
+from videogen_api.fine_tune_cycle import CYCLE_RULES, SET_BY_THE_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
 from videogen_api.meta import CATEGORY, GROUP, TYPES, VERSION, type_of
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
 from videogen_api.run_changes import CHANGE_RULES
@@ -132,6 +132,7 @@ FINE_TUNE_CYCLE = Resource(
             " named after it and their scheduled time",
             "",
         ),
+        *CYCLE_RULES,
     ),
     columns=(
         Column("Status", ".status.summary.status", "What the cycle is doing."),

@@ -1,4 +1,4 @@
-"""Where a run works and what it starts from, with which code, what it makes, and how long it keeps what it no longer needs."""
+"""Where a run works, what it starts from and reads, with which code, what it makes, and how long it keeps what it no longer needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from videogen_api.curation import VersionName
 from videogen_api.meta import Digest, DnsLabel, Model, ObjectName, Observation, Sha256, ShortName, StoragePath, Text, Timestamp
 
 
@@ -65,3 +66,14 @@ class RunArtifact(Observation):
 
     path: StoragePath = Field(description="Folder in the storage.")
     digest: Digest = Field(description="Digest of the bundle's manifest.")
+
+
+class ResolvedDataset(Observation):
+    """Exactly which data a phase read or wrote."""
+
+    dataset: ShortName = Field(description="Name of the dataset.")
+    version: VersionName = Field(description="Version of the dataset.")
+    digest: Digest = Field(description="Digest of the version's manifest.")
+    clips: int = Field(default=0, ge=0, le=10**12, description="Clips in the version or in the part of it that was read.")
+    in_place_of: VersionName | None = Field(default=None, description="Version that was rejected, and in whose place this one is used.")
+    rejected: int | None = Field(default=None, ge=0, le=10**12, description="Curate: clips and videos that were rejected.")

@@ -89,7 +89,11 @@ def completed(asked: Resources | None, *, cpu: str, memory: str) -> Resources:
 
 def gpus(asked: Resources | None) -> int:
     """GPUs, or slices of them, that a pod has."""
-    limits: Mapping[str, str] = (asked.limits if asked else None) or {}
+    return gpus_in((asked.limits if asked else None) or {})
+
+
+def gpus_in(limits: Mapping[str, str | int]) -> int:
+    """GPUs, or slices of them, among the limits of a container."""
     return sum(int(number(amount)) for name, amount in limits.items() if name == GPU or name.startswith(GPU_SLICES))
 
 

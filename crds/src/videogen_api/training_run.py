@@ -9,27 +9,17 @@ from pydantic import Field, StringConstraints
 
 from videogen_api import phase_rules
 from videogen_api.approvals import MOST_APPROVALS, Approval, GivenApproval, Subject
+from videogen_api.consumption import GpuTime
 from videogen_api.curation import Curate, NewClipsFound, VersionName
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import Evaluation, Gate, MetricResult
 from videogen_api.goodput import TimeSpent
-from videogen_api.meta import (
-    Condition,
-    Digest,
-    Model,
-    ModelIdentity,
-    Observation,
-    ShortName,
-    StoragePath,
-    Text,
-    Timestamp,
-    k8s,
-)
+from videogen_api.meta import Condition, Model, ModelIdentity, Observation, PositiveDecimal, ShortName, StoragePath, Text, Timestamp, k8s
 from videogen_api.model_release import ReleaseTemplate
 from videogen_api.noise_shares import Share
 from videogen_api.optimization import Optimization, Optimize
 from videogen_api.phase_training import PhaseTraining, phase_recipe
-from videogen_api.pinned import CheckpointRetention, InitFrom, PinnedWeights, ReusedFrom, RunArtifact, RunImages, Storage
+from videogen_api.pinned import CheckpointRetention, InitFrom, PinnedWeights, ResolvedDataset, ReusedFrom, RunArtifact, RunImages, Storage
 from videogen_api.placement import PhasePlacement
 from videogen_api.preflight import Preflight
 from videogen_api.progress import Progress, RunSummary
@@ -90,6 +80,7 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"  # spec.suspend is true; no pods
     WAITING_FOR_APPROVAL = "WaitingForApproval"  # people of the teams in status.phases[].waitingFor must approve
     WAITING_FOR_WINDOW = "WaitingForWindow"  # the phase's window.notBefore is to come
+    BUDGET_EXCEEDED = "BudgetExceeded"  # the GPU hours that the run's cycle gives it are used up; no pods until it gives more
     STARTING = "Starting"  # the job is made, or exists and its pods are not running yet
     CURATING = "Curating"  # a Curate phase is running
     TRAINING = "Training"  # a Train phase is running
@@ -279,17 +270,6 @@ class TrainingRunSpec(Model):
     suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it resume from there.")
 
 
-class ResolvedDataset(Observation):
-    """Exactly which data a phase read or wrote."""
-
-    dataset: ShortName = Field(description="Name of the dataset.")
-    version: VersionName = Field(description="Version of the dataset.")
-    digest: Digest = Field(description="Digest of the version's manifest.")
-    clips: int = Field(default=0, ge=0, le=10**12, description="Clips in the version or in the part of it that was read.")
-    in_place_of: VersionName | None = Field(default=None, description="Version that was rejected, and in whose place this one is used.")
-    rejected: int | None = Field(default=None, ge=0, le=10**12, description="Curate: clips and videos that were rejected.")
-
-
 class AttemptRecord(Observation):
     """One ended attempt of a phase."""
 
@@ -366,6 +346,13 @@ class PhaseStatus(Observation):
     time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
     workers: int | None = Field(default=None, ge=1, le=128, description="Pods of the current or next attempt; absent: workers.replicas.")
     burst: bool = Field(default=False, description="Whether the current or next attempt is for the nodes of placement.burst.")
+    gpu_hours: PositiveDecimal | None = Field(
+        default=None, description="GPUs of the phase's pods times the hours that they had them, over all attempts; a few minutes old."
+    )
+    bytes_written: int | None = Field(
+        default=None, ge=0, le=2**53, description="Bytes of bundles, datasets, checkpoints and reports that ended attempts have written."
+    )
+    gpu_time: GpuTime | None = Field(default=None, description="What gpuHours is counted from.")
 
 
 class TrainingRunStatus(Observation):
@@ -392,6 +379,9 @@ class TrainingRunStatus(Observation):
         default="", description="Value of the request annotation that was answered last."
     )
     summary: RunSummary | None = Field(default=None, description="For printer columns.")
+    gpu_budget: int | None = Field(
+        default=None, ge=1, le=100_000_000, description="GPU hours that the run may use, as its cycle said last; absent: any."
+    )
     tuned: list[TunedParameter] = Field(
         default=[],
         max_length=16,

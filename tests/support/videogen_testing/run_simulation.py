@@ -14,9 +14,10 @@ from typing import Any
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ExitCode, Job, Report
 from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE, ModelIdentity, release_name
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.preflight import PreflightResult
 from videogen_api.records import inputs_of, key_of
-from videogen_api.training_run import Reason, ResolvedDataset, Task, TrainingRunStatus
+from videogen_api.training_run import Reason, Task, TrainingRunStatus
 from videogen_operator.api_server.intent import contains
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.kinds.training_run import TRAINING_RUN

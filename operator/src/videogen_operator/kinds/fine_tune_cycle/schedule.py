@@ -76,8 +76,10 @@ def highest(versions: Iterable[str]) -> str:
 
 
 def next_version(cadence: Cadence, known: Iterable[str]) -> str:
-    """The version after the highest of the known ones. Raises ValueError if there is none."""
+    """The version after the highest of the known ones. Raises ValueError if there is none, or if the cadence makes none."""
     major, minor, patch = (int(part) for part in highest(known).split("."))
+    if cadence == Cadence.DAILY:
+        raise ValueError("cadence Daily makes no versions; it is for cycles with a target")
     raised = {
         Cadence.WEEKLY: (major, minor, patch + 1),
         Cadence.MONTHLY: (major, minor + 1, 0),

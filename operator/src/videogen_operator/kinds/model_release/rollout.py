@@ -82,6 +82,7 @@ class Facts:
     round: Round | None = None
     alert: str = ""  # an accepted and verified alert in words
     alert_signal: Signal = Signal.ALERT  # who vouches for it
+    measured: str = ""  # gates that it does not pass in production, in words
     request: str = ""  # a verb of requests.py; "" is none
     unfinished: Trigger | None = None  # a rollback that the route has and the status has not
 

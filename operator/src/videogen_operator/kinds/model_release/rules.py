@@ -86,6 +86,12 @@ def fail_checks(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move 
     return _taken_back(Reason.ROLLED_BACK_CHECK, failure_of(rollout), facts, Signal.SERVERS)
 
 
+def fail_measurement(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if not facts.measured or not facts.fallback or facts.outranked:
+        return None
+    return _taken_back(Reason.ROLLED_BACK_MEASUREMENT, facts.measured, facts)
+
+
 def lose_pods(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
     """The weights have already moved, and come back with the pods. A canary whose server ended by itself goes at once: it has
     proven nothing yet. A stable release has, and what ends its server is as likely a request, which may end the server of any
@@ -242,6 +248,7 @@ RULES: tuple[tuple[frozenset[State], Rule], ...] = (
     (WITHDRAWABLE, withdraw),  # a person takes it out of the service, also the only one
     (SERVING, obey_alert),  # a verified alert names it
     (SERVING, fail_checks),  # failureLimit rounds of live checks failed one after the other
+    (SERVING, fail_measurement),  # what a cycle has measured of it in production does not pass its gates
     (SERVING, lose_pods),  # none of its pods is ready, for too long or by its own fault, and another release's are
     (CANARIES, quarantine_canary),  # its digest was quarantined meanwhile
     (frozenset({State.PENDING}), adopt),  # an operator that lost the status goes on with what the route says

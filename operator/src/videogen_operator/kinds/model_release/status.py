@@ -77,6 +77,7 @@ def status(view: View) -> dict[str, Any]:
         traffic=Traffic(weight_percent=release.weight, ready_replicas=release.ready),
         traffic_history=list(view.history),
         evaluation=list(eligibility.evidence(release)),
+        measurements=list(release.measured),
         rollout=remembered.write(release.rollout),
         rollback=view.rollback,
         last_handled_request=view.answered,
@@ -105,15 +106,18 @@ def _conditions(view: View, line: Headline) -> list[Wanted]:
     taken = (rollout.reason or Reason.ROLLED_BACK_REQUEST, rollout.message) if back else (Reason.NOT_ROLLED_BACK, "")
     said = ((line.cause or line.reason).value, line.message)
     conflict = view.facts.policy_problem
-    failing = rollout.state == State.STABLE and checks_fail(rollout, view.release.spec)
-    failure_words = f"{failure_of(rollout)}; no other release can take over" if failing else ""
+    alone = rollout.state == State.STABLE
+    live = failure_of(rollout) if alone and checks_fail(rollout, view.release.spec) else ""
+    failures = "; ".join(filter(None, (live, view.facts.measured if alone else "")))
+    failing, failure_words = bool(failures), f"{failures}; no other release can take over" if failures else ""
+    because = Reason.ROLLED_BACK_CHECK if live else Reason.ROLLED_BACK_MEASUREMENT
     return [
         *(() if line.ready is None else (Wanted(ConditionType.READY.value, line.ready, line.reason.value, line.message),)),
         Wanted(ConditionType.RECONCILING.value, line.changing, *said, when_false=False),
         Wanted(ConditionType.STALLED.value, line.stuck, *said, when_false=False),
         Wanted(ConditionType.ROLLED_BACK.value, back, taken[0].value, taken[1]),
         Wanted(ConditionType.POLICY_CONFLICT.value, bool(conflict), Reason.POLICY_NOT_ACCEPTED.value, conflict, when_false=False),
-        Wanted(ConditionType.CHECKS_FAILING.value, failing, Reason.ROLLED_BACK_CHECK.value, failure_words, when_false=False),
+        Wanted(ConditionType.CHECKS_FAILING.value, failing, because.value, failure_words, when_false=False),
     ]
 
 

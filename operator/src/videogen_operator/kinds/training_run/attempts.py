@@ -29,7 +29,13 @@ COLLECTING_DELAY = 3600  # seconds after an attempt that found too few new clips
 MAXIMUM_INTERRUPTIONS = 100
 FIRST_DELAY, LONGEST_DELAY = 10, 300  # seconds before a repeated attempt
 PREEMPTED_DELAY = 2  # before the first repeat after a preemption
-NO_INTERRUPTIONS = (Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.TOO_FEW_NEW_CLIPS)  # a wish; too little room; too little data
+NO_INTERRUPTIONS = (
+    Reason.SUSPENDED,
+    Reason.BUDGET_EXCEEDED,
+    Reason.UNSCHEDULABLE,
+    Reason.TOO_FEW_NEW_CLIPS,
+)  # a wish; too little room; too little data
+MOST_BYTES = 2**53  # that the API server takes, whatever pods tell
 REMEMBERED = 10  # records of ended attempts in the status
 
 
@@ -148,12 +154,18 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         **spent(phase, (report.goodput if report else None) or told_by(phase.progress), elapsed_seconds(phase, now)),
     }
     if report:
+        changes["bytes_written"] = with_written(phase.bytes_written, report.bytes_written)
         changes["datasets"] = report.datasets or phase.datasets
         changes["new_clips"] = report.new_clips or phase.new_clips
         changes["results"] = report.results or phase.results
         changes["trials"] = report.trials or phase.trials
         changes["optimization"] = report.optimization or phase.optimization
     return phase.model_copy(update=changes)
+
+
+def with_written(before: int | None, more: int | None) -> int | None:
+    """Bytes written in all; None while nobody has told of any."""
+    return before if more is None else min(MOST_BYTES, max(0, more) + (before or 0))
 
 
 def delay_after(phase: PhaseStatus) -> int:
@@ -187,16 +199,16 @@ def reduced(phase: PhaseStatus, end: Ending, workers: int | None, now: datetime)
     return moved(recorded_end(phase, end, now), workers=workers, retry_time=timestamp(now))
 
 
-def suspended(phase: PhaseStatus, now: datetime) -> PhaseStatus:
-    """Work stops because spec.suspend is true; a running attempt is recorded and does not count."""
+def suspended(phase: PhaseStatus, reason: Reason, why: str, now: datetime) -> PhaseStatus:
+    """Work stops because somebody, or a budget, wants it; a running attempt is recorded and does not count."""
     if state_of(phase) == State.ACTIVE:
-        end = Ending(Reason.SUSPENDED, Action.RETRY_FREE, "stopped because spec.suspend is true")
+        end = Ending(reason, Action.RETRY_FREE, why)
         return moved(recorded_end(phase, end, now), suspend_time=timestamp(now))
     return moved(phase, suspend_time=timestamp(now), workers=None, burst=False)
 
 
 def resumed(phase: PhaseStatus, now: datetime) -> PhaseStatus:
-    """spec.suspend is false again: go on at once, and do not count the time between."""
+    """What stopped it is gone: go on at once, and do not count the time between."""
     assert phase.suspend_time is not None
     seconds = max(0, int((now - datetime.fromisoformat(phase.suspend_time)).total_seconds())) if phase.start_time else 0
     return moved(

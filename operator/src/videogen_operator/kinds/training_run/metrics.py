@@ -16,7 +16,8 @@ METRIC = Gauge("videogen_training_metric", "Newest value that the trainer report
 TURN = ("namespace", "run", "phase", "team")
 SINCE = Gauge("videogen_training_turn_since_time_seconds", "Since when it is the team's turn, seconds since 1970.", TURN)
 DUE = Gauge("videogen_training_due_time_seconds", "End of the window of the phase whose turn it is, seconds since 1970.", TURN)
-GAUGES = (STATE, PERCENT, METRIC, SINCE, DUE)
+HOURS = Gauge("videogen_training_gpu_hours", "GPU hours that the phase has used.", (*RUN, "phase"))
+GAUGES = (STATE, PERCENT, METRIC, HOURS, SINCE, DUE)
 
 
 def samples(run: Manifest) -> Iterator[Sample]:
@@ -25,6 +26,8 @@ def samples(run: Manifest) -> Iterator[Sample]:
     if reason := conditions(run).get("Succeeded", NOTHING).get("reason"):
         yield STATE, (*name, reason), 1
     for phase in status.get("phases", []):
+        if (hours := number(str(phase.get("gpuHours") or ""))) is not None:
+            yield HOURS, (*name, phase["name"]), hours
         progress = phase.get("progress") or NOTHING
         if "progressPercentage" in progress:
             yield PERCENT, (*name, phase["name"]), progress["progressPercentage"]

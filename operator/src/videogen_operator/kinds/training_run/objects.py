@@ -30,7 +30,7 @@ from videogen_api.job import (
     work_path,
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
-from videogen_api.pinned import CheckpointRetention
+from videogen_api.pinned import CheckpointRetention, ResolvedDataset
 from videogen_api.recipe import Recipe
 from videogen_api.resources import Resources, completed, gpus, number
 from videogen_api.tracking import CREDENTIALS, Tracking
@@ -41,7 +41,6 @@ from videogen_api.training_run import (
     Phase,
     PhaseStatus,
     Reason,
-    ResolvedDataset,
     Task,
     TrainingRunSpec,
 )

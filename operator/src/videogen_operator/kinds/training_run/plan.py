@@ -16,6 +16,7 @@ from videogen_operator.kinds.training_run import (
     approvals,
     attempts,
     fewer_workers,
+    gpu_hours,
     images,
     initial_weights,
     lack_of_room,
@@ -28,7 +29,7 @@ from videogen_operator.kinds.training_run import (
 )
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.conclusion import concluded
-from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
+from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated, with_all_written
 from videogen_operator.kinds.training_run.lineage import with_page
 from videogen_operator.kinds.training_run.moments import seconds_since, seconds_until
 from videogen_operator.kinds.training_run.observed import Observed, Seen, Unreadable
@@ -36,7 +37,7 @@ from videogen_operator.kinds.training_run.sources import Missing
 from videogen_operator.kinds.training_run.status import assembled, position, unreadable, worth_writing
 from videogen_operator.kinds.training_run.step import Step, begins, doing, end_without_pods, healing, note, pod_states, soonest
 from videogen_operator.kinds.training_run.time_spent import spent, told_by
-from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, unanswered_in
+from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, stopped, unanswered_in
 from videogen_operator.names import job_name
 from videogen_operator.plan import Inputs, Note, Plan, StatusWrite
 
@@ -59,11 +60,13 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
     if observed.request != observed.status.last_handled_request:
         observed, request_notes = _answer_request(observed, inputs.now)
     observed, void_notes = approvals.voided(observed, inputs.now)
+    observed, used = gpu_hours.followed(_with_budget(observed), inputs.now)
     place = position(observed.spec, observed.status)
     phase = None if place is None else observed.spec.phases[place]
     if phase is None or state_of(observed.phase_status(phase.name)) == State.FAILED:
-        return _finished(observed, phase, inputs, request_notes)
-    situation = _situation(initial_weights.followed(observed), phase, inputs)
+        plan = _finished(observed, phase, inputs, request_notes)
+        return replace(plan, requeue_after=soonest(plan.requeue_after, gpu_hours.again(observed, used, inputs.now)))
+    situation = replace(_situation(initial_weights.followed(observed), phase, inputs), used=used)
     observed = situation.observed
     step = _suspension(situation) or _deadline(situation) or _advance(situation, inputs)
     if step.preflight is not None:
@@ -74,13 +77,20 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
     status = windows.with_next_begun(observed.spec, status, inputs.now) if state_of(step.status) == State.COMPLETED else status
     notes = (*request_notes, *void_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
     lingering, later = leftovers.lingering(observed, inputs.now)
-    again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _closes_in(situation))
+    counts = gpu_hours.again(observed, used, inputs.now)
+    again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _closes_in(situation), counts)
     delete = (*step.delete, *lingering, *network.unneeded(observed, inputs.settings))
     policies = network.current(observed, step.status, inputs.settings)
     # No pod without its policy; but a policy that cannot be restored must not keep a running attempt from being looked after.
     create, beside = ((*policies, *step.create), ()) if step.create else ((), policies)
     written = _write(observed, status)
     return Plan(create=create, beside=beside, delete=delete, statuses=written, notes=notes, requeue_after=again)
+
+
+def _with_budget(observed: Observed) -> Observed:
+    if observed.status.gpu_budget == observed.budget:
+        return observed
+    return replace(observed, status=observed.status.model_copy(update={"gpu_budget": observed.budget}))
 
 
 def _may_still_arrive(observed: Observed, now: datetime) -> bool:
@@ -173,6 +183,7 @@ def _ended(situation: Situation, end: Ending) -> Step:
         return _succeeded(situation, end)
     if end.report is None and (report := newest_report(situation.pods)):
         end = replace(end, report=report)
+    end = with_all_written(end, situation.pods)
     new = attempts.ended(status, spec, end, situation.now)
     message = f"{spec.title}: attempt {status.attempt} ended with {end.reason}: {end.message}"
     return Step(status=new, said=_retrying(new), notes=(note(situation, "AttemptEnded", message, warning=True),))
@@ -188,24 +199,27 @@ def _without_room(situation: Situation, due: fewer_workers.Lack) -> Step:
 
 def _succeeded(situation: Situation, end: Ending) -> Step:
     """A phase's work is done; what it measured must also pass the phase's gates."""
+    end = with_all_written(end, situation.pods)
     recorded = attempts.recorded_end(situation.status, end, situation.now)
     assert end.report is not None
     return concluded(situation, with_page(situation, recorded, end.report), end.report)
 
 
 def _suspension(situation: Situation) -> Step | None:
-    """spec.suspend: record it first, then stop the pods."""
-    if not situation.observed.spec.suspend:
+    """spec.suspend, or a budget that is used up: record it first, then stop the pods."""
+    if (said := stopped(situation)) is None:
         return None
-    said = Wait(Reason.SUSPENDED, "suspended; set spec.suspend to false to go on")
     if state_of(situation.status) == State.SUSPENDED:
         delete = (*leftovers.past_jobs(situation.observed, situation.status), *preflight.past_jobs(situation.observed))
         return Step(status=situation.status, said=said, delete=delete)
     end = ending(situation.pods, situation.phase.task, situation.now) if state_of(situation.status) == State.ACTIVE else None
     if end is not None and end.action in {Action.SUCCEED, Action.FAIL}:
         return None  # the attempt had ended before it could be stopped
-    stopped, notes = attempts.suspended(situation.status, situation.now), (note(situation, "Suspended", said.message),)
-    return Step(status=stopped, said=said, notes=notes, preflight=preflight.forgotten(situation.observed))
+    asked = said.reason == Reason.SUSPENDED
+    why = "stopped because spec.suspend is true" if asked else "stopped because the budget is used up"
+    status = attempts.suspended(situation.status, said.reason, why, situation.now)
+    notes = (note(situation, said.reason, said.message, warning=not asked),)
+    return Step(status=status, said=said, notes=notes, preflight=preflight.forgotten(situation.observed))
 
 
 def _deadline(situation: Situation) -> Step | None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from videogen_api.training_run import Phase, PhaseStatus, Reason
+from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
+from videogen_operator.kinds.training_run.gpu_hours import Used, is_spent
 from videogen_operator.kinds.training_run.moments import seconds_since
 from videogen_operator.kinds.training_run.observed import Observed
 from videogen_operator.kinds.training_run.refusals import cause_of
@@ -42,6 +43,7 @@ class Situation:
     now: datetime
     settings: Mapping[str, str] = field(default_factory=dict)  # of the operator, see settings.py
     seals: Seals = field(default_factory=Seals)  # by which records are known
+    used: Used = field(default_factory=Used)  # GPU hours
 
 
 Rule = Callable[[Situation], Wait | None]
@@ -55,6 +57,17 @@ def before_attempt(situation: Situation) -> Wait | None:
 def during_attempt(situation: Situation) -> Wait | None:
     """Why the current attempt's pods do not run."""
     return next((wait for rule in DURING if (wait := rule(situation))), None)
+
+
+def stopped(situation: Situation) -> Wait | None:
+    """Why nothing of the run may work now: a person wants it, or its cycle's budget is used up. A Release phase uses none of that."""
+    observed = situation.observed
+    if observed.spec.suspend:
+        return Wait(Reason.SUSPENDED, "suspended; set spec.suspend to false to go on")
+    if situation.phase.task == Task.RELEASE or not is_spent(observed, situation.used):
+        return None
+    said = f"the run has used {situation.used.hours} of {observed.budget} GPU hours"
+    return Wait(Reason.BUDGET_EXCEEDED, f"{said}; raise budget.gpuHours of FineTuneCycle {observed.cycle}, or delete the run")
 
 
 def name_is_taken(situation: Situation) -> Wait | None:
