@@ -38,9 +38,9 @@ def runs() -> dict[str, TrainingRunSpec]:
 
 
 RUNS = runs()
-VIDEOFUSION = RUNS["schedules/videofusion.yaml videofusion-1-0"]
-ALIGN_YOUR_LATENTS = RUNS["schedules/align-your-latents.yaml align-your-latents-1-0"]
-TEXT2VIDEO_ZERO = RUNS["schedules/text2video-zero.yaml text2video-zero-1-0"]
+VIDEOFUSION = RUNS["schedule/videofusion.yaml videofusion-1-0"]
+ALIGN_YOUR_LATENTS = RUNS["schedule/align-your-latents.yaml align-your-latents-1-0"]
+TEXT2VIDEO_ZERO = RUNS["schedule/text2video-zero.yaml text2video-zero-1-0"]
 EMERGENCY = RUNS["emergency/training-run.yaml emergency-1-0"]
 ON_GPUS = {name: spec for name, spec in RUNS.items() if any(gpus_of(phase.resources) for phase in spec.phases)}
 
