@@ -78,6 +78,10 @@ class VirtualCluster:
         """After how long a key is looked at whose plan wants it after this wait, unless something wakes it before."""
         return wait
 
+    def delay(self, key: Key, item: Manifest) -> timedelta:
+        """How long after a change a loop passes that it wakes; several changes are then seen in one pass."""
+        return timedelta(0)
+
     def measure(self, query: Query) -> float | Unavailable:
         """What Prometheus answers."""
         return Unavailable("there is no Prometheus")
@@ -88,8 +92,8 @@ class VirtualCluster:
         """The whole object, or None."""
         return self.objects.get((kind, namespace, name))
 
-    def put(self, item: Manifest) -> dict[str, Any]:
-        """Create or replace an object, whose owner and loops are told."""
+    def put(self, item: Manifest, by: Key | None = None) -> dict[str, Any]:
+        """Create or replace an object; the loops that it concerns pass, but for the one that has written it."""
         key = name_of(item)
         old = self.objects.get(key)
         born = {"uid": f"{next(self._numbers):08x}-0000-4000-8000-000000000000", "creationTimestamp": timestamp(self.now), "generation": 1}
@@ -102,7 +106,7 @@ class VirtualCluster:
             self._owned[owner["uid"]].add(key)
         if self.world.knows(whole["kind"]):
             self.world.store(whole)
-            self._wake(whole)
+            self._wake(whole, by)
         return whole
 
     def edit(self, item: Manifest, **spec: Any) -> None:
@@ -118,7 +122,9 @@ class VirtualCluster:
     def annotate(self, item: Manifest, **annotations: str) -> None:
         """Write annotations."""
         whole = self.objects[name_of(item)]
-        self.put({**whole, "metadata": {**whole["metadata"], "annotations": {**(whole["metadata"].get("annotations") or {}), **annotations}}})
+        self.put(
+            {**whole, "metadata": {**whole["metadata"], "annotations": {**(whole["metadata"].get("annotations") or {}), **annotations}}}
+        )
 
     def remove(self, item: Manifest) -> None:
         """Delete an object and what it owns."""
@@ -133,11 +139,19 @@ class VirtualCluster:
                 self.remove(self.objects[child])
         self.gone(whole)
 
-    def _wake(self, item: Manifest) -> None:
+    def _wake(self, item: Manifest, but: Key | None = None) -> None:
         """Let the loops pass that an object concerns."""
         for kind in KINDS:
-            if item["kind"] in READ_BY[kind.name]:
-                self._woken |= set(kind.keys(item, self.world))
+            for key in kind.keys(item, self.world) if item["kind"] in READ_BY[kind.name] else ():
+                if key != but and (wait := self.delay(key, item)):
+                    self._look(key, min(self.now + wait, self._looks.get(key, self.now + wait)))
+                elif key != but:
+                    self._woken.add(key)
+
+    def _look(self, key: Key, moment: datetime) -> None:
+        if self._looks.get(key) != moment:
+            self._looks[key] = moment
+            heapq.heappush(self._due, (moment, key))
 
     # The clock ---------------------------------------------------------------------------------------------------
 
@@ -206,12 +220,11 @@ class VirtualCluster:
             plan = kind.plan(observed, replace(inputs, failures=failures))
         plan = kind.finish(plan, inputs, self.now)
         for write in plan.statuses:
-            self._write_status(write.object, write.status)
+            self._write_status(key, write.object, write.status)
         if changed and not failures:
             self._woken.add(key)
         elif plan.requeue_after is not None:
-            self._looks[key] = self.now + self.patience(key, timedelta(seconds=plan.requeue_after))
-            heapq.heappush(self._due, (self._looks[key], key))
+            self._look(key, self.now + self.patience(key, timedelta(seconds=plan.requeue_after)))
 
     def _carry_out(self, plan: Plan) -> tuple[bool, tuple[Failure, ...]]:
         changed = False
@@ -241,11 +254,11 @@ class VirtualCluster:
                 changed = True
         return changed
 
-    def _write_status(self, item: Manifest, status: Mapping[str, Any]) -> None:
+    def _write_status(self, key: Key, item: Manifest, status: Mapping[str, Any]) -> None:
         whole = self.objects.get(name_of(item))
         if whole is not None and whole.get("status") != status:
             self._count()
-            self.put({**whole, "status": status})
+            self.put({**whole, "status": status}, key)
             self.told(self.objects[name_of(item)])
 
     def _count(self) -> None:

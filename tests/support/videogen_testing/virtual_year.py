@@ -142,10 +142,14 @@ class Year(VirtualCluster):
         if key.kind == "TrainingRun":
             return wait if wait < timedelta(minutes=5) else max(wait, timedelta(hours=6))
         if key.kind == "FineTuneCycle":  # one that cannot start its run asks again every half minute
-            return HOUR if timedelta(seconds=5) < wait < timedelta(minutes=1) else wait
+            return DAY if timedelta(seconds=5) < wait < timedelta(minutes=1) else wait
         states = {_state(one) for one in self.world.list("ModelRelease", NAMESPACE) if one["spec"]["service"] == key.name}
         least = timedelta(minutes=10) if states & CANDIDATES else DAY
         return wait if wait <= timedelta(seconds=5) else max(wait, least)
+
+    def delay(self, key: Key, item: Manifest) -> timedelta:
+        """A pass of a cycle checks the templates of all cycles of its model, so it waits for more news of runs."""
+        return 3 * HOUR if key.kind == "FineTuneCycle" and item["kind"] == "TrainingRun" else timedelta(0)
 
     def _say(self, what: str, whom: str) -> None:
         self.account.happened.append((self.now, what, whom))
@@ -276,7 +280,8 @@ class Year(VirtualCluster):
             report["trials"] = [{"value": one, "metric": objective, "result": "150", "chosen": one == middle} for one in values]
         if file["task"] == "Optimize":
             losses = [
-                {"metric": one["metric"], "unoptimized": "1", "loss": "0", "low": "0", "high": "0"} for one in phase["optimize"].get("maximumLoss", [])
+                {"metric": one["metric"], "unoptimized": "1", "loss": "0", "low": "0", "high": "0"}
+                for one in phase["optimize"].get("maximumLoss", [])
             ]
             report["optimization"] = {"unoptimizedBytes": 1000, "optimizedBytes": 300, "losses": losses}
         gates = phase.get("gates") or []
@@ -338,8 +343,13 @@ class Year(VirtualCluster):
             for release, weight in {**dict.fromkeys(self._weights, 0), **route_weights(item)}.items():
                 if not self._weights[release] or self._weights[release][-1][1] != weight:
                     self._weights[release].append((self.now, weight))
-            accepted = [{"type": kind, "status": "True", "observedGeneration": item["metadata"]["generation"]} for kind in ("Accepted", "ResolvedRefs")]
-            self.set_status(item, {"parents": [{"parentRef": item["spec"]["parentRefs"][0], "controllerName": "x", "conditions": accepted}]})
+            accepted = [
+                {"type": kind, "status": "True", "observedGeneration": item["metadata"]["generation"]}
+                for kind in ("Accepted", "ResolvedRefs")
+            ]
+            self.set_status(
+                item, {"parents": [{"parentRef": item["spec"]["parentRefs"][0], "controllerName": "x", "conditions": accepted}]}
+            )
 
     def _serve(self, deployment: Manifest) -> None:
         """Pods of a release find nodes, and are ready ten minutes later."""
@@ -466,7 +476,12 @@ class Year(VirtualCluster):
     def _quota(self) -> None:
         self._say("QuotaExceeded", NAMESPACE)
         self._refuses = True
-        self.after(2 * DAY, partial(setattr, self, "_refuses", False))
+        self.after(2 * DAY, self._allow)
+
+    def _allow(self) -> None:
+        self._refuses = False
+        for cycle in self.world.list("FineTuneCycle", NAMESPACE):
+            self._wake(cycle)
 
     def _drain(self) -> None:
         """A node is emptied for half a day; its attempts save, end as preempted and go on elsewhere."""
