@@ -14,7 +14,7 @@ from videogen_operator.plan import Manifest
 from videogen_testing.virtual_year import Account, Stay
 
 WIDTH, LEFT, RIGHT = 2400.0, 200.0, 30.0
-ROW, BAR, GAP = 30.0, 13.0, 16.0
+ROW, BAR, GAP = 30.0, 13.0, 22.0
 DAY = timedelta(days=1)
 GRID, PALE, QUIET, ALARM = "#e4e7eb", "#f5f7fa", "#7b8794", "#c81e1e"
 WORK = {"curation": "#8e6bbf", "training": "#2f6fb7", "evaluation": "#d98a1f", "deployment": "#2e8b57"}
@@ -198,6 +198,7 @@ class Chart:
 
     def _gpus(self) -> None:
         self._heading("GPUs in use")
+        self._y += 8
         height, most = 120.0, 28
         bottom, unit = self._y + height, height / most
         for count in (0, 8, 16, 24):

@@ -20,7 +20,6 @@ from videogen_api.fine_tune_cycle import LABEL_CYCLE
 from videogen_api.meta import ANNOTATION_REQUEST, LABEL_ATTEMPT, LABEL_RELEASE, LABEL_STORAGE, STORAGE_ALLOWED
 from videogen_api.training_run import TRAINING
 from videogen_operator.kinds.model_release.observed import route_weights
-from videogen_operator.names import release_child_name
 from videogen_operator.plan import Key, Manifest, Query, Unavailable
 from videogen_testing.runs import ended, passed, pods_of, running
 from videogen_testing.virtual_cluster import VirtualCluster, name_of
@@ -141,11 +140,19 @@ class Year(VirtualCluster):
         """What a run waits for wakes it; a canary is looked at every ten minutes, and a service at rest once a day."""
         if key.kind == "TrainingRun":
             return wait if wait < timedelta(minutes=5) else max(wait, timedelta(hours=6))
-        if key.kind == "FineTuneCycle":  # one that cannot start its run asks again every half minute
-            return DAY if timedelta(seconds=5) < wait < timedelta(minutes=1) else wait
+        if key.kind == "FineTuneCycle":
+            return wait if wait <= timedelta(seconds=5) else self._until_a_cycle_acts()
         states = {_state(one) for one in self.world.list("ModelRelease", NAMESPACE) if one["spec"]["service"] == key.name}
         least = timedelta(minutes=10) if states & CANDIDATES else DAY
         return wait if wait <= timedelta(seconds=5) else max(wait, least)
+
+    def _until_a_cycle_acts(self) -> timedelta:
+        """A plan looks every hour, and more often where it cannot start its run; here at scheduled times, at ends of windows, and daily."""
+        known = [one.get("status") or {} for one in self.world.list("FineTuneCycle", NAMESPACE)]
+        times = [one.get("nextScheduleTime") for one in known]
+        times += [((one.get("current") or {}).get("waitingFor") or {}).get("due") for one in known]
+        later = [moment - self.now for time in times if time and (moment := datetime.fromisoformat(time)) > self.now]
+        return min([*later, DAY])
 
     def delay(self, key: Key, item: Manifest) -> timedelta:
         """A pass of a cycle checks the templates of all cycles of its model, so it waits for more news of runs."""
