@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 from itertools import combinations
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
-
 from benchmarks.drawing import SCALE, Drawing, Text, as_image, as_svg, width_of
 from benchmarks.year import START, schedule, table
 from benchmarks.year_chart import Chart
+
 from videogen_testing.virtual_year import Account, Year
 
 DAYS = 60
@@ -68,7 +68,7 @@ def box_of(text: Text) -> tuple[float, float, float, float]:
 
 
 def test_it_is_svg_and_png(drawing: Drawing) -> None:
-    assert ElementTree.fromstring(as_svg(drawing)).tag == "{http://www.w3.org/2000/svg}svg"
+    assert ET.fromstring(as_svg(drawing)).tag == "{http://www.w3.org/2000/svg}svg"
     assert as_image(drawing).size == (round(drawing.width * SCALE), round(drawing.height * SCALE))
 
 

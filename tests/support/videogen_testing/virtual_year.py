@@ -32,6 +32,7 @@ TRAINING_HOURS = 72  # the same, of a phase without a deadline
 USUAL, SLOW = (6.0, 0.002), (75.0, 0.3)  # P95 seconds and share of errors
 REQUESTS_A_SECOND = 5
 CANDIDATES = {"Pending", "Gating", "Queued", "Starting", "Canary", "Held"}
+OVER, KEPT = {"Superseded", "RolledBack", "Failed", "Rejected"}, timedelta(days=14)
 CLIPS_A_DAY, CLIPS_AT_FIRST = 60, 60_000
 
 
@@ -137,13 +138,13 @@ class Year(VirtualCluster):
         return self.account
 
     def patience(self, key: Key, wait: timedelta) -> timedelta:
-        """What a run waits for wakes it; a canary is looked at every ten minutes, and a service at rest once a day."""
+        """What a run waits for wakes it; a canary is looked at every twenty minutes, and a service at rest once a day."""
         if key.kind == "TrainingRun":
             return wait if wait < timedelta(minutes=5) else max(wait, timedelta(hours=6))
         if key.kind == "FineTuneCycle":
             return wait if wait <= timedelta(seconds=5) else self._until_a_cycle_acts()
         states = {_state(one) for one in self.world.list("ModelRelease", NAMESPACE) if one["spec"]["service"] == key.name}
-        least = timedelta(minutes=10) if states & CANDIDATES else DAY
+        least = timedelta(minutes=20) if states & CANDIDATES else DAY
         return wait if wait <= timedelta(seconds=5) else max(wait, least)
 
     def _until_a_cycle_acts(self) -> timedelta:
@@ -511,6 +512,12 @@ class Year(VirtualCluster):
             self._say("Retried", run)
             self.annotate(item, **{ANNOTATION_REQUEST: f"retry@{self.now:%m%d%H%M}"})
 
+    def _clear(self, name: str) -> None:
+        """Releases that serve nobody any more are deleted by people."""
+        release = self.get("ModelRelease", NAMESPACE, name)
+        if release is not None and _state(release) in OVER:
+            self.remove(release)
+
     def _hotfix(self, release: Manifest) -> None:
         """DevOps asks the weekly cycle of a model whose release was taken back for a patch at once."""
         model = release["spec"]["model"]
@@ -532,7 +539,10 @@ class Year(VirtualCluster):
                     self.after(DAY, partial(self._retry, name))
             case "ModelRelease":
                 self.account.releases[name] = item
-                if self._enter(name, _state(item)) and _state(item) == "RolledBack":
+                entered = self._enter(name, _state(item))
+                if entered and _state(item) in OVER:
+                    self.after(KEPT, partial(self._clear, name))
+                if entered and _state(item) == "RolledBack":
                     self._say("RolledBack", name)
                     self.after(HOUR, partial(self._hotfix, item))
             case "FineTuneCycle":
