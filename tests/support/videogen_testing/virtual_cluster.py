@@ -51,7 +51,7 @@ class VirtualCluster:
         self._kinds = {kind.name: kind for kind in KINDS}
         self._owned: dict[str, set[Name]] = defaultdict(set)  # by the UID of the owner
         self._numbers = itertools.count(1)
-        self._events: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._events: list[tuple[datetime, int, Callable[[], object]]] = []
         self._woken: set[Key] = set()
         self._looks: dict[Key, datetime] = {}
         self._due: list[tuple[datetime, Key]] = []
@@ -155,7 +155,7 @@ class VirtualCluster:
 
     # The clock ---------------------------------------------------------------------------------------------------
 
-    def after(self, delay: timedelta, what: Callable[[], None]) -> None:
+    def after(self, delay: timedelta, what: Callable[[], object]) -> None:
         """Something happens later."""
         heapq.heappush(self._events, (self.now + delay, next(self._numbers), what))
 

@@ -120,8 +120,8 @@ class Year(VirtualCluster):
         self._turns: dict[str, tuple[Manifest, str, str, datetime]] = {}
         self._states: dict[str, tuple[str, datetime]] = {}
         self._refuses = False
-        for item in (*nodes(), a_claim(), a_gateway()):
-            self.put(item)
+        for part in (*nodes(), a_claim(), a_gateway()):
+            self.put(part)
         for days, item in manifests:
             if item["kind"] in {"TrainingRun", "FineTuneCycle"}:
                 own = {**item, "metadata": {**item["metadata"], "namespace": NAMESPACE}}
@@ -226,7 +226,7 @@ class Year(VirtualCluster):
     def _length(self, file: Mapping[str, Any]) -> timedelta:
         """How long a phase takes without mishaps: within its deadline, by far or narrowly."""
         run = self.get("TrainingRun", NAMESPACE, file["run"]) or {"spec": {"phases": []}}
-        phase = next((one for one in run["spec"]["phases"] if one["name"] == file["phase"]), {})
+        phase: Manifest = next((one for one in run["spec"]["phases"] if one["name"] == file["phase"]), {})
         if deadline := phase.get("deadlineSeconds"):
             return timedelta(seconds=deadline) * self.random.uniform(0.45, 0.85)
         return HOUR * HOURS.get(file["task"], TRAINING_HOURS) * self.random.uniform(0.3, 1.0)
