@@ -238,7 +238,8 @@ def test_the_end_of_a_run_wakes_the_service_that_it_measures() -> None:
 def test_a_run_measures_the_bundle_of_the_release_although_it_has_its_version() -> None:
     sim = RunSimulation(phases=[EVALUATE], initFrom={"release": name_of(OLD)}, model={"family": "VideoFusion", "version": OLD})
     artifact = {"claimName": "models", "path": "bundles/source", "digest": digest_of(OLD)}
-    sim.put({"apiVersion": "v1", "kind": "ModelRelease", "metadata": {"name": name_of(OLD)}, "spec": {"artifact": artifact}}, "models")
+    served = {"spec": {"artifact": artifact}, "status": {"rollout": {"promotedTime": "2026-10-01T00:00:00Z"}}}
+    sim.put({"apiVersion": "v1", "kind": "ModelRelease", "metadata": {"name": name_of(OLD)}} | served, "models")
     sim.settle()
     (file,) = sim.files.values()
     assert file.artifact is not None

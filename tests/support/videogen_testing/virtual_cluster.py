@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from videogen_operator.api_server.cluster import contains
+from videogen_operator.api_server.intent import contains
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.fine_tune_cycle import FINE_TUNE_CYCLE

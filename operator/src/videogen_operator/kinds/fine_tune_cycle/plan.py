@@ -291,7 +291,7 @@ def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name:
     """The run. Raises CycleError with the field that is wrong if it would be none."""
     spec, metadata = cycle.spec, cycle.manifest["metadata"]
     try:
-        version = begins.version or next_version(spec.cadence, context.claimed)
+        version = begins.version or next_version(spec.cadence, context.claimed, begins.after)
         model = spec.model.at(version)
     except ValidationError as error:
         why = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")

@@ -20,6 +20,7 @@ class Source:
 
     init_from: Mapping[str, str] | None = None
     version: str | None = None  # that is measured; None: the next one is made
+    after: str | None = None  # the version that the next one follows; None: the highest of the model
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -37,16 +38,17 @@ def source(cycle: Cycle, stable: Mapping[str, Manifest]) -> Source | Said:
     where = f"spec.{field_name} names service {service}, whose stable release {name} is"
     if (found := value_at(release, "spec", "model", "family")) != family:
         return Said(Reason.NO_STABLE_RELEASE, f"{where} of family {found}, not {family}; name another", ready=False)
-    if spec.target is None:
-        return Source({"release": name})
     try:
         model = ModelIdentity.model_validate(value_at(release, "spec", "model"))
     except ValidationError:
         return Said(Reason.NO_STABLE_RELEASE, f"{where} of a model that this operator cannot read", ready=False)
-    if (model.type, model.specialization) != (spec.model.type, spec.model.specialization):
+    same = (model.type, model.specialization) == (spec.model.type, spec.model.specialization)
+    if spec.target is None:
+        return Source({"release": name}, after=model.version if same else None)
+    if not same:
         line = f"{spec.model.type}, {spec.model.specialization}"
         return Said(Reason.NO_STABLE_RELEASE, f"{where} {model.type}, {model.specialization}, not {line}; name another", ready=False)
-    return Source({"release": name}, model.version, {LABEL_MEASURES: name})
+    return Source({"release": name}, model.version, labels={LABEL_MEASURES: name})
 
 
 def trial(cycle: Cycle) -> Source:
