@@ -601,7 +601,9 @@ def test_without_tls_the_inbox_is_plain_http_and_nothing_is_made(render: Render)
 
 # --- admission policies ---------------------------------------------------------------------------------------------
 
+APPROVALS = "system-videogen-operator-approvals"  # always: people's word must not be switched off by a value
 FOR_EVERYBODY = {
+    APPROVALS,
     "system-videogen-operator-requests-finetunecycles",
     "system-videogen-operator-requests-modelreleases",
     "system-videogen-operator-requests-trainingruns",
@@ -649,9 +651,9 @@ def test_policies_can_be_left_out(render: Render) -> None:
         return {item["metadata"]["name"] for item in of_kind(render({"admissionPolicy": values}), "ValidatingAdmissionPolicy")}
 
     assert left(enabled=False) == FOR_EVERYBODY
-    assert left(enabled=False, requests=False) == {"system-videogen-operator-serving", "system-videogen-operator-cycles"}
-    assert left(enabled=False, requests=False, deletion=False) == {"system-videogen-operator-cycles"}
-    assert left(enabled=False, requests=False, deletion=False, cycles=False) == set()
+    assert left(enabled=False, requests=False) == {APPROVALS, "system-videogen-operator-serving", "system-videogen-operator-cycles"}
+    assert left(enabled=False, requests=False, deletion=False) == {APPROVALS, "system-videogen-operator-cycles"}
+    assert left(enabled=False, requests=False, deletion=False, cycles=False) == {APPROVALS}
 
 
 GRANTED = RIGHTS | GATEWAY_RIGHTS | CLUSTER_RIGHTS | LEASE_RIGHTS

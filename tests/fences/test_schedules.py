@@ -304,7 +304,7 @@ def test_the_cycles_collect_what_r_dat_4_says() -> None:
 
 def test_of_each_cadence_the_model_in_production_has_a_cycle_and_the_rarer_one_goes_first() -> None:
     ranks = {spec.cadence: spec.precedence for name, spec in CYCLES.items() if name.startswith("base-")}
-    assert [cadence for cadence, _ in sorted(ranks.items(), key=lambda one: one[1])] == list(Cadence)
+    assert [cadence for cadence, _ in sorted(ranks.items(), key=lambda one: one[1])] == [one for one in Cadence if one is not Cadence.DAILY]
 
 
 def test_each_cycle_makes_versions_of_a_model_that_a_schedule_begins_and_from_its_service() -> None:
@@ -330,7 +330,7 @@ def test_the_resources_are_those_of_r_res() -> None:
     for name in CYCLES.keys() - {"base-annual"}:
         tuned = [one for one in template(name).values() if one["task"] in TRAINING]
         assert all((one["resources"]["limits"]["nvidia.com/gpu"], one["resources"]["requests"]["cpu"]) == (4, 32) for one in tuned), name
-        assert all(one["deadlineSeconds"] <= 14 * DAY for one in tuned), "2 weeks a cycle"
+        assert all(one["window"]["deadlineSeconds"] <= 14 * DAY for one in tuned), "2 weeks a cycle"
     for run, gigabytes in ((VIDEOFUSION, 500), (ALIGN_YOUR_LATENTS, 500), (TEXT2VIDEO_ZERO, 250)):
         release = run.phases[-1].release
         assert release and release.serving.resources and release.serving.resources.requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from videogen_api.job import ExitCode
@@ -20,6 +21,7 @@ OWN = {"nodeSelector": {"pool": "own"}, "priorityClassName": "training"}
 
 def begun(uid: str = "uid-1", placement: dict[str, Any] | None = None, **workers: int) -> Simulation:
     sim = Simulation(phases=[TRAIN | {"workers": workers or {"replicas": 1}} | ({"placement": placement} if placement else {})])
+    sim.settings = replace(sim.settings, nodes_on_demand="true")  # no node has the labels of the pools
     sim.put(sim.run(), uid=uid)
     sim.settle()
     return sim

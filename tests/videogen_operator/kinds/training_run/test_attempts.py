@@ -80,7 +80,7 @@ def test_an_attempt_that_saved_a_further_step_is_followed_as_if_it_were_the_firs
 
 def test_suspended_time_is_no_part_of_the_deadline() -> None:
     status = attempts.started(FRESH, "job", at(0))
-    status = attempts.suspended(status, at(100))
+    status = attempts.suspended(status, Reason.SUSPENDED, "a wish", at(100))
     assert attempts.elapsed_seconds(status, at(5000)) == 100
     status = attempts.resumed(status, at(1000))
     assert state_of(status) == State.BACK_OFF
@@ -90,7 +90,7 @@ def test_suspended_time_is_no_part_of_the_deadline() -> None:
 
 
 def test_suspension_before_the_first_attempt_counts_nothing() -> None:
-    status = attempts.resumed(attempts.suspended(FRESH, at(0)), at(500))
+    status = attempts.resumed(attempts.suspended(FRESH, Reason.SUSPENDED, "a wish", at(0)), at(500))
     assert status == FRESH
 
 
@@ -144,7 +144,7 @@ def test_a_retry_request_after_too_many_interruptions_allows_as_many_again() -> 
 def test_suspensions_are_no_interruptions() -> None:
     status = FRESH
     for number in range(2 * attempts.MAXIMUM_INTERRUPTIONS):
-        status = attempts.resumed(attempts.suspended(attempts.started(status, f"job-{number}", NOW), NOW), NOW)
+        status = attempts.resumed(attempts.suspended(attempts.started(status, f"job-{number}", NOW), Reason.SUSPENDED, "a wish", NOW), NOW)
     status = attempts.ended(attempts.started(status, "job", NOW), SPEC, end(Action.RETRY_FREE, Reason.PREEMPTED), NOW)
     assert (state_of(status), status.interruptions, status.counted_attempts) == (State.BACK_OFF, 1, 0)
 
@@ -189,7 +189,7 @@ def test_whatever_happens_numbers_rise_counts_stay_bounded_and_checkpoints_never
         before, step = status, step + 5
         match event, state_of(status):
             case "suspend", State.IDLE | State.ACTIVE | State.BACK_OFF:
-                status = attempts.suspended(status, now)
+                status = attempts.suspended(status, Reason.SUSPENDED, "a wish", now)
             case "resume", State.SUSPENDED:
                 status = attempts.resumed(status, now)
             case "retry", State.FAILED:

@@ -75,7 +75,9 @@ def test_an_attempt_that_tells_nothing_costs_time_all_the_same() -> None:
 
 def test_time_that_a_run_was_suspended_is_not_wall_time() -> None:
     status = running(begun(PhaseStatus(name="train")), parts(50), 100)
-    status = attempts.resumed(attempts.suspended(status, NOW + timedelta(seconds=100)), NOW + timedelta(seconds=900))
+    status = attempts.resumed(
+        attempts.suspended(status, Reason.SUSPENDED, "a wish", NOW + timedelta(seconds=100)), NOW + timedelta(seconds=900)
+    )
     status = ended(running(begun(status, 900), parts(50), 200), 1000)
     assert status.time_spent
     assert (status.time_spent.wall_seconds, status.goodput) == ("200.000", "0.50")
