@@ -7,15 +7,16 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 from videogen_api.job import Job
 from videogen_api.preflight import MOST_PROBLEMS, PreflightResult
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Reason, TrainingRunSpec
 from videogen_models.backbone_digest import PARTS, folder_sha256
 from videogen_trainer import report, tasks
 from videogen_trainer.preflight import needs
@@ -99,6 +100,60 @@ def test_a_digest_of_zeros_stops_the_run_with_its_field_and_the_right_digest(loo
     assert paths(found) == ["spec.phases[1].evaluate.extractors[0]", "spec.phases[1].evaluate.extractors[1]"]
     assert f"has the digest sha256:{hashlib.sha256(b'weights').hexdigest()}" in found.problems[0].message
     assert "there is no file" in found.problems[1].message
+
+
+def files_named_in(model: type[BaseModel], path: str) -> Iterator[str]:
+    """Fields below `path` that name something in the storage with its digest, the first of each list."""
+    fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+    if {"path", "digest"} <= fields.keys():
+        yield path
+    for name, annotation in fields.items():
+        yield from _files_in_type(annotation, f"{path}.{name}")
+
+
+def _files_in_type(annotation: Any, path: str) -> Iterator[str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield from files_named_in(annotation, path)
+    for part in get_args(annotation):
+        yield from _files_in_type(part, f"{path}[0]" if get_origin(annotation) is list else path)
+
+
+FILE = {"path": "networks/gone", "digest": ZERO}
+OWN_CLIP = FILE | {"name": "own", "architecture": "CLIP"}
+OWN_RELEVANCE = {"quality": {"relevance": {"minimumSimilarity": "0.2", "extractor": OWN_CLIP}}}
+NAMED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # phase and recipe that name a file which is not there
+    "spec.recipe.backbone": ({"model": {"family": "Text2VideoZero", "version": "1.0.0"}}, {"videoFusion": None, "backbone": FILE}),
+    "spec.phases[0].curate.filters.relevance.extractor": (
+        {
+            "task": "Curate",
+            "data": [],
+            "curate": {"dataset": "a", "version": "1", "sources": [{"path": "raw"}], "filters": OWN_RELEVANCE["quality"]},
+        },
+        {},
+    ),
+    "spec.phases[0].evaluate.extractors[0]": (EVALUATE | {"evaluate": {"extractors": [OWN_CLIP]}}, {}),
+    "spec.phases[0].tune.extractor": (
+        {
+            "task": "Tune",
+            "tune": {"parameter": "BaseNoiseShare", "values": ["0.65", "0.7"], "steps": 1, "objective": "CLIPScore", "extractor": OWN_CLIP},
+        },
+        {},
+    ),
+    "spec.phases[0].templates.quality.relevance.extractor": ({"task": "BuildTemplates", "templates": OWN_RELEVANCE}, {}),
+    "spec.phases[0].templates.captionFont": ({"task": "BuildTemplates", "templates": {"captionFont": FILE}}, {}),
+    "spec.phases[0].scenarios.quality.relevance.extractor": ({"task": "TestScenarios", "scenarios": OWN_RELEVANCE}, {}),
+}
+
+
+def test_every_field_that_names_a_file_with_its_digest_has_a_row_below() -> None:
+    assert set(files_named_in(TrainingRunSpec, "spec")) == NAMED.keys()
+
+
+@pytest.mark.parametrize("field", NAMED)
+def test_a_file_that_is_not_there_is_told_with_the_field_that_names_it(look: Look, field: str) -> None:
+    phase, recipe = NAMED[field]
+    (problem,) = [one for one in look(phase, recipe=recipe).problems if one.path == field]
+    assert "networks/gone" in problem.message
 
 
 def test_a_backbone_that_is_missing_or_has_a_digest_of_zeros_is_told(look: Look, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:

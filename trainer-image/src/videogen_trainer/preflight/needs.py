@@ -115,6 +115,8 @@ def _networks(job: Job, path: str, storage: Path) -> Iterator[Need]:
     for field, relevance in filters.items():
         if relevance and relevance.extractor:
             yield Need(f"{path}.{field}.relevance.extractor", partial(_extractor, relevance.extractor, storage))
+    if job.tune and job.tune.extractor:
+        yield Need(f"{path}.tune.extractor", partial(_extractor, job.tune.extractor, storage))
     if job.templates and (font := job.templates.caption_font):
         yield Need(f"{path}.templates.captionFont", partial(_font, font, storage))
     if job.scenarios and job.scenarios.table:
