@@ -111,6 +111,48 @@ def test_a_run_that_is_made_anew_reads_like_this() -> None:
     assert next(one.message for one in sim.status().conditions if one.type == "Succeeded") == "all 2 phases are done, 2 of them reused"
 
 
+def run_without_record_of(phases: list[dict[str, Any]], lost: str, records: Records) -> None:
+    """The run computes all its phases, and while `lost` ends the inbox does not answer."""
+    sim = applied(phases, records)
+    while sim.current_job():
+        before = set(records)
+        if compute(sim) == lost:
+            for key in set(records) - before:
+                del records[key]
+
+
+@pytest.mark.parametrize(
+    "lost, computed",
+    [
+        ("early", ["early"]),  # it measures, and changes no weights
+        ("validate", ["validate"]),
+        ("search", ["search", "train", "early", "adapt", "validate"]),  # what it finds is in every later key
+        ("train", ["train", "early", "adapt", "validate"]),
+    ],
+)
+def test_a_lost_record_repeats_its_own_phase_and_those_whose_key_rests_on_it(lost: str, computed: list[str]) -> None:
+    phases = [TUNE | {"name": "search"}, TRAIN, EVALUATE | {"name": "early"}, ADAPT, EVALUATE]
+    records: Records = {}
+    run_without_record_of(phases, lost, records)
+    sim, repeated = applied(phases, records), []
+    while sim.current_job():
+        repeated.append(compute(sim))
+    assert repeated == computed
+    assert sim.top() == ("True", Reason.COMPLETED)
+
+
+def test_after_weights_that_are_others_than_before_nothing_is_taken() -> None:
+    records: Records = {}
+    phases = [TRAIN, EVALUATE | {"name": "early"}, ADAPT]
+    run_without_record_of(phases, "train", records)
+    sim = applied(phases, records)
+    compute(sim, trained(digest="sha256:" + "e" * 64))
+    repeated = []
+    while sim.current_job():
+        repeated.append(compute(sim))
+    assert repeated == ["early", "adapt"]
+
+
 def test_a_fresh_run_looks_up_its_first_phase_alone() -> None:
     sim = applied([TRAIN, ADAPT, EVALUATE], {})
     for _ in range(3):
