@@ -171,7 +171,7 @@ def test_its_pod_has_the_first_phases_place_without_the_queue_and_only_reads() -
     train = TRAIN | {"placement": placement, "resources": GPU, "workers": {"replicas": 2, "processes": 2}}
     sim = Simulation(phases=[train])
     sim.settings = replace(sim.settings, nodes_on_demand="true")
-    _, job = sim.step().create
+    *_, job = sim.step().create
     assert "kueue.x-k8s.io/queue-name" not in job["metadata"]["labels"]
     (replica,) = job["spec"]["pytorchReplicaSpecs"].values()
     pod = replica["template"]["spec"]
