@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
+from safetensors.numpy import save
 
 from videogen_api.job import Job
 from videogen_api.preflight import MOST_PROBLEMS, PreflightResult
@@ -170,6 +172,68 @@ def test_a_backbone_that_is_missing_or_has_a_digest_of_zeros_is_told(look: Look,
     monkeypatch.setattr(needs, "HASHED_BYTES", 0)  # as if it were large
     (problem,) = look(model, recipe=recipe).problems
     assert "the digest is 64 zeros, which nothing has" in problem.message
+
+
+LONG = needs.HASHED_BYTES + 1  # bytes, of a file with a hole in place of most of them
+
+
+def long_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(LONG)
+
+
+def test_of_a_network_that_is_not_hashed_the_file_is_looked_at_all_the_same(look: Look, storage: Path) -> None:
+    some = "sha256:" + "1" * 64
+    i3d = {"name": "i3d", "architecture": "I3D", "path": "networks/i3d.safetensors", "digest": some}
+    clip = {"name": "own", "architecture": "CLIP", "path": "networks/clip", "digest": some}
+    long_file(storage / "networks/i3d.safetensors")
+    long_file(storage / "networks/clip/pytorch_model.bin")
+    no_header, no_weights = look({}, EVALUATE | {"evaluate": {"extractors": [i3d, clip]}}).problems
+    assert "i3d.safetensors is no whole safetensors file" in no_header.message
+    assert "there is no file" in no_weights.message
+    assert "networks/clip/model.safetensors" in no_weights.message
+    long_file(storage / "networks/clip/model.safetensors")
+    (problem,) = look({}, EVALUATE | {"evaluate": {"extractors": [clip]}}).problems
+    assert "model.safetensors is no whole safetensors file" in problem.message
+
+
+def test_a_network_that_is_not_hashed_passes_when_its_file_is_whole_and_not_when_it_is_cut(
+    look: Look, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (storage / "networks").mkdir()
+    whole = save({"fc8.bias": np.zeros(4, np.float32)})
+    path = storage / "networks/c3d.safetensors"
+    c3d = {"name": "c3d", "architecture": "C3D", "path": "networks/c3d.safetensors", "digest": "sha256:" + "1" * 64}
+    monkeypatch.setattr(needs, "HASHED_BYTES", 0)  # as if it were large
+    path.write_bytes(whole)
+    assert look({}, EVALUATE | {"evaluate": {"extractors": [c3d]}}).problems == []
+    path.write_bytes(whole[:-1])
+    (problem,) = look({}, EVALUATE | {"evaluate": {"extractors": [c3d]}}).problems
+    assert problem.path == "spec.phases[1].evaluate.extractors[0]"
+    assert "c3d.safetensors is no whole safetensors file" in problem.message
+
+
+@pytest.mark.parametrize("family, read", [("Text2VideoZero", ("unet", "vae", "text_encoder")), ("VideoFusion", ("vae",))])
+def test_of_an_image_model_that_is_not_hashed_the_weights_that_are_read_must_be_whole(
+    look: Look, storage: Path, family: str, read: tuple[str, ...]
+) -> None:
+    recipe: dict[str, Any] = {"backbone": {"path": "raw/image-model", "digest": "sha256:" + "1" * 64}}
+    recipe["videoFusion"] = {"space": "Latent"} if family == "VideoFusion" else None
+    model = {"model": {"family": family, "version": "1.0.0"}}
+    for part in PARTS:
+        (storage / "raw/image-model" / part).mkdir(parents=True)
+    long_file(storage / "raw/image-model/scheduler/other.json")
+    for part in read:
+        (problem,) = look(model, recipe=recipe).problems
+        assert problem.path == "spec.recipe.backbone"
+        assert f"image-model/{part} has no safetensors file" in problem.message
+        weights = storage / "raw/image-model" / part / "model.safetensors"
+        weights.write_bytes(b"cut")
+        (problem,) = look(model, recipe=recipe).problems
+        assert f"{part}/model.safetensors is no whole safetensors file" in problem.message
+        weights.write_bytes(save({"weight": np.zeros(4, np.float32)}))
+    assert look(model, recipe=recipe).problems == []
 
 
 def test_what_curation_reads_is_told_source_by_source(look: Look, storage: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from videogen_api.emergency import CaptionFont
 from videogen_api.evaluation import Extractor
 from videogen_api.job import ArtifactReference, Job, PinnedData
+from videogen_api.meta import ModelFamily
 from videogen_api.recipe import Backbone
 from videogen_api.training_run import TRAINING, DataReference, Reason, Task
 from videogen_models.backbone_digest import PARTS
@@ -21,10 +22,11 @@ from videogen_trainer.curation.sources import look_at
 from videogen_trainer.dataset import check_sizes, open_dataset, resolve
 from videogen_trainer.emergency.scenarios import read_scenarios
 from videogen_trainer.failure import Failure
-from videogen_trainer.named_files import check_backbone, check_extractor
+from videogen_trainer.named_files import check_backbone, check_extractor, check_header, extractor_weights
 
 MAKES_BUNDLE = (*TRAINING, Task.OPTIMIZE, Task.BUILD_TEMPLATES)
 HASHED_BYTES = 1 << 30  # of one field; more would take minutes on a network volume, and the phase computes it anyway
+NETWORKS = ("unet", "vae", "text_encoder")  # parts of an image model that have weights
 LEAST_BYTES = 64 << 20  # samples, tables and reports of any run
 COPIES = 4
 TO_COME = ArtifactReference(path="bundles/to-come", digest="sha256:" + "0" * 64)  # what an earlier phase will make; only that it is there
@@ -42,7 +44,8 @@ def needs(phases: list[Job], storage: Path) -> Iterator[Need]:
     """Everything that these phases need and that can be told before they begin."""
     recipe, init = phases[0].recipe, next((job.init_from or job.artifact for job in phases if job.init_from or job.artifact), None)
     if recipe.backbone:
-        yield Need("spec.recipe.backbone", partial(_backbone, recipe.backbone, storage))
+        read = ("vae",) if phases[0].model.family is ModelFamily.VIDEOFUSION else NETWORKS
+        yield Need("spec.recipe.backbone", partial(_backbone, recipe.backbone, storage, read))
     if init:
         yield Need("spec.initFrom", partial(check_bundle_sizes, storage / init.path, init.digest))
     yield Need("spec.storage", partial(_room, phases, storage))
@@ -123,22 +126,27 @@ def _networks(job: Job, path: str, storage: Path) -> Iterator[Need]:
         yield Need(f"{path}.scenarios.table", partial(read_scenarios, job.scenarios, storage))
 
 
-def _backbone(wanted: Backbone, storage: Path) -> None:
+def _backbone(wanted: Backbone, storage: Path, read: tuple[str, ...]) -> None:
+    """`read`: the parts whose weights the model takes. However large they are, they must be there and be whole files."""
     folder = storage / wanted.path
     if _is_small([path for part in PARTS for path in (folder / part).rglob("*")]):
         check_backbone(wanted, storage)
-        return
-    if missing := [part for part in PARTS if not (folder / part).is_dir()]:
+    elif missing := [part for part in PARTS if not (folder / part).is_dir()]:
         raise Failure(Reason.ARTIFACT_INVALID, f"{folder / missing[0]} is missing; expected are {', '.join(PARTS)}")
     _refuse_zeros(wanted.digest, folder)
+    for part in read:
+        if not (weights := sorted((folder / part).glob("*.safetensors"))):
+            raise Failure(Reason.ARTIFACT_INVALID, f"{folder / part} has no safetensors file; restore the folder or correct the path")
+        for path in weights:
+            check_header(path, Reason.ARTIFACT_INVALID)
 
 
 def _extractor(wanted: Extractor, storage: Path) -> None:
-    path = storage / wanted.path
+    path, weights = storage / wanted.path, extractor_weights(wanted, storage, wanted.name)
     if _is_small([path, *path.glob("*")]):
         check_extractor(wanted, storage, wanted.name)
-        return
     _refuse_zeros(wanted.digest, path)
+    check_header(weights, Reason.EXTRACTOR_MISSING)
 
 
 def _font(wanted: CaptionFont, storage: Path) -> None:
