@@ -300,7 +300,9 @@ class PhaseStatus(Observation):
     attempt: int = Field(default=0, ge=0, le=100_000, description="Number of the current or last attempt; 0: there was none.")
     job_name: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="PyTorchJob of that attempt.")
     image_id: Annotated[str, StringConstraints(max_length=512)] = Field(
-        default="", alias="imageID", description="Image that the newest attempt's pods ran, as the kubelet tells it."
+        default="",
+        alias="imageID",
+        description="Image that the newest attempt's pods ran, as the kubelet tells it; of a reused phase the one that computed it.",
     )
     start_time: Timestamp | None = Field(default=None, description="When the first attempt was created.")
     attempt_start_time: Timestamp | None = Field(default=None, description="When the current attempt was created.")

@@ -231,6 +231,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         interruptions=0,
         new_clips=None,
         results=[],
+        report=None,
         trials=[],
         optimization=None,
         reused_from=None,

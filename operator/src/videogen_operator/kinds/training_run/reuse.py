@@ -48,6 +48,8 @@ def taken(situation: Situation, found: Mapping[str, Any], step: Step) -> Step:
     known = step.status.model_copy(
         update={
             "reused_from": source,
+            "image_id": record.image_id,
+            "report": record.page,
             "datasets": report.datasets,
             "results": report.results,
             "trials": report.trials,
