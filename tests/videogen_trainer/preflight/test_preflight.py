@@ -21,7 +21,7 @@ from videogen_api.preflight import MOST_PROBLEMS, PreflightResult
 from videogen_api.training_run import Reason, TrainingRunSpec
 from videogen_models.backbone_digest import PARTS, folder_sha256
 from videogen_trainer import report, tasks
-from videogen_trainer.preflight import needs
+from videogen_trainer.preflight import needs, room
 from videogen_trainer.progress import ProgressReporter
 
 Look = Callable[..., PreflightResult]
@@ -285,7 +285,7 @@ def test_weights_to_start_from_that_are_gone_are_told(look: Look) -> None:
 
 
 def test_a_volume_without_room_for_the_checkpoints_is_told(look: Look, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "LEAST_BYTES", shutil.disk_usage(storage).total + 1)
+    monkeypatch.setattr(room, "LEAST_BYTES", shutil.disk_usage(storage).total + 1)
     (problem,) = look().problems
     assert problem.path == "spec.storage"
     assert "bytes are free, and the run needs" in problem.message

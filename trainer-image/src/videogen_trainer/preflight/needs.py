@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +22,11 @@ from videogen_trainer.dataset import check_sizes, open_dataset, resolve
 from videogen_trainer.emergency.scenarios import read_scenarios
 from videogen_trainer.failure import Failure
 from videogen_trainer.named_files import check_backbone, check_extractor, check_header, extractor_weights
+from videogen_trainer.preflight.room import check_room
 
 MAKES_BUNDLE = (*TRAINING, Task.OPTIMIZE, Task.BUILD_TEMPLATES)
 HASHED_BYTES = 1 << 30  # of one field; more would take minutes on a network volume, and the phase computes it anyway
 NETWORKS = ("unet", "vae", "text_encoder")  # parts of an image model that have weights
-LEAST_BYTES = 64 << 20  # samples, tables and reports of any run
-COPIES = 4
 TO_COME = ArtifactReference(path="bundles/to-come", digest="sha256:" + "0" * 64)  # what an earlier phase will make; only that it is there
 
 
@@ -48,7 +46,7 @@ def needs(phases: list[Job], storage: Path) -> Iterator[Need]:
         yield Need("spec.recipe.backbone", partial(_backbone, recipe.backbone, storage, read))
     if init:
         yield Need("spec.initFrom", partial(check_bundle_sizes, storage / init.path, init.digest))
-    yield Need("spec.storage", partial(_room, phases, storage))
+    yield Need("spec.storage", partial(check_room, phases, storage))
     made: set[tuple[str, str]] = set()
     bundle, told = False, set[str]()
     for place, job in enumerate(phases):
@@ -163,19 +161,3 @@ def _is_small(paths: list[Path]) -> bool:
 def _refuse_zeros(digest: str, path: Path) -> None:
     if not digest.removeprefix("sha256:").strip("0"):
         raise Failure(Reason.ARTIFACT_INVALID, f"the digest is 64 zeros, which nothing has; put in that of {path}")
-
-
-def _room(phases: list[Job], storage: Path) -> None:
-    """Free space for the checkpoints of one training phase. Raises Failure(StorageFailed).
-
-    A lower bound: weights of what the run starts from, their moving average and two moments of the optimiser, once for each checkpoint
-    that is kept and once for the one that is being written.
-    """
-    checkpoints = max((job.recipe.checkpoints.keep_last + 1 for job in phases if job.task in TRAINING), default=0)
-    init = next((job.init_from for job in phases if job.init_from), None)
-    source = storage / init.path if init else storage / phases[0].recipe.backbone.path if phases[0].recipe.backbone else None
-    weights = sum(path.stat().st_size for path in source.rglob("*.safetensors")) if source else 0
-    needed, free = max(LEAST_BYTES, COPIES * weights * checkpoints), shutil.disk_usage(storage).free
-    if free < needed:
-        said = f"{free:,} bytes are free, and the run needs {needed:,} at least"
-        raise Failure(Reason.STORAGE_FAILED, f"{said}; make room on the claim, or lower checkpoints.keepLast")
