@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest -q --dist loadscope --no-loadscope-reorder
 NUMERIC := tests/videogen_models tests/videogen_trainer tests/videogen_serving tests/benchmarks
 
 .PHONY: help tools control-plane setup generate check sbom audit unit test test-kernels soak fuzz stories demo cluster install down
-.PHONY: bench-rollback bench-operator bench-attack bench-metrics bench-trainer bench-goodput reproduce
+.PHONY: year bench-rollback bench-operator bench-attack bench-metrics bench-trainer bench-goodput reproduce
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ install: setup ## cluster, images and chart, without the story
 
 down: ## stop the local cluster and everything in it
 	localcluster/localcluster down
+
+year: setup ## a year of examples/schedule in virtual time, with failures: a picture in build/ (SVG, PNG) and a table; SEED=1
+	$(BIN)/python -m benchmarks.year --seed $(or $(SEED),1)
 
 bench-rollback: install ## 20 rollbacks under load: webhook and alert path to the last bad answer
 	$(BIN)/python -m benchmarks.rollback

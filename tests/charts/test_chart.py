@@ -606,6 +606,7 @@ FOR_EVERYBODY = {
     "system-videogen-operator-requests-modelreleases",
     "system-videogen-operator-requests-trainingruns",
     "system-videogen-operator-serving",
+    "system-videogen-operator-cycles",
 }
 
 
@@ -648,8 +649,9 @@ def test_policies_can_be_left_out(render: Render) -> None:
         return {item["metadata"]["name"] for item in of_kind(render({"admissionPolicy": values}), "ValidatingAdmissionPolicy")}
 
     assert left(enabled=False) == FOR_EVERYBODY
-    assert left(enabled=False, requests=False) == {"system-videogen-operator-serving"}
-    assert left(enabled=False, requests=False, deletion=False) == set()
+    assert left(enabled=False, requests=False) == {"system-videogen-operator-serving", "system-videogen-operator-cycles"}
+    assert left(enabled=False, requests=False, deletion=False) == {"system-videogen-operator-cycles"}
+    assert left(enabled=False, requests=False, deletion=False, cycles=False) == set()
 
 
 GRANTED = RIGHTS | GATEWAY_RIGHTS | CLUSTER_RIGHTS | LEASE_RIGHTS

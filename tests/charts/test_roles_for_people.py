@@ -46,6 +46,23 @@ def test_the_guarded_verbs_are_those_that_the_operator_knows(render: Render) -> 
     assert known == VERBS
 
 
+def test_each_team_approves_for_itself_and_the_clusters_own_roles_for_nobody(render: Render) -> None:
+    objects = render({})
+    found = {}
+    for role in (item for item in objects if item["kind"] == "ClusterRole"):
+        for rule in role["rules"]:
+            if "approve" in rule["verbs"] or "trainingruns/approvals" in rule["resources"]:
+                assert (rule["resources"], rule["verbs"]) == (["trainingruns/approvals"], ["approve"])
+                found[role["metadata"]["name"].removeprefix("system-videogen-")] = rule["resourceNames"]
+    assert found == {team: [team] for team in TEAMS}
+
+
+def test_approvals_are_guarded_whatever_the_values_say(render: Render) -> None:
+    off = {"admissionPolicy": {"enabled": False, "requests": False, "deletion": False}, "rbac": {"people": False}}
+    names = {item["metadata"]["name"] for item in render(off) if item["kind"].startswith("ValidatingAdmissionPolicy")}
+    assert any(name.endswith("-approvals") for name in names)
+
+
 def test_an_expression_asks_the_authorizer_once(render: Render) -> None:
     """Two questions are all that the API server lets one expression pay for."""
     for spec in policies(render({})).values():
@@ -84,7 +101,9 @@ def test_the_readmes_table_is_what_the_roles_say(render: Render) -> None:
         asks = asked(rights)
         assert (changes == "all three kinds") == all(rights[plural] >= WRITE for plural in VERBS), team
         assert (changes == "nothing") == (rights["modelreleases"] == {"get", "list", "watch", "patch"}), team
+        assert (changes == "nothing") == (rights["trainingruns"] == {"get", "list", "watch", "patch"}), team
         words = VERBS["modelreleases"] if of_releases.startswith("all of them") else set(re.findall(r"`([a-z-]+)`", of_releases))
         assert asks["modelreleases"] == words, team
+        assert rights["trainingruns/approvals"] == {"approve"}, team
         others = asks.get("trainingruns", set()) | asks.get("finetunecycles", set())
         assert others == set(re.findall(r"`([a-z-]+)`", of_others)), team

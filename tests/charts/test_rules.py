@@ -68,7 +68,16 @@ def cycle(name: str = "", **labels: str) -> str:
     return f"videogen_cycle{name}{_series({'namespace': 'models', 'cycle': 'weekly'} | labels)}"
 
 
-LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE, OVERDUE, NO_RUNS = (
+def turned(name: str) -> str:
+    return f'videogen_training_{name}_time_seconds{{namespace="models", run="run", phase="review", team="qa"}}'
+
+
+def turn(since: str, due: str) -> dict[str, str]:
+    """Series of a phase whose turn it is, in seconds since the test's beginning."""
+    return {turned("turn_since"): f"{since}x2000", turned("due"): f"{due}x2000"}
+
+
+LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE, OVERDUE, SPENT, NO_RUNS, PHASE_DUE = (
     "VideogenReleaseLatencyHigh",
     "VideogenReleaseErrorsHigh",
     "VideogenReleaseOverloaded",
@@ -77,7 +86,9 @@ LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE, OVERDUE, NO_RUN
     "VideogenReleaseChecksFailing",
     "VideogenReleaseUnreadable",
     "VideogenCycleOverdue",
+    "VideogenCycleBudgetExceeded",
     "VideogenCycleStalled",
+    "VideogenPhaseDue",
 )
 NAMED = {"namespace": "models", "release": "r2", "videogen_action": "rollback"}
 TOLD = {"namespace": "models", "release": "r2"}  # to people: no rollback
@@ -92,6 +103,11 @@ ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
     "but not while an upgrade lasts": ({told("videogen_release_unreadable"): "0x48 1x100"}, UNREADABLE, "7m", None),
     "a stage beyond its window fires": ({cycle("_overdue"): "0x4 1x100"}, OVERDUE, "7m", OF_A_CYCLE),
     "and is silent when it is done": ({cycle("_overdue"): "1x4 0x100"}, OVERDUE, "7m", None),
+    "a phase in the last tenth of its window fires": (turn("0", "6000"), PHASE_DUE, "97m", OF_A_CYCLE),
+    "one that has more time does not": (turn("0", "6000"), PHASE_DUE, "80m", None),
+    "one whose window has no end does not": ({turned("turn_since"): "0x2000"}, PHASE_DUE, "97m", None),
+    "a run that has used up its budget fires": ({cycle("_budget_exceeded"): "0x4 1x100"}, SPENT, "7m", OF_A_CYCLE),
+    "and is silent when it goes on": ({cycle("_budget_exceeded"): "1x4 0x100"}, SPENT, "7m", None),
     "a cycle that can make no run fires": ({cycle(reason="TemplateInvalid"): "1x100"}, NO_RUNS, "7m", OF_A_CYCLE),
     "one that waits for its time does not": ({cycle(reason="Scheduled"): "1x100"}, NO_RUNS, "7m", None),
     "a fast release does not": (latency("0+5x60", "0+5x60") | check_of(LIMIT, "2"), LATENCY, "2m", None),

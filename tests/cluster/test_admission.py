@@ -45,6 +45,7 @@ def present(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not ABSENT}
 
 
+APPROVE: dict[str, Any] = {"name": "review", "task": "Approve", "approvals": [{"kind": "release", "team": "qa"}]}
 TRACKING = {"mlflow": {"uri": "https://mlflow:5000"}}
 ZERO_STEPS = ("spec.recipe.steps", 0)
 BACKBONE = {"path": "raw/image-model", "digest": "sha256:" + "0" * 64}
@@ -447,10 +448,73 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases",
         "only a training phase, Train, FineTune, Adapt, AlignCrossModal, TrainInterpolation, FineTuneDecoder, goes on with fewer pods",
     ),
-    "a deadline for all replicas where there may not be fewer": (
-        [("spec.phases.1.workers", {"replicas": 2, "allReplicasDeadlineSeconds": 60})],
+    "a deadline for all replicas where there is one": (
+        [("spec.phases.1.workers", {"replicas": 1, "allReplicasDeadlineSeconds": 60})],
         "spec.phases[1].workers",
-        "set minReplicas beside it, or leave it out",
+        "raise replicas, or leave it out",
+    ),
+    "a burst pool of the same nodes": (
+        [("spec.phases.1.placement", {"burst": {"afterSeconds": 60}})],
+        "spec.phases[1].placement.burst",
+        "burst needs nodeSelector, tolerations or both to name other nodes",
+    ),
+    "a burst pool at once": (
+        [("spec.phases.1.placement", {"burst": {"afterSeconds": 0, "nodeSelector": {"pool": "cloud"}}})],
+        "spec.phases[1].placement.burst.afterSeconds",
+        "greater than or equal to 1",
+    ),
+    "an Approve phase that asks nobody": (
+        [("spec.phases.2", {"name": "review", "task": "Approve"})],
+        "spec.phases",
+        "an Approve phase, and no other, has approvals",
+    ),
+    "approvals of a phase that trains": (
+        [("spec.phases.1.approvals", [{"kind": "release", "team": "qa"}])],
+        "spec.phases",
+        "an Approve phase, and no other, has approvals",
+    ),
+    "an Approve phase with pods": (
+        [("spec.phases.2", APPROVE | {"resources": {"limits": {"memory": "1Gi"}}})],
+        "spec.phases",
+        "an Approve phase has no pods; leave data, workers, resources and placement out",
+    ),
+    "no approval": ([("spec.phases.2", APPROVE | {"approvals": []})], "spec.phases[2].approvals", "should have at least 1 items"),
+    "one approval asked for twice": (
+        [("spec.phases.2", APPROVE | {"approvals": 2 * APPROVE["approvals"]})],
+        "spec.phases[2].approvals[1]",
+        "Duplicate value",
+    ),
+    "an approval of a kind with a dot": (
+        [("spec.phases.2", APPROVE | {"approvals": [{"kind": "a.b", "team": "qa"}]})],
+        "spec.phases[2].approvals[0].kind",
+        "should match",
+    ),
+    "a window without times": ([("spec.phases.1.window", {})], "spec.phases[1].window", "a window has notBefore, deadlineSeconds or both"),
+    "a window without a time zone": (
+        [("spec.phases.1.window", {"notBefore": "2026-12-07T00:00:00"})],
+        "spec.phases[1].window.notBefore",
+        "should match '^[0-9]{4}-",
+    ),
+    "a window on a day that there is not": (
+        [("spec.phases.1.window", {"notBefore": "2026-02-31T00:00:00Z"})],
+        "spec.phases[1].window.notBefore",
+        "must be of type date-time",
+    ),
+    "a window before that of an earlier phase": (
+        [
+            ("spec.phases.0.window", {"notBefore": "2026-12-07T00:00:00Z"}),
+            ("spec.phases.2.window", {"notBefore": "2026-12-06T23:59:59Z"}),
+        ],
+        "spec.phases",
+        "window.notBefore of a phase may not be earlier than that of a phase before it",
+    ),
+    "windows that overlap": (
+        [
+            ("spec.phases.0.window", {"notBefore": "2026-12-07T00:00:00Z", "deadlineSeconds": 604801}),
+            ("spec.phases.2.window", {"notBefore": "2026-12-14T00:00:00Z"}),
+        ],
+        "spec.phases",
+        "the windows of two phases overlap",
     ),
     "no time to find room for all replicas": (
         [("spec.phases.1.workers", {"replicas": 2, "minReplicas": 1, "allReplicasDeadlineSeconds": 0})],
@@ -1091,6 +1155,8 @@ IMMUTABLE_IN_A_RELEASE: dict[str, list[tuple[str, Any]]] = {
     "gates": [("spec.gates.0.threshold", "900")],
     "gates, taken away": [("spec.gates", [])],
     "serving.samplingSteps": [("spec.serving.samplingSteps", 4)],
+    "rollout.steps": [("spec.rollout.steps.0.minimumRequests", 1)],
+    "rollout.steps, taken away": [("spec.rollout.steps", [])],
     "rollout.checks": [("spec.rollout.checks.0.maximum", "0.9")],
     "rollout.checks, taken away": [("spec.rollout.checks", [])],
     "rollout.failureLimit": [("spec.rollout.failureLimit", 100)],
@@ -1106,7 +1172,6 @@ MUTABLE: dict[str, list[tuple[str, Any]]] = {
     "serving.timeoutSeconds": [("spec.serving.timeoutSeconds", 90)],
     "serving.startDeadlineSeconds": [("spec.serving.startDeadlineSeconds", 1200)],
     "serving.maximumSteps": [("spec.serving.maximumSteps", 60)],
-    "rollout.steps": [("spec.rollout.steps", [{"weightPercent": 25}])],
     "rollout.checkIntervalSeconds": [("spec.rollout.checkIntervalSeconds", 60)],
     "rollback": [("spec.rollback", {"onAlert": False, "windowSeconds": 60})],
 }
@@ -1190,6 +1255,28 @@ def test_an_image_model_may_be_adapted_in_no_steps_and_a_phase_has_its_own_rate(
     own = {"steps": 5000, "learningRate": "1e-6", "warmupSteps": 100}
     made = api.create(RUNS.format("default") + STRICT, run_of(("spec.phases.1.train", own)))
     assert made["spec"]["phases"][1]["train"] == own
+
+
+def test_people_may_be_asked_before_between_and_after_all_phases_but_the_release(api: Api) -> None:
+    phases = [APPROVE | {"name": "first"}, CURATE, APPROVE | {"name": "second"}, TRAIN, EVALUATE, APPROVE | {"name": "third"}, RELEASE]
+    made = api.create(RUNS.format("default") + STRICT, a_run(namespace="default", phases=phases))
+    told = {one["name"]: one["approvals"] for one in made["spec"]["phases"] if "approvals" in one}
+    assert told == dict.fromkeys(("first", "second", "third"), APPROVE["approvals"])
+
+
+def test_a_burst_pool_and_a_time_to_find_nodes_for_a_whole_gang_are_taken(api: Api) -> None:
+    pool = {"afterSeconds": 3600, "nodeSelector": {"pool": "cloud"}, "tolerations": [{"key": "cloud", "operator": "Exists"}]}
+    edits = [("spec.phases.1.placement", {"burst": pool}), ("spec.phases.1.workers", {"replicas": 2, "allReplicasDeadlineSeconds": 60})]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits))
+    assert made["spec"]["phases"][1]["placement"]["burst"] == pool
+
+
+def test_windows_may_touch_and_are_kept_as_they_were_written(api: Api) -> None:
+    first = {"notBefore": "2026-12-07T05:30:00+05:30", "deadlineSeconds": 604800}
+    second = {"notBefore": "2026-12-14T00:00:00Z", "deadlineSeconds": 60}
+    edits = [("spec.phases.0.window", first), ("spec.phases.1.window", {"deadlineSeconds": 9}), ("spec.phases.2.window", second)]
+    made = api.create(RUNS.format("default") + STRICT, run_of(*edits, ("spec.phases.2.owner", "qa")))
+    assert [one.get("window") for one in made["spec"]["phases"][:3]] == [first, {"deadlineSeconds": 9}, second]
 
 
 def test_a_family_takes_its_own_block_and_an_image_model(api: Api) -> None:

@@ -32,7 +32,8 @@ OTHER_WORK: dict[str, Any] = {  # of the phase that is number 1
 }
 ANOTHER_WAY: dict[str, Any] = {
     "attempts": 9,
-    "deadlineSeconds": 3600,
+    "window": {"notBefore": "2026-12-07T00:00:00Z", "deadlineSeconds": 3600},
+    "owner": "ml-engineering",
     "workers": {"replicas": 2},
     "resources": {"limits": {"memory": "9Gi"}},
     "placement": {"queueName": "research"},
@@ -62,7 +63,7 @@ ACCEPTED: dict[str, tuple[Mapping[str, Any], list[tuple[str, Any]]]] = {
 
 BEGUN_STAY = "phases that have begun cannot be removed, renamed or moved, and no phase can be put before them; create a new TrainingRun"
 WORK_STAYS = (
-    "of a phase that has begun only attempts, deadlineSeconds, workers, resources, placement can be changed; create a new TrainingRun"
+    "of a phase that has begun only attempts, window, owner, workers, resources, placement can be changed; create a new TrainingRun"
 )
 UNTIL = "can only be changed while the run is suspended and none of its phases has begun"
 

@@ -21,6 +21,7 @@ COLLECTIONS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Service": "/api/v1/namespaces/{}/services",
     "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
 }
 
@@ -61,11 +62,11 @@ def test_what_the_stories_apply_is_accepted(api: Api, namespace: str, story: str
 def test_what_a_cycle_makes_is_accepted(api: Api, namespace: str, cycle: str) -> None:
     name = DOCUMENTS[cycle]["metadata"]["name"]
     written = DOCUMENTS[cycle] | {"metadata": {"name": name, "namespace": cycle_simulation.NAMESPACE}}
-    sim = cycle_simulation.Simulation(written, cycle_simulation.a_release("1.0.0"))
+    sim = cycle_simulation.Simulation(written, cycle_simulation.a_release("1.0.0", written["spec"]["startFrom"]["service"]))
     sim.request("run-now@1", name)
     sim.settle()
     (run,) = sim.list("TrainingRun")
-    manifest = {**run, "metadata": {"name": run["metadata"]["name"], "namespace": namespace, "labels": run["metadata"]["labels"]}}
+    manifest = {**run, "metadata": {"name": run["metadata"]["name"], "namespace": namespace}}  # its labels are the operator's
     answer = api.create(COLLECTIONS["TrainingRun"].format(namespace) + "?dryRun=All&fieldValidation=Strict", manifest)
     assert lost(manifest, answer) == []
 

@@ -7,20 +7,31 @@ from typing import Any
 import pytest
 
 from videogen_api.crd import FINE_TUNE_CYCLE, definition
-from videogen_api.fine_tune_cycle import LABEL_CYCLE
+from videogen_api.fine_tune_cycle import LABEL_CYCLE, LABEL_MEASURES
 from videogen_testing.control_plane import Api, Refused, eventually
 from videogen_testing.cycle_simulation import TEMPLATE, a_cycle
 from videogen_testing.operator_process import OperatorProcess
-from videogen_testing.runs import RUNS, a_claim, ended, first_job, play, trained
+from videogen_testing.runs import EVALUATE, RUNS, a_claim, a_run, ended, first_job, play, trained
 
 CYCLES = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/finetunecycles"
 STAGES = [
     {"name": "curation", "owner": "data-science", "startDay": 0, "days": 7, "phases": ["curate"]},
     {"name": "fine-tuning", "owner": "ml-engineering", "startDay": 7, "days": 7, "phases": ["train"]},
 ]
+MEASURES: dict[str, Any] = {
+    "cadence": "Daily",
+    "target": {"service": "standard"},
+    "runTemplate": {"spec": TEMPLATE | {"phases": [EVALUATE]}},
+}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no cadence": ({"cadence": None}, "spec.cadence: Required value"),
-    "a cadence that there is not": ({"cadence": "Daily"}, 'supported values: "Weekly", "Monthly", "Quarterly", "Annual"'),
+    "a cadence that there is not": ({"cadence": "Hourly"}, 'supported values: "Daily", "Weekly", "Monthly", "Quarterly", "Annual"'),
+    "a version each day": ({"cadence": "Daily"}, "cadence Daily is for cycles with a target"),
+    "a target and a start": (MEASURES | {"startFrom": {"service": "standard"}}, "leave startFrom out"),
+    "a target and a training": (MEASURES | {"runTemplate": {"spec": TEMPLATE}}, "has Evaluate phases alone"),
+    "a target without its service": (MEASURES | {"target": {}}, "spec.target.service: Required value"),
+    "a target whose runs go at once": (MEASURES | {"successfulRunsHistoryLimit": 0}, "the history limits must not be 0"),
+    "a target whose failed runs go at once": (MEASURES | {"failedRunsHistoryLimit": 0}, "the history limits must not be 0"),
     "a schedule of three fields": ({"schedule": "0 3 1"}, "spec.schedule"),
     "a schedule by name": ({"schedule": "@monthly"}, "spec.schedule"),
     "a time zone that there is not": ({"timeZone": "Asia/Delhi"}, "spec.timeZone"),
@@ -53,6 +64,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"collect": [{"dataset": "pib", "minimum": 1, "whenBelow": "Fail"}]},
         'supported values: "Wait", "Skip"',
     ),
+    "a budget of no hour": ({"budget": {"gpuHours": 0}}, "spec.budget.gpuHours"),
+    "a budget without hours": ({"budget": {}}, "spec.budget.gpuHours: Required value"),
     "no template": ({"runTemplate": None}, "spec.runTemplate: Required value"),
 }
 
@@ -86,6 +99,32 @@ def test_a_name_after_which_no_run_could_be_named_is_refused(api: Api, namespace
         create(api, namespace, a_cycle(name), "?dryRun=All")
 
 
+def test_a_cycle_that_measures_what_serves_is_taken(api: Api, namespace: str) -> None:
+    made = create(api, namespace, a_cycle(**MEASURES))
+    assert made["spec"]["target"] == {"service": "standard"}
+
+
+def test_nobody_but_the_operator_puts_a_run_into_a_cycle(api: Api, namespace: str) -> None:
+    def run(**labels: str) -> dict[str, Any]:
+        made = a_run(namespace=namespace)
+        return made | {"metadata": made["metadata"] | {"labels": labels}}
+
+    def refusal(made: dict[str, Any]) -> str:
+        try:
+            api.create(f"{RUNS.format(namespace)}?dryRun=All", made)
+        except Refused as error:
+            return f"{error.code} {json.loads(error.body)['message']}"
+        return ""
+
+    for label in (LABEL_CYCLE, LABEL_MEASURES):
+        eventually(lambda label=label: "are the operator's, which makes the runs of cycles" in refusal(run(**{label: "weekly"})))
+    path = f"{RUNS.format(namespace)}/run"
+    api.create(RUNS.format(namespace), run(team="films"))
+    with pytest.raises(Refused, match="run-now@"):
+        api.merge(path, {"metadata": {"labels": {LABEL_CYCLE: "weekly"}}})
+    api.merge(path, {"metadata": {"labels": {"team": "news"}}, "spec": {"suspend": True}})
+
+
 def test_the_model_of_a_cycle_stays_and_everything_else_can_be_edited(api: Api, namespace: str) -> None:
     edits: dict[str, Any] = {
         "cadence": "Monthly",
@@ -98,6 +137,7 @@ def test_the_model_of_a_cycle_stays_and_everything_else_can_be_edited(api: Api, 
         "startFrom": {"service": "standard"},
         "focus": "News in Hindi",
         "collect": [{"dataset": "pib", "minimum": 1000, "target": 2000, "whenBelow": "Skip"}],
+        "budget": {"gpuHours": 2000},
         "skipIfNoNewData": True,
         "stages": [STAGES[1] | {"startDay": 0}],
         "runTemplate": {"spec": TEMPLATE | {"ttlSecondsAfterFinished": 60}},
@@ -105,7 +145,7 @@ def test_the_model_of_a_cycle_stays_and_everything_else_can_be_edited(api: Api, 
         "failedRunsHistoryLimit": 1,
     }
     schema = definition(FINE_TUNE_CYCLE)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    assert edits.keys() | {"model"} == schema["properties"].keys()
+    assert edits.keys() | {"model", "target"} == schema["properties"].keys()
     create(api, namespace, a_cycle())
     path = f"{CYCLES.format(namespace)}/weekly"
     with pytest.raises(Refused, match=r"spec\.model is immutable; create another FineTuneCycle instead"):

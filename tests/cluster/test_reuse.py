@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from videogen_api.job import Report
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.preflight import PreflightResult
-from videogen_api.training_run import ResolvedDataset
 from videogen_testing.control_plane import Api, eventually
 from videogen_testing.inbox_client import post, token_of
 from videogen_testing.operator_process import OperatorProcess

@@ -219,7 +219,7 @@ def test_where_two_workers_are_wanted_and_one_has_room_one_trains(story: Story, 
 
 def test_work_that_was_done_while_the_operator_was_away_counts_after_the_deadline_too(story: Story, operator: Any) -> None:
     operator.start()
-    story.begin(phases=[TRAIN | {"deadlineSeconds": 60}])
+    story.begin(phases=[TRAIN | {"window": {"deadlineSeconds": 60}}])
     play(story.api, story.namespace, story.job("train", 1), running())
     story.says("Unknown", Reason.TRAINING)
     operator.stop(signal.SIGKILL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,66 @@ def test_a_cycle_fires_by_its_schedule_and_trains_on_from_what_it_released(
     assert viewers.failures() == []
 
 
+def run_at_once(cluster: Cluster, namespace: str, cycle: str) -> Manifest:
+    """Ask a cycle for a run -> its line in the history, which must be a success."""
+    cluster("annotate", f"finetunecycle/{cycle}", "videogen.pib.gov.in/request=run-now@story", "--overwrite", "-n", namespace)
+
+    def ended() -> list[Manifest]:
+        made = cluster.get("finetunecycle", cycle, namespace) or {}
+        return [past for past in made.get("status", {}).get("history", []) if past.get("run", "").startswith(f"{cycle}-now-")]
+
+    (past,) = cluster.wait(f"the run of cycle {cycle}", ended, 900)
+    assert past["outcome"] == "Succeeded", past
+    return dict(past)
+
+
+def test_a_hotfix_comes_when_it_is_asked_for(
+    cluster: Cluster, namespace: str, digests: dict[str, str], first_release: Manifest, viewers: Load
+) -> None:
+    (hotfix,) = documents("cycles/hotfix.yaml")
+    cluster.apply(small(hotfix, namespace, digests))
+    past = run_at_once(cluster, namespace, "base-hotfix")
+    release = cluster.get("modelrelease", past["release"], namespace)
+    assert release
+    assert release["status"]["rollout"]["state"] == "Stable"
+    assert viewers.failures() == []
+
+
+def test_what_serves_is_measured_and_the_release_keeps_it(
+    cluster: Cluster, namespace: str, digests: dict[str, str], first_release: Manifest
+) -> None:
+    for cycle in documents("cycles/production.yaml"):
+        name = cycle["metadata"]["name"]
+        cluster.apply(small(cycle, namespace, digests))
+        past = run_at_once(cluster, namespace, name)
+
+        def kept(past: Manifest = past) -> list[Manifest]:
+            release = cluster.get("modelrelease", past["release"], namespace) or {}
+            return [one for one in release.get("status", {}).get("measurements", []) if one["run"] == past["run"]]
+
+        (measurement,) = cluster.wait(f"what {name} has measured", kept, 60)
+        assert "FVD" in {result["metric"] for result in measurement["results"]}
+
+
+def test_the_calendar_of_the_schedule_waits_for_its_times(cluster: Cluster, namespace: str, digests: dict[str, str]) -> None:
+    calendar = ("schedule/quarterly.yaml", "schedule/monthly.yaml", "schedule/weekly.yaml", "schedule/annual.yaml")
+    cycles = [small(one, namespace, digests) for file in calendar for one in documents(file)]
+    (_, claim), rights = documents("schedule/claim.yaml"), documents("schedule/governance.yaml")
+    for one in (claim, *rights):
+        one["metadata"]["namespace"] = namespace
+    claim["metadata"]["name"] = "pib-models-of-all"  # a dry run, for nobody has 7 TB here
+    cluster("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(claim))
+    cluster.apply(*rights, *cycles)
+    for cycle in cycles:
+        name = cycle["metadata"]["name"]
+        cluster.wait(f"the next time of {name}", partial(_next_time, cluster, namespace, name), 120)
+        cluster("delete", "finetunecycle", name, "-n", namespace)
+
+
+def _next_time(cluster: Cluster, namespace: str, name: str) -> str:
+    return str((cluster.get("finetunecycle", name, namespace) or {}).get("status", {}).get("nextScheduleTime", ""))
+
+
 def test_a_run_for_trackers_is_seen_in_tensorboard(
     cluster: Cluster, installation: Installation, tell: Tell, namespace: str, first_release: Manifest
 ) -> None:
@@ -163,7 +224,7 @@ def test_temporal_layers_begin_with_the_image_model(image_model: Manifest, laten
 
 
 def test_clips_are_interpolated_and_decoded_in_time(tell: Tell, storage: Storage, latents: Manifest) -> None:
-    run = tell("schedules/smooth-align-your-latents.yaml")[-1]
+    run = tell("image-based/smooth-align-your-latents.yaml")[-1]
     newest = storage.lineage(run["status"]["artifact"]["digest"])[0]
     assert {"interpolation.safetensors", "decoder.safetensors"} <= {entry["path"] for entry in newest["files"]}
     (measured,) = (one for one in run["status"]["phases"] if one["name"] == "validate")
@@ -214,7 +275,7 @@ def test_emergencies_have_templates_and_scenarios(storage: Storage, emergency: M
 
 
 @pytest.mark.usefixtures("datasets", "emergency", "no_release")
-@pytest.mark.parametrize("schedule", ["schedules/text2video-zero.yaml", "schedules/align-your-latents.yaml", "schedules/videofusion.yaml"])
+@pytest.mark.parametrize("schedule", ["schedule/text2video-zero.yaml", "schedule/align-your-latents.yaml", "schedule/videofusion.yaml"])
 def test_a_whole_schedule_ends_with_a_release(tell: Tell, schedule: str) -> None:
     (run,) = tell(schedule)
     assert run["status"]["release"]

@@ -88,7 +88,8 @@ def ip(item: dict[str, Any]) -> str:
 
 
 def workers(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]:
-    return cluster.list("pod", namespace, f"videogen.pib.gov.in/run={name},videogen.pib.gov.in/phase=train")
+    """Those of the training; the preflight's pod, attempt 0, is over."""
+    return cluster.list("pod", namespace, f"videogen.pib.gov.in/run={name},videogen.pib.gov.in/phase=train,videogen.pib.gov.in/attempt!=0")
 
 
 def server(cluster: Cluster, namespace: str) -> dict[str, Any]:

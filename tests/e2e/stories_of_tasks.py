@@ -155,7 +155,7 @@ JUDGED_BY: dict[Task, Callable[[Made], None]] = {
 }
 
 
-@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("task", JUDGED_BY)
 def test_each_task_makes_what_it_is_for(cluster: Cluster, storage: Storage, told: dict[str, Manifest], task: Task) -> None:
     name, which = task_stories.told_in()[task]
     run = told[name]

@@ -8,11 +8,12 @@ import yaml
 
 from videogen_api.emergency import Scenarios
 from videogen_api.evaluation import ExtractorArchitecture, Gate, Metric, Normalization, Operator
+from videogen_api.fine_tune_cycle import Cadence, FineTuneCycleSpec
 from videogen_api.job import CONTRACT, ArtifactReference, Job, PinnedData
 from videogen_api.optimization import ExportFormat, Quantization
 from videogen_api.recipe import OptimizerName, Precision, Recipe, ScheduleType
 from videogen_api.resources import gpus as gpus_of
-from videogen_api.training_run import TRAINING, Phase, Split, Task, TrainingRunSpec
+from videogen_api.training_run import TRAINING, WITHOUT_PODS, Phase, Split, Task, TrainingRunSpec
 from videogen_trainer.emergency.catalogue import TYPES
 from videogen_trainer.tasks import check
 
@@ -38,9 +39,9 @@ def runs() -> dict[str, TrainingRunSpec]:
 
 
 RUNS = runs()
-VIDEOFUSION = RUNS["schedules/videofusion.yaml videofusion-1-0"]
-ALIGN_YOUR_LATENTS = RUNS["schedules/align-your-latents.yaml align-your-latents-1-0"]
-TEXT2VIDEO_ZERO = RUNS["schedules/text2video-zero.yaml text2video-zero-1-0"]
+VIDEOFUSION = RUNS["schedule/videofusion.yaml videofusion-1-0"]
+ALIGN_YOUR_LATENTS = RUNS["schedule/align-your-latents.yaml align-your-latents-1-0"]
+TEXT2VIDEO_ZERO = RUNS["schedule/text2video-zero.yaml text2video-zero-1-0"]
 EMERGENCY = RUNS["emergency/training-run.yaml emergency-1-0"]
 ON_GPUS = {name: spec for name, spec in RUNS.items() if any(gpus_of(phase.resources) for phase in spec.phases)}
 
@@ -228,7 +229,7 @@ def test_the_trainer_takes_every_phase_of_an_example(name: str) -> None:
     spec, bundle = RUNS[name], ArtifactReference(path="bundles/a", digest="sha256:" + "0" * 64)
     made = bundle if spec.init_from else None
     for one in spec.phases:
-        if one.task is Task.RELEASE:
+        if one.task in WITHOUT_PODS:
             continue
         check(
             Job(
@@ -253,3 +254,90 @@ def test_the_trainer_takes_every_phase_of_an_example(name: str) -> None:
             )
         )
         made = bundle if one.task in TRAINING else made
+
+
+def cycles() -> dict[str, FineTuneCycleSpec]:
+    """The calendar of examples/schedule by name."""
+    files = [path for path in sorted((EXAMPLES / "schedule").glob("*.yaml")) if "kind: FineTuneCycle" in path.read_text()]
+    found = [document for path in files for document in yaml.safe_load_all(path.read_text())]
+    return {one["metadata"]["name"]: FineTuneCycleSpec.model_validate(one["spec"]) for one in found}
+
+
+CYCLES = cycles()
+QUARTERS = {
+    "base-q1": (1, {"pib-q1": 10_000}, {Metric.FVD, Metric.INCEPTION_SCORE}),
+    "base-q2": (4, {"pib-languages": 5000}, {Metric.LANGUAGE_SCORE, Metric.TEMPORAL_COHERENCE}),
+    "base-q3": (7, {"pib-high-quality": 3000, "pib-problematic": 1000}, {Metric.ARTEFACT_RATE, Metric.FVD}),
+    "base-q4": (10, {"pib-diverse": 15_000}, set(NETWORK_OF) | {Metric.ARTEFACT_RATE, Metric.GENERATION_SECONDS}),
+}
+TEAMS = ["data-science", "ml-engineering", "qa", "devops"]
+
+
+def template(name: str) -> dict[str, dict[str, Any]]:
+    """Phases of a cycle's runs by name."""
+    return {phase["name"]: phase for phase in CYCLES[name].run_template.spec["phases"]}
+
+
+@pytest.mark.parametrize("name", QUARTERS)
+def test_the_four_quarters_are_the_rows_r_q1_to_r_q4(name: str) -> None:
+    month, wanted, metrics = QUARTERS[name]
+    spec = CYCLES[name]
+    assert (spec.cadence, spec.schedule) == (Cadence.QUARTERLY, f"0 3 1 {month} *")
+    assert {one.dataset: one.target or one.minimum for one in spec.collect} == wanted
+    assert {gate["metric"] for gate in template(name)["evaluate"]["gates"]} == metrics
+    assert any("maximumRatioToStable" in check for check in template(name)["release"]["release"]["rollout"]["checks"]), "A/B"
+
+
+@pytest.mark.parametrize("name", [name for name, spec in CYCLES.items() if spec.cadence is Cadence.MONTHLY])
+def test_each_month_has_the_four_weeks_of_r_mon(name: str) -> None:
+    assert [(stage.owner, stage.start_day, stage.days) for stage in CYCLES[name].stages] == [
+        (team, 7 * n, 7) for n, team in enumerate(TEAMS)
+    ]
+
+
+def test_the_cycles_collect_what_r_dat_4_says() -> None:
+    least = {name: {(one.minimum, one.target) for one in spec.collect} for name, spec in CYCLES.items()}
+    assert all(least[name] == {(1000, 2000)} for name, spec in CYCLES.items() if spec.cadence is Cadence.MONTHLY)
+    assert {minimum for name in ("base-q1", "base-q2", "base-q4") for minimum, _ in least[name]} == {5000}
+    assert least["base-annual"] == {(50_000, None)}
+
+
+def test_of_each_cadence_the_model_in_production_has_a_cycle_and_the_rarer_one_goes_first() -> None:
+    ranks = {spec.cadence: spec.precedence for name, spec in CYCLES.items() if name.startswith("base-")}
+    assert [cadence for cadence, _ in sorted(ranks.items(), key=lambda one: one[1])] == list(Cadence)
+
+
+def test_each_cycle_makes_versions_of_a_model_that_a_schedule_begins_and_from_its_service() -> None:
+    begun = {
+        (run.model.type, run.model.specialization): run.phases[-1].release for run in (VIDEOFUSION, ALIGN_YOUR_LATENTS, TEXT2VIDEO_ZERO)
+    }
+    services = {line: release.service for line, release in begun.items() if release}
+    assert len(set(services.values())) == 3, "each model has its own"
+    for name, spec in CYCLES.items():
+        service = services[spec.model.type, spec.model.specialization]
+        assert spec.start_from and spec.start_from.service == service, name
+        assert template(name)["release"]["release"]["service"] == service, name
+
+
+def test_the_resources_are_those_of_r_res() -> None:
+    claim = next(
+        one for one in yaml.safe_load_all((EXAMPLES / "schedule/claim.yaml").read_text()) if one["kind"] == "PersistentVolumeClaim"
+    )
+    assert claim["spec"]["resources"]["requests"]["storage"] == "7T", "5 TB and 2 TB"
+    trained = phase(VIDEOFUSION, "initial-training").resources
+    assert trained and trained.requests
+    assert (gpus_of(trained), trained.requests["cpu"]) == (8, "64")
+    for name in CYCLES.keys() - {"base-annual"}:
+        tuned = [one for one in template(name).values() if one["task"] in TRAINING]
+        assert all((one["resources"]["limits"]["nvidia.com/gpu"], one["resources"]["requests"]["cpu"]) == (4, 32) for one in tuned), name
+        assert all(one["deadlineSeconds"] <= 14 * DAY for one in tuned), "2 weeks a cycle"
+    for run, gigabytes in ((VIDEOFUSION, 500), (ALIGN_YOUR_LATENTS, 500), (TEXT2VIDEO_ZERO, 250)):
+        release = run.phases[-1].release
+        assert release and release.serving.resources and release.serving.resources.requests
+        asked = release.serving.resources.requests
+        assert (release.serving.replicas, gpus_of(release.serving.resources), asked["cpu"], asked["ephemeral-storage"]) == (
+            2,
+            1,
+            "8",
+            f"{gigabytes}G",
+        )

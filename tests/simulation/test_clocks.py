@@ -37,7 +37,7 @@ class Leaping(Simulation):
 
 @pytest.mark.parametrize("leap", [DAY, -DAY])
 def test_a_leap_ends_no_phase_and_holds_up_no_attempt(leap: float) -> None:
-    sim = Leaping(phases=[TRAIN | {"deadlineSeconds": 600}])
+    sim = Leaping(phases=[TRAIN | {"window": {"deadlineSeconds": 600}}])
     sim.settle()
     sim.set_pods(running())
     sim.step(100)
@@ -72,7 +72,7 @@ def test_a_back_off_lasts_no_day_after_a_start_with_an_earlier_clock() -> None:
 
 
 def test_a_deadline_is_no_shorter_and_progress_is_shown_after_a_start_with_an_earlier_clock() -> None:
-    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 600}])
+    sim = Simulation(phases=[TRAIN | {"window": {"deadlineSeconds": 600}}])
     sim.settle()
     sim.set_pods(running())
     uid = sim.pods()[0]["metadata"]["uid"]

@@ -344,6 +344,7 @@ STAGES = [
     {"name": "evaluation", "owner": "qa", "startDay": 14, "days": 7, "phases": ["validate"]},
     {"name": "deployment", "owner": "devops", "startDay": 21, "days": 7, "phases": ["release"]},
 ]
+PHASES_OF_STAGES = [phase for stage in STAGES for phase in stage["phases"]]  # type: ignore[attr-defined]
 STAGED = [
     {"name": "curate", "task": "Curate", "curate": {"dataset": "pib", "version": "$(date)", "sources": [{"path": "raw"}]}},
     {"name": "train", "task": "Train", "data": [{"dataset": "pib", "version": "$(date)"}]},
@@ -432,6 +433,63 @@ def test_stages_that_do_not_fit_the_template_are_refused(stages: list[dict[str, 
     assert words in sim.says(cycle="monthly")[2]
 
 
+def working(sim: Simulation, run: str, reason: str, message: str, *phases: dict[str, Any]) -> None:
+    """The run is at work, with these phases."""
+    condition = {"type": "Succeeded", "status": "Unknown", "reason": reason, "message": message}
+    sim.objects["TrainingRun", run]["status"] = {"conditions": [condition], "phases": list(phases)}
+
+
+def test_a_run_that_has_used_up_its_budget_is_told_of_until_it_goes_on() -> None:
+    sim = Simulation(a_cycle(budget={"gpuHours": 20}))
+    sim.until(MONDAYS[0], end="keep")
+    run = names(sim)[0]
+    working(sim, run, "Training", "", {"name": "train", "gpuHours": "12.5000"})
+    sim.settle()
+    current = sim.status().current
+    assert current is not None
+    assert (current.gpu_hours, sim.says("BudgetExceeded")) == ("12.5000", ("", "", ""))
+    working(sim, run, "BudgetExceeded", "train: used 20 of 20", {"name": "train", "gpuHours": "20.0010"})
+    sim.settle()
+    assert sim.says("BudgetExceeded") == ("True", "BudgetSpent", f"run {run} is stopped: train: used 20 of 20")
+    assert sim.says()[:2] == ("True", "Running"), "it is at work: the next scheduled time waits for it"
+    assert told(sim, "weekly")["videogen_cycle_budget_exceeded()"] == 1
+    assert told(sim, "weekly")["videogen_cycle_gpu_hours()"] == 20.001
+    working(sim, run, "Training", "", {"name": "train", "gpuHours": "20.0010"})
+    sim.settle()
+    assert sim.says("BudgetExceeded")[0] == ""
+    sim.end(run, phases=[{"name": "train", "gpuHours": "21.0000"}, {"name": "evaluate", "gpuHours": "0.2500"}])
+    sim.settle()
+    assert sim.status().history[-1].gpu_hours == "21.2500"
+
+
+def test_pods_that_end_after_their_run_are_in_the_history_in_the_end() -> None:
+    sim = Simulation(a_cycle())
+    sim.until(MONDAYS[0], end="keep")
+    run = names(sim)[0]
+    sim.end(run, phases=[{"name": "train", "gpuHours": "21.0000"}])
+    sim.settle()
+    sim.end(run, phases=[{"name": "train", "gpuHours": "21.0300"}])
+    sim.settle()
+    del sim.objects["TrainingRun", run]
+    sim.settle()
+    assert sim.status().history[-1].gpu_hours == "21.0300"
+
+
+def test_the_history_tells_what_each_stage_took_beside_its_plan() -> None:
+    sim = Simulation(staged(), now=START + 20 * DAY)
+    sim.until(datetime(2026, 2, 1, 3, tzinfo=UTC), end="keep")
+    run, at = names(sim)[0], datetime(2026, 2, 1, 3, tzinfo=UTC)
+    phases = [done(phase, at + place * DAY, gpuHours="2.5000", bytesWritten=1000) for place, phase in enumerate(PHASES_OF_STAGES)]
+    sim.end(run, phases=phases)
+    sim.settle()
+    took = sim.status("monthly").history[-1].stages
+    assert [one.name for one in took] == [stage["name"] for stage in staged()["spec"]["stages"]]
+    assert all(one.planned_seconds == 7 * 86400 for one in took)
+    assert sum(one.bytes_written or 0 for one in took) == 1000 * len(PHASES_OF_STAGES)
+    assert sum(float(one.gpu_hours or 0) for one in took) == 2.5 * len(PHASES_OF_STAGES)
+    assert [one.wall_seconds is not None for one in took] == [True] * len(took)
+
+
 def told(sim: Simulation, cycle: str) -> dict[str, float]:
     return {f"{gauge.name}{labels[2:]}": value for gauge, labels, value in FINE_TUNE_CYCLE.samples(sim.objects["FineTuneCycle", cycle])}
 
@@ -442,6 +500,7 @@ def test_prometheus_is_told_of_state_outcome_times_and_what_is_late() -> None:
     assert told(sim, "monthly") == {
         "videogen_cycle('Scheduled',)": 1,
         "videogen_cycle_overdue()": 0,
+        "videogen_cycle_budget_exceeded()": 0,
         "videogen_cycle_collection_below_target()": 0,
         "videogen_cycle_next_schedule_time_seconds()": datetime(2026, 2, 1, 3, tzinfo=UTC).timestamp(),
     }

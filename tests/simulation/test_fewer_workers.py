@@ -56,6 +56,12 @@ def wait_in_vain(sim: Simulation, placed: int, seconds: float = 600) -> None:
     sim.settle()
 
 
+def wait_in_vain_again(sim: Simulation) -> None:
+    assert sim.top() == ("Unknown", Reason.RETRYING)
+    sim.step(300)
+    sim.settle()
+
+
 def test_a_run_that_has_room_for_one_of_two_workers_reads_like_this() -> None:
     sim = begun(replicas=2, minReplicas=1)
     place(sim, 1)
@@ -83,7 +89,7 @@ def test_a_run_that_has_room_for_one_of_two_workers_reads_like_this() -> None:
     assert sim.log == [
         "PreflightPassed: 4 things that the phases need are there",
         "JobCreated: train: attempt 1 is PyTorchJob run-train-1",
-        "WorkersReduced: train: attempt 1 ends: 1 of 2 workers have a place after 600 s; the next one has 1",
+        "WorkersReduced: train: attempt 1 ends: 1 of 2 workers have a place after 600 s; the next one has 1 (workers.minReplicas)",
         "JobCreated: train: attempt 2 is PyTorchJob run-train-2 with 1 of 2 workers: there was no room for the others",
         "PhaseCompleted: train: bundle sha256:" + "a" * 64 + " after step 100",
     ]
@@ -159,11 +165,13 @@ COUNTS = [
 def test_with_how_many_workers_it_goes_on(asked: dict[str, int], accumulation: int, placed: int, workers: int) -> None:
     sim = begun(accumulation, **asked)
     wait_in_vain(sim, placed, 5000)
+    if sim.current_job() is None:  # no smaller count fits: the nodes are given back for a while
+        wait_in_vain_again(sim)
     file = file_of(sim)
     assert file.workers == phase_of(sim).workers == workers
     assert file.workers * file.accumulation_steps == asked["replicas"] * accumulation, "every micro-batch is taken by somebody"
     assert len(sim.made[sim.current_job()["metadata"]["name"]]) == workers
-    assert phase_of(sim).attempt == (1 if workers == asked["replicas"] else 2)
+    assert phase_of(sim).attempt == (1 if placed in {0, asked["replicas"]} else 2)
 
 
 def test_a_count_that_does_not_fit_either_gives_way_to_the_next() -> None:
@@ -186,7 +194,7 @@ def test_how_long_it_waits_for_all_may_be_said_and_its_pods_wait_longer_for_each
     sim.step(1)
     sim.settle()
     assert (phase_of(sim).attempt, phase_of(sim).workers) == (2, 1)
-    assert begun(replicas=2).files["run-train-1"].join_seconds == 600
+    assert begun(replicas=2).files["run-train-1"].join_seconds == 1200
 
 
 def test_room_that_comes_in_time_is_used() -> None:
@@ -259,14 +267,14 @@ def test_a_suspension_tries_all_workers_again_from_wherever_it_began() -> None:
 
 
 def test_the_deadline_of_the_phase_ends_it_while_it_waits_for_room() -> None:
-    sim = begun(replicas=2, minReplicas=1, phase={"deadlineSeconds": 300})
+    sim = begun(replicas=2, minReplicas=1, phase={"window": {"deadlineSeconds": 300}})
     wait_in_vain(sim, 1)
     assert sim.top() == ("False", Reason.DEADLINE_EXCEEDED)
     assert sim.jobs() == ()
 
 
 def test_a_retry_request_after_a_failure_tries_all_workers_again() -> None:
-    sim = begun(replicas=2, minReplicas=1, phase={"deadlineSeconds": 1000})
+    sim = begun(replicas=2, minReplicas=1, phase={"window": {"deadlineSeconds": 1000}})
     wait_in_vain(sim, 1)
     sim.step(400)
     sim.settle()

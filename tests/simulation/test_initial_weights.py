@@ -29,7 +29,8 @@ def run_with(name: str, succeeded: str, digest: str | None = FIRST, **spec: Any)
 
 def release_with(digest: str) -> dict[str, Any]:
     artifact = {"claimName": "models", "path": "bundles/source", "digest": digest}
-    return {"apiVersion": "v1", "kind": "ModelRelease", "metadata": {"name": SOURCE_RELEASE}, "spec": {"artifact": artifact}}
+    release = {"apiVersion": "v1", "kind": "ModelRelease", "metadata": {"name": SOURCE_RELEASE}, "spec": {"artifact": artifact}}
+    return release | {"status": {"rollout": {"state": "Stable", "promotedTime": "2026-10-01T00:00:00Z"}}}
 
 
 def message(sim: Simulation) -> str:
@@ -51,6 +52,19 @@ def test_a_bundle_of_a_run_that_has_not_succeeded_is_nobodys_beginning(succeeded
     assert KEY in list(TRAINING_RUN.keys(sim.world.get("TrainingRun", "models", "source") or {}, sim.world)), "its end wakes those who wait"
     sim.settle()
     assert sim.files["run-train-1"].init_from is not None
+
+
+@pytest.mark.parametrize("shown", ["GateFailed", "RolledBack", "Canary", "Withdrawn", None])
+def test_a_release_that_serves_nobody_is_nobodys_beginning(shown: str | None) -> None:
+    sim = Simulation(initFrom={"release": SOURCE_RELEASE})
+    status = {"summary": {"status": shown}, "rollout": {}} if shown else {}
+    sim.put(release_with(FIRST) | {"status": status}, "models")
+    sim.settle()
+    assert sim.top() == ("Unknown", Reason.INIT_FROM_NOT_READY)
+    assert f"does not serve its service and was not replaced there ({shown or 'new'})" in message(sim)
+    sim.put(release_with(FIRST), "models")
+    sim.settle()
+    assert sim.status().init_from
 
 
 @pytest.mark.parametrize("kind", ["run", "release"])

@@ -9,7 +9,8 @@ from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.gates import evaluation_digest
 from videogen_api.job import Report
 from videogen_api.meta import ANNOTATION_REQUEST
-from videogen_api.training_run import Reason, ResolvedDataset, TrainingRunSpec
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import Reason, TrainingRunSpec
 from videogen_testing.edits import CURATE
 from videogen_testing.run_simulation import Simulation
 from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_run, ended, release_status, running, trained
@@ -79,6 +80,7 @@ def test_a_release_says_by_digest_where_its_bundle_comes_from() -> None:
     assert lineage.pop("recipeDigest") == content_digest(TrainingRunSpec.model_validate(sim.run()["spec"]).recipe.wire())
     assert lineage == {
         "run": "run",
+        "baseNoiseShares": ["0.70"],
         "datasets": [{"dataset": "clips", "version": "1", "digest": DATA}],
         "initFrom": init | {"digest": STARTED_FROM},
         "images": [image],
@@ -183,18 +185,20 @@ def test_a_release_that_somebody_deletes_is_not_made_again_unless_it_is_asked_fo
 
 
 def test_the_deadline_bounds_the_wait_and_says_what_the_release_does() -> None:
-    sim = releasing(CANARY, deadlineSeconds=600)
+    sim = releasing(CANARY, window={"deadlineSeconds": 600})
     plan = sim.step(590)
     assert plan.requeue_after == 10
     sim.step(10)
     sim.settle()
     assert sim.top() == ("False", Reason.DEADLINE_EXCEEDED)
-    said = f"longer than deadlineSeconds 600; ModelRelease {NAME} is not Stable (Canary: Canary in words) and goes on without the run"
+    said = (
+        f"longer than window.deadlineSeconds 600; ModelRelease {NAME} is not Stable (Canary: Canary in words) and goes on without the run"
+    )
     assert said in message(sim)
 
 
 def test_a_release_that_was_stable_before_anybody_looked_is_in_time() -> None:
-    sim = releasing(CANARY, deadlineSeconds=600)
+    sim = releasing(CANARY, window={"deadlineSeconds": 600})
     sim.release(release_status("Stable"))
     sim.step(5000)
     sim.settle()
@@ -202,7 +206,7 @@ def test_a_release_that_was_stable_before_anybody_looked_is_in_time() -> None:
 
 
 def test_a_suspended_run_does_not_wait_and_its_time_stands_still() -> None:
-    sim = releasing(CANARY, deadlineSeconds=600)
+    sim = releasing(CANARY, window={"deadlineSeconds": 600})
     sim.spec(suspend=True)
     sim.settle()
     sim.step(5000)

@@ -8,8 +8,9 @@ import pytest
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import Report
 from videogen_api.meta import ANNOTATION_REQUEST
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.preflight import PreflightResult
-from videogen_api.training_run import Reason, ResolvedDataset, Task
+from videogen_api.training_run import Reason, Task
 from videogen_operator.kinds.training_run import TRAINING_RUN
 from videogen_operator.seals import Seals
 from videogen_testing.run_simulation import Simulation

@@ -231,6 +231,7 @@ def test_failed_rounds_must_be_consecutive_and_rounds_without_data_are_no_eviden
 
 def test_a_canary_takes_no_more_than_its_ready_pods_can_carry() -> None:
     simulation = serving()
+    edited(simulation, "1.0.0", replicas=4)
     simulation.ready_limit["1.1.0"] = 1
     steps = [
         {"weightPercent": 20, "minimumRequests": 1, "minimumSeconds": 0},
@@ -872,7 +873,46 @@ def test_a_new_generation_is_in_progress_until_the_operator_has_looked_at_it() -
     item["metadata"]["generation"] += 1
     assert kstatus(item) == "InProgress"
     simulation.settle()
+    assert kstatus(item) == "InProgress", "the new pod is not ready yet"
+    simulation.tick(2)
     assert kstatus(item) == "Current"
+
+
+def edited(simulation: Simulation, version: str, **serving: Any) -> None:
+    """As `kubectl scale` and `kubectl edit` do."""
+    item = simulation.releases()[version]
+    item["spec"]["serving"].update(serving)
+    item["metadata"]["generation"] += 1
+
+
+def test_a_stable_release_whose_new_pods_find_no_room_serves_on_and_says_so() -> None:
+    simulation = serving()
+    simulation.ready_limit["1.0.0"] = 2
+    edited(simulation, "1.0.0", replicas=20)
+    simulation.tick(40)
+    assert (simulation.condition("1.0.0")["status"], simulation.condition("1.0.0", "Reconciling")["status"]) == ("True", "True")
+    assert "2 of 20 pods are ready" in simulation.condition("1.0.0")["message"]
+    assert kstatus(simulation.releases()["1.0.0"]) == "InProgress"
+
+
+def test_a_canary_that_is_scaled_up_keeps_its_share_while_the_new_pods_start() -> None:
+    simulation = serving()
+    add(simulation, "1.1.0", rollout=ROLLOUT | {"steps": [{"weightPercent": 50, "minimumRequests": 1_000_000}]})
+    simulation.until("1.1.0", "Canary")
+    simulation.tick(3)
+    simulation.ready_limit["1.1.0"] = 2
+    edited(simulation, "1.1.0", replicas=8)
+    simulation.tick(3)
+    assert simulation.weights()["1.1.0"] == 50
+
+
+def test_a_canary_of_fewer_pods_says_from_how_many_it_takes_over() -> None:
+    simulation = serving()
+    edited(simulation, "1.0.0", replicas=6)
+    simulation.tick(3)
+    add(simulation, "1.1.0", rollout=ROLLOUT | {"steps": [{"weightPercent": 50, "minimumRequests": 1_000_000}]})
+    simulation.until("1.1.0", "Canary")
+    assert "2 pods take over from 6" in simulation.condition("1.1.0")["message"]
 
 
 def test_the_status_column_shows_that_a_release_was_rolled_back_and_the_condition_why() -> None:

@@ -8,7 +8,8 @@ from videogen_api.curation import NewClipsFound
 from videogen_api.evaluation import Metric, MetricResult, Verdict
 from videogen_api.job import ExitCode, Goodput, Report
 from videogen_api.meta import ANNOTATION_REQUEST
-from videogen_api.training_run import Reason, ResolvedDataset, Split
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import Reason, Split
 from videogen_testing.run_simulation import RandomLife, Simulation
 from videogen_testing.runs import DIGEST, EVALUATE, RELEASE, TRAIN, a_run, ended, running, trained
 
@@ -216,7 +217,7 @@ def test_results_that_do_not_fit_their_report_are_not_measured_again() -> None:
 
 
 def test_a_deadline_ends_the_phase_and_stops_its_pods() -> None:
-    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 600}])
+    sim = Simulation(phases=[TRAIN | {"window": {"deadlineSeconds": 600}}])
     sim.settle()
     sim.set_pods(running())
     sim.settle()
@@ -299,7 +300,7 @@ def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:
 def test_an_attempt_that_ended_while_nobody_looked_is_judged_before_the_deadline(
     code: int, report: Report, top: tuple[str, Reason]
 ) -> None:
-    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 600}])
+    sim = Simulation(phases=[TRAIN | {"window": {"deadlineSeconds": 600}}])
     sim.settle()
     sim.set_pods(running())
     sim.settle()
@@ -311,7 +312,7 @@ def test_an_attempt_that_ended_while_nobody_looked_is_judged_before_the_deadline
 
 
 def test_a_job_that_was_deleted_is_told_before_the_deadline() -> None:
-    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 600}])
+    sim = Simulation(phases=[TRAIN | {"window": {"deadlineSeconds": 600}}])
     sim.settle()
     sim.world.remove(sim.jobs()[0])
     sim.step(5000)
@@ -373,7 +374,7 @@ def test_a_run_that_waits_is_woken_by_what_it_waits_for_and_hardly_looks_by_itse
 
 
 def test_what_must_happen_at_a_time_is_not_put_off_by_a_long_wait() -> None:
-    sim = Simulation(phases=[TRAIN | {"deadlineSeconds": 100}])
+    sim = Simulation(phases=[TRAIN | {"window": {"deadlineSeconds": 100}}])
     sim.settle()
     assert sim.step(10).requeue_after == 20  # then nobody has answered for half a minute
     assert sim.step(30).requeue_after == 60  # then the deadline is over

@@ -13,9 +13,10 @@ import pytest
 
 from videogen_api.bundle import MANIFEST, canonical_json
 from videogen_api.job import ENV_RECORDS_URL, ENV_REPLICA_INDEX, ENV_SERVER_TOKEN, ExitCode, Job, PinnedData, Report
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.preflight import PreflightResult
 from videogen_api.records import RECORD_BYTES, inputs_of, key_of, record_path, told
-from videogen_api.training_run import DataReference, Reason, ResolvedDataset
+from videogen_api.training_run import DataReference, Reason
 from videogen_operator.seals import Seals
 from videogen_trainer import records, tasks
 from videogen_trainer.progress import ProgressReporter

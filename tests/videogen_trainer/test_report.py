@@ -14,8 +14,9 @@ from videogen_api.evaluation import Evaluation, Metric, MetricResult, Normalizat
 from videogen_api.job import ArtifactReference, ExitCode, Report
 from videogen_api.model_release import ModelReleaseStatus
 from videogen_api.optimization import LOSSES, ExportFormat, MetricLoss, NetworkExport, Optimization
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Resolution
-from videogen_api.training_run import PhaseStatus, Reason, ResolvedDataset
+from videogen_api.training_run import PhaseStatus, Reason
 from videogen_trainer import report
 from videogen_trainer.evaluate import task
 from videogen_trainer.evaluate.artefacts import FLOORS

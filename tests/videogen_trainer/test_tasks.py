@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from videogen_api.job import Job
 from videogen_api.meta import ModelFamily
 from videogen_api.phase_rules import IN_ONE_POD
-from videogen_api.training_run import TRAINING, Reason, Task
+from videogen_api.training_run import TRAINING, WITHOUT_PODS, Reason, Task
 from videogen_api.tuning import TRAINS_WITH_IT
 from videogen_models.bundle import load_model, seal_bundle, verify_bundle
 from videogen_trainer import tasks
@@ -70,7 +70,7 @@ def test_a_bad_job_file_is_refused(
 
 
 def test_the_api_refuses_several_pods_for_just_the_tasks_that_run_in_one() -> None:
-    assert set(IN_ONE_POD) == set(Task) - set(tasks.SPREAD) - {Task.RELEASE}
+    assert set(IN_ONE_POD) == set(Task) - set(tasks.SPREAD) - set(WITHOUT_PODS)
 
 
 def test_a_tuned_value_is_for_every_task_that_trains_its_family() -> None:

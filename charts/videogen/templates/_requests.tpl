@@ -72,7 +72,8 @@ variables:
     object.metadata.?labels.orValue({}) == oldObject.metadata.?labels.orValue({}) &&
     object.metadata.?finalizers.orValue([]) == oldObject.metadata.?finalizers.orValue([]) &&
     object.metadata.?ownerReferences.orValue([]) == oldObject.metadata.?ownerReferences.orValue([]) &&
-    variables.annotations.all(k, k == variables.key || variables.annotationsBefore[?k] == optional.of(variables.annotations[k])) &&
+    variables.annotations.all(k, k == variables.key || k.startsWith('approve.videogen.pib.gov.in/') ||
+    variables.annotationsBefore[?k] == optional.of(variables.annotations[k])) &&
     variables.annotationsBefore.all(k, k == variables.key || k in variables.annotations))
 validations:
 # Each verb is a right of its own. A word that is no verb is answered by the operator, which tells what is accepted.
@@ -94,7 +95,8 @@ validations:
     'this would take back a request ' + variables.lost + ' that is not answered yet, which needs the verb ' + variables.lost +
     ' on {{ .resource }}/requests of group videogen.pib.gov.in in namespace ' + request.namespace + ', which ' + request.userInfo.username +
     ' does not have; wait until status.lastHandledRequest repeats it, or else {{ include "videogen.howToGet" .context }}'
-# An annotation is written by patch, which RBAC gives for the whole object: patch without update is the right to ask and nothing more.
+# An annotation is written by patch, which RBAC gives for the whole object: patch without update is the right to ask and nothing more, and,
+# where the policy of approvals lets it, to approve. An approval is not removed by it.
 - expression: >-
     variables.asksOnly || {{ $check }}.{{ $place }}.check('update').allowed()
   reason: Forbidden
@@ -134,4 +136,27 @@ validations:
     ' and is not deleted; roll out another release first and wait until this one is Superseded, or take it out of the service with kubectl -n ' +
     request.namespace + ' annotate modelrelease/' + oldObject.metadata.name +
     ' --overwrite videogen.pib.gov.in/request=withdraw@<id> (without another release the service then answers 503); a deletion of the namespace takes it along'
+{{- end }}
+
+{{/* A run of a cycle is the operator's to make: what it measures can take traffic from a release, and what it uses counts for the cycle. */}}
+{{- define "videogen.admission.cycles" -}}
+matchConstraints:
+  resourceRules:
+  {{- include "videogen.matching" (dict "group" "videogen.pib.gov.in" "resources" (list "trainingruns")) | nindent 2 }}
+matchConditions:
+- name: not-made-by-the-operator
+  expression: '!(request.userInfo.username == "system:serviceaccount:{{ .Release.Namespace }}:{{ include "videogen.serviceAccountName" . }}")'
+variables:
+- name: labels
+  expression: object.metadata.?labels.orValue({})
+- name: labelsBefore
+  expression: "oldObject == null ? {} : oldObject.metadata.?labels.orValue({})"
+validations:
+- expression: >-
+    ['videogen.pib.gov.in/cycle', 'videogen.pib.gov.in/measures'].all(k,
+    !(k in variables.labels) || variables.labelsBefore[?k] == optional.of(variables.labels[k]))
+  reason: Forbidden
+  message: >-
+    the labels videogen.pib.gov.in/cycle and videogen.pib.gov.in/measures are the operator's, which makes the runs of cycles; leave them out, and ask a cycle for a
+    run by the annotation videogen.pib.gov.in/request=run-now@<id>
 {{- end }}

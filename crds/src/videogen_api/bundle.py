@@ -16,8 +16,8 @@ from pydantic import Field, StringConstraints
 
 from videogen_api.meta import Digest, ModelIdentity, Observation, Sha256, StoragePath
 from videogen_api.optimization import Quantization
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import ResolvedDataset
 
 MANIFEST = "manifest.json"
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".onnx", ".data", ".plan", ".mp4", ".png", ".txt")

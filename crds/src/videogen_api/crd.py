@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from videogen_api.fine_tune_cycle import SET_BY_THE_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
+from videogen_api.fine_tune_cycle import CYCLE_RULES, SET_BY_THE_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
 from videogen_api.meta import CATEGORY, GROUP, TYPES, VERSION, type_of
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
 from videogen_api.run_changes import CHANGE_RULES
@@ -72,6 +72,7 @@ TRAINING_RUN = Resource(
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),
         Column("Phase", ".status.summary.phase", "Number and name of the current phase."),
+        Column("Team", ".status.summary.team", "Whose turn it is."),
         Column("Progress", ".status.summary.progress", "Share of the phase that is done."),
         Column("ETA", ".status.summary.eta", "Time to the end of the phase at the present speed."),
         Column("Step", ".status.summary.step", "Training step of all steps."),
@@ -131,6 +132,7 @@ FINE_TUNE_CYCLE = Resource(
             " named after it and their scheduled time",
             "",
         ),
+        *CYCLE_RULES,
     ),
     columns=(
         Column("Status", ".status.summary.status", "What the cycle is doing."),
@@ -154,6 +156,7 @@ _IMMUTABLE = {  # what decides how a model behaves or is judged; what is operati
         "lineage",
         "gates",
         "serving.samplingSteps",
+        "rollout.steps",
         "rollout.checks",
         "rollout.failureLimit",
     ],

@@ -206,7 +206,7 @@ class NewClips(Model):
     )
     when_below: WhenBelow = Field(
         default=WhenBelow.FAIL,
-        description="Fail ends the run with TooFewNewClips. Wait curates again every hour, until the phase's deadlineSeconds; no video is"
+        description="Fail ends the run with TooFewNewClips. Wait curates again every hour, until the phase's window closes; no video is"
         " decoded twice.",
     )
 

@@ -8,22 +8,25 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from videogen_api.curation import NewClipsFound, VersionName
+from videogen_api.cycle_stages import Stage, StageStatus, StageUse
 from videogen_api.meta import (
     Condition,
-    Digest,
     DnsLabel,
     Model,
     ModelLine,
     ObjectName,
     Observation,
+    PositiveDecimal,
     ShortName,
     Text,
     Timestamp,
     VersionNumber,
     k8s,
 )
+from videogen_api.windows import WaitingFor
 
 LABEL_CYCLE = "videogen.pib.gov.in/cycle"  # on a run: the cycle that created it
+LABEL_MEASURES = "videogen.pib.gov.in/measures"  # on a run of a cycle with a target: the release that it measures
 SET_BY_THE_CYCLE = ("model", "initFrom")  # of a run's spec, and so not in a template
 HISTORY = 20  # entries of status.history
 MOST_STAGES = 12
@@ -42,6 +45,7 @@ PLACEHOLDERS = {  # what a template may name, in words
 class Cadence(StrEnum):
     """How often, and which part of the version each run raises."""
 
+    DAILY = "Daily"
     WEEKLY = "Weekly"
     MONTHLY = "Monthly"
     QUARTERLY = "Quarterly"
@@ -49,6 +53,7 @@ class Cadence(StrEnum):
 
 
 SCHEDULES = {  # of a cycle that names none
+    Cadence.DAILY: "0 3 * * *",
     Cadence.WEEKLY: "0 3 * * 1",
     Cadence.MONTHLY: "0 3 1 * *",
     Cadence.QUARTERLY: "0 3 1 1,4,7,10 *",
@@ -71,6 +76,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"  # present and True when only a change of the spec helps
     LAST_RUN_SUCCEEDED = "LastRunSucceeded"  # of the last run that has ended; absent before the first one
     COLLECTION_BELOW_TARGET = "CollectionBelowTarget"  # present and True while a dataset has fewer new clips than collect asks for
+    BUDGET_EXCEEDED = "BudgetExceeded"  # present and True while the run at work is stopped because it has used up budget.gpuHours
     OVERDUE = "Overdue"  # present and True while a stage of the run at work is not done and its window has closed
 
 
@@ -89,6 +95,7 @@ class Reason(StrEnum):
     COLLECT_INVALID = "CollectInvalid"  # collect names a dataset that no Curate phase of the template makes, or the template counts itself
     BELOW_MINIMUM = "BelowMinimum"  # fewer new clips than collect's minimum: nothing was trained with them
     BELOW_TARGET = "BelowTarget"  # fewer new clips than collect's target, and no fewer than the minimum: the run goes on
+    BUDGET_SPENT = "BudgetSpent"  # the run at work has used up its GPU hours
     WINDOW_CLOSED = "WindowClosed"  # a stage is not done at the end of its window
     VERSION_EXHAUSTED = "VersionExhausted"  # there is no higher version of this cadence
     NO_STABLE_RELEASE = "NoStableRelease"  # startFrom names a service without a stable release of the model; waits for one
@@ -133,8 +140,19 @@ class CollectionTarget(Model):
     )
     when_below: WhenBelow = Field(
         default=WhenBelow.WAIT,
-        description="Below the minimum, Wait lets the run curate again every hour, until its Curate phase's deadlineSeconds. Skip ends the"
+        description="Below the minimum, Wait lets the run curate again every hour, until its Curate phase's window closes. Skip ends the"
         " run, and the scheduled time is Skipped.",
+    )
+
+
+class Budget(Model):
+    """What each run may use."""
+
+    gpu_hours: int = Field(
+        ge=1,
+        le=100_000_000,
+        description="GPU hours: GPUs of the run's pods, or slices of them, times the hours that they have them. A run that has used them up"
+        " is stopped as by suspend and goes on when there are more.",
     )
 
 
@@ -142,6 +160,12 @@ class StartFrom(Model):
     """Where the weights of each run come from."""
 
     service: DnsLabel = Field(description="The service's stable release at the scheduled time becomes the run's spec.initFrom.")
+
+
+class Target(Model):
+    """What a cycle measures, in place of training."""
+
+    service: DnsLabel = Field(description="The service's stable release at the scheduled time is measured, as that version.")
 
 
 class RunTemplate(Model):
@@ -154,31 +178,18 @@ class RunTemplate(Model):
     )  # its schema is made in crd.py
 
 
-class Stage(Model):
-    """A part of each run: who answers for it, and until when."""
-
-    name: ShortName = Field(description="Name of the stage, such as curation.")
-    owner: ShortName = Field(description="Team that answers for it, such as data-science.")
-    start_day: int = Field(ge=0, le=400, description="First day of its window, counted from the scheduled time.")
-    days: int = Field(ge=1, le=400, description="Days of its window. The stage begins when the one before is done, however early.")
-    phases: list[ShortName] = Field(
-        min_length=1,
-        max_length=16,
-        description="Phases of the run that belong to it.",
-        json_schema_extra=k8s(**{"x-kubernetes-list-type": "set"}),
-    )
-
-
 class FineTuneCycleSpec(Model):
     """When which model is trained again, from what, and how. A change acts from the next scheduled time on, one of stages at once."""
 
     cadence: Cadence = Field(
         description="Sets the default schedule and what each run does to the version: Weekly raises the patch, Monthly the minor, Quarterly"
-        " and Annual the major number of the highest version of the model among releases and runs."
+        " and Annual the major number of the highest version of the model among releases and runs. Daily is for a cycle with a target,"
+        " whose runs make no version."
     )
     schedule: Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$", max_length=100)] | None = Field(
         default=None,
-        description="Cron in five fields: minute, hour, day of the month, month, day of the week. Absent: 3:00 on Mondays (Weekly), or on"
+        description="Cron in five fields: minute, hour, day of the month, month, day of the week. Absent: 3:00 each day"
+        " (Daily), on Mondays (Weekly), or on"
         " the first day of the month (Monthly), of the quarter (Quarterly) or of the year (Annual).",
     )
     time_zone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$", max_length=64)] = Field(
@@ -215,6 +226,11 @@ class FineTuneCycleSpec(Model):
     )
     model: ModelLine = Field(description="The model whose versions the cycle makes.")
     start_from: StartFrom | None = Field(default=None, description="Weights that each run starts from; absent: from scratch.")
+    target: Target | None = Field(
+        default=None,
+        description="Measure what serves: the template has Evaluate phases alone, and their results go to the release, whose gates judge"
+        " them again. Absent: the cycle trains.",
+    )
     collect: list[CollectionTarget] = Field(
         default=[],
         max_length=MOST_DATASETS,
@@ -223,6 +239,9 @@ class FineTuneCycleSpec(Model):
             list_map="dataset",
             rules=[("self.all(c, !has(c.target) || c.target >= c.minimum)", "target must not be less than minimum")],
         ),
+    )
+    budget: Budget | None = Field(
+        default=None, description="What each run may use; a change acts at once, on the run at work too. Absent: any amount."
     )
     skip_if_no_new_data: bool = Field(
         default=False,
@@ -251,46 +270,29 @@ class FineTuneCycleSpec(Model):
     failed_runs_history_limit: int = Field(default=10, ge=0, le=1000, description="Failed runs that are kept; older ones are deleted.")
 
 
-class StageState(StrEnum):
-    """How far a stage is."""
-
-    WAITING = "Waiting"
-    WORKING = "Working"
-    DONE = "Done"
-    FAILED = "Failed"
-
-
-class Delivery(Observation):
-    """Something that a stage has made."""
-
-    kind: Annotated[str, StringConstraints(max_length=16)] = Field(description="Dataset, Bundle, Report or Release.")
-    name: Annotated[str, StringConstraints(max_length=256)] = Field(
-        description="Dataset and version, folder of the bundle, file of the report, or name of the release."
-    )
-    digest: Digest | None = Field(default=None, description="Of a dataset's or bundle's manifest.")
-
-
-class StageStatus(Observation):
-    """How far a stage of the run at work is."""
-
-    name: ShortName = Field(description="Name of the stage.")
-    owner: ShortName = Field(description="Team that answers for it.")
-    state: StageState = Field(description="Waiting, Working, Done or Failed.")
-    due: Timestamp = Field(description="End of its window.")
-    start_time: Timestamp | None = Field(default=None, description="When its first phase began.")
-    end_time: Timestamp | None = Field(default=None, description="When its last phase was done.")
-    delivered: list[Delivery] = Field(
-        default=[], max_length=16, description="What it has made, with digests.", json_schema_extra=k8s(atomic=True)
-    )
-
-
-class WaitingFor(Observation):
-    """Whose turn it is."""
-
-    team: ShortName = Field(description="Owner of the stage.")
-    what: Text = Field(description="What is missing.")
-    since: Timestamp | None = Field(default=None, description="Since when it is that team's turn.")
-    due: Timestamp = Field(description="End of the stage's window.")
+# CEL over a whole FineTuneCycle, message, field.
+CYCLE_RULES: tuple[tuple[str, str, str], ...] = (
+    (
+        "!has(self.spec.target) || !has(self.spec.startFrom)",
+        "a cycle with a target measures the service's stable release, and begins from nothing else; leave startFrom out",
+        ".spec.target",
+    ),
+    (
+        "!has(self.spec.target) || self.spec.runTemplate.spec.phases.all(p, p.task == 'Evaluate')",
+        "the template of a cycle with a target has Evaluate phases alone",
+        ".spec.target",
+    ),
+    (
+        "self.spec.cadence != 'Daily' || has(self.spec.target)",
+        "cadence Daily is for cycles with a target; one that trains is Weekly, Monthly, Quarterly or Annual, with a schedule of yours",
+        ".spec.cadence",
+    ),
+    (
+        "!has(self.spec.target) || (self.spec.successfulRunsHistoryLimit > 0 && self.spec.failedRunsHistoryLimit > 0)",
+        "runs of a cycle with a target must stay until their results are taken; the history limits must not be 0",
+        ".spec.target",
+    ),
+)
 
 
 class Followed(Observation):
@@ -306,11 +308,12 @@ class CurrentRun(Observation):
 
     run: ObjectName = Field(description="TrainingRun.")
     scheduled_time: Timestamp = Field(description="Time for which it was created.")
-    version: VersionNumber = Field(description="Version that it makes.")
+    version: VersionNumber = Field(description="Version that it makes, or measures.")
     phase: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Number and name of its phase.")
     state: Annotated[str, StringConstraints(max_length=64)] = Field(
         default="", description="What the run is doing or waiting for: the reason of its condition Succeeded."
     )
+    gpu_hours: PositiveDecimal | None = Field(default=None, description="GPU hours that it has used, a few minutes old.")
     stage: Annotated[str, StringConstraints(max_length=30)] = Field(default="", description="Stage whose turn it is.")
     waiting_for: WaitingFor | None = Field(default=None, description="Whose turn it is, for what, since when and until when.")
     stages: list[StageStatus] = Field(
@@ -334,9 +337,13 @@ class PastRun(Observation):
     message: Text = Field(default="", description="Why, unless it succeeded.")
     run: ObjectName | None = Field(default=None, description="TrainingRun, if one was created.")
     version: VersionNumber | None = Field(default=None, description="Version that it made or was to make.")
-    release: ObjectName | None = Field(default=None, description="ModelRelease that the run created.")
+    release: ObjectName | None = Field(default=None, description="ModelRelease that the run created, or measured.")
     datasets: list[CollectedDataset] = Field(
         default=[], max_length=MOST_DATASETS, description="Datasets that it curated.", json_schema_extra=k8s(atomic=True)
+    )
+    gpu_hours: PositiveDecimal | None = Field(default=None, description="GPU hours that the run used.")
+    stages: list[StageUse] = Field(
+        default=[], max_length=MOST_STAGES, description="What its stages took.", json_schema_extra=k8s(atomic=True)
     )
     end_time: Timestamp | None = Field(default=None, description="When that was clear.")
 

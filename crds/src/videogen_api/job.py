@@ -38,10 +38,11 @@ from videogen_api.goodput import share_of
 from videogen_api.lineage import Lineage
 from videogen_api.meta import Digest, ModelIdentity, Observation, PositiveDecimal, StoragePath
 from videogen_api.optimization import Optimization, Optimize
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.preflight import PreflightResult
 from videogen_api.recipe import Recipe, Resolution
 from videogen_api.tracking import Tracking
-from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Task
+from videogen_api.training_run import DataReference, Reason, Task
 from videogen_api.tuning import Trial, Tuning
 
 CONTRACT = "v1"
@@ -165,6 +166,7 @@ class Report(Observation):
     goodput: Goodput | None = None  # Train
     trials: list[Trial] = []  # Tune; one of them is chosen
     optimization: Optimization | None = None  # Optimize
+    bytes_written: int | None = None  # into the storage, since the attempt began
     page: bool | None = None  # Evaluate and Optimize: whether `report_page` is there
     frames: int | None = None  # of each clip that `results` are about
     resolution: Resolution | None = None  # of their frames

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from videogen_api.curation import VersionName
 from videogen_api.meta import Digest, Model, ObjectName, ShortName, StoragePath, k8s
+from videogen_api.noise_shares import Share
 
 MOST_DATASETS, MOST_IMAGES = 64, 16
 
@@ -47,6 +48,12 @@ class Lineage(Model):
     run: ObjectName | None = Field(default=None, description="TrainingRun whose evaluation the gates are judged by.")
     recipe_digest: Digest | None = Field(
         default=None, description="SHA-256 of the run's recipe as canonical JSON, defaults and what Tune phases chose included."
+    )
+    base_noise_shares: list[Share] = Field(
+        default=[],
+        max_length=128,
+        description="λ of a VideoFusion, as Tune phases chose it, or that of each frame; another than the stable release's is approved.",
+        json_schema_extra=k8s(atomic=True),
     )
     datasets: list[LineageDataset] = Field(
         default=[],

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from videogen_api.evaluation import Gate, MetricResult, Verdict
 from videogen_api.lineage import Lineage
+from videogen_api.measurement import MEASUREMENTS, Measurement
 from videogen_api.meta import (
     Condition,
     Digest,
@@ -73,6 +74,7 @@ class Reason(StrEnum):
     ROLLED_BACK_CHECK = "CheckFailed"  # rolled back: a live check failed
     ROLLED_BACK_ALERT = "Alert"  # rolled back: a verified alert named this release
     ROLLED_BACK_REQUEST = "Requested"  # rolled back: a person asked for it
+    ROLLED_BACK_MEASUREMENT = "MeasurementFailed"  # rolled back: what a cycle measured in production does not pass a gate
     ROLLED_BACK_PODS_LOST = "PodsLost"  # rolled back: its pods were lost
     QUARANTINED = "Quarantined"  # this digest was rolled back before, by two signals or a person; needs a new version or a retry request
     NOT_ROLLED_BACK = "NotRolledBack"  # RolledBack is False: nothing was taken back
@@ -219,6 +221,10 @@ class Rollback(Model):
 
     window_seconds: int = Field(default=604800, ge=0, le=7_776_000, description="Seconds that the previous stable release stays warm.")
     on_alert: bool = Field(default=True, description="An Alertmanager webhook that names this release rolls it back, once it is verified.")
+    on_measurement: bool = Field(
+        default=True,
+        description="What a FineTuneCycle with a target measures of this release is judged by its gates, too; one that fails rolls back.",
+    )
 
 
 class WaitFor(StrEnum):
@@ -366,6 +372,12 @@ class ModelReleaseStatus(Observation):
         default=[],
         max_length=16,
         description="Results that the gates were judged by, copied from the run so that they outlive it.",
+        json_schema_extra=k8s(atomic=True),
+    )
+    measurements: list[Measurement] = Field(
+        default=[],
+        max_length=MEASUREMENTS,
+        description="What cycles have measured of it in production, the oldest first.",
         json_schema_extra=k8s(atomic=True),
     )
     rollout: RolloutState | None = Field(default=None, description="Progress of the rollout.")

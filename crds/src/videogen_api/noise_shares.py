@@ -33,6 +33,18 @@ class ResidualScenario(StrEnum):
     STATIC = "Static"
 
 
+# Teams that approve another share than the stable release has.
+BASE_APPROVERS: dict[str, tuple[str, ...]] = {
+    BaseScenario.STANDARD: ("ml-lead",),
+    BaseScenario.HIGH_DETAIL: ("ml-lead", "content-team"),
+    BaseScenario.TEXT_HEAVY: ("ml-lead",),
+    BaseScenario.EXPERIMENTAL: ("ml-lead",),
+}
+RESIDUAL_APPROVERS: dict[str, tuple[str, ...]] = {
+    ResidualScenario.STANDARD: ("ml-lead",),
+    ResidualScenario.HIGH_MOTION: ("ml-lead", "content-team"),
+    ResidualScenario.STATIC: ("ml-lead",),
+}
 USUAL_SHARE = "0.70"  # of the base noise, where a recipe names neither share
 # Lowest and highest share, of the base noise and of the residual noise.
 BASE_RANGES: dict[str, tuple[str, str]] = {
@@ -158,6 +170,17 @@ def range_of(base: BaseScenario | None, residual: ResidualScenario | None) -> tu
         least, most = map(Decimal, RESIDUAL_RANGES[residual])
         low, high = max(low, 1 - most), min(high, 1 - least)
     return low, high
+
+
+def approvers(base: BaseScenario | None, residual: ResidualScenario | None) -> tuple[str, ...]:
+    """Teams that approve another share in these scenarios, with neither those of Standard."""
+    of_base = BASE_APPROVERS[base or BaseScenario.STANDARD] if base or not residual else ()
+    return tuple(dict.fromkeys((*of_base, *(RESIDUAL_APPROVERS[residual] if residual else ()))))
+
+
+def are_equal(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether the shares are the same numbers: 0.7 is 0.70."""
+    return [Decimal(one) for one in some] == [Decimal(one) for one in others]
 
 
 def outside(share: str, base: BaseScenario | None, residual: ResidualScenario | None) -> str:

@@ -7,6 +7,18 @@ from videogen_api.resources import REPLICAS
 
 Rules = list[tuple[str, str]]
 IN_ONE_POD = ["Curate", "Optimize", "BuildTemplates"]
+_WITHOUT_PODS = [
+    ("self.all(p, (p.task == 'Approve') == has(p.approvals))", "an Approve phase, and no other, has approvals"),
+    (
+        "self.all(p, p.task != 'Release' || !(has(p.workers) || has(p.resources) || has(p.placement)))",
+        "a Release phase has no pods; leave workers, resources and placement out: those of the release stand in release.serving",
+    ),
+    (
+        "self.all(p, p.task != 'Approve' || !(has(p.workers) || has(p.resources) || has(p.placement)"
+        " || (has(p.data) && size(p.data) > 0)))",
+        "an Approve phase has no pods; leave data, workers, resources and placement out",
+    ),
+]
 
 
 def blocks(training: list[str]) -> Rules:
@@ -62,10 +74,7 @@ def blocks(training: list[str]) -> Rules:
             f"self.all(p, !has(p.workers) || !has(p.workers.minReplicas) || p.task in {training})",
             f"only a training phase, {', '.join(training)}, goes on with fewer pods; leave workers.minReplicas out of the others",
         ),
-        (
-            "self.all(p, p.task != 'Release' || !(has(p.workers) || has(p.resources) || has(p.placement)))",
-            "a Release phase has no pods; leave workers, resources and placement out: those of the release stand in release.serving",
-        ),
+        *_WITHOUT_PODS,
     ]
 
 
@@ -91,10 +100,10 @@ def order(training: list[str]) -> Rules:
         # They leave the weights as they are, so what an Evaluate phase has measured before holds for their bundle too.
         (
             "!self.exists(p, p.task in ['BuildTemplates', 'TestScenarios'])"
-            " || self.map(p, p.task in ['Evaluate', 'BuildTemplates', 'TestScenarios', 'Release']).lastIndexOf(false)"
+            " || self.map(p, p.task in ['Approve', 'Evaluate', 'BuildTemplates', 'TestScenarios', 'Release']).lastIndexOf(false)"
             " < self.map(p, p.task in ['BuildTemplates', 'TestScenarios']).indexOf(true)",
-            "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are: Evaluate,"
-            " BuildTemplates, TestScenarios, Release",
+            "after a BuildTemplates or TestScenarios phase there may only be phases that leave the weights as they are: Approve,"
+            " Evaluate, BuildTemplates, TestScenarios, Release",
         ),
         ("self.filter(p, p.task == 'BuildTemplates').size() <= 1", "a run has at most one BuildTemplates phase"),
         ("self.filter(p, p.task == 'Optimize').size() <= 1", "a run has at most one Optimize phase"),

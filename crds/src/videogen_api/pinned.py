@@ -1,4 +1,4 @@
-"""What a run starts from, with which code it works, and how long it keeps what it no longer needs."""
+"""Where a run works, what it starts from and reads, with which code, what it makes, and how long it keeps what it no longer needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from videogen_api.meta import Digest, Model, ObjectName, Observation, Sha256, ShortName, StoragePath, Text, Timestamp
+from videogen_api.curation import VersionName
+from videogen_api.meta import Digest, DnsLabel, Model, ObjectName, Observation, Sha256, ShortName, StoragePath, Text, Timestamp
+
+
+class Storage(Model):
+    """Where datasets, checkpoints and bundles live."""
+
+    claim_name: DnsLabel = Field(description="Persistent volume claim in the namespace; ReadWriteMany if workers run on several nodes.")
 
 
 class CheckpointRetention(StrEnum):
@@ -52,3 +59,21 @@ class PinnedWeights(Observation):
     path: StoragePath = Field(description="Folder in the storage.")
     digest: Digest = Field(description="Digest of the bundle's manifest.")
     message: Text = Field(default="", description="That the release or run has another bundle by now, if so.")
+
+
+class RunArtifact(Observation):
+    """A bundle that the run has produced."""
+
+    path: StoragePath = Field(description="Folder in the storage.")
+    digest: Digest = Field(description="Digest of the bundle's manifest.")
+
+
+class ResolvedDataset(Observation):
+    """Exactly which data a phase read or wrote."""
+
+    dataset: ShortName = Field(description="Name of the dataset.")
+    version: VersionName = Field(description="Version of the dataset.")
+    digest: Digest = Field(description="Digest of the version's manifest.")
+    clips: int = Field(default=0, ge=0, le=10**12, description="Clips in the version or in the part of it that was read.")
+    in_place_of: VersionName | None = Field(default=None, description="Version that was rejected, and in whose place this one is used.")
+    rejected: int | None = Field(default=None, ge=0, le=10**12, description="Curate: clips and videos that were rejected.")

@@ -107,8 +107,37 @@ class Placement(Model):
     )
 
 
+class Burst(Model):
+    """Where a phase's pods go when they have waited in vain: a pool that grows on demand and costs more."""
+
+    after_seconds: int = Field(
+        ge=1, le=2_592_000, description="The attempt whose pods have waited so long for a node ends, and the next one is for the pool."
+    )
+    node_selector: dict[str, LabelValue] | None = Field(
+        default=None,
+        max_length=8,
+        description="Labels of the pool's nodes, in place of placement.nodeSelector; absent: the same nodes, with tolerations.",
+        json_schema_extra=k8s(rules=[_LABEL_KEYS]),
+    )
+    tolerations: list[Toleration] | None = Field(
+        default=None,
+        max_length=8,
+        description="Taints of the pool that the pods tolerate, beside placement.tolerations.",
+        json_schema_extra=k8s(atomic=True),
+    )
+
+
 class PhasePlacement(Placement):
     """Placement of a phase's pods."""
+
+    burst: Burst | None = Field(
+        default=None,
+        description="A second pool of nodes for attempts that find no room; what follows any other end tries the first one again. Absent:"
+        " they wait.",
+        json_schema_extra=k8s(
+            rules=[("has(self.nodeSelector) || has(self.tolerations)", "burst needs nodeSelector, tolerations or both to name other nodes")]
+        ),
+    )
 
     queue_name: DnsLabel | None = Field(
         default=None,

@@ -25,3 +25,15 @@ class Progress(Observation):
         default=[], max_length=16, description="Newest values: step, steps, loss, ...", json_schema_extra=k8s(list_map="name")
     )
     last_updated_time: Timestamp | None = Field(default=None, description="When the trainer reported.")
+
+
+class RunSummary(Observation):
+    """Preformatted for printer columns; no logic reads it."""
+
+    model: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="Name of the version that the run makes.")
+    phase: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Number and name of the phase.")
+    team: Annotated[str, StringConstraints(max_length=128)] = Field(default="", description="Whose turn it is.")
+    progress: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Percent of the phase.")
+    step: Annotated[str, StringConstraints(max_length=40)] = Field(default="", description="Step of all steps.")
+    loss: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Newest loss.")
+    eta: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Time to the end of the phase.")

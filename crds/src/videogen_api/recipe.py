@@ -193,6 +193,11 @@ class VideoFusion(Model):
         """λ, also where the recipe leaves it out."""
         return self.base_noise_share or (residual_of(self.residual_noise_share) if self.residual_noise_share else USUAL_SHARE)
 
+    @property
+    def shares(self) -> list[str]:
+        """λ, or that of each frame if they differ."""
+        return self.base_noise_shares or [self.base_share]
+
 
 class AlignYourLatents(Model):
     """Align-Your-Latents' own parameters: how its temporal layers learn, and how clips are drawn with them."""

@@ -16,7 +16,8 @@ from videogen_api.bundle import canonical_json
 from videogen_api.evaluation import Metric
 from videogen_api.job import Job, PinnedData, Report
 from videogen_api.meta import Observation, Sha256, ShortName, StoragePath, Timestamp
-from videogen_api.training_run import TRAINING, Phase, ResolvedDataset, Task
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import TRAINING, Phase, Task
 
 REUSABLE = (*TRAINING, Task.TUNE, Task.EVALUATE, Task.OPTIMIZE, Task.BUILD_TEMPLATES)
 TIMINGS = (Metric.GENERATION_SECONDS,)  # which are of a machine and a day

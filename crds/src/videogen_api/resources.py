@@ -89,7 +89,11 @@ def completed(asked: Resources | None, *, cpu: str, memory: str) -> Resources:
 
 def gpus(asked: Resources | None) -> int:
     """GPUs, or slices of them, that a pod has."""
-    limits: Mapping[str, str] = (asked.limits if asked else None) or {}
+    return gpus_in((asked.limits if asked else None) or {})
+
+
+def gpus_in(limits: Mapping[str, str | int]) -> int:
+    """GPUs, or slices of them, among the limits of a container."""
     return sum(int(number(amount)) for name, amount in limits.items() if name == GPU or name.startswith(GPU_SLICES))
 
 
@@ -116,8 +120,8 @@ class Workers(Model):
             rules=[
                 ("!has(self.minReplicas) || self.minReplicas <= self.replicas", "minReplicas may not be greater than replicas"),
                 (
-                    "!has(self.allReplicasDeadlineSeconds) || has(self.minReplicas)",
-                    "allReplicasDeadlineSeconds says when a phase goes on with fewer pods; set minReplicas beside it, or leave it out",
+                    "!has(self.allReplicasDeadlineSeconds) || self.replicas > 1",
+                    "allReplicasDeadlineSeconds says how long some pods hold nodes while others have none; raise replicas, or leave it out",
                 ),
             ]
         )
@@ -139,8 +143,9 @@ class Workers(Model):
         default=None,
         ge=1,
         le=86_400,
-        description="With minReplicas: an attempt waits this long for room for its pods before the next one begins with fewer; absent:"
-        f" {ALL_REPLICAS_SECONDS}. Every attempt after another end tries all replicas again. A phase's deadlineSeconds must be longer, or"
+        description="An attempt of which some pods have nodes and others find none ends after so long. The next one begins with fewer,"
+        " where minReplicas lets it, or a little later, so that others have the nodes meanwhile; absent:"
+        f" {ALL_REPLICAS_SECONDS}. Every attempt after another end tries all replicas again. A phase's window must be longer, or"
         " it ends first.",
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from videogen_api.training_run import Phase
 
-OPERATIONAL = ("attempts", "deadlineSeconds", "workers", "resources", "placement")  # of a phase: how it is worked on, not what it does
+OPERATIONAL = ("attempts", "window", "owner", "workers", "resources", "placement")  # of a phase: how it is worked on, not what it does
 _SUSPENDED = "oldSelf.spec.suspend && self.spec.suspend"
 _HOW = "set spec.suspend to true, make the change, then set it to false"
 _PHASES = "has(oldSelf.status) && has(oldSelf.status.phases)"

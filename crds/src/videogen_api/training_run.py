@@ -8,35 +8,26 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from videogen_api import phase_rules
+from videogen_api.approvals import MOST_APPROVALS, Approval, GivenApproval, Subject
+from videogen_api.consumption import GpuTime
 from videogen_api.curation import Curate, NewClipsFound, VersionName
 from videogen_api.emergency import Scenarios, Templates
 from videogen_api.evaluation import Evaluation, Gate, MetricResult
 from videogen_api.goodput import TimeSpent
-from videogen_api.meta import (
-    Condition,
-    Digest,
-    DnsLabel,
-    Model,
-    ModelIdentity,
-    Observation,
-    ShortName,
-    StoragePath,
-    Text,
-    Timestamp,
-    k8s,
-)
+from videogen_api.meta import Condition, Model, ModelIdentity, Observation, PositiveDecimal, ShortName, StoragePath, Text, Timestamp, k8s
 from videogen_api.model_release import ReleaseTemplate
 from videogen_api.noise_shares import Share
 from videogen_api.optimization import Optimization, Optimize
 from videogen_api.phase_training import PhaseTraining, phase_recipe
-from videogen_api.pinned import CheckpointRetention, InitFrom, PinnedWeights, ReusedFrom, RunImages
+from videogen_api.pinned import CheckpointRetention, InitFrom, PinnedWeights, ResolvedDataset, ReusedFrom, RunArtifact, RunImages, Storage
 from videogen_api.placement import PhasePlacement
 from videogen_api.preflight import Preflight
-from videogen_api.progress import Progress
+from videogen_api.progress import Progress, RunSummary
 from videogen_api.recipe import Recipe
 from videogen_api.resources import Resources, Workers
 from videogen_api.tracking import Tracking
 from videogen_api.tuning import PHASE_RULES, Trial, TunedParameter, Tuning
+from videogen_api.windows import WINDOW_RULES, WaitingFor, Window
 
 
 class Task(StrEnum):
@@ -55,16 +46,12 @@ class Task(StrEnum):
     OPTIMIZE = "Optimize"
     BUILD_TEMPLATES = "BuildTemplates"
     TEST_SCENARIOS = "TestScenarios"
+    APPROVE = "Approve"
 
 
-TRAINING = (  # tasks that change weights and make a bundle
-    Task.TRAIN,
-    Task.FINE_TUNE,
-    Task.ADAPT,
-    Task.ALIGN_CROSS_MODAL,
-    Task.TRAIN_INTERPOLATION,
-    Task.FINE_TUNE_DECODER,
-)
+WITHOUT_PODS = (Task.APPROVE, Task.RELEASE)
+# Tasks that change weights and make a bundle.
+TRAINING = (Task.TRAIN, Task.FINE_TUNE, Task.ADAPT, Task.ALIGN_CROSS_MODAL, Task.TRAIN_INTERPOLATION, Task.FINE_TUNE_DECODER)
 _TRAINING = [task.value for task in TRAINING]
 
 
@@ -91,6 +78,9 @@ class Reason(StrEnum):
     CHECKING = "Checking"  # the preflight looks at what the phases will need
     PREFLIGHT_FAILED = "PreflightFailed"  # something that a phase needs is missing or wrong; looks again
     SUSPENDED = "Suspended"  # spec.suspend is true; no pods
+    WAITING_FOR_APPROVAL = "WaitingForApproval"  # people of the teams in status.phases[].waitingFor must approve
+    WAITING_FOR_WINDOW = "WaitingForWindow"  # the phase's window.notBefore is to come
+    BUDGET_EXCEEDED = "BudgetExceeded"  # the GPU hours that the run's cycle gives it are used up; no pods until it gives more
     STARTING = "Starting"  # the job is made, or exists and its pods are not running yet
     CURATING = "Curating"  # a Curate phase is running
     TRAINING = "Training"  # a Train phase is running
@@ -138,7 +128,7 @@ class Reason(StrEnum):
     NODE_LOST = "NodeLost"  # a pod vanished with its node; does not count as an attempt
     TRAINER_FAILED = "TrainerFailed"  # the trainer ended with an unexpected error
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"  # the last allowed attempt failed
-    DEADLINE_EXCEEDED = "DeadlineExceeded"  # the phase took longer than deadlineSeconds
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # the phase's window has closed: it took longer than deadlineSeconds
     GATE_FAILED = "GateFailed"  # a gate of a phase failed, or optimisation cost more than maximumLoss
     GATE_INCONCLUSIVE = "GateInconclusive"  # a gate had too few samples
     RELEASE_CONFLICT = "ReleaseConflict"  # a ModelRelease of this name exists with another artifact or in another service
@@ -160,12 +150,6 @@ class Reason(StrEnum):
     TENSORRT_UNAVAILABLE = "TensorRTUnavailable"  # formats asks for TensorRT, and the pod has no NVIDIA GPU or no tensorrt
 
 
-class Storage(Model):
-    """Where datasets, checkpoints and bundles live."""
-
-    claim_name: DnsLabel = Field(description="Persistent volume claim in the namespace; ReadWriteMany if workers run on several nodes.")
-
-
 class DataReference(Model):
     """A part of a dataset version."""
 
@@ -184,12 +168,13 @@ class Phase(Model):
         " FineTune, gently and from trained weights; Adapt, an image model to single frames; AlignCrossModal, how temporal layers attend to"
         " the text; TrainInterpolation, layers that put frames between frames; FineTuneDecoder, a decoder that does not flicker: training"
         " phases, which make a bundle. Optimize makes it smaller and exports it. Evaluate measures the newest bundle. BuildTemplates puts"
-        " judged videos of emergencies into it. TestScenarios asks it for simulated emergencies. Release hands it over."
+        " judged videos of emergencies into it. TestScenarios asks it for simulated emergencies. Approve waits for people. Release"
+        " hands it over."
     )
     data: list[DataReference] = Field(
         default=[],
         max_length=16,
-        description="Datasets to read, of all tasks but Curate and Release: to train with, or to compare with.",
+        description="Datasets to read, of all tasks but Curate, Approve and Release: to train with, or to compare with.",
         json_schema_extra=k8s(atomic=True),
     )
     curate: Curate | None = Field(
@@ -205,6 +190,13 @@ class Phase(Model):
         json_schema_extra=k8s(atomic=True),
     )
     release: ReleaseTemplate | None = Field(default=None, description="Release: the service and how it is taken over.")
+    approvals: list[Approval] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_APPROVALS,
+        description="Approve: approvals that are needed, each by another person.",
+        json_schema_extra=k8s(**{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["kind", "team"]}),
+    )
     tune: Tuning | None = Field(default=None, description="Tune: what to search and how to judge.")
     templates: Templates | None = Field(default=None, description="BuildTemplates: what to make; absent: the defaults.")
     scenarios: Scenarios | None = Field(default=None, description="TestScenarios: what to ask; absent: the defaults.")
@@ -214,9 +206,24 @@ class Phase(Model):
     attempts: int = Field(
         default=3, ge=1, le=100, description="Attempts that may fail through the work's own fault; lost nodes and preemption do not count."
     )
-    deadline_seconds: int | None = Field(default=None, ge=1, le=31_536_000, description="Seconds for all attempts, suspended time aside.")
+    window: Window | None = Field(default=None, description="When the phase may begin, and how long it may take; absent: any time.")
+    owner: ShortName | None = Field(
+        default=None,
+        description="Team that answers for the phase, such as ml-engineering; named in messages, events, metrics and"
+        " status.phases[].waitingFor.",
+    )
     train: PhaseTraining | None = Field(default=None, description="Training phases: values in place of the recipe's; absent: the recipe's.")
     optimize: Optimize | None = Field(default=None, description="Optimize: how to make the run's bundle smaller, and what it may cost.")
+
+    @property
+    def title(self) -> str:
+        """`train of ml-engineering`, or its name alone if nobody owns it."""
+        return f"{self.name} of {self.owner}" if self.owner else self.name
+
+    @property
+    def deadline_seconds(self) -> int | None:
+        """Seconds of its window; None: it has no end."""
+        return self.window.deadline_seconds if self.window else None
 
     @property
     def asked_workers(self) -> Workers:
@@ -226,6 +233,9 @@ class Phase(Model):
     def recipe_of(self, recipe: Recipe) -> Recipe:
         """The run's recipe with the phase's own values."""
         return phase_recipe(recipe, self.train, gentle=self.task is Task.FINE_TUNE)
+
+
+_RULES_OF_PHASES = phase_rules.blocks(_TRAINING) + phase_rules.order(_TRAINING) + PHASE_RULES + WINDOW_RULES
 
 
 class TrainingRunSpec(Model):
@@ -243,7 +253,7 @@ class TrainingRunSpec(Model):
         min_length=1,
         max_length=16,
         description="Steps of the schedule, in order.",
-        json_schema_extra=k8s(list_map="name", rules=phase_rules.blocks(_TRAINING) + phase_rules.order(_TRAINING) + PHASE_RULES),
+        json_schema_extra=k8s(list_map="name", rules=_RULES_OF_PHASES),
     )
     tracking: Tracking | None = Field(default=None, description="Where curves and results go besides the storage; absent: nowhere.")
     checkpoint_retention: CheckpointRetention = Field(
@@ -258,24 +268,6 @@ class TrainingRunSpec(Model):
         description="Jobs and pods, and the pods' logs, are deleted so long after the run's end; the run stays.",
     )
     suspend: bool = Field(default=False, description="True stops the run's pods after a checkpoint; false lets it resume from there.")
-
-
-class ResolvedDataset(Observation):
-    """Exactly which data a phase read or wrote."""
-
-    dataset: ShortName = Field(description="Name of the dataset.")
-    version: VersionName = Field(description="Version of the dataset.")
-    digest: Digest = Field(description="Digest of the version's manifest.")
-    clips: int = Field(default=0, ge=0, le=10**12, description="Clips in the version or in the part of it that was read.")
-    in_place_of: VersionName | None = Field(default=None, description="Version that was rejected, and in whose place this one is used.")
-    rejected: int | None = Field(default=None, ge=0, le=10**12, description="Curate: clips and videos that were rejected.")
-
-
-class RunArtifact(Observation):
-    """A bundle that the run has produced."""
-
-    path: StoragePath = Field(description="Folder in the storage.")
-    digest: Digest = Field(description="Digest of the bundle's manifest.")
 
 
 class AttemptRecord(Observation):
@@ -298,6 +290,10 @@ class PhaseStatus(Observation):
     name: ShortName = Field(description="Name of the phase.")
     begun: bool = Field(default=False, description="Set before the first job is made; what the phase does cannot be changed from then on.")
     attempt: int = Field(default=0, ge=0, le=100_000, description="Number of the current or last attempt; 0: there was none.")
+    subject: Subject | None = Field(default=None, description="What the phase's approvals are for, while it needs some.")
+    approvals: list[GivenApproval] = Field(
+        default=[], max_length=MOST_APPROVALS, description="Approvals that count.", json_schema_extra=k8s(atomic=True)
+    )
     job_name: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="PyTorchJob of that attempt.")
     image_id: Annotated[str, StringConstraints(max_length=512)] = Field(
         default="",
@@ -307,9 +303,17 @@ class PhaseStatus(Observation):
     start_time: Timestamp | None = Field(default=None, description="When the first attempt was created.")
     attempt_start_time: Timestamp | None = Field(default=None, description="When the current attempt was created.")
     completion_time: Timestamp | None = Field(default=None, description="When the phase succeeded or failed for good.")
-    suspended_seconds: int = Field(default=0, ge=0, le=2**31 - 1, description="Time spent suspended; not part of the deadline.")
+    suspended_seconds: int = Field(default=0, ge=0, le=2**31 - 1, description="Time spent suspended since then.")
     suspend_time: Timestamp | None = Field(default=None, description="When the present suspension began.")
     retry_time: Timestamp | None = Field(default=None, description="When the next attempt may begin.")
+    window_start_time: Timestamp | None = Field(
+        default=None,
+        description="From when the window's deadlineSeconds count after a retry request or a suspension; absent: from the end of the phase"
+        " before.",
+    )
+    waiting_for: list[WaitingFor] = Field(
+        default=[], max_length=8, description="Whose turn it is while the phase is not done.", json_schema_extra=k8s(atomic=True)
+    )
     outcome: Reason | None = Field(default=None, description="Completed, or the reason why the phase failed for good.")
     message: Text = Field(default="", description="The outcome in words.")
     progress: Progress | None = Field(default=None, description="Live progress of the current attempt.")
@@ -343,17 +347,14 @@ class PhaseStatus(Observation):
     )
     time_spent: TimeSpent | None = Field(default=None, description="Where a training or Tune phase's time went, over all its attempts.")
     workers: int | None = Field(default=None, ge=1, le=128, description="Pods of the current or next attempt; absent: workers.replicas.")
-
-
-class RunSummary(Observation):
-    """Preformatted for printer columns; no logic reads it."""
-
-    model: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="Name of the version that the run makes.")
-    phase: Annotated[str, StringConstraints(max_length=64)] = Field(default="", description="Number and name of the phase.")
-    progress: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Percent of the phase.")
-    step: Annotated[str, StringConstraints(max_length=40)] = Field(default="", description="Step of all steps.")
-    loss: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Newest loss.")
-    eta: Annotated[str, StringConstraints(max_length=16)] = Field(default="", description="Time to the end of the phase.")
+    burst: bool = Field(default=False, description="Whether the current or next attempt is for the nodes of placement.burst.")
+    gpu_hours: PositiveDecimal | None = Field(
+        default=None, description="GPUs of the phase's pods times the hours that they had them, over all attempts; a few minutes old."
+    )
+    bytes_written: int | None = Field(
+        default=None, ge=0, le=2**53, description="Bytes of bundles, datasets, checkpoints and reports that ended attempts have written."
+    )
+    gpu_time: GpuTime | None = Field(default=None, description="What gpuHours is counted from.")
 
 
 class TrainingRunStatus(Observation):
@@ -380,6 +381,9 @@ class TrainingRunStatus(Observation):
         default="", description="Value of the request annotation that was answered last."
     )
     summary: RunSummary | None = Field(default=None, description="For printer columns.")
+    gpu_budget: int | None = Field(
+        default=None, ge=1, le=100_000_000, description="GPU hours that the run may use, as its cycle said last; absent: any."
+    )
     tuned: list[TunedParameter] = Field(
         default=[],
         max_length=16,

@@ -22,6 +22,7 @@ from videogen_api.bundle import MANIFEST, BundleFile
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # bytes
 STAGING = ".staging-"  # how the names begin of what is being written
+_WRITTEN: Counter[str] = Counter()  # bytes of this process, under one key
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # what rename says of a name that is
 
 
@@ -194,9 +195,15 @@ def _compare_content(folder: Path, staged: Path, files: Sequence[BundleFile], su
 def _settle(folder: Path) -> None:
     """Let everybody read what is below, and wait until it is on the disk."""
     for path in sorted(folder.rglob("*"), reverse=True):
+        _WRITTEN["bytes"] += 0 if path.is_dir() else path.stat().st_size
         path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its user alone; servers may be another
         sync(path)
     sync(folder)
+
+
+def bytes_written() -> int:
+    """Bytes that this process has made durable: of all that it published, and of small files."""
+    return _WRITTEN["bytes"]
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -207,6 +214,7 @@ def write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    _WRITTEN["bytes"] += len(data)
     os.chmod(name, 0o644)
     os.rename(name, path)
     sync(path.parent)

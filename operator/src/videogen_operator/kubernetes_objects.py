@@ -73,9 +73,9 @@ def without_place(pod: Manifest) -> Mapping[str, Any] | None:
     return found if found.get("status") == "False" and found.get("reason") == "Unschedulable" else None
 
 
-def is_ready(node: Manifest) -> bool:
-    """Whether the node's kubelet says that it takes pods."""
-    return is_true(node, "Ready")
+def is_ready(item: Manifest) -> bool:
+    """Whether a node takes pods, or a pod requests, as its kubelet says."""
+    return is_true(item, "Ready")
 
 
 def allocatable(node: Manifest, resource: str) -> Decimal:

@@ -137,7 +137,7 @@ class Resource:
     selector: str = ""  # label selector of lists and watches
     keep: tuple[str, ...] = ()  # dotted paths kept in memory beside apiVersion, kind and metadata (`list[].field`); (): everything
     bare: bool = False  # True: only that it exists is known: its name and UID
-    annotations: tuple[tuple[str, int], ...] = ()  # those kept in memory, with the most characters; their authors may write 256 KiB
+    annotations: tuple[tuple[str, int], ...] = ()  # kept in memory (`prefix/`: all of that prefix) up to so many characters of 256 KiB
     conditions: frozenset[str] = frozenset()  # types of conditions that are ours to read and write; not empty: others' are left alone
 
     @property

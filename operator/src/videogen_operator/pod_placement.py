@@ -1,11 +1,12 @@
-"""Where pods may run, as fields of a pod: the same for trainers and servers."""
+"""Where pods may run, as fields of a pod, and whether a node is meant (kubernetes.io: Taints and Tolerations): for trainers and servers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from videogen_api.placement import Placement
+from videogen_api.placement import Placement, Toleration, TolerationOperator
+from videogen_operator.plan import Manifest
 
 
 def pod_fields(placement: Placement, own: Mapping[str, str]) -> dict[str, Any]:
@@ -20,3 +21,20 @@ def pod_fields(placement: Placement, own: Mapping[str, str]) -> dict[str, Any]:
         "topologySpreadConstraints": spread,
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def may_run_on(placement: Placement, node: Manifest) -> bool:
+    """Whether the node has the labels that are asked for, and no taint that is not tolerated."""
+    labels = node["metadata"].get("labels") or {}
+    chosen = all(labels.get(key) == value for key, value in (placement.node_selector or {}).items())
+    taints = [taint for taint in (node.get("spec") or {}).get("taints") or [] if taint.get("effect") != "PreferNoSchedule"]
+    return chosen and all(_tolerated(taint, placement.tolerations or []) for taint in taints)
+
+
+def _tolerated(taint: Mapping[str, Any], by: Iterable[Toleration]) -> bool:
+    return any(
+        toleration.key == taint.get("key")
+        and toleration.effect in {None, taint.get("effect")}
+        and (toleration.operator is TolerationOperator.EXISTS or (toleration.value or "") == (taint.get("value") or ""))
+        for toleration in by
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from videogen_api import fine_tune_cycle, model_release, training_run
+from videogen_api.approvals import ANNOTATION_APPROVE
 from videogen_api.meta import ANNOTATION_REQUEST, GROUP, VERSION
 from videogen_operator.names import ANNOTATION_APPLIED, ANNOTATION_QUARANTINE, ANNOTATION_TEMPLATE, MANAGED_BY
 from videogen_operator.plan import Resource
@@ -10,6 +11,7 @@ from videogen_operator.plan import Resource
 OURS = "{}={}".format(*MANAGED_BY)  # label selector: children that the operator made, and their pods
 
 REQUEST = ((ANNOTATION_REQUEST, 128),)
+APPROVED = (*REQUEST, (ANNOTATION_APPROVE, 512))
 APPLIED = ((ANNOTATION_APPLIED, 64),)  # of what is applied again and again
 TEMPLATED = (*APPLIED, (ANNOTATION_TEMPLATE, 64 * 1024))
 QUARANTINED = (*APPLIED, (ANNOTATION_QUARANTINE, 64 * 1024))
@@ -17,7 +19,7 @@ QUARANTINED = (*APPLIED, (ANNOTATION_QUARANTINE, 64 * 1024))
 OF_RUNS, OF_RELEASES = frozenset(training_run.ConditionType), frozenset(model_release.ConditionType)
 OF_CYCLES = frozenset(fine_tune_cycle.ConditionType)
 FINE_TUNE_CYCLES = Resource(GROUP, VERSION, "finetunecycles", "FineTuneCycle", annotations=REQUEST, conditions=OF_CYCLES)
-TRAINING_RUNS = Resource(GROUP, VERSION, "trainingruns", "TrainingRun", annotations=REQUEST, conditions=OF_RUNS)
+TRAINING_RUNS = Resource(GROUP, VERSION, "trainingruns", "TrainingRun", annotations=APPROVED, conditions=OF_RUNS)
 MODEL_RELEASES = Resource(GROUP, VERSION, "modelreleases", "ModelRelease", annotations=REQUEST, conditions=OF_RELEASES)
 PODS = Resource(
     "",

@@ -17,7 +17,8 @@ import aiohttp
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import Report
 from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
-from videogen_api.training_run import ResolvedDataset, Task
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import Task
 from videogen_testing.control_plane import TOKEN, ControlPlane
 from videogen_testing.patience import HANGS
 from videogen_testing.runs import DIGEST, ended, passed, pods_of, running, trained

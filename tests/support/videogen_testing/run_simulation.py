@@ -13,10 +13,11 @@ from typing import Any
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ExitCode, Job, Report
-from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE
+from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE, ModelIdentity, release_name
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.preflight import PreflightResult
 from videogen_api.records import inputs_of, key_of
-from videogen_api.training_run import Reason, ResolvedDataset, Task, TrainingRunStatus
+from videogen_api.training_run import Reason, Task, TrainingRunStatus
 from videogen_operator.api_server.intent import contains
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.kinds.training_run import TRAINING_RUN
@@ -56,6 +57,7 @@ class Simulation:
         self.world = ObjectWorld(TRAINING_RUN.resources)
         self.log: list[str] = []
         self.made: dict[str, list[dict[str, Any]]] = {}  # pods of each job, by its name
+        self.templates: dict[str, dict[str, Any]] = {}  # spec of the pods of each job, by its name
         self.files: dict[str, Job] = {}  # job files, by their attempt's name
         self.preflight_files: dict[str, Job] = {}
         self.file_names: set[str] = set()
@@ -126,7 +128,9 @@ class Simulation:
 
     def release(self, status: dict[str, Any]) -> None:
         """The release of the run has this status."""
-        (release,) = self.world.list("ModelRelease", "models")
+        name = release_name(ModelIdentity.model_validate(self.run()["spec"]["model"]))
+        release = self.world.get("ModelRelease", "models", name)
+        assert release is not None
         self.put(dict(release) | {"status": status})
 
     def annotate(self, key: str, value: str) -> None:
@@ -210,6 +214,8 @@ class Simulation:
             assert file in self.file_names, "the job file comes before its job"
             assert self.policy_of(manifest), "the policy comes before its pods"
             stored = self.world.get("PyTorchJob", "models", name)
+            (replicas,) = manifest["spec"]["pytorchReplicaSpecs"].values()
+            self.templates[name] = replicas["template"]["spec"]
             self.made[name] = pods_of(manifest | {"metadata": stored["metadata"]})  # type: ignore[index]
             if manifest["metadata"]["labels"][LABEL_ATTEMPT] == "0":
                 self._create_preflight(manifest)

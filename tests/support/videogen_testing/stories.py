@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from videogen_api.approvals import ANNOTATION_APPROVE, LAMBDA
 from videogen_api.meta import LABEL_STORAGE, STORAGE_ALLOWED
 from videogen_demo import load
 from videogen_demo.kubectl import Cluster, Manifest, condition
@@ -91,11 +92,23 @@ def phase(cluster: Cluster, namespace: str, name: str, which: str) -> Manifest:
     return next((one for one in found.get("status", {}).get("phases", []) if one["name"] == which), {})
 
 
+def approve_noise(cluster: Cluster, namespace: str, name: str) -> None:
+    """What the ML Lead does with a λ that a Tune phase has chosen, in the name of who tells the stories."""
+    user = cluster("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}").strip()
+    run = cluster.get("trainingrun", name, namespace) or {}
+    for one in run.get("status", {}).get("phases", []):
+        if one.get("waitingFor") and "subject" in one:
+            key = f"{ANNOTATION_APPROVE}{LAMBDA}.ml-lead"
+            cluster("-n", namespace, "annotate", "--overwrite", f"trainingrun/{name}", f"{key}={one['subject']['digest']} {user}")
+
+
 def ended(cluster: Cluster, namespace: str, name: str, timeout: float = 900) -> Manifest:
     """The Succeeded condition, once it is True or False."""
 
     def probe() -> Manifest | None:
         found = state(cluster, namespace, name)
+        if found.get("reason") == "WaitingForApproval":
+            approve_noise(cluster, namespace, name)
         return found if found.get("status") in ("True", "False") else None
 
     found: Manifest = cluster.wait(f"TrainingRun {name} to end", probe, timeout)

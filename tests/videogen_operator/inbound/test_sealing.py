@@ -15,7 +15,8 @@ from aiohttp import web
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import TOKEN_AUDIENCE, Report
-from videogen_api.training_run import Reason, ResolvedDataset
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import Reason
 from videogen_operator.api_server.cluster import Cluster
 from videogen_operator.inbound import sealing
 from videogen_operator.inbound.inbox import AlertTokens, Inbox, Mail

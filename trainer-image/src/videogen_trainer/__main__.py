@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from videogen_api.job import ENV_JOB_SHA256, JOB_PATH, STORAGE_PATH, TERMINATION_MESSAGE_PATH, Job, Report
 from videogen_api.training_run import TRAINING, Reason, Task
+from videogen_models.sealed import bytes_written
 from videogen_trainer import records, report, tasks
 from videogen_trainer.failure import Failure
 from videogen_trainer.goodput import Meter
@@ -88,7 +89,8 @@ def _attempt(job: Job, storage: Path, stop: StopRequest) -> Report:
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     progress = ProgressReporter(endpoint_of(os.environ), job.progress_interval_seconds, time.monotonic, lambda: datetime.now(UTC))
-    return tasks.attempt(job, storage, os.environ, progress, stop, Meter(clock=time.monotonic, begun=_BEGUN))
+    result = tasks.attempt(job, storage, os.environ, progress, stop, Meter(clock=time.monotonic, begun=_BEGUN))
+    return result.model_copy(update={"bytes_written": bytes_written() or None})
 
 
 def _end_at_once() -> NoReturn:

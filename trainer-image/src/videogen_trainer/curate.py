@@ -20,8 +20,9 @@ from pathlib import Path
 
 from videogen_api.curation import Curate, NewClipsFound, WhenBelow
 from videogen_api.job import Job, Report
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import DataReference, Reason, ResolvedDataset
+from videogen_api.training_run import DataReference, Reason
 from videogen_models.sealed import write_durably
 from videogen_trainer.curation.duplicates import Duplicates, look_of
 from videogen_trainer.curation.examine import Examined, Wanted, examine

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from videogen_api.job import Job
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import Reason, ResolvedDataset, Task
+from videogen_api.training_run import Reason, Task
 from videogen_models.known_frames import SPACING
 from videogen_trainer.dataset import Check, Dataset, check_alone, open_dataset
 from videogen_trainer.failure import Failure

@@ -27,8 +27,9 @@ from safetensors.numpy import save_file
 
 from videogen_api.bundle import MANIFEST, BundleFile, canonical_json, manifest_digest
 from videogen_api.meta import Digest, Observation
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Resolution
-from videogen_api.training_run import DataReference, Reason, ResolvedDataset, Split
+from videogen_api.training_run import DataReference, Reason, Split
 from videogen_models import sealed
 from videogen_models.sealed import CorruptError, describe, publish_content, staging, verify
 from videogen_trainer.dataset_versions import bind, names, read_version, version_file

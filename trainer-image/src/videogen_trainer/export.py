@@ -6,7 +6,7 @@ from pathlib import Path
 
 from videogen_api.bundle import Manifest
 from videogen_api.job import ArtifactReference, Job
-from videogen_api.training_run import ResolvedDataset
+from videogen_api.pinned import ResolvedDataset
 from videogen_models.bundle import seal_bundle
 from videogen_trainer.dataset import writing
 from videogen_trainer.distributed import World

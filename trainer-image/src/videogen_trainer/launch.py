@@ -95,8 +95,14 @@ def _read(reports: Path) -> list[Report]:
 def combine(reports: list[Report], exit_codes: Mapping[int, int]) -> Report | None:
     """The pod's report from those of its processes and the exit codes of the failed ones; None if there is neither.
 
-    The cause goes before its echoes: one process ran out of memory, the others only lost a peer.
+    The cause goes before its echoes: one process ran out of memory, the others only lost a peer. What they wrote is added up.
     """
+    if found := _telling(reports, exit_codes):
+        return found.model_copy(update={"bytes_written": sum(one.bytes_written or 0 for one in reports) or None})
+    return None
+
+
+def _telling(reports: list[Report], exit_codes: Mapping[int, int]) -> Report | None:
     killed = [of_signal(rank, -code) for rank, code in exit_codes.items() if code < 0]
     failed = [*killed, *(one for one in reports if one.reason is not Reason.COMPLETED)]
     if failed:

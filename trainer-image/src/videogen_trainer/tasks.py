@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from videogen_api.job import CONTRACT, Job, Report
-from videogen_api.training_run import TRAINING, Reason, Task
+from videogen_api.training_run import TRAINING, WITHOUT_PODS, Reason, Task
 from videogen_trainer import report
 from videogen_trainer.cleaning import Cleaning
 from videogen_trainer.failure import Failure, is_out_of_memory
@@ -83,15 +83,18 @@ def problems(job: Job) -> Iterator[str]:
         )
     if job.task not in SPREAD and job.workers > 1:
         yield f"workers.replicas is {job.workers}; {job.task.value} runs in one pod, set it to 1"
-    missing = dict.fromkeys(TRAINING, ("data", job.data)) | {
-        Task.CURATE: ("curate", job.curate),
-        Task.EVALUATE: ("artifact", job.artifact),
-        Task.RELEASE: ("a trainer's task", None),
-        Task.TUNE: ("tune", job.tune),
-        Task.BUILD_TEMPLATES: ("artifact", job.artifact),
-        Task.TEST_SCENARIOS: ("artifact", job.artifact),
-        Task.OPTIMIZE: ("optimize, artifact and data", job.optimize and job.artifact and job.data),
-    }
+    missing = (
+        dict.fromkeys(TRAINING, ("data", job.data))
+        | dict.fromkeys(WITHOUT_PODS, ("a trainer's task", None))
+        | {
+            Task.CURATE: ("curate", job.curate),
+            Task.EVALUATE: ("artifact", job.artifact),
+            Task.TUNE: ("tune", job.tune),
+            Task.BUILD_TEMPLATES: ("artifact", job.artifact),
+            Task.TEST_SCENARIOS: ("artifact", job.artifact),
+            Task.OPTIMIZE: ("optimize, artifact and data", job.optimize and job.artifact and job.data),
+        }
+    )
     field, value = missing[job.task]
     if not value:
         yield f"{field} is missing; a job with task {job.task.value} needs it"

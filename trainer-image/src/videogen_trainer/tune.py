@@ -20,8 +20,9 @@ from videogen_api.bundle import canonical_json
 from videogen_api.evaluation import Evaluation, MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
 from videogen_api.meta import Observation
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Recipe
-from videogen_api.training_run import Reason, ResolvedDataset, Split, Task
+from videogen_api.training_run import Reason, Split, Task
 from videogen_api.tuning import Trial, Tuning, with_base_noise_share
 from videogen_models.sealed import write_durably
 from videogen_trainer import evaluate

@@ -160,8 +160,9 @@ def trim(item: Manifest, resource: Resource | None = None) -> Manifest:
     if labels := _labels(item, resource):
         metadata["labels"] = labels
     written = item["metadata"].get("annotations") or {}
-    longest = dict(resource.annotations if resource else ())
-    if annotations := {key: written[key][:most] for key, most in longest.items() if key in written}:
+    wanted = resource.annotations if resource else ()
+    named = ((key, most) for own, most in wanted for key in (written if own.endswith("/") else (own,)) if key in written)
+    if annotations := {key: written[key][:most] for key, most in named if any(key == own or key.startswith(own) for own, _ in wanted)}:
         metadata["annotations"] = annotations
     if len(owners := metadata.get("ownerReferences") or []) > MOST_OWNERS:
         metadata["ownerReferences"] = sorted(owners, key=lambda owner: not owner.get("controller"))[:MOST_OWNERS]

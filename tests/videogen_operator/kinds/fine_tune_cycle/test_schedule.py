@@ -88,6 +88,15 @@ def test_the_cadence_says_which_number_is_raised(cadence: Cadence, known: list[s
     assert next_version(cadence, known) == expected
 
 
+@pytest.mark.parametrize(
+    ("cadence", "expected"),
+    [(Cadence.WEEKLY, "1.0.4"), (Cadence.MONTHLY, "1.2.0"), (Cadence.QUARTERLY, "3.0.0"), (Cadence.ANNUAL, "3.0.0")],
+)
+def test_a_fast_cycle_stays_below_what_a_slow_one_makes_meanwhile(cadence: Cadence, expected: str) -> None:
+    at_work = ["1.1.0", "2.0.0"]  # monthly and quarterly, of which 1.0.2 is the beginning
+    assert next_version(cadence, ["1.0.2", "1.0.3", *at_work], after="1.0.2") == expected
+
+
 def test_after_the_highest_number_there_is_no_version() -> None:
-    with pytest.raises(ValueError, match=r"highest version is 1\.2\.9999"):
+    with pytest.raises(ValueError, match=r"has no version after 1\.2\.9999"):
         next_version(Cadence.WEEKLY, ["1.2.9999"])

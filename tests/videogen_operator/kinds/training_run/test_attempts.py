@@ -98,7 +98,7 @@ def test_a_retry_request_begins_the_counts_anew_and_keeps_checkpoint_and_numbers
     status = attempts.started(FRESH, "job-1", NOW)
     status = attempts.ended(status, SPEC, end(Action.RETRY, step=70), NOW)
     status = attempts.ended(attempts.started(status, "job-2", NOW), SPEC, end(Action.FAIL), at(9))
-    again = attempts.restarted(status)
+    again = attempts.restarted(status, NOW)
     assert state_of(again) == State.BACK_OFF
     assert (again.attempt, again.counted_attempts, again.checkpoint_step, again.outcome) == (2, 0, 70, None)
 
@@ -124,7 +124,7 @@ def test_after_a_divergence_the_newest_checkpoint_is_the_one_that_the_trainer_we
 def test_a_divergence_is_not_forgotten_among_preemptions_and_retry_requests() -> None:
     spec = SPEC.model_copy(update={"attempts": 1})
     status = attempts.ended(attempts.started(FRESH, "job-1", NOW), spec, end(Action.RETRY_SLOWER, Reason.DIVERGED), NOW)
-    status = attempts.restarted(status)
+    status = attempts.restarted(status, NOW)
     for number in range(2 * attempts.REMEMBERED):
         status = attempts.ended(attempts.started(status, f"job-{number}", NOW), spec, end(Action.RETRY_FREE, Reason.PREEMPTED), NOW)
     assert Reason.DIVERGED not in {record.reason for record in status.attempts}
@@ -134,7 +134,7 @@ def test_a_divergence_is_not_forgotten_among_preemptions_and_retry_requests() ->
 def test_a_retry_request_after_too_many_interruptions_allows_as_many_again() -> None:
     status = after(*(Action.RETRY_FREE,) * attempts.MAXIMUM_INTERRUPTIONS)
     assert "100 attempts were interrupted" in status.message
-    status = attempts.restarted(status)
+    status = attempts.restarted(status, NOW)
     for number in range(1, attempts.MAXIMUM_INTERRUPTIONS + 1):
         assert state_of(status) == State.BACK_OFF
         status = attempts.ended(attempts.started(status, f"job-{number}", NOW), SPEC, end(Action.RETRY_FREE, Reason.PREEMPTED), NOW)
@@ -193,7 +193,7 @@ def test_whatever_happens_numbers_rise_counts_stay_bounded_and_checkpoints_never
             case "resume", State.SUSPENDED:
                 status = attempts.resumed(status, now)
             case "retry", State.FAILED:
-                status = attempts.restarted(status)
+                status = attempts.restarted(status, NOW)
             case Action(), State.ACTIVE if event != Action.ASK_SIBLINGS:
                 status = attempts.ended(status, SPEC, end(Action(event), step=step), now)
             case Action(), State.IDLE | State.BACK_OFF:

@@ -5,7 +5,8 @@ import pytest
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ArtifactReference, ExitCode, Report
-from videogen_api.training_run import Reason, ResolvedDataset, Task
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import Reason, Task
 from videogen_operator.kinds.training_run.failure_policy import CODES, NEXT_STEP, Action, ending
 from videogen_testing.runs import DIGEST, ended, optimized, running, trained
 

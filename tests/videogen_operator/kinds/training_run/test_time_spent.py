@@ -89,7 +89,7 @@ def test_a_phase_that_measures_no_time_says_nothing_of_it() -> None:
 def test_a_phase_that_is_tried_anew_counts_anew() -> None:
     status = ended(running(begun(PhaseStatus(name="train")), parts(50), 100), 100)
     failed = attempts.failed(status, Reason.TRAINER_FAILED, "why", NOW + timedelta(seconds=100))
-    anew = attempts.restarted(failed)
+    anew = attempts.restarted(failed, NOW)
     assert (anew.time_spent, anew.goodput) == (None, None)
     again = ended(running(begun(anew, 500), parts(9), 10), 510)
     assert again.time_spent

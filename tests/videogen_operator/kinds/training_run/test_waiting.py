@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Phase, Reason
+from videogen_operator.kinds.training_run.room import shortage
 from videogen_testing.run_simulation import Simulation
 from videogen_testing.runs import TRAIN, running
 
@@ -60,6 +61,35 @@ PODS = [
     ),
     ("a scheduler that has not looked", {}, {"phase": "Pending"}, Reason.STARTING, "0 of 1 pods run"),
 ]
+
+
+def node(name: str, cpus: int, gpus: int, **metadata: Any) -> dict[str, Any]:
+    allocatable = {"cpu": str(cpus), "memory": "512Gi", "nvidia.com/gpu": str(gpus)}
+    return {"kind": "Node", "metadata": {"name": name, **metadata}, "status": {"allocatable": allocatable}}
+
+
+NODES = {
+    "each resource on another node": (
+        {"resources": {"requests": {"cpu": 64}, "limits": {"nvidia.com/gpu": 8}}},
+        "one worker asks for 64 CPUs, 8 GPUs, 4Gi bytes of memory, and no single node has all of it",
+    ),
+    "a label that no node has": (
+        {"placement": {"nodeSelector": {"pool": "gpu"}}},
+        "no node has the labels pool=gpu and only taints that the phase tolerates",
+    ),
+    "a label of a node that is too small": (
+        {"placement": {"nodeSelector": {"pool": "cpu"}}, "resources": {"limits": {"nvidia.com/gpu": 1}}},
+        "one worker asks for 1 GPUs and the largest node has 0",
+    ),
+    "what one node has": ({"resources": {"requests": {"cpu": 16}, "limits": {"nvidia.com/gpu": 8}}}, ""),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), NODES.values(), ids=NODES.keys())
+def test_one_node_must_have_everything_that_a_worker_asks_for(fields: Any, words: str) -> None:
+    nodes = [node("large", 16, 8), node("many", 128, 0, labels={"pool": "cpu"})]
+    said = shortage(Phase.model_validate(TRAIN | fields), nodes, Simulation(phases=[TRAIN]).settings.for_plans())
+    assert said.startswith(words) and bool(said) == bool(words)
 
 
 @pytest.mark.parametrize("resources, status, reason, words", [row[1:] for row in PODS], ids=[row[0] for row in PODS])

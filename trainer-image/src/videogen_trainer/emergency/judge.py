@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from videogen_api.emergency import ClipQuality
 from videogen_api.evaluation import ExtractorArchitecture
 from videogen_api.job import PinnedData
-from videogen_api.training_run import Reason, ResolvedDataset
+from videogen_api.pinned import ResolvedDataset
+from videogen_api.training_run import Reason
 from videogen_trainer.dataset import Check, check_alone
 from videogen_trainer.evaluate import artefacts
 from videogen_trainer.evaluate.clip_score import similarities

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Evaluation, MetricResult
 from videogen_api.job import ArtifactReference, Job, PinnedData, Report
+from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Resolution
-from videogen_api.training_run import DataReference, Reason, ResolvedDataset
+from videogen_api.training_run import DataReference, Reason
 from videogen_models.bundle import load_model
 from videogen_models.sealed import CorruptError
 from videogen_models.video_model import VideoModel

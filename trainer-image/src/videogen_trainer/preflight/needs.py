@@ -12,7 +12,7 @@ from videogen_api.evaluation import Extractor
 from videogen_api.job import ArtifactReference, Job, PinnedData
 from videogen_api.meta import ModelFamily
 from videogen_api.recipe import Backbone
-from videogen_api.training_run import TRAINING, DataReference, Reason, Task
+from videogen_api.training_run import TRAINING, WITHOUT_PODS, DataReference, Reason, Task
 from videogen_models.backbone_digest import PARTS
 from videogen_models.bundle_manifest import check_bundle_sizes
 from videogen_trainer import tasks
@@ -51,7 +51,7 @@ def needs(phases: list[Job], storage: Path) -> Iterator[Need]:
     bundle, told = False, set[str]()
     for place, job in enumerate(phases):
         path = f"spec.phases[{place}]"
-        if job.task is not Task.RELEASE:
+        if job.task not in WITHOUT_PODS:
             yield from _rules(_with_bundle(job) if bundle else job, path, told)
         yield from (Need(f"{path}.data[{number}]", partial(_dataset, data, storage, made)) for number, data in enumerate(job.data))
         yield from _curation(job, path, storage, made)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
-from videogen_api.fine_tune_cycle import HISTORY, ConcurrencyPolicy, FineTuneCycleStatus, Followed, Outcome, PastRun
+from videogen_api.fine_tune_cycle import HISTORY, LABEL_MEASURES, ConcurrencyPolicy, FineTuneCycleStatus, Followed, Outcome, PastRun
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.fine_tune_cycle import collection, stages
+from videogen_operator.kinds.fine_tune_cycle import collection, consumption, stages
 from videogen_operator.kinds.fine_tune_cycle.observed import Cycle, value_at
 from videogen_operator.kubernetes_objects import NOTHING, conditions
 from videogen_operator.names import MANAGED_BY
@@ -101,6 +101,8 @@ def with_past(known: FineTuneCycleStatus, past: PastRun) -> FineTuneCycleStatus:
 
 def followed(cycle: Cycle, now: datetime) -> tuple[FineTuneCycleStatus, tuple[Note, ...]]:
     """The status with what the run at work does, or with its end."""
+    history = [consumption.with_late_pods(cycle, past) for past in cycle.status.history]
+    cycle = replace(cycle, status=cycle.status.model_copy(update={"history": history}))
     known, current = cycle.status, cycle.status.current
     if current is None:
         return known, ()
@@ -119,7 +121,8 @@ def followed(cycle: Cycle, now: datetime) -> tuple[FineTuneCycleStatus, tuple[No
             told = stages.failed(stages.followed(cycle.spec.stages, current, run))
             return _ended(cycle, Outcome.FAILED, f"{told}{succeeded.get('reason')}: {succeeded.get('message', '')}"[:1024], now, run)
     phase, state = str(value_at(run, "status", "summary", "phase") or ""), str(succeeded.get("reason", ""))
-    doing = stages.followed(cycle.spec.stages, current, run).model_copy(update={"phase": phase[:64], "state": state[:64]})
+    changes = {"phase": phase[:64], "state": state[:64], "gpu_hours": consumption.gpu_hours(run)}
+    doing = stages.followed(cycle.spec.stages, current, run).model_copy(update=changes)
     return known.model_copy(update={"current": doing}), ()
 
 
@@ -128,20 +131,27 @@ def _ended(
 ) -> tuple[FineTuneCycleStatus, tuple[Note, ...]]:
     current = cycle.status.current
     assert current is not None, "only a run at work ends"
+    last = stages.followed(cycle.spec.stages, current, run) if run is not None else current
     past = PastRun(
         scheduled_time=current.scheduled_time,
         outcome=outcome,
+        stages=consumption.stage_uses(last),
         message=why,
         run=current.run,
         version=current.version,
-        release=str(value_at(run, "status", "release") or "") or None,
+        release=str(value_at(run, "status", "release") or "") or _measured(run),
         datasets=collection.curated(run),
+        gpu_hours=consumption.gpu_hours(run) or current.gpu_hours,
         end_time=timestamp(now),
     )
     words = f"run {current.run} has ended: {outcome}{f', {why}' if why else ''}"
     note = Note(cycle.manifest, f"Run{outcome}", words[:1024], "Normal" if outcome == Outcome.SUCCEEDED else "Warning")
     success = {"last_success": past} if outcome == Outcome.SUCCEEDED else {}
     return with_past(cycle.status, past).model_copy(update={"current": None, **success}), (note,)
+
+
+def _measured(run: Manifest | None) -> str | None:
+    return run["metadata"]["labels"].get(LABEL_MEASURES) if run is not None else None
 
 
 def _began(by: str) -> str:
@@ -167,6 +177,7 @@ def replaced(cycle: Cycle, by: str, now: datetime) -> Replaced:
         message=_began(by),
         run=current.run,
         version=current.version,
+        gpu_hours=current.gpu_hours,
         end_time=timestamp(now),
     )
     run = cycle.run(current.run)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from videogen_operator.kubernetes_objects import NOTHING, conditions
 from videogen_operator.plan import Gauge, Manifest, Sample
+from videogen_operator.quantities import number
 
 CYCLE = ("namespace", "cycle")
 STATE = Gauge("videogen_cycle", "1 for the reason of the cycle's Ready condition.", (*CYCLE, "reason"))
@@ -15,7 +16,9 @@ NEXT = Gauge("videogen_cycle_next_schedule_time_seconds", "Next scheduled time, 
 LAST = Gauge("videogen_cycle_last_schedule_time_seconds", "Last scheduled time that was decided about, seconds since 1970.", CYCLE)
 OVERDUE = Gauge("videogen_cycle_overdue", "1 while a stage is not done and its window has closed.", CYCLE)
 BELOW = Gauge("videogen_cycle_collection_below_target", "1 while a dataset has fewer new clips than collect asks for.", CYCLE)
-GAUGES = (STATE, SUCCEEDED, NEXT, LAST, OVERDUE, BELOW)
+STOPPED = Gauge("videogen_cycle_budget_exceeded", "1 while the run at work is stopped because it has used up budget.gpuHours.", CYCLE)
+HOURS = Gauge("videogen_cycle_gpu_hours", "GPU hours that the run at work has used.", CYCLE)
+GAUGES = (STATE, SUCCEEDED, NEXT, LAST, OVERDUE, BELOW, STOPPED, HOURS)
 
 
 def samples(cycle: Manifest) -> Iterator[Sample]:
@@ -25,6 +28,9 @@ def samples(cycle: Manifest) -> Iterator[Sample]:
         yield STATE, (*name, reason), 1
     yield OVERDUE, name, float(said.get("Overdue", NOTHING).get("status") == "True")
     yield BELOW, name, float(said.get("CollectionBelowTarget", NOTHING).get("status") == "True")
+    yield STOPPED, name, float(said.get("BudgetExceeded", NOTHING).get("status") == "True")
+    if (hours := number(str((status.get("current") or NOTHING).get("gpuHours") or ""))) is not None:
+        yield HOURS, name, hours
     if "LastRunSucceeded" in said:
         yield SUCCEEDED, name, float(said["LastRunSucceeded"]["status"] == "True")
     for gauge, field in ((NEXT, "nextScheduleTime"), (LAST, "lastScheduleTime")):

@@ -37,6 +37,16 @@ class Cycle:
         return str(self.manifest["metadata"]["name"])
 
     @property
+    def measures(self) -> bool:
+        """Whether it measures what serves, and makes no version."""
+        return self.spec.target is not None
+
+    @property
+    def verb(self) -> str:
+        """What its runs do to a version."""
+        return "measures" if self.measures else "makes"
+
+    @property
     def generation(self) -> int:
         """metadata.generation."""
         return int(self.manifest["metadata"].get("generation", 0))
@@ -82,7 +92,8 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
                 yield _key(cycle)
         case "ModelRelease":
             service = value_at(item, "spec", "service")
-            yield from (_key(c) for c in world.list(KIND, namespace) if value_at(c, "spec", "startFrom", "service") == service)
+            names = [(c, {value_at(c, "spec", field, "service") for field in ("startFrom", "target")}) for c in world.list(KIND, namespace)]
+            yield from (_key(cycle) for cycle, named in names if service in named)
         case _:
             pass
 

@@ -28,6 +28,7 @@ from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.fine_tune_cycle import account, collection, stages, status
 from videogen_operator.kinds.fine_tune_cycle.observed import RUN, Cycle, Observed, value_at
 from videogen_operator.kinds.fine_tune_cycle.schedule import Schedule, ZoneError, highest, next_version, schedule
+from videogen_operator.kinds.fine_tune_cycle.sources import Source, source, trial
 from videogen_operator.kinds.fine_tune_cycle.status import Said
 from videogen_operator.kinds.fine_tune_cycle.template import spec_of
 from videogen_operator.names import MANAGED_BY
@@ -80,7 +81,7 @@ def plan(observed: Observed, inputs: Inputs) -> Plan:
         step = _advance(cycle, context)
         steps.append((cycle, step))
         claimed = context.claimed | {one for one in (step.status.last_version,) if one}
-        ahead = ((cycle.name, step.takes),) if step.takes is not None else ()
+        ahead = ((cycle.name, step.takes),) if step.takes is not None and not cycle.measures else ()
         failed = context.failed or (step.create is not None and step.create["metadata"]["name"] in context.refused)
         context = replace(context, ahead=(*context.ahead, *ahead), claimed=claimed, failed=failed)
     # Who has skipped a time for another one's sake is written first: after a crash in between, the other one's run is found again.
@@ -138,13 +139,13 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
         return _goes_on(cycle, past)
     if cycle.request and cycle.request != known.last_handled_request:
         return _on_request(cycle, context, times)
-    if trial := _trial(cycle, context, times):
-        return trial
+    if problem := _trial(cycle, context, times):
+        return problem
     if spec.suspend:
         return Step(status=known, said=Said(Reason.SUSPENDED, "spec.suspend is true; no run is created"))
     due = times.last(now)
     if due is None or due <= account.decided_until(cycle):
-        return Step(status=known, said=status.waiting(known, following))
+        return Step(status=known, said=status.waiting(cycle, known, following))
     return _due(cycle, context, times, due)
 
 
@@ -174,9 +175,12 @@ def _due(cycle: Cycle, context: Pass, times: Schedule, due: datetime) -> Step:
 
 def _ahead(cycle: Cycle, context: Pass, due: datetime) -> str:
     """A cycle before this one that takes this time, or has begun a run for it; "" if there is none. One that waits takes no later time: it
-    may wait for a release that this cycle makes.
+    may wait for a release that this cycle makes. Those that measure are in nobody's way.
     """
-    before = context.observed.cycles[: [one.name for one in context.observed.cycles].index(cycle.name)]
+    if cycle.measures:
+        return ""
+    place = [one.name for one in context.observed.cycles].index(cycle.name)
+    before = [one for one in context.observed.cycles[:place] if not one.measures]
     taken = next((name for name, until in context.ahead if due <= until), "")
     return taken or next((one.name for one in before if account.has_started(one, due)), "")
 
@@ -186,11 +190,11 @@ def _start(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: st
     known = cycle.status
     if (made := cycle.run(name)) is not None:
         return _started(cycle, context, due, made, None)
-    source = _source(cycle, context)
-    if isinstance(source, Said):
-        return Step(status=known, said=source, again=REFUSED_SECONDS)
+    begins = source(cycle, context.observed.stable or {})
+    if isinstance(begins, Said):
+        return Step(status=known, said=begins, again=REFUSED_SECONDS)
     try:
-        run = _manifest(cycle, context, times, due, name, source)
+        run = _manifest(cycle, context, times, due, name, begins)
     except CycleError as error:
         return _stalled(cycle, error.reason, str(error))
     if context.failed or name in context.refused:
@@ -209,12 +213,12 @@ def _started(cycle: Cycle, context: Pass, due: datetime, run: Manifest, create: 
     current = CurrentRun(run=name, scheduled_time=timestamp(due), version=version)
     by_request = account.scheduled_time(cycle.name, name) is None
     last = account.later(known, due, by_request)
-    used = highest({version, known.last_version or version})
+    used = known.last_version if cycle.measures else highest({version, known.last_version or version})
     update = {"current": current, "last_version": used, "history": replaced.history, "last_schedule_time": last}
     note = Note(cycle.manifest, "RunCreated", f"created TrainingRun {name} for {timestamp(due)}: version {version}")
     return Step(
         status=known.model_copy(update=update),
-        said=Said(Reason.RUNNING, f"run {name} makes version {version}"),
+        said=Said(Reason.RUNNING, f"run {name} {cycle.verb} version {version}"),
         create=create,
         delete=replaced.delete,
         notes=(note,),
@@ -230,14 +234,14 @@ def _goes_on(cycle: Cycle, past: PastRun) -> Step:
     history = [one for one in cycle.status.history if one != past]
     known = cycle.status.model_copy(update={"current": current, "history": history})
     note = Note(cycle.manifest, "RunRetried", f"TrainingRun {past.run} goes on after it had failed")
-    return Step(status=known, said=status.waiting(known, None), notes=(note,), again=0.0)
+    return Step(status=known, said=status.waiting(cycle, known, None), notes=(note,), again=0.0)
 
 
 def _passed_over(cycle: Cycle, context: Pass, due: datetime, outcome: Outcome, why: str) -> Step:
     past = PastRun(scheduled_time=timestamp(due), outcome=outcome, message=why, end_time=timestamp(context.now))
     known = account.with_past(cycle.status, past).model_copy(update={"last_schedule_time": timestamp(due)})
     note = Note(cycle.manifest, outcome.value, f"no run for {timestamp(due)}: {why}", "Warning")
-    return Step(status=known, said=status.waiting(known, None), notes=(note,), again=0.0)
+    return Step(status=known, said=status.waiting(cycle, known, None), notes=(note,), again=0.0)
 
 
 def _on_request(cycle: Cycle, context: Pass, times: Schedule) -> Step:
@@ -249,7 +253,7 @@ def _on_request(cycle: Cycle, context: Pass, times: Schedule) -> Step:
     name = f"{cycle.name}-now-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
     if (current := cycle.status.current) is not None:
         if current.run == name:  # made before the status could say so
-            return Step(status=answered, said=status.waiting(answered, None), again=0.0)
+            return Step(status=answered, said=status.waiting(cycle, answered, None), again=0.0)
         return _refused(cycle, answered, f"{RUN_NOW} was asked for while run {current.run} is at work; ask again after its end")
     if any(past.run == name for past in cycle.status.history):
         return _refused(cycle, answered, f"{RUN_NOW} with this id has made run {name}; ask with another id")
@@ -262,15 +266,14 @@ def _on_request(cycle: Cycle, context: Pass, times: Schedule) -> Step:
 
 
 def _refused(cycle: Cycle, answered: FineTuneCycleStatus, why: str) -> Step:
-    said = status.waiting(answered, None)
+    said = status.waiting(cycle, answered, None)
     return Step(status=answered, said=said, notes=(Note(cycle.manifest, "RequestRefused", why, "Warning"),), again=0.0)
 
 
 def _trial(cycle: Cycle, context: Pass, times: Schedule) -> Step | None:
     """What is wrong with the template is said when it is written, and not first when a run is due."""
-    source = {"release": f"stable-{cycle.spec.start_from.service}"[:63]} if cycle.spec.start_from else None
     try:
-        _manifest(cycle, context, times, context.now, account.run_name(cycle.name, context.now), source)
+        _manifest(cycle, context, times, context.now, account.run_name(cycle.name, context.now), trial(cycle))
     except CycleError as error:
         return _stalled(cycle, error.reason, str(error))
     return None
@@ -284,11 +287,11 @@ class CycleError(ValueError):
         self.reason = reason
 
 
-def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: str, source: Mapping[str, str] | None) -> Manifest:
+def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: str, begins: Source) -> Manifest:
     """The run. Raises CycleError with the field that is wrong if it would be none."""
     spec, metadata = cycle.spec, cycle.manifest["metadata"]
     try:
-        version = next_version(spec.cadence, context.claimed)
+        version = begins.version or next_version(spec.cadence, context.claimed, begins.after)
         model = spec.model.at(version)
     except ValidationError as error:
         why = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
@@ -298,7 +301,7 @@ def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name:
     values = {"version": version, "date": f"{due.astimezone(times.zone):%Y-%m-%d}", "cycle": cycle.name, "run": name}
     values |= account.of_last_success(cycle, times.zone)
     try:
-        filled = spec_of(spec.run_template.spec, model, source, values)
+        filled = spec_of(spec.run_template.spec, model, begins.init_from, values)
     except ValueError as error:
         raise CycleError(Reason.TEMPLATE_INVALID, f"spec.runTemplate.spec.{error}") from None
     scheduled = account.scheduled_time(cycle.name, name) is not None
@@ -316,26 +319,10 @@ def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name:
         "metadata": {
             "name": name,
             "namespace": metadata["namespace"],
-            "labels": {LABEL_CYCLE: cycle.name, MANAGED_BY[0]: MANAGED_BY[1]},
+            "labels": {LABEL_CYCLE: cycle.name, MANAGED_BY[0]: MANAGED_BY[1], **begins.labels},
         },
         "spec": filled,
     }
-
-
-def _source(cycle: Cycle, context: Pass) -> Mapping[str, str] | Said | None:
-    """spec.initFrom of the run, None from scratch, or what is waited for."""
-    if cycle.spec.start_from is None:
-        return None
-    service, family = cycle.spec.start_from.service, cycle.spec.model.family
-    release = (context.observed.stable or {}).get(service)
-    if release is None:
-        said = f"spec.startFrom names service {service}, which has no stable release; waits for one"
-        return Said(Reason.NO_STABLE_RELEASE, said, ready=False)
-    if (found := value_at(release, "spec", "model", "family")) != family:
-        name = release["metadata"]["name"]
-        said = f"spec.startFrom names service {service}, whose stable release {name} is of family {found}, not {family}; name another"
-        return Said(Reason.NO_STABLE_RELEASE, said, ready=False)
-    return {"release": str(release["metadata"]["name"])}
 
 
 def _stalled(cycle: Cycle, reason: Reason, message: str) -> Step:

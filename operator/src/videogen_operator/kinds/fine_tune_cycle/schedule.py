@@ -72,20 +72,29 @@ def schedule(expression: str, zone: str, now: datetime) -> Schedule:
 
 def highest(versions: Iterable[str]) -> str:
     """The highest version; 0.0.0 of none."""
-    return max(versions, key=lambda one: [int(part) for part in one.split(".")], default="0.0.0")
+    return max(versions, key=_numbers, default="0.0.0")
 
 
-def next_version(cadence: Cadence, known: Iterable[str]) -> str:
-    """The version after the highest of the known ones. Raises ValueError if there is none."""
-    major, minor, patch = (int(part) for part in highest(known).split("."))
+def next_version(cadence: Cadence, known: Iterable[str], after: str | None = None) -> str:
+    """The first free patch, minor or major of the version that a run begins from (None: of the highest one), so that what a slow
+    cycle makes meanwhile stays higher than the patches of a fast one. Raises ValueError if there is none, or if the cadence makes none.
+    """
+    if cadence == Cadence.DAILY:
+        raise ValueError("cadence Daily makes no versions; it is for cycles with a target")
+    used = [_numbers(one) for one in known]
+    major, minor, _ = base = _numbers(after) if after else max(used, default=(0, 0, 0))
+    used.append(base)
     raised = {
-        Cadence.WEEKLY: (major, minor, patch + 1),
-        Cadence.MONTHLY: (major, minor + 1, 0),
-        Cadence.QUARTERLY: (major + 1, 0, 0),
-        Cadence.ANNUAL: (major + 1, 0, 0),
+        Cadence.WEEKLY: (major, minor, max(c for a, b, c in used if (a, b) == (major, minor)) + 1),
+        Cadence.MONTHLY: (major, max(b for a, b, _ in used if a == major) + 1, 0),
+        Cadence.QUARTERLY: (max(a for a, _, _ in used) + 1, 0, 0),
+        Cadence.ANNUAL: (max(a for a, _, _ in used) + 1, 0, 0),
     }[cadence]
     if max(raised) > LARGEST:
-        raise ValueError(
-            f"the highest version is {major}.{minor}.{patch}, and a {cadence} cycle has none after it; use another specialization"
-        )
+        raise ValueError(f"a {cadence} cycle has no version after {'.'.join(map(str, max(used)))}; use another specialization")
     return ".".join(str(part) for part in raised)
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    major, minor, patch = (int(part) for part in version.split("."))
+    return major, minor, patch

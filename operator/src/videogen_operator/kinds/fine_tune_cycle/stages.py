@@ -7,15 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from videogen_api.fine_tune_cycle import CurrentRun, Delivery, Stage, StageState, StageStatus, WaitingFor
+from videogen_api.cycle_stages import Delivery, Stage, StageState, StageStatus
+from videogen_api.fine_tune_cycle import CurrentRun
 from videogen_api.training_run import TRAINING, Task
+from videogen_api.windows import WaitingFor
 from videogen_operator.conditions import timestamp
+from videogen_operator.kinds.fine_tune_cycle import consumption
 from videogen_operator.kinds.fine_tune_cycle.observed import value_at
 from videogen_operator.kubernetes_objects import NOTHING, conditions
 from videogen_operator.plan import Manifest
 
 COMPLETED = "Completed"
 MAKERS = frozenset({*TRAINING, Task.OPTIMIZE, Task.BUILD_TEMPLATES})  # tasks that make the run's bundle; the last one counts
+DAY_SECONDS = 86400
 LISTED = 16  # things that a stage has delivered
 
 
@@ -78,14 +82,20 @@ def _status(stage: Stage, scheduled: datetime, run: Manifest) -> StageStatus:
         state = StageState.FAILED
     else:
         state = StageState.WORKING if any(phase.get("begun") for phase in phases) else StageState.WAITING
+    over = state in {StageState.DONE, StageState.FAILED}
     starts, ends = ([str(phase[field]) for phase in phases if phase.get(field)] for field in ("startTime", "completionTime"))
+    start, end = min(starts, default=None), max(ends, default=None) if over else None
     return StageStatus(
         name=stage.name,
+        planned_seconds=stage.days * DAY_SECONDS,
+        wall_seconds=consumption.seconds_between(start, end),
+        gpu_hours=consumption.gpu_hours_of(phases),
+        bytes_written=consumption.bytes_of(phases),
         owner=stage.owner,
         state=state,
         due=timestamp(scheduled + timedelta(days=stage.start_day + stage.days)),
-        start_time=min(starts, default=None),
-        end_time=max(ends, default=None) if state in {StageState.DONE, StageState.FAILED} else None,
+        start_time=start,
+        end_time=end,
         delivered=list(_delivered(stage, run))[:LISTED],
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from videogen_api.fine_tune_cycle import ConditionType, CycleSummary, FineTuneCycleStatus, Outcome, Reason
 from videogen_api.meta import Condition
 from videogen_operator.conditions import Wanted, merged, timestamp
-from videogen_operator.kinds.fine_tune_cycle import collection, stages
+from videogen_operator.kinds.fine_tune_cycle import collection, consumption, stages
 from videogen_operator.kinds.fine_tune_cycle.observed import Cycle
 from videogen_operator.names import UPGRADING
 from videogen_operator.plan import Manifest, StatusWrite
@@ -28,13 +28,13 @@ class Said:
     stalled: bool = False
 
 
-def waiting(known: FineTuneCycleStatus, following: datetime | None) -> Said:
+def waiting(cycle: Cycle, known: FineTuneCycleStatus, following: datetime | None) -> Said:
     """Nothing is due: a run is at work, or the next time is waited for."""
     if known.current is not None:
         at = f" ({known.current.phase})" if known.current.phase else ""
         turn = known.current.waiting_for
         whose = f"; stage {known.current.stage} is the turn of {turn.team} until {turn.due}" if turn else ""
-        return Said(Reason.RUNNING, f"run {known.current.run}{at} makes version {known.current.version}{whose}")
+        return Said(Reason.RUNNING, f"run {known.current.run}{at} {cycle.verb} version {known.current.version}{whose}")
     when = timestamp(following) if following is not None else known.next_schedule_time
     return Said(Reason.SCHEDULED, f"the next run is created at {when}")
 
@@ -53,6 +53,8 @@ def written(cycle: Cycle, known: FineTuneCycleStatus, said: Said, now: datetime)
     if late := stages.overdue(known.current, now):
         words = "; ".join(f"stage {one.name} of {one.owner} was due at {one.due} and is {one.state}" for one in late)
         wanted.append(Wanted(ConditionType.OVERDUE, True, Reason.WINDOW_CLOSED, words))
+    if (exceeded := consumption.exceeded(cycle, known)) is not None:
+        wanted.append(exceeded)
     if (below := collection.below(cycle, known)) is not None:
         wanted.append(below)
     wanted += _last_run(cycle, known)
@@ -74,7 +76,7 @@ def _last_run(cycle: Cycle, known: FineTuneCycleStatus) -> list[Wanted]:
     if last is None:
         return [Wanted(kind, one.status == "True", one.reason, one.message) for one in cycle.status.conditions if one.type == kind]
     if last.outcome == Outcome.SUCCEEDED:
-        return [Wanted(kind, True, Reason.SUCCEEDED, f"run {last.run} made version {last.version}")]
+        return [Wanted(kind, True, Reason.SUCCEEDED, f"run {last.run} {'measured' if cycle.measures else 'made'} version {last.version}")]
     return [Wanted(kind, False, Reason.FAILED, f"run {last.run}: {last.message}")]
 
 

@@ -9,9 +9,10 @@ from videogen_api.meta import LABEL_RELEASE
 from videogen_api.resources import GPU, completed, number
 from videogen_operator.kinds.model_release.objects import DEFAULTS
 from videogen_operator.kinds.model_release.observed import Release
-from videogen_operator.kinds.model_release.placement import may_give_way, may_run_on, placement_of
+from videogen_operator.kinds.model_release.placement import may_give_way, placement_of
 from videogen_operator.kubernetes_objects import allocatable, has_ended, is_ready
 from videogen_operator.plan import Manifest
+from videogen_operator.pod_placement import may_run_on
 
 PODS_OF_A_NODE = 110  # the kubelet's own bound (maxPods), for pods that ask for nothing
 

@@ -10,7 +10,7 @@ from zlib import crc32
 from videogen_api.model_release import Capacity, Reason, Signal
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.model_release import capacity, eligibility, pods, requests
-from videogen_operator.kinds.model_release.judging import alerts, quarantine
+from videogen_operator.kinds.model_release.judging import alerts, measured, quarantine
 from videogen_operator.kinds.model_release.judging.checks import round_of, verified
 from videogen_operator.kinds.model_release.observed import Observed, Release, blocking, with_rollout
 from videogen_operator.kinds.model_release.remembered import moment
@@ -87,7 +87,8 @@ def facts_of(release: Release, roster: Mapping[str, Release], context: Pass) -> 
         route_problem=context.route_problem,
         policy_problem=policy_problem(context.observed, context.inputs.settings) if state in SERVING else "",
         route_reason=context.route_reason,
-        stable=_stable_beside(release, others),
+        stable=(stable := _stable_beside(release, others)),
+        stable_replicas=roster[stable].spec.serving.replicas if stable else 0,
         outranked=_outranked(release, others),
         window_end=window_end(release, others),
         fallback=fallback.name if fallback else "",
@@ -95,6 +96,7 @@ def facts_of(release: Release, roster: Mapping[str, Release], context: Pass) -> 
         round=round_of(release, context.inputs.measurements, now),
         alert=alerts.sentence(alert) if alert else "",
         alert_signal=Signal.SERVERS if alert and alerts.is_verifiable(alert) else Signal.ALERT,
+        measured=measured.failed_gates(release.spec, release.rollout, release.measured) if state in SERVING else "",
         request=request.verb if request else "",
         unfinished=quarantine.unfinished(release, release.rollout, context.quarantine),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from videogen_api.model_release import Reason
 from videogen_operator.kubernetes_objects import NOTHING, conditions
@@ -18,7 +19,11 @@ FAILING = Gauge("videogen_release_checks_failing", "1 while its live checks fail
 UNREADABLE = Gauge("videogen_release_unreadable", "1 for a release that the operator cannot read.", ("namespace", "release"))
 MAXIMUM = Gauge("videogen_release_check_maximum", "Bound of a live check.", CHECK)
 LEAST = Gauge("videogen_release_check_minimum_requests", "Requests without which the check says nothing.", CHECK)
-GAUGES = (STATE, WEIGHT, ROLLED_BACK, FAILING, UNREADABLE, MAXIMUM, LEAST)
+MEASURED = Gauge(
+    "videogen_release_measured", "Newest value that a cycle has measured in production.", (*RELEASE, "metric", "extractor", "normalization")
+)
+MEASURED_AT = Gauge("videogen_release_measured_time_seconds", "When a cycle has measured it last, seconds since 1970.", (*RELEASE, "cycle"))
+GAUGES = (MEASURED, MEASURED_AT, STATE, WEIGHT, ROLLED_BACK, FAILING, UNREADABLE, MAXIMUM, LEAST)
 
 
 def samples(release: Manifest) -> Iterator[Sample]:
@@ -33,8 +38,22 @@ def samples(release: Manifest) -> Iterator[Sample]:
     yield WEIGHT, name, (status.get("traffic") or NOTHING).get("weightPercent", 0)
     if "ChecksFailing" in said:
         yield FAILING, name, 1
+    yield from _measured(status, name)
     if rollback := status.get("rollback"):
         yield ROLLED_BACK, (*name, rollback["reason"]), 1
+
+
+def _measured(status: Manifest, name: tuple[str, str, str]) -> Iterator[Sample]:
+    """The newest of each: a later one of the same labels takes the place of the one before."""
+    values: dict[tuple[str, str, str], float] = {}
+    times: dict[str, float] = {}
+    for one in status.get("measurements") or ():
+        times[one["cycle"]] = datetime.fromisoformat(one["time"]).timestamp()
+        for result in one.get("results") or ():
+            if (value := number(result["value"])) is not None:
+                values[result["metric"], result.get("extractor", ""), result.get("normalization", "")] = value
+    yield from ((MEASURED, (*name, *labels), value) for labels, value in values.items())
+    yield from ((MEASURED_AT, (*name, cycle), time) for cycle, time in times.items())
 
 
 def _checks(release: Manifest, name: tuple[str, str, str]) -> Iterator[Sample]:

@@ -8,9 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from videogen_api.fine_tune_cycle import LABEL_MEASURES
+from videogen_api.measurement import Measurement
 from videogen_api.meta import LABEL_RELEASE, LABEL_SERVICE
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
 from videogen_operator.kinds.model_release import remembered
+from videogen_operator.kinds.model_release.judging import measured
 from videogen_operator.kinds.model_release.rollout import Rollout
 from videogen_operator.kinds.model_release.states import State
 from videogen_operator.names import release_child_name
@@ -18,6 +21,7 @@ from videogen_operator.plan import Key, Manifest, Resource, World
 from videogen_operator.resources import (
     APPLIED,
     CLAIMS,
+    FINE_TUNE_CYCLES,
     GATEWAYS,
     MODEL_RELEASES,
     NETWORK_POLICIES,
@@ -33,6 +37,7 @@ KIND = "ModelRelease"
 RESOURCES = (
     MODEL_RELEASES,
     TRAINING_RUNS,
+    FINE_TUNE_CYCLES,
     PODS,
     NODES,
     CLAIMS,
@@ -72,6 +77,7 @@ class Release:
     pods: tuple[Manifest, ...] = ()
     run: Manifest | None = None
     claim: Manifest | None = None
+    measured: tuple[Measurement, ...] = ()  # in production, by runs of cycles
     weight: int = 0  # percent of the service's traffic, read back from the route
     listed: bool = False  # in the route, with whatever weight
 
@@ -207,6 +213,7 @@ def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Re
         pods=_pods(world, deployment, namespace, name),
         run=world.get("TrainingRun", namespace, run) if run else None,
         claim=world.get("PersistentVolumeClaim", namespace, spec.artifact.claim_name),
+        measured=measured.of_release(world, manifest, spec, status),
         weight=weights.get(name, 0),
         listed=name in weights,
     )
@@ -306,7 +313,11 @@ def keys(changed: Manifest, world: World) -> Iterable[Key]:
         case "ModelRelease":
             return [_key(changed)]
         case "TrainingRun":
-            return _services(world, namespace, ("lineage", "run"), changed["metadata"]["name"])
+            of = world.get(KIND, namespace, (changed["metadata"].get("labels") or {}).get(LABEL_MEASURES, ""))
+            measures = [_key(of)] if of and (of.get("spec") or {}).get("service") else []
+            return [*_services(world, namespace, ("lineage", "run"), changed["metadata"]["name"]), *measures]
+        case "FineTuneCycle":
+            return []  # that a run is its own it says before the run has measured anything
         case "PersistentVolumeClaim":
             return _services(world, namespace, ("artifact", "claimName"), changed["metadata"]["name"])
         case "Gateway":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from videogen_api.meta import LABEL_RELEASE
-from videogen_api.placement import Placement, Spread, Toleration, TolerationOperator, Unsatisfiable, merged
+from videogen_api.placement import Placement, Spread, Toleration, Unsatisfiable, merged
 from videogen_api.resources import GPU, gpus
 from videogen_operator.kinds.model_release.observed import Release
 from videogen_operator.plan import Manifest
@@ -32,24 +32,7 @@ def placed(release: Release, settings: Mapping[str, str]) -> dict[str, Any]:
     return pod_fields(placement_of(release, settings), own) | ({"imagePullSecrets": secrets} if secrets else {})
 
 
-def may_run_on(placement: Placement, node: Manifest) -> bool:
-    """Whether the node has the labels that are asked for, and no taint that is not tolerated."""
-    labels = node["metadata"].get("labels") or {}
-    chosen = all(labels.get(key) == value for key, value in (placement.node_selector or {}).items())
-    taints = [taint for taint in (node.get("spec") or {}).get("taints") or [] if taint.get("effect") != "PreferNoSchedule"]
-    return chosen and all(_tolerated(taint, placement.tolerations or []) for taint in taints)
-
-
 def may_give_way(placement: Placement, pod: Manifest) -> bool:
     """Whether the scheduler may take a pod's place for the release: one of another priority class, which may be lower."""
     own = placement.priority_class_name
     return own is not None and (pod.get("spec") or {}).get("priorityClassName") != own
-
-
-def _tolerated(taint: Mapping[str, Any], by: Iterable[Toleration]) -> bool:
-    return any(
-        toleration.key == taint.get("key")
-        and toleration.effect in {None, taint.get("effect")}
-        and (toleration.operator is TolerationOperator.EXISTS or (toleration.value or "") == (taint.get("value") or ""))
-        for toleration in by
-    )

@@ -12,7 +12,17 @@ from videogen_operator.kinds.model_release.objects import CONTAINER
 from videogen_operator.kinds.model_release.observed import Release
 from videogen_operator.kinds.model_release.remembered import moment
 from videogen_operator.kinds.model_release.rollout import Trigger
-from videogen_operator.kubernetes_objects import conditions, containers, ends, image_id, is_true, pull_error, without_place
+from videogen_operator.kubernetes_objects import (
+    conditions,
+    containers,
+    ends,
+    has_ended,
+    image_id,
+    is_ready,
+    is_true,
+    pull_error,
+    without_place,
+)
 from videogen_operator.names import release_child_name
 from videogen_operator.plan import Failure, Manifest
 
@@ -26,7 +36,8 @@ def trouble(release: Release, failures: Iterable[Failure]) -> Trigger | None:
     for failure in failures:
         if failure.kind in CHILDREN and failure.name == release_child_name(release.name):
             return Trigger(Reason.STARTING, f"{failure.kind} {failure.name} was refused by the API server: {failure.message}")
-    found = [trigger for pod in release.pods for trigger in _of_pod(pod)]
+    starting = [pod for pod in release.pods if not is_ready(pod) and not has_ended(pod) and not pod["metadata"].get("deletionTimestamp")]
+    found = [trigger for pod in starting for trigger in _of_pod(pod)]
     return found[0] if found else _of_deployment(release)
 
 

@@ -74,6 +74,7 @@ class Facts:
     route_reason: Reason = Reason.GATEWAY_NOT_FOUND
     policy_problem: str = ""  # why the service's traffic policy is not in force
     stable: str = ""  # another release that is Stable
+    stable_replicas: int = 0  # how many pods that release is to have
     outranked: bool = False  # another release became Stable (for a Stable) or Standby (for a Standby) later than this one
     window_end: datetime | None = None  # Standby: until when it stays warm
     fallback: str = ""  # another release with reachable pods that would take the traffic back
@@ -81,6 +82,7 @@ class Facts:
     round: Round | None = None
     alert: str = ""  # an accepted and verified alert in words
     alert_signal: Signal = Signal.ALERT  # who vouches for it
+    measured: str = ""  # gates that it does not pass in production, in words
     request: str = ""  # a verb of requests.py; "" is none
     unfinished: Trigger | None = None  # a rollback that the route has and the status has not
 
@@ -198,14 +200,17 @@ def unmet(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> tuple[str, 
         (rollout.requests < stage.minimum_requests, f"{rollout.requests} of {stage.minimum_requests} requests"),
         (len(rollout.verdicts) < len(spec.rollout.checks), "first round of checks"),
         (worst(rollout.verdicts) != Verdict.PASSED, doubts(rollout)),
-        (carried(facts.available, spec) < next_weight(rollout, spec), f"{facts.available} of {spec.serving.replicas} pods are available"),
+        (
+            carried(facts.available, spec, facts.stable_replicas) < next_weight(rollout, spec),
+            f"{facts.available} of {pods_for_all(spec, facts.stable_replicas)} pods are available",
+        ),
         (bool(facts.route_problem), facts.route_problem),
     )
     return tuple(words for missing, words in answers if missing)
 
 
 def step_of(rollout: Rollout, spec: ModelReleaseSpec) -> Step:
-    """The current step; the last one if somebody has shortened the list, a full one if there are none."""
+    """The current step; a full one if there are none."""
     steps = spec.rollout.steps or [Step(weight_percent=100, minimum_requests=0, minimum_seconds=0)]
     return steps[min(rollout.step, len(steps) - 1)]
 
@@ -216,9 +221,16 @@ def next_weight(rollout: Rollout, spec: ModelReleaseSpec) -> int:
     return following[0].weight_percent if following else 100
 
 
-def carried(ready: int, spec: ModelReleaseSpec) -> int:
-    """Percent of the service's traffic that the ready pods can carry: all replicas together are meant for 100 %."""
-    return min(100, 100 * ready // spec.serving.replicas)
+def pods_for_all(spec: ModelReleaseSpec, stable_replicas: int) -> int:
+    """How many pods are meant for 100 % of the traffic: all replicas, but no more than those of the stable release, which carry it now.
+    So a canary that is scaled up keeps its share while the new pods start.
+    """
+    return min(spec.serving.replicas, stable_replicas) or spec.serving.replicas
+
+
+def carried(ready: int, spec: ModelReleaseSpec, stable_replicas: int) -> int:
+    """Percent of the service's traffic that the ready pods can carry."""
+    return min(100, 100 * ready // pods_for_all(spec, stable_replicas))
 
 
 def lost_deadline(rollout: Rollout, spec: ModelReleaseSpec) -> datetime:

@@ -16,6 +16,7 @@ from videogen_operator.kinds.model_release.rollout import (
     failure_of,
     lost_deadline,
     next_weight,
+    pods_for_all,
     step_of,
     unmet,
 )
@@ -83,6 +84,12 @@ def fail_checks(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move 
     if not checks_fail(rollout, spec) or not facts.fallback or facts.outranked:  # one that was replaced just now is a standby
         return None
     return _taken_back(Reason.ROLLED_BACK_CHECK, failure_of(rollout), facts, Signal.SERVERS)
+
+
+def fail_measurement(_rollout: Rollout, _spec: ModelReleaseSpec, facts: Facts) -> Move | None:
+    if not facts.measured or not facts.fallback or facts.outranked:
+        return None
+    return _taken_back(Reason.ROLLED_BACK_MEASUREMENT, facts.measured, facts)
 
 
 def lose_pods(rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
@@ -193,17 +200,19 @@ def take_traffic(_rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Mov
     if facts.route_problem or not facts.stable:
         return None
     if not spec.rollout.steps:
-        full = carried(facts.reachable, spec) >= 100
+        full = carried(facts.reachable, spec, facts.stable_replicas) >= 100
         return Move(Event.TAKE_OVER, "takes all traffic: the rollout has no steps") if full else None
     first = spec.rollout.steps[0].weight_percent
-    return Move(Event.TAKE_TRAFFIC, f"takes {first} % of the traffic") if carried(facts.reachable, spec) >= first else None
+    enough = carried(facts.reachable, spec, facts.stable_replicas) >= first
+    return Move(Event.TAKE_TRAFFIC, f"takes {first} % of the traffic") if enough else None
 
 
 def promote(_rollout: Rollout, spec: ModelReleaseSpec, facts: Facts) -> Move | None:
     if facts.request != "promote":
         return None
-    if carried(facts.ready, spec) < 100:
-        return Move(None, f"not promoted on request: {facts.ready} of {spec.serving.replicas} pods are ready")
+    if carried(facts.ready, spec, facts.stable_replicas) < 100:
+        needed = pods_for_all(spec, facts.stable_replicas)
+        return Move(None, f"not promoted on request: {facts.ready} of {needed} pods are ready")
     return Move(Event.TAKE_OVER, "promoted on request")
 
 
@@ -239,6 +248,7 @@ RULES: tuple[tuple[frozenset[State], Rule], ...] = (
     (WITHDRAWABLE, withdraw),  # a person takes it out of the service, also the only one
     (SERVING, obey_alert),  # a verified alert names it
     (SERVING, fail_checks),  # failureLimit rounds of live checks failed one after the other
+    (SERVING, fail_measurement),  # what a cycle has measured of it in production does not pass its gates
     (SERVING, lose_pods),  # none of its pods is ready, for too long or by its own fault, and another release's are
     (CANARIES, quarantine_canary),  # its digest was quarantined meanwhile
     (frozenset({State.PENDING}), adopt),  # an operator that lost the status goes on with what the route says

@@ -77,6 +77,7 @@ def status(view: View) -> dict[str, Any]:
         traffic=Traffic(weight_percent=release.weight, ready_replicas=release.ready),
         traffic_history=list(view.history),
         evaluation=list(eligibility.evidence(release)),
+        measurements=list(release.measured),
         rollout=remembered.write(release.rollout),
         rollback=view.rollback,
         last_handled_request=view.answered,
@@ -105,15 +106,18 @@ def _conditions(view: View, line: Headline) -> list[Wanted]:
     taken = (rollout.reason or Reason.ROLLED_BACK_REQUEST, rollout.message) if back else (Reason.NOT_ROLLED_BACK, "")
     said = ((line.cause or line.reason).value, line.message)
     conflict = view.facts.policy_problem
-    failing = rollout.state == State.STABLE and checks_fail(rollout, view.release.spec)
-    failure_words = f"{failure_of(rollout)}; no other release can take over" if failing else ""
+    alone = rollout.state == State.STABLE
+    live = failure_of(rollout) if alone and checks_fail(rollout, view.release.spec) else ""
+    failures = "; ".join(filter(None, (live, view.facts.measured if alone else "")))
+    failing, failure_words = bool(failures), f"{failures}; no other release can take over" if failures else ""
+    because = Reason.ROLLED_BACK_CHECK if live else Reason.ROLLED_BACK_MEASUREMENT
     return [
         *(() if line.ready is None else (Wanted(ConditionType.READY.value, line.ready, line.reason.value, line.message),)),
         Wanted(ConditionType.RECONCILING.value, line.changing, *said, when_false=False),
         Wanted(ConditionType.STALLED.value, line.stuck, *said, when_false=False),
         Wanted(ConditionType.ROLLED_BACK.value, back, taken[0].value, taken[1]),
         Wanted(ConditionType.POLICY_CONFLICT.value, bool(conflict), Reason.POLICY_NOT_ACCEPTED.value, conflict, when_false=False),
-        Wanted(ConditionType.CHECKS_FAILING.value, failing, Reason.ROLLED_BACK_CHECK.value, failure_words, when_false=False),
+        Wanted(ConditionType.CHECKS_FAILING.value, failing, because.value, failure_words, when_false=False),
     ]
 
 
@@ -171,6 +175,9 @@ def _canary(view: View) -> Headline:
     held = rollout.state == State.HELD
     stage, steps = step_of(rollout, release.spec), len(release.spec.rollout.steps)
     parts = [f"{release.weight} % of {release.spec.service}", f"step {min(rollout.step + 1, steps)} of {steps}"]
+    own, beside = release.spec.serving.replicas, view.facts.stable_replicas
+    if own < beside:
+        parts.append(f"{own} pods take over from {beside}")
     if stage.minimum_requests:
         parts.append(f"{rollout.requests} of {stage.minimum_requests} requests")
     waits = [words for words in unmet(rollout, release.spec, view.facts) if not words.endswith(" requests")]
@@ -190,7 +197,18 @@ def _stable(view: View) -> Headline:
         words += f"; {failure_of(rollout)}"
     elif worst(rollout.verdicts) in {Verdict.INCONCLUSIVE, Verdict.ERROR}:
         words += f"; {doubts(rollout)}"
-    return _lost(view, words) or _serving(view, Reason.STABLE, words)
+    return _lost(view, words) or _with_pods(view, _serving(view, Reason.STABLE, words))
+
+
+def _with_pods(view: View, line: Headline) -> Headline:
+    """The headline with what its pods still wait for, after they were scaled or edited, or have lost their nodes."""
+    release, trouble = view.release, pods.trouble(view.release, ())
+    if release.ready >= release.spec.serving.replicas and trouble is None:
+        return line
+    counted = f"{release.ready} of {release.spec.serving.replicas} pods are ready"
+    words = "; ".join([line.message, counted, *([trouble.message] if trouble else [])])
+    cause = line.cause or (trouble.reason if trouble else Reason.STARTING)
+    return replace(line, message=words, changing=True, cause=cause)
 
 
 def _lost(view: View, words: str) -> Headline | None:
@@ -228,8 +246,11 @@ def _refused(failure: Failure) -> str:
 def _standby(view: View) -> Headline:
     until = f" until {timestamp(view.facts.window_end)}" if view.facts.window_end else ""
     words = f"kept warm for a rollback{until}; {view.release.ready} of {view.release.spec.serving.replicas} pods are ready"
-    able = view.release.ready > 0
-    return Headline(ready=able, reason=Reason.STANDBY, message=words, changing=not able)
+    release, trouble = view.release, pods.trouble(view.release, ())
+    whole = release.ready >= release.spec.serving.replicas and trouble is None
+    told = f"{words}; {trouble.message}" if trouble else words
+    cause = trouble.reason if trouble else None
+    return Headline(ready=release.ready > 0, reason=Reason.STANDBY, message=told, changing=not whole, cause=cause)
 
 
 def _superseded(view: View) -> Headline:

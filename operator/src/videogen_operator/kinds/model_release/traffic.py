@@ -20,7 +20,7 @@ def weights(releases: Iterable[Release]) -> dict[str, int]:
     by_state = {release.rollout.state: release for release in sorted(releases, key=_promoted)}
     stable, standby = by_state.get(State.STABLE), by_state.get(State.STANDBY)
     canary = next((by_state[state] for state in CANARIES if state in by_state), None)
-    share = _share(canary) if canary else 0
+    share = _share(canary, stable) if canary else 0
     if stable and stable.reachable > 0:
         split = {stable.name: 100 - share}
         return split | {canary.name: share} if canary else split
@@ -28,8 +28,9 @@ def weights(releases: Iterable[Release]) -> dict[str, int]:
     return {heir.name: 100} if heir else {}
 
 
-def _share(canary: Release) -> int:
-    return min(step_of(canary.rollout, canary.spec).weight_percent, carried(canary.reachable, canary.spec))
+def _share(canary: Release, stable: Release | None) -> int:
+    beside = stable.spec.serving.replicas if stable else 0
+    return min(step_of(canary.rollout, canary.spec).weight_percent, carried(canary.reachable, canary.spec, beside))
 
 
 def _promoted(release: Release) -> float:

@@ -29,7 +29,13 @@ COLLECTING_DELAY = 3600  # seconds after an attempt that found too few new clips
 MAXIMUM_INTERRUPTIONS = 100
 FIRST_DELAY, LONGEST_DELAY = 10, 300  # seconds before a repeated attempt
 PREEMPTED_DELAY = 2  # before the first repeat after a preemption
-NO_INTERRUPTIONS = (Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.TOO_FEW_NEW_CLIPS)  # a wish; too little room; too little data
+NO_INTERRUPTIONS = (
+    Reason.SUSPENDED,
+    Reason.BUDGET_EXCEEDED,
+    Reason.UNSCHEDULABLE,
+    Reason.TOO_FEW_NEW_CLIPS,
+)  # a wish; too little room; too little data
+MOST_BYTES = 2**53  # that the API server takes, whatever pods tell
 REMEMBERED = 10  # records of ended attempts in the status
 
 
@@ -143,16 +149,23 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         "divergences": phase.divergences + int(end.reason == Reason.DIVERGED),
         "progress": None,
         "workers": None,
+        "burst": False,
         "checkpoint_step": saved,
         **spent(phase, (report.goodput if report else None) or told_by(phase.progress), elapsed_seconds(phase, now)),
     }
     if report:
+        changes["bytes_written"] = with_written(phase.bytes_written, report.bytes_written)
         changes["datasets"] = report.datasets or phase.datasets
         changes["new_clips"] = report.new_clips or phase.new_clips
         changes["results"] = report.results or phase.results
         changes["trials"] = report.trials or phase.trials
         changes["optimization"] = report.optimization or phase.optimization
     return phase.model_copy(update=changes)
+
+
+def with_written(before: int | None, more: int | None) -> int | None:
+    """Bytes written in all; None while nobody has told of any."""
+    return before if more is None else min(MOST_BYTES, max(0, more) + (before or 0))
 
 
 def delay_after(phase: PhaseStatus) -> int:
@@ -181,21 +194,21 @@ def longest_delay(phase: PhaseStatus) -> int:
     return COLLECTING_DELAY if phase.attempts and phase.attempts[-1].reason == Reason.TOO_FEW_NEW_CLIPS else LONGEST_DELAY
 
 
-def reduced(phase: PhaseStatus, end: Ending, workers: int, now: datetime) -> PhaseStatus:
-    """The current attempt had no room for all its workers: it counts for nothing, and the next one begins at once with fewer."""
+def reduced(phase: PhaseStatus, end: Ending, workers: int | None, now: datetime) -> PhaseStatus:
+    """The current attempt had no room for all its workers: it counts for nothing, and the next one begins at once with so many."""
     return moved(recorded_end(phase, end, now), workers=workers, retry_time=timestamp(now))
 
 
-def suspended(phase: PhaseStatus, now: datetime) -> PhaseStatus:
-    """Work stops because spec.suspend is true; a running attempt is recorded and does not count."""
+def suspended(phase: PhaseStatus, reason: Reason, why: str, now: datetime) -> PhaseStatus:
+    """Work stops because somebody, or a budget, wants it; a running attempt is recorded and does not count."""
     if state_of(phase) == State.ACTIVE:
-        end = Ending(Reason.SUSPENDED, Action.RETRY_FREE, "stopped because spec.suspend is true")
+        end = Ending(reason, Action.RETRY_FREE, why)
         return moved(recorded_end(phase, end, now), suspend_time=timestamp(now))
-    return moved(phase, suspend_time=timestamp(now), workers=None)
+    return moved(phase, suspend_time=timestamp(now), workers=None, burst=False)
 
 
 def resumed(phase: PhaseStatus, now: datetime) -> PhaseStatus:
-    """spec.suspend is false again: go on at once, and do not count the time between."""
+    """What stopped it is gone: go on at once, and do not count the time between."""
     assert phase.suspend_time is not None
     seconds = max(0, int((now - datetime.fromisoformat(phase.suspend_time)).total_seconds())) if phase.start_time else 0
     return moved(
@@ -217,14 +230,15 @@ def failed(phase: PhaseStatus, reason: Reason, message: str, now: datetime) -> P
     return moved(phase, **changes, message=message[:1024])
 
 
-def restarted(phase: PhaseStatus) -> PhaseStatus:
-    """A person asks for another try: the counts begin anew; checkpoints, learning rate, pinned data and attempt numbers stay."""
+def restarted(phase: PhaseStatus, now: datetime) -> PhaseStatus:
+    """A person asks for another try: counts and window begin anew; checkpoints, learning rate, pinned data and attempt numbers stay."""
     return moved(
         phase,
         outcome=None,
         message="",
         start_time=None,
         completion_time=None,
+        window_start_time=timestamp(now),
         suspended_seconds=0,
         retry_time=phase.completion_time if phase.attempt else None,
         counted_attempts=0,
@@ -238,6 +252,7 @@ def restarted(phase: PhaseStatus) -> PhaseStatus:
         time_spent=None,
         goodput=None,
         workers=None,
+        burst=False,
     )
 
 

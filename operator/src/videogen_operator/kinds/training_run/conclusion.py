@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from videogen_api.job import Report
-from videogen_api.training_run import PhaseStatus, RunArtifact
+from videogen_api.pinned import RunArtifact
+from videogen_api.training_run import PhaseStatus
 from videogen_operator.kinds.training_run import attempts, objects, verdicts
 from videogen_operator.kinds.training_run.step import Step, doing
 from videogen_operator.kinds.training_run.waiting import Situation

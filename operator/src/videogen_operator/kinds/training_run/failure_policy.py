@@ -247,6 +247,15 @@ def newest_report(pods: Iterable[Manifest]) -> Report | None:
     return max(reports, key=lambda report: report.last_step, default=None)
 
 
+def with_all_written(end: Ending, pods: Iterable[Manifest]) -> Ending:
+    """The ending with the bytes that all pods tell, and not only the one whose report counts."""
+    reports = [parse_report(ended.get("message") or "") for pod in pods if (ended := terminated(pod))]
+    told = [report.bytes_written for report in reports if report and report.bytes_written is not None]
+    if end.report is None or not told:
+        return end
+    return replace(end, report=end.report.model_copy(update={"bytes_written": sum(told)}))
+
+
 def _of_container(pod: Manifest, ended: Manifest) -> Ending:
     name, code, message = pod["metadata"]["name"], int(ended["exitCode"]), ended.get("message") or ""
     report = parse_report(message)

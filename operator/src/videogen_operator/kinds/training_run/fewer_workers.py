@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from videogen_api.resources import ALL_REPLICAS_SECONDS, Workers
 from videogen_api.training_run import PhaseStatus, Reason
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending
-from videogen_operator.kinds.training_run.waiting import Situation, Wait
+from videogen_operator.kinds.training_run.waiting import Situation
 from videogen_operator.kubernetes_objects import conditions, is_true
 from videogen_operator.plan import Manifest
 
@@ -23,13 +23,15 @@ PLACING_SECONDS = 30  # from a pod's place to the next one's, where there is roo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reduction:
-    """What a lack of room leads to, if it lasts."""
+class Lack:
+    """A lack of room, and what it leads to if it lasts."""
 
-    workers: int  # of the next attempt
+    workers: int | None  # of the next attempt; None: all
+    burst: bool  # whether the next attempt is for the second pool
     seconds: float  # from now until it is due
     found: str  # how many of the workers have a place
     after: int  # seconds of waiting
+    then: str  # what the next attempt is, in words
 
     @property
     def message(self) -> str:
@@ -59,7 +61,7 @@ def accumulation_of(workers: int, asked: Workers, accumulation: int) -> int | No
 
 def join_seconds(asked: Workers) -> int:
     """How long the pods of an attempt wait for each other: not given up before the operator gives up, and then as long as ever."""
-    return JOIN_SECONDS + (deadline_of(asked) if asked.min_replicas else 0)
+    return JOIN_SECONDS + (deadline_of(asked) if asked.replicas > 1 else 0)
 
 
 def deadline_of(asked: Workers) -> int:
@@ -67,23 +69,32 @@ def deadline_of(asked: Workers) -> int:
     return asked.all_replicas_deadline_seconds or ALL_REPLICAS_SECONDS
 
 
-def reduction(situation: Situation) -> Reduction | None:
-    """With how many workers the next attempt shall begin, and when. None: all have a place, or no usable smaller count has.
+def reduction(situation: Situation) -> Lack | None:
+    """With how many workers the next attempt shall begin, and when. None: all have a place, or no usable smaller count has."""
+    status, asked = situation.status, situation.phase.asked_workers
+    placed = sum(has_place(pod) for pod in situation.pods)
+    counts = usable_counts(asked, situation.observed.spec.recipe.gradient_accumulation_steps)
+    fits = next((count for count in counts if count <= placed), None)
+    if placed >= workers_of(status, asked) or fits is None:
+        return None
+    return lack(situation, deadline_of(asked), workers=fits, burst=False, then=f"has {fits} (workers.minReplicas)")
+
+
+def lack(situation: Situation, after: int, *, workers: int | None, burst: bool, then: str) -> Lack | None:
+    """That pods have no place, and when it has lasted so long. None: all have one.
 
     Training that has begun had a place for all: whatever is missing later is a loss, and tells its own reason.
     """
     status, asked = situation.status, situation.phase.asked_workers
-    workers, began = workers_of(status, asked), status.attempt_start_time
-    placed = sum(has_place(pod) for pod in situation.pods)
-    counts = usable_counts(asked, situation.observed.spec.recipe.gradient_accumulation_steps)
-    fits = next((count for count in counts if count <= placed), None)
-    if began is None or placed >= workers or fits is None or status.progress is not None:
+    began, placed, wanted = status.attempt_start_time, sum(has_place(pod) for pod in situation.pods), workers_of(status, asked)
+    if began is None or placed >= wanted or status.progress is not None:
         return None
     since = max([datetime.fromisoformat(began), *(_made(pod) for pod in situation.pods)])
     placed_last = max((time for pod in situation.pods if (time := _placed(pod))), default=since)
-    due = max(since + timedelta(seconds=deadline_of(asked)), placed_last + timedelta(seconds=PLACING_SECONDS))
+    due = max(since + timedelta(seconds=after), placed_last + timedelta(seconds=PLACING_SECONDS))
     waits, left = (due - since).total_seconds(), (due - situation.now).total_seconds()
-    return Reduction(workers=fits, seconds=left, found=f"{placed} of {workers} workers have a place", after=round(waits))
+    found = f"{placed} of {wanted} workers have a place"
+    return Lack(workers=workers, burst=burst, seconds=left, found=found, after=round(waits), then=then)
 
 
 def _made(pod: Manifest) -> datetime:
@@ -101,17 +112,9 @@ def has_place(pod: Manifest) -> bool:
     return bool((pod.get("spec") or {}).get("nodeName")) or (pod.get("status") or {}).get("phase", "Pending") != "Pending"
 
 
-def ending(due: Reduction) -> Ending:
+def ending(due: Lack) -> Ending:
     """The end of an attempt whose workers had no place."""
     return Ending(Reason.UNSCHEDULABLE, Action.RETRY_FREE, due.message)
-
-
-def with_prospect(said: Wait, coming: Reduction | None) -> Wait:
-    """What is said of an attempt, and what comes if its room stays too little."""
-    if coming is None:
-        return said
-    then = f"if that does not change within {coming.after} s, the next attempt has {coming.workers} (workers.minReplicas)"
-    return Wait(said.reason, f"{said.message}; {coming.found}; {then}")
 
 
 def words(status: PhaseStatus, asked: Workers) -> str:

@@ -6,6 +6,7 @@ from videogen_api.bundle import content_digest
 from videogen_api.gates import evaluation_digest
 from videogen_api.job import Report, report_page
 from videogen_api.lineage import MOST_DATASETS, MOST_IMAGES, Lineage, LineageDataset, LineageEvaluation, LineageWeights
+from videogen_api.meta import ModelFamily
 from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
 from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run.observed import Observed
@@ -18,10 +19,11 @@ def lineage_of(observed: Observed) -> Lineage:
     read = [
         LineageDataset(dataset=data.dataset, version=data.version, digest=data.digest) for one in status.phases for data in one.datasets
     ]
-    init = status.init_from
+    init, recipe = status.init_from, applied(spec.recipe, status.tuned)
     return Lineage(
         run=observed.name,
-        recipe_digest=content_digest(applied(spec.recipe, status.tuned).wire()),
+        recipe_digest=content_digest(recipe.wire()),
+        base_noise_shares=recipe.fusion.shares if spec.model.family == ModelFamily.VIDEOFUSION else [],
         datasets=list(dict.fromkeys(read))[:MOST_DATASETS],
         init_from=LineageWeights(release=init.release, run=init.run, digest=init.digest) if init else None,
         images=list(dict.fromkeys(one.image_id for one in status.phases if one.image_id))[:MOST_IMAGES],

@@ -30,20 +30,28 @@ from videogen_api.job import (
     work_path,
 )
 from videogen_api.meta import API_VERSION, LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
-from videogen_api.pinned import CheckpointRetention
-from videogen_api.placement import Placement, merged
+from videogen_api.pinned import CheckpointRetention, ResolvedDataset
 from videogen_api.recipe import Recipe
-from videogen_api.resources import GPU, Resources, completed, gpus, number
+from videogen_api.resources import Resources, completed, gpus, number
 from videogen_api.tracking import CREDENTIALS, Tracking
-from videogen_api.training_run import TRAINING, DataReference, Phase, PhaseStatus, Reason, ResolvedDataset, Task, TrainingRunSpec
+from videogen_api.training_run import (
+    TRAINING,
+    WITHOUT_PODS,
+    DataReference,
+    Phase,
+    PhaseStatus,
+    Reason,
+    Task,
+    TrainingRunSpec,
+)
 from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run import fewer_workers
 from videogen_operator.kinds.training_run.attempts import learning_rate_scale
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
 from videogen_operator.kinds.training_run.lineage import lineage_of
 from videogen_operator.kinds.training_run.observed import LABEL_RUN_UID, Observed
+from videogen_operator.kinds.training_run.room import DEFAULTS, placement_of
 from videogen_operator.kinds.training_run.sources import KIND
-from videogen_operator.kinds.training_run.waiting import DEFAULTS
 from videogen_operator.names import MANAGED_BY, job_file_name, job_name
 from videogen_operator.pod_placement import pod_fields
 
@@ -105,7 +113,7 @@ def preflight_job(observed: Observed, phase: Phase, *, looks_up: bool) -> Job:
     phases = [job_of(observed, one, observed.phase_status(one.name), 1) for one in observed.spec.phases]
     first = job_of(observed, phase, PhaseStatus(name=phase.name), 0)
     alone = {"workers": 1, "processes_per_worker": 1, "gradient_accumulation_steps": None}
-    checked = phases if phase == observed.spec.phases[0] else []
+    checked = phases if phase == next(one for one in observed.spec.phases if one.task not in WITHOUT_PODS) else []
     return first.model_copy(update=alone | {"preflight": checked, "look_up": looks_up})
 
 
@@ -266,11 +274,9 @@ def placed(phase: Phase, own: Mapping[str, str], settings: Mapping[str, str]) ->
     go where GPUs are kept for those who ask.
     """
     lost = [{"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS} for taint in LOST_NODE]
-    kept = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if gpus(phase.resources) else []
-    placement = merged(phase.placement, Placement.model_validate_json(settings.get("trainer_placement") or "{}"))
-    fields = pod_fields(placement, own)
+    fields = pod_fields(placement_of(phase, settings), own)
     secrets = json.loads(settings.get("image_pull_secrets") or "[]")
-    return fields | {"tolerations": [*lost, *kept, *fields.get("tolerations", [])]} | ({"imagePullSecrets": secrets} if secrets else {})
+    return fields | {"tolerations": [*lost, *fields.get("tolerations", [])]} | ({"imagePullSecrets": secrets} if secrets else {})
 
 
 def environment(phase: Phase, job: Job, settings: Mapping[str, str]) -> list[dict[str, str]]:

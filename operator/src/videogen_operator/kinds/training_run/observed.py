@@ -8,14 +8,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from videogen_api.fine_tune_cycle import LABEL_CYCLE
 from videogen_api.job import ArtifactReference
 from videogen_api.meta import ANNOTATION_REQUEST, LABEL_RUN, release_name
-from videogen_api.training_run import PhaseStatus, RunArtifact, Task, TrainingRunSpec, TrainingRunStatus
+from videogen_api.pinned import RunArtifact
+from videogen_api.training_run import PhaseStatus, Task, TrainingRunSpec, TrainingRunStatus
 from videogen_operator.kinds.training_run.sources import KIND, Missing, first_problem, found, is_new, outcome_of, releases, value_at
+from videogen_operator.kubernetes_objects import conditions
 from videogen_operator.names import job_name
 from videogen_operator.plan import Inputs, Key, Manifest, Query, World
 
+CYCLE = "FineTuneCycle"
 LABEL_RUN_UID = "videogen.pib.gov.in/run-uid"
+STABLE = "Stable"  # reason of Ready of the release that has all traffic of its service
 LONGEST_INDEX = 10  # digits of a replica's number, which is an int32
 
 
@@ -33,6 +38,8 @@ class Observed:
     claim: Manifest | None = None
     init_from: ArtifactReference | Missing | None = None  # what spec.initFrom leads to now; status.initFrom has what it led to at first
     release: Manifest | None = None  # the ModelRelease with the name of the run's model
+    stable: Manifest | None = None  # the stable ModelRelease of the service that the run releases to
+    budget: int | None = None  # GPU hours that the run's cycle gives it
 
     @property
     def name(self) -> str:
@@ -64,6 +71,11 @@ class Observed:
     def request(self) -> str:
         """What a person asks for: `retry@<id>`, or nothing."""
         return str((self.run["metadata"].get("annotations") or {}).get(ANNOTATION_REQUEST, ""))[:128]
+
+    @property
+    def cycle(self) -> str:
+        """The cycle that the run is of, by its label; "" if it is of none."""
+        return cycle_of(self.run)
 
     def phase_status(self, name: str) -> PhaseStatus:
         """What is known of a phase; a fresh value before it has begun."""
@@ -112,6 +124,9 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
             yield from (
                 _key(run) for run in world.list(KIND, namespace) if value_at(run, "spec", "storage", "claimName") == metadata["name"]
             )
+        case "FineTuneCycle":
+            runs = world.list(KIND, namespace, {LABEL_CYCLE: metadata["name"]})
+            yield from (_key(run) for run in runs if is_new(run) or outcome_of(run) == "Unknown")
         case "ModelRelease":
             yield from _naming(world, namespace, metadata["name"], "spec", "initFrom", "release")
             yield from (_key(run) for run in world.list(KIND, namespace) if releases(run, metadata["name"]))
@@ -152,6 +167,8 @@ def observe(world: World, key: Key) -> Seen | None:
         claim=world.get("PersistentVolumeClaim", key.namespace, spec.storage.claim_name),
         init_from=found(world, run, spec.init_from, spec.storage.claim_name) if spec.init_from else None,
         release=_release(world, key.namespace, spec),
+        stable=_stable(world, key.namespace, spec),
+        budget=_budget(world, run, status),
     )
 
 
@@ -193,10 +210,34 @@ def queries(_: Seen, __: Inputs) -> tuple[Query, ...]:
     return ()
 
 
+def cycle_of(run: Manifest) -> str:
+    """Name of the cycle that a run is of, by its label."""
+    return str((run["metadata"].get("labels") or {}).get(LABEL_CYCLE, ""))
+
+
+def _budget(world: World, run: Manifest, status: TrainingRunStatus) -> int | None:
+    """What the run's cycle gives it. A cycle that is gone gives what it gave: a run that is stopped must not go on for its deletion."""
+    if not (name := cycle_of(run)):
+        return None
+    cycle = world.get(CYCLE, run["metadata"]["namespace"], name)
+    if cycle is None:
+        return status.gpu_budget
+    given = value_at(cycle, "spec", "budget", "gpuHours")
+    return given if isinstance(given, int) and given > 0 else None
+
+
 def _release(world: World, namespace: str, spec: TrainingRunSpec) -> Manifest | None:
     if all(phase.task != Task.RELEASE for phase in spec.phases):
         return None
     return world.get("ModelRelease", namespace, release_name(spec.model))
+
+
+def _stable(world: World, namespace: str, spec: TrainingRunSpec) -> Manifest | None:
+    service = next((phase.release.service for phase in spec.phases if phase.release), None)
+    if service is None:
+        return None
+    found = (one for one in world.list("ModelRelease", namespace) if value_at(one, "spec", "service") == service)
+    return next((one for one in found if conditions(one).get("Ready", {}).get("reason") == STABLE), None)
 
 
 def _naming(world: World, namespace: str, name: str, *path: str) -> Iterable[Key]:

@@ -13,27 +13,31 @@ from datetime import datetime
 from videogen_api.progress import Progress
 from videogen_api.training_run import Phase, PhaseStatus, Reason, Task, TrainingRunStatus
 from videogen_operator.kinds.training_run import (
+    approvals,
     attempts,
     fewer_workers,
+    gpu_hours,
     images,
     initial_weights,
+    lack_of_room,
     leftovers,
     network,
     objects,
     preflight,
     release,
+    windows,
 )
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.conclusion import concluded
-from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated
+from videogen_operator.kinds.training_run.failure_policy import Action, Ending, ending, newest_report, terminated, with_all_written
 from videogen_operator.kinds.training_run.lineage import with_page
 from videogen_operator.kinds.training_run.moments import seconds_since, seconds_until
 from videogen_operator.kinds.training_run.observed import Observed, Seen, Unreadable
 from videogen_operator.kinds.training_run.sources import Missing
-from videogen_operator.kinds.training_run.status import assembled, position, unreadable, with_next_begun, worth_writing
+from videogen_operator.kinds.training_run.status import assembled, position, unreadable, worth_writing
 from videogen_operator.kinds.training_run.step import Step, begins, doing, end_without_pods, healing, note, pod_states, soonest
 from videogen_operator.kinds.training_run.time_spent import spent, told_by
-from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, unanswered_in
+from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, stopped, unanswered_in
 from videogen_operator.names import job_name
 from videogen_operator.plan import Inputs, Note, Plan, StatusWrite
 
@@ -41,6 +45,8 @@ ARRIVAL_SECONDS = 2.0
 REFUSED_SECONDS = 15.0  # after a refused write: nobody tells when it would be accepted
 STOPPING_SECONDS = 5.0
 RETRY = "retry"
+OWN_STEPS = {Task.APPROVE: approvals.advance, Task.RELEASE: release.advance}  # of phases without pods
+OWN_ADVICE = {Task.APPROVE: approvals.late, Task.RELEASE: release.late}  # when their window has closed
 
 
 def plan(observed: Seen, inputs: Inputs) -> Plan:
@@ -52,28 +58,39 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
         return Plan(requeue_after=1.0)
     request_notes: tuple[Note, ...] = ()
     if observed.request != observed.status.last_handled_request:
-        observed, request_notes = _answer_request(observed)
+        observed, request_notes = _answer_request(observed, inputs.now)
+    observed, void_notes = approvals.voided(observed, inputs.now)
+    observed, used = gpu_hours.followed(_with_budget(observed), inputs.now)
     place = position(observed.spec, observed.status)
     phase = None if place is None else observed.spec.phases[place]
     if phase is None or state_of(observed.phase_status(phase.name)) == State.FAILED:
-        return _finished(observed, phase, inputs, request_notes)
-    situation = _situation(initial_weights.followed(observed), phase, inputs)
+        plan = _finished(observed, phase, inputs, request_notes)
+        return replace(plan, requeue_after=soonest(plan.requeue_after, gpu_hours.again(observed, used, inputs.now)))
+    situation = replace(_situation(initial_weights.followed(observed), phase, inputs), used=used)
     observed = situation.observed
     step = _suspension(situation) or _deadline(situation) or _advance(situation, inputs)
     if step.preflight is not None:
         observed = replace(observed, status=observed.status.model_copy(update={"preflight": step.preflight}))
+    step = replace(step, status=step.status.model_copy(update={"waiting_for": windows.whose_turn(situation, step)}))
     status = assembled(observed, step.status, step.said, step.artifact or observed.status.artifact, inputs.now)
     ended = state_of(step.status) in {State.COMPLETED, State.FAILED}
-    status = with_next_begun(observed.spec, status) if state_of(step.status) == State.COMPLETED else status
-    notes = (*request_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
+    status = windows.with_next_begun(observed.spec, status, inputs.now) if state_of(step.status) == State.COMPLETED else status
+    notes = (*request_notes, *void_notes, *step.notes, *(_end_notes(observed, phase, step.status) if ended else ()))
     lingering, later = leftovers.lingering(observed, inputs.now)
-    again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _deadline_in(situation))
+    counts = gpu_hours.again(observed, used, inputs.now)
+    again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _closes_in(situation), counts)
     delete = (*step.delete, *lingering, *network.unneeded(observed, inputs.settings))
     policies = network.current(observed, step.status, inputs.settings)
     # No pod without its policy; but a policy that cannot be restored must not keep a running attempt from being looked after.
     create, beside = ((*policies, *step.create), ()) if step.create else ((), policies)
     written = _write(observed, status)
     return Plan(create=create, beside=beside, delete=delete, statuses=written, notes=notes, requeue_after=again)
+
+
+def _with_budget(observed: Observed) -> Observed:
+    if observed.status.gpu_budget == observed.budget:
+        return observed
+    return replace(observed, status=observed.status.model_copy(update={"gpu_budget": observed.budget}))
 
 
 def _may_still_arrive(observed: Observed, now: datetime) -> bool:
@@ -87,16 +104,16 @@ def _may_still_arrive(observed: Observed, now: datetime) -> bool:
 def _advance(situation: Situation, inputs: Inputs) -> Step:
     if initial_weights.are_new(situation.observed):
         return initial_weights.pinned(situation)
-    if situation.phase.task == Task.RELEASE:
-        return release.advance(situation)
+    if situation.phase.task in OWN_STEPS:
+        return OWN_STEPS[situation.phase.task](situation)
     match state_of(situation.status):
         case State.ACTIVE:
             return _watch(situation, inputs)
         case State.SUSPENDED:
-            resumed = attempts.resumed(situation.status, situation.now)
+            resumed = windows.resumed(situation)
             return Step(status=resumed, said=doing(situation, "resumed"), notes=(note(situation, "Resumed", "resumed"),))
         case _:
-            return preflight.advance(situation) or _begin(situation)
+            return preflight.advance(situation) or windows.before(situation) or _begin(situation)
 
 
 def _begin(situation: Situation) -> Step:
@@ -118,11 +135,12 @@ def _begin(situation: Situation) -> Step:
     attempt = status.attempt + 1
     job = objects.job_of(observed, situation.phase, status, attempt)
     settings = situation.settings
-    create = (objects.config_map(observed, job, settings), objects.pytorch_job(observed, situation.phase, job, settings))
+    phase = lack_of_room.placed(situation.phase, status)
+    create = (objects.config_map(observed, job, settings), objects.pytorch_job(observed, phase, job, settings))
     name = job_name(observed.name, situation.phase.name, attempt)
     fewer = fewer_workers.words(status, situation.phase.asked_workers)
-    words = f"attempt {attempt} is PyTorchJob {name}" + (f" with {fewer}" if fewer else "")
-    created = note(situation, "JobCreated", f"{situation.phase.name}: {words}")
+    words = f"attempt {attempt} is PyTorchJob {name}" + (" in the burst pool" if status.burst else "") + (f" with {fewer}" if fewer else "")
+    created = note(situation, "JobCreated", f"{situation.phase.title}: {words}")
     begun = attempts.started(status, name, situation.now, job.workers)
     said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {pod_states((), job.workers)}")
     return Step(status=begun, said=said, create=create, delete=old_jobs, notes=(created,))
@@ -133,12 +151,12 @@ def _watch(situation: Situation, inputs: Inputs) -> Step:
     status = situation.status
     if end := _end(situation):
         return _ended(situation, end)
-    coming = fewer_workers.reduction(situation)
+    coming = lack_of_room.coming(situation)
     if coming and coming.seconds <= 0:
-        return _reduced(situation, coming)
+        return _without_room(situation, coming)
     status = _with_progress(situation, inputs)
     said, again = _followed(situation, status)
-    return Step(status=status, said=fewer_workers.with_prospect(said, coming), again=soonest(again, coming.seconds if coming else None))
+    return Step(status=status, said=lack_of_room.with_prospect(said, coming), again=lack_of_room.soon(again, coming))
 
 
 def _followed(situation: Situation, status: PhaseStatus) -> tuple[Wait, float | None]:
@@ -147,7 +165,7 @@ def _followed(situation: Situation, status: PhaseStatus) -> tuple[Wait, float | 
         return wait, healing(situation.observed)
     if any((pod.get("status") or {}).get("phase") == "Running" for pod in situation.pods):
         some_ended = any(terminated(pod) for pod in situation.pods)
-        words = (progress_message(status), fewer_workers.words(status, situation.phase.asked_workers))
+        words = (progress_message(status), lack_of_room.words(situation, status))
         return doing(situation, "; ".join(filter(None, words))), STOPPING_SECONDS if some_ended else None
     states = pod_states(situation.pods, fewer_workers.workers_of(status, situation.phase.asked_workers))
     said = Wait(Reason.STARTING, f"attempt {status.attempt} is starting: {states}")
@@ -165,55 +183,59 @@ def _ended(situation: Situation, end: Ending) -> Step:
         return _succeeded(situation, end)
     if end.report is None and (report := newest_report(situation.pods)):
         end = replace(end, report=report)
+    end = with_all_written(end, situation.pods)
     new = attempts.ended(status, spec, end, situation.now)
-    message = f"{spec.name}: attempt {status.attempt} ended with {end.reason}: {end.message}"
+    message = f"{spec.title}: attempt {status.attempt} ended with {end.reason}: {end.message}"
     return Step(status=new, said=_retrying(new), notes=(note(situation, "AttemptEnded", message, warning=True),))
 
 
-def _reduced(situation: Situation, due: fewer_workers.Reduction) -> Step:
-    """End an attempt that has no room for all its workers; the next one has fewer."""
-    status = situation.status
-    new = attempts.reduced(status, fewer_workers.ending(due), due.workers, situation.now)
-    message = f"{status.name}: attempt {status.attempt} ends: {due.message}; the next one has {due.workers}"
-    return Step(status=new, said=_retrying(new), notes=(note(situation, "WorkersReduced", message, warning=True),))
+def _without_room(situation: Situation, due: fewer_workers.Lack) -> Step:
+    """End an attempt that has no room for all its workers."""
+    new = lack_of_room.next_status(situation, due)
+    message = f"{situation.phase.title}: attempt {situation.status.attempt} ends: {due.message}; the next one {due.then}"
+    reason = "WorkersReduced" if due.workers else "MovedToBurstPool" if due.burst else "NodesReleased"
+    return Step(status=new, said=_retrying(new), notes=(note(situation, reason, message, warning=True),))
 
 
 def _succeeded(situation: Situation, end: Ending) -> Step:
     """A phase's work is done; what it measured must also pass the phase's gates."""
+    end = with_all_written(end, situation.pods)
     recorded = attempts.recorded_end(situation.status, end, situation.now)
     assert end.report is not None
     return concluded(situation, with_page(situation, recorded, end.report), end.report)
 
 
 def _suspension(situation: Situation) -> Step | None:
-    """spec.suspend: record it first, then stop the pods."""
-    if not situation.observed.spec.suspend:
+    """spec.suspend, or a budget that is used up: record it first, then stop the pods."""
+    if (said := stopped(situation)) is None:
         return None
-    said = Wait(Reason.SUSPENDED, "suspended; set spec.suspend to false to go on")
     if state_of(situation.status) == State.SUSPENDED:
         delete = (*leftovers.past_jobs(situation.observed, situation.status), *preflight.past_jobs(situation.observed))
         return Step(status=situation.status, said=said, delete=delete)
     end = ending(situation.pods, situation.phase.task, situation.now) if state_of(situation.status) == State.ACTIVE else None
     if end is not None and end.action in {Action.SUCCEED, Action.FAIL}:
         return None  # the attempt had ended before it could be stopped
-    stopped, notes = attempts.suspended(situation.status, situation.now), (note(situation, "Suspended", said.message),)
-    return Step(status=stopped, said=said, notes=notes, preflight=preflight.forgotten(situation.observed))
+    asked = said.reason == Reason.SUSPENDED
+    why = "stopped because spec.suspend is true" if asked else "stopped because the budget is used up"
+    status = attempts.suspended(situation.status, said.reason, why, situation.now)
+    notes = (note(situation, said.reason, said.message, warning=not asked),)
+    return Step(status=status, said=said, notes=notes, preflight=preflight.forgotten(situation.observed))
 
 
 def _deadline(situation: Situation) -> Step | None:
     """The phase has taken too long, over all its attempts. An attempt that has ended is judged first, however late it is seen."""
-    limit = situation.phase.deadline_seconds
-    if limit is None or state_of(situation.status) == State.SUSPENDED or situation.status.start_time is None:
-        return None
-    if attempts.elapsed_seconds(situation.status, situation.now) < limit:
+    left = windows.closes_in(situation)
+    if left is None or left > 0:
         return None
     if state_of(situation.status) == State.ACTIVE and _end(situation):
         return None
-    if situation.phase.task == Task.RELEASE and state_of(release.advance(situation).status) == State.COMPLETED:
+    own = OWN_STEPS.get(situation.phase.task)
+    if own and state_of(own(situation).status) == State.COMPLETED:
         return None
     more = "suspend the run, raise it or give the phase more workers, then ask for the request retry@<id>"
-    late = more if situation.phase.task != Task.RELEASE else release.late(situation)
-    message = f"the phase took longer than deadlineSeconds {limit}; {late}"
+    advice = OWN_ADVICE.get(situation.phase.task)
+    late = advice(situation) if advice else more
+    message = f"the phase took longer than window.deadlineSeconds {situation.phase.deadline_seconds}; {late}"
     status = attempts.failed(situation.status, Reason.DEADLINE_EXCEEDED, message, situation.now)
     return Step(status=status, said=Wait(Reason.DEADLINE_EXCEEDED, message))
 
@@ -233,13 +255,13 @@ def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tu
     return Plan(delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=soonest(again, later))
 
 
-def _answer_request(observed: Observed) -> tuple[Observed, tuple[Note, ...]]:
+def _answer_request(observed: Observed, now: datetime) -> tuple[Observed, tuple[Note, ...]]:
     """`retry@<id>` lets a failed phase begin again; anything else is answered with an event."""
     verb = observed.request.partition("@")[0]
     failed = next((phase for phase in observed.status.phases if state_of(phase) == State.FAILED), None)
     phases = observed.status.phases
     if verb == RETRY and failed is not None:
-        phases = [attempts.restarted(phase) if phase is failed else phase for phase in phases]
+        phases = [attempts.restarted(phase, now) if phase is failed else phase for phase in phases]
         answer = Note(observed.run, "Retried", f"{failed.name}: tried again at the request {observed.request}")
     elif verb == RETRY and (waiting := preflight.at_once(observed)):
         observed = replace(observed, status=observed.status.model_copy(update={"preflight": waiting}))
@@ -300,8 +322,8 @@ def _write(observed: Observed, status: TrainingRunStatus) -> tuple[StatusWrite, 
 
 def _end_notes(observed: Observed, phase: Phase, status: PhaseStatus) -> tuple[Note, ...]:
     if status.outcome == Reason.COMPLETED:
-        return (Note(observed.run, "PhaseCompleted", f"{phase.name}: {status.message or 'done'}"),)
-    return (Note(observed.run, str(status.outcome), f"{phase.name}: {status.message}", "Warning"),)
+        return (Note(observed.run, "PhaseCompleted", f"{phase.title}: {status.message or 'done'}"),)
+    return (Note(observed.run, str(status.outcome), f"{phase.title}: {status.message}", "Warning"),)
 
 
 def _moved_on(situation: Situation, step: Step) -> bool:
@@ -309,11 +331,9 @@ def _moved_on(situation: Situation, step: Step) -> bool:
     return after not in {before, State.ACTIVE}
 
 
-def _deadline_in(situation: Situation) -> float | None:
-    limit = situation.phase.deadline_seconds
-    if limit is None or situation.status.start_time is None or state_of(situation.status) == State.SUSPENDED:
-        return None
-    return max(0.5, limit - attempts.elapsed_seconds(situation.status, situation.now))
+def _closes_in(situation: Situation) -> float | None:
+    left = windows.closes_in(situation)
+    return None if left is None else max(0.5, left)
 
 
 def progress_message(status: PhaseStatus) -> str:

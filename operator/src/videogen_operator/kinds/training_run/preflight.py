@@ -22,7 +22,7 @@ from videogen_api.meta import LABEL_ATTEMPT
 from videogen_api.placement import PhasePlacement, Toleration, TolerationOperator
 from videogen_api.preflight import MOST_PROBLEMS, Preflight, PreflightResult, Problem
 from videogen_api.resources import GPU, Resources, gpus
-from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
+from videogen_api.training_run import WITHOUT_PODS, Phase, PhaseStatus, Reason, Task
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.training_run import objects, reuse
 from videogen_operator.kinds.training_run.attempts import begun
@@ -30,8 +30,10 @@ from videogen_operator.kinds.training_run.failure_policy import Action, Ending, 
 from videogen_operator.kinds.training_run.leftovers import reference
 from videogen_operator.kinds.training_run.moments import seconds_until
 from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.room import shortage
 from videogen_operator.kinds.training_run.step import Step, end_without_pods, healing, note, soonest
-from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, shortage, unanswered_in
+from videogen_operator.kinds.training_run.waiting import Situation, Wait, before_attempt, during_attempt, unanswered_in
+from videogen_operator.kinds.training_run.windows import is_early
 from videogen_operator.names import preflight_name
 from videogen_operator.plan import Ref
 
@@ -57,7 +59,8 @@ def advance(situation: Situation) -> Step | None:
 
 def has_begun(observed: Observed) -> bool:
     """Whether an attempt of the run was made."""
-    return any(phase.attempt or phase.outcome for phase in observed.status.phases)
+    waits = {phase.name for phase in observed.spec.phases if phase.task == Task.APPROVE}
+    return any(phase.attempt or phase.outcome for phase in observed.status.phases if phase.name not in waits)
 
 
 def is_passed(known: Preflight) -> bool:
@@ -166,7 +169,13 @@ def _unfound(pod: Situation, status: PhaseStatus, known: Preflight, end: Ending)
     new = known.model_copy(update={"completion_time": timestamp(pod.now), "message": end.message[:1024]})
     said = f"{pod.phase.name}: it cannot be looked up, so the phase is computed: {end.message}"
     told = note(pod, "PreflightEnded", said, warning=True)
-    return Step(status=begun(status), said=Wait(Reason.STARTING, said), notes=(told,), again=0.0, preflight=new)
+    return Step(status=_marked(pod, status), said=Wait(Reason.STARTING, said), notes=(told,), again=0.0, preflight=new)
+
+
+def _marked(pod: Situation, status: PhaseStatus) -> PhaseStatus:
+    """The phase as begun, unless it may not begin yet."""
+    phase = next(one for one in pod.observed.spec.phases if one.name == status.name)
+    return status if is_early(phase, pod.now) else begun(status)
 
 
 def _repeated(pod: Situation, status: PhaseStatus, known: Preflight, end: Ending) -> Step:
@@ -189,7 +198,7 @@ def _judged(pod: Situation, status: PhaseStatus, known: Preflight, result: Prefl
     if not found:
         told = note(pod, "PreflightPassed", f"{new.checked} things that the phases need are there")
         notes = () if has_begun(pod.observed) else (told,)
-        return Step(status=begun(status), said=Wait(Reason.STARTING, told.message), notes=notes, again=0.0, preflight=new)
+        return Step(status=_marked(pod, status), said=Wait(Reason.STARTING, told.message), notes=notes, again=0.0, preflight=new)
     delay = min(FIRST_LOOK * 2 ** min(known.number - 1, 10), LONGEST_LOOK)
     new = new.model_copy(update={"retry_time": timestamp(pod.now + timedelta(seconds=delay))})
     notes = () if found == known.problems else (note(pod, Reason.PREFLIGHT_FAILED, _waits(new).message, warning=True),)
@@ -215,8 +224,8 @@ def _own(situation: Situation) -> Iterator[tuple[str, Problem | None]]:
     """What needs no pod, each with what is wrong with it."""
     for place, phase in enumerate(situation.observed.spec.phases):
         path = f"spec.phases[{place}]"
-        if phase.task != Task.RELEASE and situation.settings.get("nodes_on_demand") != "true":
-            said = shortage(phase, situation.observed.nodes) if situation.observed.nodes else ""
+        if phase.task not in WITHOUT_PODS and situation.settings.get("nodes_on_demand") != "true":
+            said = shortage(phase, situation.observed.nodes, situation.settings) if situation.observed.nodes else ""
             yield f"{path}.resources", Problem(path=f"{path}.resources", message=said) if said else None
         yield from _gates(path, phase)
 

@@ -12,9 +12,10 @@ from videogen_api.evaluation import Gate
 from videogen_api.meta import API_VERSION, release_name
 from videogen_api.model_release import Artifact, ConditionType, ModelReleaseSpec, ReleaseTemplate, WaitFor
 from videogen_api.model_release import Reason as ReleaseReason
-from videogen_api.training_run import PhaseStatus, Reason, RunArtifact, Task, TrainingRunSpec
+from videogen_api.pinned import RunArtifact
+from videogen_api.training_run import PhaseStatus, Reason, Task, TrainingRunSpec
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.training_run import attempts
+from videogen_operator.kinds.training_run import approvals, attempts, windows
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.lineage import lineage_of
 from videogen_operator.kinds.training_run.observed import Observed
@@ -32,7 +33,9 @@ def advance(situation: Situation) -> Step:
     observed, template = situation.observed, situation.phase.release
     assert template is not None
     if state_of(situation.status) == State.SUSPENDED:
-        return Step(status=attempts.resumed(situation.status, situation.now), said=doing(situation, "resumed"))
+        return Step(status=windows.resumed(situation), said=doing(situation, "resumed"))
+    if wait := windows.before(situation):
+        return wait
     artifact = observed.artifact
     if artifact is None:
         said = before_attempt(situation) or Wait(Reason.INIT_FROM_NOT_FOUND, "there is no bundle to release")
@@ -64,6 +67,8 @@ def _created(situation: Situation, wanted: Manifest) -> Step:
     name = wanted["metadata"]["name"]
     if situation.status.start_time is not None:
         return _failed(situation, Reason.RELEASE_FAILED, f"ModelRelease {name} was deleted before it was Stable")
+    if wait := approvals.before_release(situation):
+        return wait
     if situation.failures:
         said = refused(situation) or doing(situation, "")
         return Step(status=situation.status, said=said, create=(wanted,))
@@ -100,7 +105,7 @@ def late(situation: Situation) -> str:
     """What to do about a release that did not become Stable in time."""
     found, then = situation.observed.release, "suspend the run and raise it; the request retry@<id> waits as long again"
     if found is None:
-        return f"its ModelRelease is gone; {then}"
+        return f"{'its ModelRelease is gone' if situation.status.start_time else 'nothing was released'}; {then}"
     name, why = found["metadata"]["name"], _reason_of(_condition(found, ConditionType.READY))
     return f"ModelRelease {name} is not Stable ({why}) and goes on without the run; {then}"
 

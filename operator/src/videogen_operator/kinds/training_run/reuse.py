@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from videogen_api.fine_tune_cycle import LABEL_MEASURES
 from videogen_api.job import Report
 from videogen_api.pinned import ReusedFrom
 from videogen_api.records import Record, inputs_of, is_reusable, key_of, record_path
@@ -33,12 +34,13 @@ def is_wanted(situation: Situation) -> bool:
     before = (one for one in observed.spec.phases[: observed.spec.phases.index(phase)] if is_reusable(one) and _changes_keys(one))
     fresh = not status.attempt and status.start_time is None
     taken_so_far = all(observed.phase_status(one.name).reused_from for one in before)
-    return bool(situation.seals.keys) and is_reusable(phase) and fresh and taken_so_far
+    measures = LABEL_MEASURES in (observed.run["metadata"].get("labels") or {})  # what serves is looked at anew
+    return bool(situation.seals.keys) and is_reusable(phase) and fresh and taken_so_far and not measures
 
 
 def taken(situation: Situation, found: Mapping[str, Any], step: Step) -> Step:
     """`step`, and with it the phase from a record that a preflight has found. The phase stays as it is if the record does not count."""
-    phase = situation.phase.name
+    phase = situation.phase.title
     try:
         record, report = _judged(situation, found)
     except ValueError as error:

@@ -49,7 +49,7 @@ def found(world: World, run: Manifest, init: InitFrom, claim: str) -> ArtifactRe
     if lies_on != claim:
         where = f"whose bundle lies on claim {lies_on} and not on spec.storage.claimName {claim}"
         return Missing(f"spec.initFrom names {kind} {name}, {where}; copy it there, or use that claim")
-    return bundle
+    return (_unproven(source) if kind == "ModelRelease" else None) or bundle
 
 
 def _unfinished(world: World, run: Manifest, init: InitFrom, source: Manifest | None) -> Missing | None:
@@ -68,6 +68,15 @@ def _unfinished(world: World, run: Manifest, init: InitFrom, source: Manifest | 
         said = f"spec.initFrom names {kind} {name}, which has failed; retry it, or suspend this run and name another"
         return Missing(said, Reason.INIT_FROM_NOT_READY)
     return Missing(f"spec.initFrom names {kind} {name}, which has not succeeded yet; waits for its end", Reason.INIT_FROM_NOT_READY)
+
+
+def _unproven(release: Manifest) -> Missing | None:
+    """Why a release is no beginning: it has not taken over its service, so its gates may have failed, or it was taken back."""
+    if value_at(release, "status", "rollout", "promotedTime"):
+        return None
+    state, name = value_at(release, "status", "summary", "status") or "new", release["metadata"]["name"]
+    said = f"spec.initFrom names ModelRelease {name}, which does not serve its service and was not replaced there ({state})"
+    return Missing(f"{said}; waits until it does, or suspend this run and name another", Reason.INIT_FROM_NOT_READY)
 
 
 def outcome_of(run: Manifest) -> str:

@@ -7,21 +7,20 @@ from datetime import datetime
 from typing import Any
 
 from videogen_api.meta import Condition, release_name
-from videogen_api.progress import Progress
+from videogen_api.pinned import RunArtifact
+from videogen_api.progress import Progress, RunSummary
 from videogen_api.training_run import (
     ConditionType,
     Phase,
     PhaseStatus,
     Reason,
-    RunArtifact,
-    RunSummary,
     Task,
     TrainingRunSpec,
     TrainingRunStatus,
 )
 from videogen_api.tuning import TunedParameter
 from videogen_operator.conditions import Wanted, merged
-from videogen_operator.kinds.training_run.attempts import State, begun, has_begun, state_of
+from videogen_operator.kinds.training_run.attempts import State, has_begun, state_of
 from videogen_operator.kinds.training_run.moments import seconds_since
 from videogen_operator.kinds.training_run.observed import Observed, Unreadable
 from videogen_operator.kinds.training_run.waiting import Wait
@@ -42,6 +41,7 @@ DOING = {
     Task.BUILD_TEMPLATES: Reason.BUILDING_TEMPLATES,
     Task.TEST_SCENARIOS: Reason.TESTING_SCENARIOS,
     Task.OPTIMIZE: Reason.OPTIMIZING,
+    Task.APPROVE: Reason.WAITING_FOR_APPROVAL,
 }
 
 
@@ -74,16 +74,6 @@ def assembled(observed: Observed, phase: PhaseStatus | None, said: Wait, artifac
     )
 
 
-def with_next_begun(spec: TrainingRunSpec, status: TrainingRunStatus) -> TrainingRunStatus:
-    """The status in which a phase is done, with the mark that the next one has begun: so that it needs no write of its own."""
-    place = position(spec, status)
-    if place is None or spec.suspend:
-        return status
-    name = spec.phases[place].name
-    later = next((one for one in status.phases if one.name == name), PhaseStatus(name=name))
-    return status.model_copy(update={"phases": [*(one for one in status.phases if one.name != name), begun(later)]})
-
-
 def unreadable(broken: Unreadable, now: datetime) -> dict[str, Any]:
     """The status of a run that cannot be read: everything else in it stays, and that of an ended run stays whole."""
     old = broken.run.get("status")
@@ -110,12 +100,12 @@ def conditions(spec: TrainingRunSpec, status: TrainingRunStatus, phase: PhaseSta
         return (Wanted(ConditionType.SUCCEEDED, True, Reason.COMPLETED, words),)
     state = state_of(phase) if phase is not None else State.IDLE
     if phase is not None and state == State.FAILED:
-        reason, message = str(phase.outcome), f"{phase.name}: {phase.message}"
+        reason, message = str(phase.outcome), f"{spec.phases[place].title}: {phase.message}"
         return (Wanted(ConditionType.SUCCEEDED, False, reason, message), Wanted(ConditionType.STALLED, True, reason, message))
     if said.reason == Reason.PREFLIGHT_FAILED:  # neither at work nor at an end: it waits until somebody has mended it
         reason, message = said.reason.value, said.message
         return (Wanted(ConditionType.SUCCEEDED, None, reason, message), Wanted(ConditionType.STALLED, True, reason, message))
-    message = f"{spec.phases[place].name if phase is None else phase.name}: {said.message}"
+    message = f"{spec.phases[place].title}: {said.message}"
     top = Wanted(ConditionType.SUCCEEDED, None, said.reason, message)
     begun = any(one.start_time is not None or one.outcome is not None for one in (*status.phases, *([phase] if phase else [])))
     return (top,) if begun else (top, Wanted(ConditionType.RECONCILING, True, said.reason, message))
@@ -133,6 +123,7 @@ def summary(spec: TrainingRunSpec, status: TrainingRunStatus) -> RunSummary:
     return RunSummary(
         model=release_name(spec.model),
         phase=f"{place + 1}/{len(spec.phases)} {phase.name}",
+        team=", ".join(one.team for one in known.waiting_for)[:128] if known else "",
         progress="" if progress is None or progress.progress_percentage is None else f"{progress.progress_percentage} %",
         step="/".join(metrics[name] for name in ("step", "steps") if name in metrics)[:40],
         loss=metrics.get("loss", "")[:16],

@@ -5,8 +5,9 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+from videogen_api.pinned import RunArtifact
 from videogen_api.preflight import Preflight
-from videogen_api.training_run import PhaseStatus, Reason, RunArtifact
+from videogen_api.training_run import PhaseStatus, Reason
 from videogen_operator.kinds.training_run.attempts import begun
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending
 from videogen_operator.kinds.training_run.observed import Observed
@@ -29,6 +30,7 @@ class Step:
     again: float | None = None  # seconds
     artifact: RunArtifact | None = None  # what the phase has made
     preflight: Preflight | None = None  # None: as it was
+    asked: tuple[tuple[str, str], ...] = ()  # teams that are waited for and what for; (): the phase's owner
 
 
 def doing(situation: Situation, words: str) -> Wait:

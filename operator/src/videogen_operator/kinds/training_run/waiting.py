@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from fnmatch import fnmatchcase
 
-from videogen_api.resources import GPU, completed, number
-from videogen_api.training_run import Phase, PhaseStatus, Reason
+from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
+from videogen_operator.kinds.training_run.gpu_hours import Used, is_spent
 from videogen_operator.kinds.training_run.moments import seconds_since
 from videogen_operator.kinds.training_run.observed import Observed
 from videogen_operator.kinds.training_run.refusals import cause_of
+from videogen_operator.kinds.training_run.room import shortage
 from videogen_operator.kinds.training_run.sources import Missing
-from videogen_operator.kubernetes_objects import NOTHING, allocatable, containers, pull_error, without_place
+from videogen_operator.kubernetes_objects import NOTHING, containers, pull_error, without_place
 from videogen_operator.names import allows_storage, not_allowed
 from videogen_operator.plan import Failure, Manifest
 from videogen_operator.rules import Finding
 from videogen_operator.seals import Seals
 
-DEFAULTS = {"cpu": "1", "memory": "4Gi"}  # of a pod that says nothing of them
 UNANSWERED_SECONDS = 30  # a PyTorchJob without pods and conditions for so long has nobody who looks at it
 
 
@@ -44,6 +43,7 @@ class Situation:
     now: datetime
     settings: Mapping[str, str] = field(default_factory=dict)  # of the operator, see settings.py
     seals: Seals = field(default_factory=Seals)  # by which records are known
+    used: Used = field(default_factory=Used)  # GPU hours
 
 
 Rule = Callable[[Situation], Wait | None]
@@ -57,6 +57,17 @@ def before_attempt(situation: Situation) -> Wait | None:
 def during_attempt(situation: Situation) -> Wait | None:
     """Why the current attempt's pods do not run."""
     return next((wait for rule in DURING if (wait := rule(situation))), None)
+
+
+def stopped(situation: Situation) -> Wait | None:
+    """Why nothing of the run may work now: a person wants it, or its cycle's budget is used up. A Release phase uses none of that."""
+    observed = situation.observed
+    if observed.spec.suspend:
+        return Wait(Reason.SUSPENDED, "suspended; set spec.suspend to false to go on")
+    if situation.phase.task == Task.RELEASE or not is_spent(observed, situation.used):
+        return None
+    said = f"the run has used {situation.used.hours} of {observed.budget} GPU hours"
+    return Wait(Reason.BUDGET_EXCEEDED, f"{said}; raise budget.gpuHours of FineTuneCycle {observed.cycle}, or delete the run")
 
 
 def name_is_taken(situation: Situation) -> Wait | None:
@@ -136,23 +147,11 @@ def image_is_missing(situation: Situation) -> Wait | None:
 
 
 def too_large_for_any_node(situation: Situation) -> Wait | None:
-    """No node is as large as one worker, even if it were empty."""
+    """No node is as large as one worker and meant for it, even if it were empty."""
     if not unscheduled(situation.pods):
         return None
-    said = shortage(situation.phase, situation.observed.nodes)
+    said = shortage(situation.phase, situation.observed.nodes, situation.settings)
     return Wait(Reason.INSUFFICIENT_CAPACITY, f"phase {situation.phase.name}: {said}") if said else None
-
-
-def shortage(phase: Phase, nodes: tuple[Manifest, ...]) -> str:
-    """What one worker asks for and no node has, even if it were empty; nothing if some node is large enough."""
-    needs = completed(phase.resources, **DEFAULTS).requests or {}
-    for resource, need in needs.items():
-        largest = max((allocatable(node, resource) for node in nodes), default=Decimal(0))
-        if number(need) > largest:
-            name = {GPU: "GPUs", "cpu": "CPUs", "memory": "bytes of memory"}.get(resource, resource)
-            said = f"one worker asks for {need} {name} and the largest node has {largest:f}"
-            return f"{said}; add a larger node, or suspend the run and ask for less in the phase's resources"
-    return ""
 
 
 def nodes_are_full(situation: Situation) -> Wait | None:

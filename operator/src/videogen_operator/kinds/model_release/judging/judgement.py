@@ -55,6 +55,8 @@ def begun(record: RollbackRecord, signals: Iterable[Signal], now: datetime) -> R
 def _blameless(record: RollbackRecord, signals: tuple[Signal, ...]) -> str:
     if record.reason == Reason.ROLLED_BACK_REQUEST:
         return "a person took the traffic back, and blames nothing"
+    if record.reason == Reason.ROLLED_BACK_MEASUREMENT:
+        return "a measurement alone quarantines nothing"
     return "an alert of the namespace's own quarantines nothing" if signals else "nothing says that it is the release's own fault"
 
 
