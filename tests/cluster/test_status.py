@@ -1,5 +1,6 @@
 """Whose a status is: the operator states the whole of it but the conditions of others, and never over what it has not seen."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,10 @@ from videogen_api.meta import FIELD_MANAGER
 from videogen_api.training_run import Reason
 from videogen_operator.api_server.cluster import ApiError
 from videogen_operator.plan import StatusWrite
-from videogen_testing.control_plane import Api, ControlPlane, eventually
+from videogen_testing.control_plane import Api, ControlPlane, Refused, eventually
 from videogen_testing.operator_connection import connected
 from videogen_testing.operator_process import OperatorProcess
-from videogen_testing.runs import RUNS, a_claim, a_run, ended, first_job, play, running, trained
+from videogen_testing.runs import RUNS, TRAIN, a_claim, a_run, ended, first_job, play, running, trained
 
 APPROVED, OURS = "example.org/Approved", "Succeeded"
 NAME = "run"
@@ -83,6 +84,43 @@ async def test_a_plan_sees_neither_the_conditions_of_others_nor_their_changes(
         seen = await cluster.get("TrainingRun", namespace, NAME)
         assert len(heard) == 1, "our own write alone"
         assert seen["metadata"]["resourceVersion"] == api.get(path)["metadata"]["resourceVersion"], "but the version is the newest"
+
+
+def full_phase(number: int) -> dict[str, Any]:
+    """What is known of a phase about which everything was said at length, as far as the API server lets it be."""
+    words, time, digest = "x" * 1024, "2026-11-01T00:00:00Z", "sha256:" + "a" * 64
+    attempt = {"reason": "TrainerFailed", "message": words, "startTime": time, "endTime": time, "resumedFromStep": 1, "lastStep": 2}
+    result = {"metric": "FVD", "value": "100", "low": "90", "high": "110", "samples": 128, "message": words, "extractorDigest": digest}
+    return {
+        "name": f"train-{number}",
+        "begun": True,
+        "attempt": 10,
+        "imageID": "x" * 512,
+        "message": words,
+        "attempts": [attempt | {"number": count + 1, "workers": 128} for count in range(10)],
+        "results": [result | {"extractor": f"network-{count}"} for count in range(16)],
+        "datasets": [{"dataset": f"clips-{count}", "version": "1", "digest": digest, "clips": 9} for count in range(16)],
+    }
+
+
+async def test_the_longest_status_is_written_and_its_run_can_be_edited_still(plane: ControlPlane, api: Api, namespace: str) -> None:
+    phases = [TRAIN | {"name": f"train-{number}"} for number in range(16)]
+    api.create(RUNS.format(namespace), a_run(namespace=namespace, phases=phases, suspend=True))
+    path = f"{RUNS.format(namespace)}/{NAME}"
+    status = a_status(condition(OURS, "Unknown"), phases=[full_phase(number) for number in range(16)])
+    assert len(json.dumps(status)) > 450_000
+    async with connected(plane, namespace) as (_, cluster):
+        for words in ("some words", "other words"):  # the second one is compared with the first by every rule
+            told = condition(OURS, "Unknown") | {"message": words}
+            await cluster.write_status(StatusWrite(api.get(path), status | {"conditions": [told]}))
+    stored = api.get(path)
+    assert stored["status"]["phases"] == status["phases"]
+    assert stored["status"]["conditions"][0]["message"] == "other words"
+    more = [phase | {"attempts": 9, "deadlineSeconds": 3600} for phase in stored["spec"]["phases"]]
+    api.merge(path, {"spec": {"phases": more}})
+    assert [phase["attempts"] for phase in api.get(path)["spec"]["phases"]] == [9] * 16
+    with pytest.raises(Refused, match="of a phase that has begun only"):
+        api.merge(path, {"spec": {"phases": [phase | {"task": "FineTune"} for phase in more]}})
 
 
 OTHER_WAYS = {

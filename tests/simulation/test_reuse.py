@@ -112,6 +112,99 @@ def test_a_run_that_is_made_anew_reads_like_this() -> None:
     assert next(one.message for one in sim.status().conditions if one.type == "Succeeded") == "all 2 phases are done, 2 of them reused"
 
 
+def run_without_record_of(phases: list[dict[str, Any]], lost: str, records: Records) -> None:
+    """The run computes all its phases, and while `lost` ends the inbox does not answer."""
+    sim = applied(phases, records)
+    while sim.current_job():
+        before = set(records)
+        if compute(sim) == lost:
+            for key in set(records) - before:
+                del records[key]
+
+
+@pytest.mark.parametrize(
+    "lost, computed",
+    [
+        ("early", ["early"]),  # it measures, and changes no weights
+        ("validate", ["validate"]),
+        ("search", ["search", "train", "early", "adapt", "validate"]),  # what it finds is in every later key
+        ("train", ["train", "early", "adapt", "validate"]),
+    ],
+)
+def test_a_lost_record_repeats_its_own_phase_and_those_whose_key_rests_on_it(lost: str, computed: list[str]) -> None:
+    phases = [TUNE | {"name": "search"}, TRAIN, EVALUATE | {"name": "early"}, ADAPT, EVALUATE]
+    records: Records = {}
+    run_without_record_of(phases, lost, records)
+    sim, repeated = applied(phases, records), []
+    while sim.current_job():
+        repeated.append(compute(sim))
+    assert repeated == computed
+    assert sim.top() == ("True", Reason.COMPLETED)
+
+
+def test_after_weights_that_are_others_than_before_nothing_is_taken() -> None:
+    records: Records = {}
+    phases = [TRAIN, EVALUATE | {"name": "early"}, ADAPT]
+    run_without_record_of(phases, "train", records)
+    sim = applied(phases, records)
+    compute(sim, trained(digest="sha256:" + "e" * 64))
+    repeated = []
+    while sim.current_job():
+        repeated.append(compute(sim))
+    assert repeated == ["early", "adapt"]
+
+
+def lineage_in(sim: Simulation) -> dict[str, Any]:
+    (release,) = sim.world.list("ModelRelease", "models")
+    lineage: dict[str, Any] = release["spec"]["lineage"]
+    return lineage
+
+
+def test_the_release_of_a_reused_run_names_the_same_images_and_page_as_the_one_that_computed() -> None:
+    records: Records = {}
+    first = applied([TRAIN, EVALUATE, RELEASE], records)
+    image = "trainer@sha256:" + "d" * 64
+    for report in (trained(), evaluated().model_copy(update={"page": True})):
+        first.set_pods(running() | {"containerStatuses": [running()["containerStatuses"][0] | {"imageID": image}]})
+        first.settle()
+        done = report.model_copy(update={"datasets": USED})
+        first.keep(done)
+        first.set_pods(ended(0, done.model_dump_json(by_alias=True, exclude_none=True)))
+        first.settle()
+    computed = lineage_in(first)
+    assert computed["images"] == [image]
+    assert computed["evaluation"]["report"].endswith(".validate.html")
+    sim = applied([TRAIN, EVALUATE, RELEASE], records)
+    assert sim.jobs() == ()
+    assert lineage_in(sim) == computed
+    assert [phase.image_id for phase in sim.status().phases[:2]] == [image, image]
+
+
+def test_a_record_from_before_images_and_pages_were_kept_counts_without_them() -> None:
+    records: Records = {}
+    compute(applied([TRAIN], records))
+    ((key, record),) = records.items()
+    old = {name: value for name, value in record.items() if name not in {"imageID", "page"}}
+    sim = applied([TRAIN], {key: sealed(old)})
+    assert sim.jobs() == ()
+    (phase,) = sim.status().phases
+    assert phase.reused_from
+    assert (phase.image_id, phase.report) == ("", None)
+
+
+def test_a_retry_forgets_the_page_about_what_was_measured_before() -> None:
+    sim = applied([TRAIN, EVALUATE], {})
+    compute(sim)
+    compute(sim, evaluated("999").model_copy(update={"page": True}))
+    assert sim.top() == ("False", Reason.GATE_FAILED)
+    assert sim.status().phases[1].report
+    sim.annotate(ANNOTATION_REQUEST, "retry@1")
+    sim.settle()
+    compute(sim)
+    assert sim.top() == ("True", Reason.COMPLETED)
+    assert sim.status().phases[1].report is None
+
+
 def test_a_fresh_run_looks_up_its_first_phase_alone() -> None:
     sim = applied([TRAIN, ADAPT, EVALUATE], {})
     for _ in range(3):

@@ -11,7 +11,7 @@ from videogen_api.job import ArtifactReference, Goodput, Job, Report
 from videogen_api.optimization import MetricLoss, Optimization
 from videogen_api.pinned import ResolvedDataset
 from videogen_api.recipe import Resolution
-from videogen_api.records import RECORD_BYTES, REUSABLE, inputs_of, is_reusable, key_of, record_path, told
+from videogen_api.records import RECORD_BYTES, REUSABLE, Record, inputs_of, is_reusable, key_of, record_path, told
 from videogen_api.training_run import WITHOUT_PODS, Phase, Reason, Task
 from videogen_api.tuning import Trial
 
@@ -174,7 +174,7 @@ def test_a_record_keeps_the_result_and_no_words_and_no_times() -> None:
     again = Report.model_validate(kept)
     assert (again.reason, again.last_step, again.artifact, again.trials) == (Reason.COMPLETED, 100, report.artifact, report.trials)
     assert [(one.metric, one.frames, one.resolution) for one in again.results] == [(Metric.FVD, 8, report.resolution)]
-    assert again.page is None, "it is another run's"
+    assert again.page is None, "it is another run's, and the record says where"
     assert again.optimization
     assert [one.metric for one in again.optimization.losses] == [Metric.FVD]
     assert (again.message, again.goodput, again.resumed_from_step) == ("", None, 0)
@@ -185,4 +185,16 @@ def test_a_usual_evaluation_fits_into_a_record() -> None:
         MetricResult(metric=metric, value="123.456789", low="123.456789", high="123.456789", samples=256, extractor="i3d-kinetics400", extractor_digest=A)
         for metric in Metric
     ]  # fmt: skip
-    assert len(canonical_json(told(Report(results=results)))) < RECORD_BYTES - 500
+    record = {
+        "key": "a" * 64,
+        "run": "base-monthly-20261201-0300",
+        "phase": "validate",
+        "time": "2026-11-01T00:00:00Z",
+        "report": told(Report(results=results)),
+        "imageID": f"registry.example.org/videos/trainer@{A}",
+        "page": f"bundles/pib-videogen-videofusion-v1.0.0-base/{'a' * 64}.base-monthly-20261201-0300-0123abcd.validate.html",
+        "keyID": "key-20261101",
+        "mac": "b" * 64,
+    }
+    Record.model_validate(record)
+    assert len(canonical_json(record)) < RECORD_BYTES - 500

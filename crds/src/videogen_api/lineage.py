@@ -65,7 +65,7 @@ class Lineage(Model):
     images: list[Annotated[str, StringConstraints(min_length=1, max_length=512)]] = Field(
         default=[],
         max_length=MOST_IMAGES,
-        description="Images that the run's pods ran, as the kubelet told them.",
+        description="Images that computed the run's phases, as the kubelet told them.",
         json_schema_extra=k8s(atomic=True),
     )
     evaluation: LineageEvaluation | None = Field(default=None, description="The evaluation that the gates are judged by.")

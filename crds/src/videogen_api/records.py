@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints
 from videogen_api.bundle import canonical_json
 from videogen_api.evaluation import Metric
 from videogen_api.job import Job, PinnedData, Report
-from videogen_api.meta import Observation, Sha256, ShortName, Timestamp
+from videogen_api.meta import Observation, Sha256, ShortName, StoragePath, Timestamp
 from videogen_api.pinned import ResolvedDataset
 from videogen_api.training_run import TRAINING, Phase, Task
 
@@ -33,6 +33,8 @@ class Record(Observation):
     phase: ShortName
     time: Timestamp
     report: dict[str, Any]  # as `told` makes it; it is validated as a Report where it is used
+    image_id: Annotated[str, StringConstraints(max_length=512)] = Field(default="", alias="imageID")  # that the pod ran; empty: not told
+    page: StoragePath | None = None  # about what was measured, beside the bundle
     key_id: KeyId = Field(alias="keyID")
     mac: Sha256  # HMAC-SHA-256 over all the rest and the namespace
 
@@ -67,7 +69,7 @@ def record_path(key: str) -> str:
 
 
 def told(report: Report) -> dict[str, Any]:
-    """What a record keeps of a report: the result, without words, times, its run's page and what an attempt went through."""
+    """What a record keeps of a report: the result, without words, times, and what an attempt went through."""
     kept = report.model_copy(update={"results": [one for one in report.results if one.metric not in TIMINGS]})
     if kept.optimization:
         losses = [one for one in kept.optimization.losses if one.metric not in TIMINGS]

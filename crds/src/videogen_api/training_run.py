@@ -296,7 +296,9 @@ class PhaseStatus(Observation):
     )
     job_name: Annotated[str, StringConstraints(max_length=63)] = Field(default="", description="PyTorchJob of that attempt.")
     image_id: Annotated[str, StringConstraints(max_length=512)] = Field(
-        default="", alias="imageID", description="Image that the newest attempt's pods ran, as the kubelet tells it."
+        default="",
+        alias="imageID",
+        description="Image that the newest attempt's pods ran, as the kubelet tells it; of a reused phase the one that computed it.",
     )
     start_time: Timestamp | None = Field(default=None, description="When the first attempt was created.")
     attempt_start_time: Timestamp | None = Field(default=None, description="When the current attempt was created.")

@@ -7,18 +7,21 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
+import numpy as np
 import pytest
+from pydantic import BaseModel
+from safetensors.numpy import save
 
 from videogen_api.job import Job
 from videogen_api.preflight import MOST_PROBLEMS, PreflightResult
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Reason, TrainingRunSpec
 from videogen_models.backbone_digest import PARTS, folder_sha256
 from videogen_trainer import report, tasks
-from videogen_trainer.preflight import needs
+from videogen_trainer.preflight import needs, room
 from videogen_trainer.progress import ProgressReporter
 
 Look = Callable[..., PreflightResult]
@@ -101,6 +104,60 @@ def test_a_digest_of_zeros_stops_the_run_with_its_field_and_the_right_digest(loo
     assert "there is no file" in found.problems[1].message
 
 
+def files_named_in(model: type[BaseModel], path: str) -> Iterator[str]:
+    """Fields below `path` that name something in the storage with its digest, the first of each list."""
+    fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+    if {"path", "digest"} <= fields.keys():
+        yield path
+    for name, annotation in fields.items():
+        yield from _files_in_type(annotation, f"{path}.{name}")
+
+
+def _files_in_type(annotation: Any, path: str) -> Iterator[str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield from files_named_in(annotation, path)
+    for part in get_args(annotation):
+        yield from _files_in_type(part, f"{path}[0]" if get_origin(annotation) is list else path)
+
+
+FILE = {"path": "networks/gone", "digest": ZERO}
+OWN_CLIP = FILE | {"name": "own", "architecture": "CLIP"}
+OWN_RELEVANCE = {"quality": {"relevance": {"minimumSimilarity": "0.2", "extractor": OWN_CLIP}}}
+NAMED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # phase and recipe that name a file which is not there
+    "spec.recipe.backbone": ({"model": {"family": "Text2VideoZero", "version": "1.0.0"}}, {"videoFusion": None, "backbone": FILE}),
+    "spec.phases[0].curate.filters.relevance.extractor": (
+        {
+            "task": "Curate",
+            "data": [],
+            "curate": {"dataset": "a", "version": "1", "sources": [{"path": "raw"}], "filters": OWN_RELEVANCE["quality"]},
+        },
+        {},
+    ),
+    "spec.phases[0].evaluate.extractors[0]": (EVALUATE | {"evaluate": {"extractors": [OWN_CLIP]}}, {}),
+    "spec.phases[0].tune.extractor": (
+        {
+            "task": "Tune",
+            "tune": {"parameter": "BaseNoiseShare", "values": ["0.65", "0.7"], "steps": 1, "objective": "CLIPScore", "extractor": OWN_CLIP},
+        },
+        {},
+    ),
+    "spec.phases[0].templates.quality.relevance.extractor": ({"task": "BuildTemplates", "templates": OWN_RELEVANCE}, {}),
+    "spec.phases[0].templates.captionFont": ({"task": "BuildTemplates", "templates": {"captionFont": FILE}}, {}),
+    "spec.phases[0].scenarios.quality.relevance.extractor": ({"task": "TestScenarios", "scenarios": OWN_RELEVANCE}, {}),
+}
+
+
+def test_every_field_that_names_a_file_with_its_digest_has_a_row_below() -> None:
+    assert set(files_named_in(TrainingRunSpec, "spec")) == NAMED.keys()
+
+
+@pytest.mark.parametrize("field", NAMED)
+def test_a_file_that_is_not_there_is_told_with_the_field_that_names_it(look: Look, field: str) -> None:
+    phase, recipe = NAMED[field]
+    (problem,) = [one for one in look(phase, recipe=recipe).problems if one.path == field]
+    assert "networks/gone" in problem.message
+
+
 def test_a_backbone_that_is_missing_or_has_a_digest_of_zeros_is_told(look: Look, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = {"videoFusion": None, "backbone": {"path": "raw/image-model", "digest": ZERO}}
     model = {"model": {"family": "Text2VideoZero", "version": "1.0.0"}}
@@ -115,6 +172,68 @@ def test_a_backbone_that_is_missing_or_has_a_digest_of_zeros_is_told(look: Look,
     monkeypatch.setattr(needs, "HASHED_BYTES", 0)  # as if it were large
     (problem,) = look(model, recipe=recipe).problems
     assert "the digest is 64 zeros, which nothing has" in problem.message
+
+
+LONG = needs.HASHED_BYTES + 1  # bytes, of a file with a hole in place of most of them
+
+
+def long_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(LONG)
+
+
+def test_of_a_network_that_is_not_hashed_the_file_is_looked_at_all_the_same(look: Look, storage: Path) -> None:
+    some = "sha256:" + "1" * 64
+    i3d = {"name": "i3d", "architecture": "I3D", "path": "networks/i3d.safetensors", "digest": some}
+    clip = {"name": "own", "architecture": "CLIP", "path": "networks/clip", "digest": some}
+    long_file(storage / "networks/i3d.safetensors")
+    long_file(storage / "networks/clip/pytorch_model.bin")
+    no_header, no_weights = look({}, EVALUATE | {"evaluate": {"extractors": [i3d, clip]}}).problems
+    assert "i3d.safetensors is no whole safetensors file" in no_header.message
+    assert "there is no file" in no_weights.message
+    assert "networks/clip/model.safetensors" in no_weights.message
+    long_file(storage / "networks/clip/model.safetensors")
+    (problem,) = look({}, EVALUATE | {"evaluate": {"extractors": [clip]}}).problems
+    assert "model.safetensors is no whole safetensors file" in problem.message
+
+
+def test_a_network_that_is_not_hashed_passes_when_its_file_is_whole_and_not_when_it_is_cut(
+    look: Look, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (storage / "networks").mkdir()
+    whole = save({"fc8.bias": np.zeros(4, np.float32)})
+    path = storage / "networks/c3d.safetensors"
+    c3d = {"name": "c3d", "architecture": "C3D", "path": "networks/c3d.safetensors", "digest": "sha256:" + "1" * 64}
+    monkeypatch.setattr(needs, "HASHED_BYTES", 0)  # as if it were large
+    path.write_bytes(whole)
+    assert look({}, EVALUATE | {"evaluate": {"extractors": [c3d]}}).problems == []
+    path.write_bytes(whole[:-1])
+    (problem,) = look({}, EVALUATE | {"evaluate": {"extractors": [c3d]}}).problems
+    assert problem.path == "spec.phases[1].evaluate.extractors[0]"
+    assert "c3d.safetensors is no whole safetensors file" in problem.message
+
+
+@pytest.mark.parametrize("family, read", [("Text2VideoZero", ("unet", "vae", "text_encoder")), ("VideoFusion", ("vae",))])
+def test_of_an_image_model_that_is_not_hashed_the_weights_that_are_read_must_be_whole(
+    look: Look, storage: Path, family: str, read: tuple[str, ...]
+) -> None:
+    recipe: dict[str, Any] = {"backbone": {"path": "raw/image-model", "digest": "sha256:" + "1" * 64}}
+    recipe["videoFusion"] = {"space": "Latent"} if family == "VideoFusion" else None
+    model = {"model": {"family": family, "version": "1.0.0"}}
+    for part in PARTS:
+        (storage / "raw/image-model" / part).mkdir(parents=True)
+    long_file(storage / "raw/image-model/scheduler/other.json")
+    for part in read:
+        (problem,) = look(model, recipe=recipe).problems
+        assert problem.path == "spec.recipe.backbone"
+        assert f"image-model/{part} has no safetensors file" in problem.message
+        weights = storage / "raw/image-model" / part / "model.safetensors"
+        weights.write_bytes(b"cut")
+        (problem,) = look(model, recipe=recipe).problems
+        assert f"{part}/model.safetensors is no whole safetensors file" in problem.message
+        weights.write_bytes(save({"weight": np.zeros(4, np.float32)}))
+    assert look(model, recipe=recipe).problems == []
 
 
 def test_what_curation_reads_is_told_source_by_source(look: Look, storage: Path) -> None:
@@ -166,7 +285,7 @@ def test_weights_to_start_from_that_are_gone_are_told(look: Look) -> None:
 
 
 def test_a_volume_without_room_for_the_checkpoints_is_told(look: Look, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "LEAST_BYTES", shutil.disk_usage(storage).total + 1)
+    monkeypatch.setattr(room, "LEAST_BYTES", shutil.disk_usage(storage).total + 1)
     (problem,) = look().problems
     assert problem.path == "spec.storage"
     assert "bytes are free, and the run needs" in problem.message

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from videogen_api.evaluation import Extractor, ExtractorArchitecture
 from videogen_api.recipe import Backbone
 from videogen_api.training_run import Reason
@@ -37,14 +39,32 @@ def check_backbone(wanted: Backbone, storage: Path) -> None:
 def check_extractor(wanted: Extractor, storage: Path, field: str) -> None:
     """Raises Failure(ExtractorMissing) if a feature network is not there or has another digest."""
     path = storage / wanted.path
+    extractor_weights(wanted, storage, field)
     if wanted.architecture is not ExtractorArchitecture.CLIP:
         check_digest(path, wanted.sha256, field)
         return
-    if not (path / CLIP_WEIGHTS).is_file():
-        raise _missing(f"{field}: there is no file {path / CLIP_WEIGHTS}; put the folder there or correct the path")
     if (found := clip_sha256(path)) != wanted.sha256:
         said = f"{field}: {path} has the digest sha256:{found} over its {', '.join(sorted(CLIP_FILES))} files, expected {wanted.digest}"
         raise _missing(f"{said}; restore the files or correct digest, which covers config and tokenizer too")
+
+
+def extractor_weights(wanted: Extractor, storage: Path, field: str) -> Path:
+    """The file of a feature network's weights. Raises Failure(ExtractorMissing) if it is not there."""
+    path, what = storage / wanted.path, "weights"
+    if wanted.architecture is ExtractorArchitecture.CLIP:
+        path, what = path / CLIP_WEIGHTS, "folder"
+    if not path.is_file():
+        raise _missing(f"{field}: there is no file {path}; put the {what} there or correct the path")
+    return path
+
+
+def check_header(path: Path, reason: Reason) -> None:
+    """Raises Failure(reason) if a file is no safetensors file, or is shorter or longer than its header says. Reads the header alone."""
+    try:
+        with safe_open(str(path), framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise Failure(reason, f"{path} is no whole safetensors file ({error}); put another copy there") from error
 
 
 def clip_sha256(folder: Path) -> str:

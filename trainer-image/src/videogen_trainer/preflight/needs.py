@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from videogen_api.emergency import CaptionFont
 from videogen_api.evaluation import Extractor
 from videogen_api.job import ArtifactReference, Job, PinnedData
+from videogen_api.meta import ModelFamily
 from videogen_api.recipe import Backbone
 from videogen_api.training_run import TRAINING, WITHOUT_PODS, DataReference, Reason, Task
 from videogen_models.backbone_digest import PARTS
@@ -21,12 +21,12 @@ from videogen_trainer.curation.sources import look_at
 from videogen_trainer.dataset import check_sizes, open_dataset, resolve
 from videogen_trainer.emergency.scenarios import read_scenarios
 from videogen_trainer.failure import Failure
-from videogen_trainer.named_files import check_backbone, check_extractor
+from videogen_trainer.named_files import check_backbone, check_extractor, check_header, extractor_weights
+from videogen_trainer.preflight.room import check_room
 
 MAKES_BUNDLE = (*TRAINING, Task.OPTIMIZE, Task.BUILD_TEMPLATES)
 HASHED_BYTES = 1 << 30  # of one field; more would take minutes on a network volume, and the phase computes it anyway
-LEAST_BYTES = 64 << 20  # samples, tables and reports of any run
-COPIES = 4
+NETWORKS = ("unet", "vae", "text_encoder")  # parts of an image model that have weights
 TO_COME = ArtifactReference(path="bundles/to-come", digest="sha256:" + "0" * 64)  # what an earlier phase will make; only that it is there
 
 
@@ -42,10 +42,11 @@ def needs(phases: list[Job], storage: Path) -> Iterator[Need]:
     """Everything that these phases need and that can be told before they begin."""
     recipe, init = phases[0].recipe, next((job.init_from or job.artifact for job in phases if job.init_from or job.artifact), None)
     if recipe.backbone:
-        yield Need("spec.recipe.backbone", partial(_backbone, recipe.backbone, storage))
+        read = ("vae",) if phases[0].model.family is ModelFamily.VIDEOFUSION else NETWORKS
+        yield Need("spec.recipe.backbone", partial(_backbone, recipe.backbone, storage, read))
     if init:
         yield Need("spec.initFrom", partial(check_bundle_sizes, storage / init.path, init.digest))
-    yield Need("spec.storage", partial(_room, phases, storage))
+    yield Need("spec.storage", partial(check_room, phases, storage))
     made: set[tuple[str, str]] = set()
     bundle, told = False, set[str]()
     for place, job in enumerate(phases):
@@ -115,28 +116,35 @@ def _networks(job: Job, path: str, storage: Path) -> Iterator[Need]:
     for field, relevance in filters.items():
         if relevance and relevance.extractor:
             yield Need(f"{path}.{field}.relevance.extractor", partial(_extractor, relevance.extractor, storage))
+    if job.tune and job.tune.extractor:
+        yield Need(f"{path}.tune.extractor", partial(_extractor, job.tune.extractor, storage))
     if job.templates and (font := job.templates.caption_font):
         yield Need(f"{path}.templates.captionFont", partial(_font, font, storage))
     if job.scenarios and job.scenarios.table:
         yield Need(f"{path}.scenarios.table", partial(read_scenarios, job.scenarios, storage))
 
 
-def _backbone(wanted: Backbone, storage: Path) -> None:
+def _backbone(wanted: Backbone, storage: Path, read: tuple[str, ...]) -> None:
+    """`read`: the parts whose weights the model takes. However large they are, they must be there and be whole files."""
     folder = storage / wanted.path
     if _is_small([path for part in PARTS for path in (folder / part).rglob("*")]):
         check_backbone(wanted, storage)
-        return
-    if missing := [part for part in PARTS if not (folder / part).is_dir()]:
+    elif missing := [part for part in PARTS if not (folder / part).is_dir()]:
         raise Failure(Reason.ARTIFACT_INVALID, f"{folder / missing[0]} is missing; expected are {', '.join(PARTS)}")
     _refuse_zeros(wanted.digest, folder)
+    for part in read:
+        if not (weights := sorted((folder / part).glob("*.safetensors"))):
+            raise Failure(Reason.ARTIFACT_INVALID, f"{folder / part} has no safetensors file; restore the folder or correct the path")
+        for path in weights:
+            check_header(path, Reason.ARTIFACT_INVALID)
 
 
 def _extractor(wanted: Extractor, storage: Path) -> None:
-    path = storage / wanted.path
+    path, weights = storage / wanted.path, extractor_weights(wanted, storage, wanted.name)
     if _is_small([path, *path.glob("*")]):
         check_extractor(wanted, storage, wanted.name)
-        return
     _refuse_zeros(wanted.digest, path)
+    check_header(weights, Reason.EXTRACTOR_MISSING)
 
 
 def _font(wanted: CaptionFont, storage: Path) -> None:
@@ -153,19 +161,3 @@ def _is_small(paths: list[Path]) -> bool:
 def _refuse_zeros(digest: str, path: Path) -> None:
     if not digest.removeprefix("sha256:").strip("0"):
         raise Failure(Reason.ARTIFACT_INVALID, f"the digest is 64 zeros, which nothing has; put in that of {path}")
-
-
-def _room(phases: list[Job], storage: Path) -> None:
-    """Free space for the checkpoints of one training phase. Raises Failure(StorageFailed).
-
-    A lower bound: weights of what the run starts from, their moving average and two moments of the optimiser, once for each checkpoint
-    that is kept and once for the one that is being written.
-    """
-    checkpoints = max((job.recipe.checkpoints.keep_last + 1 for job in phases if job.task in TRAINING), default=0)
-    init = next((job.init_from for job in phases if job.init_from), None)
-    source = storage / init.path if init else storage / phases[0].recipe.backbone.path if phases[0].recipe.backbone else None
-    weights = sum(path.stat().st_size for path in source.rglob("*.safetensors")) if source else 0
-    needed, free = max(LEAST_BYTES, COPIES * weights * checkpoints), shutil.disk_usage(storage).free
-    if free < needed:
-        said = f"{free:,} bytes are free, and the run needs {needed:,} at least"
-        raise Failure(Reason.STORAGE_FAILED, f"{said}; make room on the claim, or lower checkpoints.keepLast")

@@ -245,6 +245,7 @@ def restarted(phase: PhaseStatus, now: datetime) -> PhaseStatus:
         interruptions=0,
         new_clips=None,
         results=[],
+        report=None,
         trials=[],
         optimization=None,
         reused_from=None,

@@ -7,7 +7,7 @@ from videogen_api.gates import evaluation_digest
 from videogen_api.job import Report, report_page
 from videogen_api.lineage import MOST_DATASETS, MOST_IMAGES, Lineage, LineageDataset, LineageEvaluation, LineageWeights
 from videogen_api.meta import ModelFamily
-from videogen_api.training_run import PhaseStatus, Reason, Task
+from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
 from videogen_api.tuning import applied
 from videogen_operator.kinds.training_run.observed import Observed
 from videogen_operator.kinds.training_run.waiting import Situation
@@ -31,13 +31,16 @@ def lineage_of(observed: Observed) -> Lineage:
     )
 
 
-def with_page(situation: Situation, recorded: PhaseStatus, report: Report) -> PhaseStatus:
-    """The status of a phase that has measured, with the page that its trainer wrote. That of a phase that is reused is another run's."""
-    observed, phase = situation.observed, situation.phase
+def page_of(observed: Observed, phase: Phase, report: Report) -> str | None:
+    """The page that the trainer of a phase says it wrote about what it measured."""
     bundle = report.artifact if phase.task == Task.OPTIMIZE else observed.artifact
-    if not report.page or bundle is None:
-        return recorded
-    return recorded.model_copy(update={"report": report_page(bundle.path, observed.name, observed.uid, phase.name)})
+    return report_page(bundle.path, observed.name, observed.uid, phase.name) if report.page and bundle else None
+
+
+def with_page(situation: Situation, recorded: PhaseStatus, report: Report) -> PhaseStatus:
+    """The status of a phase that has measured, with its page."""
+    page = page_of(situation.observed, situation.phase, report)
+    return recorded.model_copy(update={"report": page}) if page else recorded
 
 
 def _evaluation(observed: Observed) -> LineageEvaluation | None:

@@ -1,6 +1,7 @@
 """What a phase has computed, as a record: of the pod of rank 0 of the attempt that is at work, while it is.
 
-The operator believes the pod's results, as it believes its termination message, and nothing else of what it says: the key it computes.
+The operator believes the pod's results, as it believes its termination message, and nothing else of what it says: the key it computes,
+and of the image it takes the kubelet's word.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from videogen_api.job import Report
 from videogen_api.records import inputs_of, key_of, told
 from videogen_api.training_run import Phase, Reason
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.training_run import objects
+from videogen_operator.kinds.training_run import images, objects
 from videogen_operator.kinds.training_run.attempts import State, state_of
+from videogen_operator.kinds.training_run.lineage import page_of
 from videogen_operator.kinds.training_run.observed import Observed, Unreadable, observe, reporter
 from videogen_operator.kinds.training_run.sources import first_problem, value_at
 from videogen_operator.plan import Manifest, World
@@ -32,12 +34,15 @@ def record(world: World, pod: Manifest, said: Any, now: datetime) -> Manifest:
     inputs = inputs_of(objects.job_of(observed, phase, status, status.attempt), report.datasets)
     if inputs is None:
         raise ValueError(f"a result of task {phase.task} is not kept, or the report has no digest of a dataset that it is about")
+    ran, page = images.ran((pod,)), page_of(observed, phase, report)
     return {
         "key": key_of(inputs),
         "run": observed.name,
         "phase": phase.name,
         "time": timestamp(now),
         "report": told(report),
+        **({"imageID": ran.image_id} if ran else {}),
+        **({"page": page} if page else {}),
     }
 
 

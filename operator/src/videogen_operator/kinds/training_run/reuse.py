@@ -1,7 +1,8 @@
 """Phases that were computed before in the run's storage are taken from there, without an attempt.
 
 The pod of a preflight looks for the record; here it is judged: by its seal, by the key that this very phase has, and by the gates of
-this spec. What does not count is computed. As soon as one phase of the run was computed, those after it are not looked for any more.
+this spec. What does not count is computed. As soon as a phase was computed whose result is in the keys of later ones, those are not
+looked for any more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from videogen_api.fine_tune_cycle import LABEL_MEASURES
 from videogen_api.job import Report
 from videogen_api.pinned import ReusedFrom
 from videogen_api.records import Record, inputs_of, is_reusable, key_of, record_path
-from videogen_api.training_run import Reason
+from videogen_api.training_run import Phase, Reason, Task
 from videogen_operator.kinds.training_run import objects
 from videogen_operator.kinds.training_run.conclusion import concluded
 from videogen_operator.kinds.training_run.sources import first_problem
@@ -25,9 +26,12 @@ from videogen_operator.kinds.training_run.waiting import Situation
 
 
 def is_wanted(situation: Situation) -> bool:
-    """Whether a record of the phase would be taken: nothing of it was begun, and all phases before were taken that could be."""
+    """Whether a record of the phase is looked for: nothing of it was begun, and what its key rests on was taken where it could be.
+
+    This saves pods, and is not what makes a record count: the key has the weights and the recipe that the phase really gets.
+    """
     observed, phase, status = situation.observed, situation.phase, situation.status
-    before = (one for one in observed.spec.phases[: observed.spec.phases.index(phase)] if is_reusable(one))
+    before = (one for one in observed.spec.phases[: observed.spec.phases.index(phase)] if is_reusable(one) and _changes_keys(one))
     fresh = not status.attempt and status.start_time is None
     taken_so_far = all(observed.phase_status(one.name).reused_from for one in before)
     measures = LABEL_MEASURES in (observed.run["metadata"].get("labels") or {})  # what serves is looked at anew
@@ -46,6 +50,8 @@ def taken(situation: Situation, found: Mapping[str, Any], step: Step) -> Step:
     known = step.status.model_copy(
         update={
             "reused_from": source,
+            "image_id": record.image_id,
+            "report": record.page,
             "datasets": report.datasets,
             "results": report.results,
             "trials": report.trials,
@@ -56,6 +62,11 @@ def taken(situation: Situation, found: Mapping[str, Any], step: Step) -> Step:
     done = concluded(situation, known, report, words)
     told = note(situation, "PhaseReused", f"{phase}: {words}")
     return replace(done, notes=(*step.notes, told), preflight=step.preflight)
+
+
+def _changes_keys(phase: Phase) -> bool:
+    """Whether later phases get other inputs from this one: weights, or a value that was tuned."""
+    return phase.task in objects.MAKES_ARTIFACT or phase.task is Task.TUNE
 
 
 def _judged(situation: Situation, found: Mapping[str, Any]) -> tuple[Record, Report]:
