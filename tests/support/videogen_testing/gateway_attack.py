@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from videogen_testing.gateway_files import GATEWAY_PORT, POD_PORT
+from videogen_testing.patience import HANGS
 
 INFER, READY = "/v2/models/video/infer", "/v2/models/video/ready"
-START_SECONDS = 300  # for a hang
 ANSWER_SECONDS = 120
 MANY = 60  # requests at once
 BOMB = gzip.compress(bytes(32 << 20))  # 32 KiB that become 32 MiB in a server that inflates them
@@ -151,7 +151,7 @@ def _at_once(viewer: Viewer, pod: Pod) -> list[int]:
     pod.open.clear()
     with ThreadPoolExecutor(MANY) as pool:
         asked = [pool.submit(viewer.ask, "POST", INFER, b"{}") for _ in range(MANY)]
-        _wait(lambda: len({number for number, answer in enumerate(asked) if answer.done()}) > 0, 30)
+        _wait(lambda: len({number for number, answer in enumerate(asked) if answer.done()}) > 0, HANGS)
         time.sleep(5)
         pod.open.set()
         return sorted(answer.result() for answer in asked)
@@ -186,7 +186,7 @@ def main(folder: Path, program: str, host: str) -> int:
     """0 if all attacks were made, whatever came of them."""
     pod, viewer = Pod(), Viewer(host)
     with gateway(folder, program):
-        if not _wait(lambda: viewer.ask("GET", READY) == 200, START_SECONDS):
+        if not _wait(lambda: viewer.ask("GET", READY) == 200, HANGS):
             print((folder / "log").read_text()[-3000:], file=sys.stderr)
             return 1
         found = {}
