@@ -56,7 +56,7 @@ class Metrics:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> tuple[Service, Metrics]:
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Service, Metrics]:
     """A release of two steps with the environment that the operator gives it, on a clock of a second a look."""
     identity = ModelIdentity(family=ModelFamily.VIDEOFUSION, version="1.0.0")
     size = Resolution(height=16, width=16)
@@ -64,7 +64,7 @@ def served(tmp_path: Path) -> tuple[Service, Metrics]:
     config = model_config(recipe)
     manifest = Manifest(model=identity, recipe=recipe, step=0, files=[])
     path, digest = write_bundle(tmp_path, manifest, config, VideoFusionModel(config).state_dict())
-    serving = {"samplingSteps": STEPS, "timeoutSeconds": TIMEOUT_SECONDS}
+    serving = {"samplingSteps": STEPS, "timeoutSeconds": TIMEOUT_SECONDS} | getattr(request, "param", {})
     observed = observe(Objects(a_release(serving=serving)), Key("ModelRelease", NAMESPACE, SERVICE))
     assert observed
     environment = objects.environment(observed.releases[0], SETTINGS) | {"BUNDLE_PATH": str(tmp_path / path), "BUNDLE_DIGEST": digest}
@@ -86,3 +86,27 @@ def test_long_requests_are_refused_in_one_line_and_count_for_no_check(served: tu
     assert answer.message == f"STEPS is {steps}; accepted is a whole number from 1 to {STEPS}"
     assert counted == {"invalid": 1.0}
     assert "invalid" not in SERVED, "what checks and alerts count"
+
+
+@pytest.mark.parametrize("served", [{"maximumSteps": 200}], indirect=True)
+@pytest.mark.parametrize(("steps", "outcome"), [(None, "ok"), (STEPS, "ok"), (50, "overlong"), (200, "overlong")])
+def test_steps_that_a_request_may_have_and_for_which_no_time_is_count_for_no_check(
+    served: tuple[Service, Metrics], steps: int | None, outcome: str
+) -> None:
+    service, metrics = served
+    inputs = {"PROMPT": np.array([b"a red square"], dtype=np.object_)}
+    with torch.inference_mode():
+        answer = service.answer(inputs | ({} if steps is None else {"STEPS": np.array([steps], np.int32)}), lambda: False)
+    assert {name: series.sum for name, series in metrics.requests.items() if series.sum} == {outcome: 1.0}
+    if isinstance(answer, Failure):
+        assert f"of {steps} denoising steps, the release allows {TIMEOUT_SECONDS} s; ask for fewer STEPS" in answer.message
+    assert outcome == "ok" or outcome not in SERVED, "what checks and alerts count"
+
+
+@pytest.mark.parametrize("served", [{"timeoutSeconds": 1}], indirect=True)
+def test_a_release_that_has_no_time_for_its_own_steps_is_still_blamed(served: tuple[Service, Metrics]) -> None:
+    service, metrics = served
+    for steps in ({}, {"STEPS": np.array([STEPS], np.int32)}):
+        with torch.inference_mode():
+            assert isinstance(service.answer({"PROMPT": np.array([b"x"], dtype=np.object_)} | steps, lambda: False), Failure)
+    assert {name: series.sum for name, series in metrics.requests.items() if series.sum} == {"timeout": 2.0}

@@ -557,6 +557,21 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         "spec.phases[1].placement.nodeSelector",
         "the key of a label is a name, alone or after a domain and a slash",
     ),
+    "a label of nodes that is long": (
+        [("spec.phases.1.placement", {"nodeSelector": {"example.org/" + "x" * 306: "c"}})],
+        "spec.phases[1].placement.nodeSelector",
+        "the key of a label has at most 317 characters",
+    ),
+    "a resource with a long name that is asked for": (
+        [("spec.phases.1.resources", {"requests": {"hugepages-" + "x" * 308: 1}})],
+        "spec.phases[1].resources.requests",
+        "the name of a resource has at most 317 characters",
+    ),
+    "a resource with a long name": (
+        [("spec.phases.1.resources", {"limits": {"example.org/" + "x" * 306: 1}})],
+        "spec.phases[1].resources.limits",
+        "the name of a resource has at most 317 characters",
+    ),
     "a phase before the cluster's own pods": (
         [("spec.phases.1.placement", {"priorityClassName": "system-node-critical"})],
         "spec.phases[1].placement.priorityClassName",
@@ -1055,6 +1070,11 @@ BAD_RELEASES: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
         [("spec.serving.placement", {"nodeSelector": {"pool": "a b"}})],
         "spec.serving.placement.nodeSelector",
         "should match",
+    ),
+    "a node's label that is long": (
+        [("spec.serving.placement", {"nodeSelector": {"x" * 318: "c"}})],
+        "spec.serving.placement.nodeSelector",
+        "the key of a label has at most 317 characters",
     ),
     "steps that fall": (
         [("spec.rollout.steps", [{"weightPercent": 50}, {"weightPercent": 10}])],

@@ -94,7 +94,6 @@ def test_a_container_that_was_killed_takes_its_own_lease_again_at_once(
     assert holder(api, namespace) == "one"
 
 
-@pytest.mark.timeout(300)
 def test_a_standby_lives_on_and_the_service_leads_to_whoever_leads(
     api: Api, namespace: str, two: "tuple[OperatorProcess, OperatorProcess]"
 ) -> None:
@@ -122,8 +121,8 @@ def test_a_standby_lives_on_and_the_service_leads_to_whoever_leads(
     assert (second.probe("healthz"), second.probe("readyz"), second.probe("leaderz")) == (200, 200, 503)
     assert api.get(path)["metadata"]["labels"]["kubernetes.io/service-name"] == "videogen-operator"
     first.stop(signal.SIGKILL)
-    eventually(lambda: second.probe("leaderz") == 200, 120)
-    eventually(lambda: addresses() == ["10.244.0.8"], 60)
+    eventually(lambda: second.probe("leaderz") == 200)
+    eventually(lambda: addresses() == ["10.244.0.8"])
     api.delete(f"/api/v1/namespaces/{namespace}/pods/one")
     api.delete(f"/api/v1/namespaces/{namespace}/pods/another?gracePeriodSeconds=0")
-    eventually(lambda: addresses() == [], 60)
+    eventually(lambda: addresses() == [])

@@ -30,7 +30,6 @@ from videogen_testing.run_simulation import Simulation
 from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_run, trained
 from videogen_testing.upstream_crds import gateway_definitions, install, own_definitions, pytorch_job_definition
 
-pytestmark = pytest.mark.timeout(300)
 SETTINGS = Settings(gateway_namespace=NAMESPACE, progress_url="https://videogen-operator:8080").for_plans()
 PLACES = {
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
@@ -66,7 +65,7 @@ def token(plane: ControlPlane) -> str:
     for kind, change, words in PROBES:
         item = deepcopy(WRITTEN[kind])
         change(item)
-        eventually(lambda: words in refusal(plane.api, item, found), 60)  # noqa: B023 - called at once
+        eventually(lambda: words in refusal(plane.api, item, found))  # noqa: B023 - called at once
     return found
 
 
@@ -346,7 +345,7 @@ def test_an_endpoint_slice_leads_to_the_inbox_alone(plane: ControlPlane, token: 
             return str(json.loads(error.body)["message"])
         return ""
 
-    eventually(lambda: "an EndpointSlice must belong to Service videogen-operator" in refusal_of("payroll"), 60)
+    eventually(lambda: "an EndpointSlice must belong to Service videogen-operator" in refusal_of("payroll"))
     assert refusal_of("videogen-operator") == ""
 
 

@@ -187,7 +187,7 @@ async def test_the_operator_for_all_namespaces_uses_all_of_its_rights_and_needs_
         await played(OtherControllers(api, view, only_new=True), a_cycle_makes_a_run_and_deletes_it(api, view))
         await a_release_is_aborted(api, view)
         await a_run_reports_and_is_suspended(plane, api, view, operator)
-        await asyncio.to_thread(eventually, lambda: proxy.hears("pytorchjobs"), 40)
+        await asyncio.to_thread(eventually, lambda: proxy.hears("pytorchjobs"))
         assert set(proxy.fired) == set(proxy.faults)
     used, refused = asked(plane, "everywhere")
     assert refused == set()

@@ -121,8 +121,8 @@ class Serving(Model):
         default=None,
         ge=1,
         le=1000,
-        description="Denoising steps that a request may ask for; one that asks for more is refused and counts as the client's mistake."
-        " Absent: samplingSteps.",
+        description="Denoising steps that a request may ask for; one that asks for more is refused and counts as the client's mistake,"
+        " as does one that runs out of time with more than samplingSteps. Absent: samplingSteps.",
     )
     timeout_seconds: int = Field(default=60, ge=1, le=3600, description="Seconds after which a request is answered with an error.")
     resources: Resources | None = Field(

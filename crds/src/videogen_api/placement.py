@@ -72,6 +72,10 @@ class Spread(Model):
     )
 
 
+_SHORT_KEYS = (
+    "self.all(k, k.size() <= 317)",
+    "the key of a label has at most 317 characters: a domain of 253, a slash and a name of 63; shorten it",
+)
 _LABEL_KEYS = (
     "self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))",
     "the key of a label is a name, alone or after a domain and a slash, for example nvidia.com/gpu.product",
@@ -85,7 +89,7 @@ class Placement(Model):
         default=None,
         max_length=8,
         description="Labels that a node must have to run the pods, for example {nvidia.com/gpu.product: A100-SXM4-80GB}; absent: any node.",
-        json_schema_extra=k8s(rules=[_LABEL_KEYS]),
+        json_schema_extra=k8s(rules=[_SHORT_KEYS, _LABEL_KEYS]),
     )
     tolerations: list[Toleration] | None = Field(
         default=None,

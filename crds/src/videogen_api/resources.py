@@ -27,6 +27,10 @@ Quantity = Annotated[
     BeforeValidator(_as_text),
     Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
+_SHORT_NAMES = (
+    "self.all(k, k.size() <= 317)",
+    "the name of a resource has at most 317 characters: a domain of 253, a slash and a name of 63; shorten it",
+)
 _NAMES = (
     "self.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-')"
     " || k.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))",
@@ -65,14 +69,14 @@ class Resources(Model):
         max_length=16,
         description="What a node must have free for a pod, for example {cpu: 4, memory: 16Gi}. Absent: as limits, and for CPU and memory"
         " that stand in neither, the product's default.",
-        json_schema_extra=k8s(rules=[_NAMES, _NOT_NEGATIVE, _WHOLE]),
+        json_schema_extra=k8s(rules=[_SHORT_NAMES, _NAMES, _NOT_NEGATIVE, _WHOLE]),
     )
     limits: dict[str, Quantity] | None = Field(
         default=None,
         max_length=16,
         description="What a pod may use at most, for example {nvidia.com/gpu: 8, memory: 512Gi}: GPUs, slices of them, network devices and"
         " other extended resources stand here. Leave cpu out, unless your namespace wants it: a throttled process slows all others.",
-        json_schema_extra=k8s(rules=[_NAMES, _NOT_NEGATIVE, _WHOLE]),
+        json_schema_extra=k8s(rules=[_SHORT_NAMES, _NAMES, _NOT_NEGATIVE, _WHOLE]),
     )
 
 

@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     OK = "ok"
     INVALID = "invalid"  # the client's mistake
     TIMEOUT = "timeout"  # longer than TIMEOUT_SECONDS
+    OVERLONG = "overlong"  # the same, with more steps than the release takes by itself: the client's choice
     CANCELLED = "cancelled"  # the client went away
     ERROR = "error"  # ours
 

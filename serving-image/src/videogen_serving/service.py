@@ -51,6 +51,10 @@ class Service:
         """
         return request is not None and request.template is None and request.steps in {None, self._sampling_steps}
 
+    def _asks_for_more(self, request: Request | None) -> bool:
+        """Whether it wants more steps than the release takes by itself: else a viewer who asks for much makes it look failing."""
+        return request is not None and (request.steps or 0) > self._sampling_steps
+
     def _attempt(
         self, inputs: Mapping[str, Tensor], is_cancelled: Callable[[], bool]
     ) -> tuple[Request | None, dict[str, Tensor] | Failure]:
@@ -59,7 +63,8 @@ class Service:
             request = read_request(inputs)
             return request, write_result(self._generator.generate(request, is_cancelled))
         except RequestError as error:
-            return request, Failure(outcome=error.outcome, message=str(error))
+            overlong = error.outcome is Outcome.TIMEOUT and self._asks_for_more(request)
+            return request, Failure(outcome=Outcome.OVERLONG if overlong else error.outcome, message=str(error))
         except Exception:  # noqa: BLE001 - a bug or a broken device: its words are about us, and for the log alone
             traceback.print_exc()
             return request, Failure(outcome=Outcome.ERROR, message="the generation failed by a fault of the server, whose log says which")

@@ -64,7 +64,7 @@ class Api:
         """An answer that is no JSON."""
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {TOKEN}"})
         try:
-            with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
+            with urllib.request.urlopen(request, context=self._context, timeout=HANGS) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:

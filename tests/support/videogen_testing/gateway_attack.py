@@ -4,6 +4,7 @@
 pod heard, by attack.
 """
 
+import gzip
 import http.client
 import json
 import socket
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from videogen_testing.gateway_files import GATEWAY_PORT, POD_PORT
+from videogen_testing.patience import HANGS
 
 INFER, READY = "/v2/models/video/infer", "/v2/models/video/ready"
-START_SECONDS = 300  # for a hang
 ANSWER_SECONDS = 120
 MANY = 60  # requests at once
+BOMB = gzip.compress(bytes(32 << 20))  # 32 KiB that become 32 MiB in a server that inflates them
+ENCODINGS = ("gzip", "deflate", "GZIP, gzip")
 OTHER_PATHS = (
     *(("GET", path) for path in (INFER, "/v2", "/metrics", "/v2/models/video/config", "/v2/models/video/stats", "/v2/health/live")),
     *(("POST", path) for path in (READY, INFER + "/", "/v2/models/video/generate", "/v2/repository/index")),
@@ -60,6 +63,8 @@ class Pod:
 
 def _read(stream: BinaryIO, record: dict[str, Any]) -> None:
     headers = http.client.parse_headers(stream)
+    if encoding := headers.get("content-encoding"):
+        record["encoding"] = encoding
     if headers.get("transfer-encoding") == "chunked":
         while size := int(stream.readline(), 16):
             record["bytes"] += len(stream.read(size))
@@ -79,11 +84,11 @@ class Viewer:
     def __init__(self, host: str) -> None:
         self.host = host
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> int:
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> int:
         """The answer's status; 0 if the connection was closed instead, as it is while a refused body is still being sent."""
         connection = http.client.HTTPConnection("127.0.0.1", GATEWAY_PORT, timeout=ANSWER_SECONDS)
         try:
-            connection.request(method, path, body, {"Host": self.host})
+            connection.request(method, path, body, {"Host": self.host} | headers)
             answer = connection.getresponse()
             answer.read()
             return answer.status
@@ -130,6 +135,8 @@ def attacks(viewer: Viewer, pod: Pod) -> Iterator[tuple[str, Any]]:
     yield "60 KiB", viewer.ask("POST", INFER, bytes(60 << 10))
     yield "70 KiB", viewer.ask("POST", INFER, bytes(70 << 10))
     yield "200 MiB", viewer.ask("POST", INFER, bytes(200 << 20))
+    for encoding in ENCODINGS:
+        yield f"compressed with {encoding}", viewer.ask("POST", INFER, BOMB, **{"Content-Encoding": encoding})
     yield "50,000 chunks", viewer.chunks(50_000)
     yield "600,000 chunks", viewer.chunks(600_000)
     uploads = [viewer.unfinished() for _ in range(20)]
@@ -144,7 +151,7 @@ def _at_once(viewer: Viewer, pod: Pod) -> list[int]:
     pod.open.clear()
     with ThreadPoolExecutor(MANY) as pool:
         asked = [pool.submit(viewer.ask, "POST", INFER, b"{}") for _ in range(MANY)]
-        _wait(lambda: len({number for number, answer in enumerate(asked) if answer.done()}) > 0, 30)
+        _wait(lambda: len({number for number, answer in enumerate(asked) if answer.done()}) > 0, HANGS)
         time.sleep(5)
         pod.open.set()
         return sorted(answer.result() for answer in asked)
@@ -179,7 +186,7 @@ def main(folder: Path, program: str, host: str) -> int:
     """0 if all attacks were made, whatever came of them."""
     pod, viewer = Pod(), Viewer(host)
     with gateway(folder, program):
-        if not _wait(lambda: viewer.ask("GET", READY) == 200, START_SECONDS):
+        if not _wait(lambda: viewer.ask("GET", READY) == 200, HANGS):
             print((folder / "log").read_text()[-3000:], file=sys.stderr)
             return 1
         found = {}

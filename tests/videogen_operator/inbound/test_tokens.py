@@ -1,17 +1,34 @@
 """What a token says about itself, before anybody is asked: only what a review could confirm costs one."""
 
+import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import kopf
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from videogen_operator.api_server.cluster import Cluster
 from videogen_operator.api_server.world import ObjectWorld
-from videogen_operator.inbound.tokens import LONGEST_TOKEN, Caller, PodTokens
+from videogen_operator.inbound.listening import serve
+from videogen_operator.inbound.tokens import (
+    DOUBTED_SECONDS,
+    LONGEST_TOKEN,
+    POD_NAME,
+    POD_UID,
+    REVIEWS_OF_A_NAMESPACE,
+    REVIEWS_PER_SECOND,
+    BusyError,
+    Caller,
+    PodTokens,
+    claims_of,
+    pod_of,
+)
 
 NOW = 1_000.0
 BOUND = {"namespace": "models", "pod": {"name": "run-train-1-worker-0", "uid": "u1"}}
@@ -70,3 +87,76 @@ def test_an_end_that_no_float_can_hold_is_an_end(tokens: PodTokens) -> None:
 @given(st.text() | st.lists(st.text(), min_size=3, max_size=3).map(".".join) | st.recursive(st.none() | st.text(), st.lists).map(token))
 def test_whatever_is_sent_is_no_error(tokens: PodTokens, text: str) -> None:
     assert tokens.claimed(text) is None
+
+
+def of_pod(namespace: str, pod: str, salt: str = "", *, genuine: bool = True) -> str:
+    bound = {"namespace": namespace, "pod": {"name": pod, "uid": f"uid-of-{namespace}-{pod}"}}
+    return token(CLAIMS | {"kubernetes.io": bound, "salt": salt, "genuine": genuine})
+
+
+@asynccontextmanager
+async def reviewing() -> AsyncIterator[tuple[PodTokens, list[str], Callable[[float], None]]]:
+    """Tokens with an API server that says yes to those that call themselves genuine; the namespaces that it was asked about; and
+    what moves the time by which reviews are counted.
+    """
+    at = [100.0]
+
+    def later(seconds: float) -> None:
+        at[0] += seconds
+
+    asked: list[str] = []
+
+    async def reviewed(request: web.Request) -> web.Response:
+        claims = claims_of((await request.json())["spec"]["token"])
+        caller = pod_of(claims)
+        assert caller
+        asked.append(caller.namespace)
+        user = {
+            "username": f"system:serviceaccount:{caller.namespace}:default",
+            "extra": {POD_NAME: [caller.pod], POD_UID: [caller.pod_uid]},
+        }
+        return web.json_response({"status": {"authenticated": claims["genuine"], "audiences": ["videogen"], "user": user}})
+
+    application = web.Application()
+    application.router.add_post("/{path:.*}", reviewed)
+    server = await serve(application, "127.0.0.1", 0)
+    login = kopf.ConnectionInfo(server=f"http://127.0.0.1:{server.addresses[0][1]}")
+    async with Cluster(lambda: login, (), ObjectWorld([])) as cluster:
+        yield PodTokens(cluster, "videogen", lambda: NOW, lambda: at[0]), asked, later
+    await server.cleanup()
+
+
+async def answers(tokens: PodTokens, *sent: str) -> list[str]:
+    """What becomes of each: known, refused or busy. All are sent at one time of the loop's clock."""
+    found = await asyncio.gather(*(tokens.review(one) for one in sent), return_exceptions=True)
+    assert all(one is None or isinstance(one, Caller | BusyError) for one in found), found
+    return ["refused" if one is None else "known" if isinstance(one, Caller) else "busy" for one in found]
+
+
+async def test_one_namespace_takes_a_share_of_the_reviews() -> None:
+    async with reviewing() as (tokens, asked, later):
+        flood = [of_pod("hostile", f"pod-{number}", genuine=False) for number in range(100)]
+        assert (await answers(tokens, *flood)).count("busy") == 100 - REVIEWS_OF_A_NAMESPACE
+        assert await answers(tokens, of_pod("models", "run-train-1-worker-0")) == ["known"]
+        assert asked == ["hostile"] * REVIEWS_OF_A_NAMESPACE + ["models"]
+        later(1.0)
+        assert await answers(tokens, of_pod("hostile", "run-train-1-worker-0")) == ["known"]
+
+
+async def test_all_namespaces_together_ask_only_so_often() -> None:
+    async with reviewing() as (tokens, asked, later):
+        found = await answers(tokens, *(of_pod(f"tenant-{number}", "pod") for number in range(REVIEWS_PER_SECOND + 1)))
+        assert found == ["known"] * REVIEWS_PER_SECOND + ["busy"]
+        later(1.0)
+        assert await answers(tokens, of_pod("models", "pod")) == ["known"]
+        assert len(asked) == REVIEWS_PER_SECOND + 1
+
+
+async def test_after_a_refused_token_of_a_pod_none_of_its_others_is_reviewed_for_a_while() -> None:
+    async with reviewing() as (tokens, asked, later):
+        assert await answers(tokens, of_pod("models", "a"), of_pod("models", "b", "forged", genuine=False)) == ["known", "refused"]
+        assert await answers(tokens, *(of_pod("models", "b", str(number), genuine=False) for number in range(10))) == ["busy"] * 10
+        assert await answers(tokens, of_pod("models", "a"), of_pod("models", "c")) == ["known", "known"]
+        later(DOUBTED_SECONDS)
+        assert await answers(tokens, of_pod("models", "b")) == ["known"]
+        assert len(asked) == 4

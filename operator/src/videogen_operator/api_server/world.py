@@ -26,6 +26,8 @@ UNWANTED = frozenset({"managedFields", "selfLink", "finalizers", "annotations", 
 MOST_LABELS = 64  # of an object that is no node; ours come first
 BARE = ("name", "namespace", "uid", "resourceVersion")
 MOST_OWNERS = 64  # releases of a service own its route
+OWNER = ("apiVersion", "kind", "name", "uid", "controller")  # what is kept of one
+LONGEST_NAME = 253  # characters: no name or UID of an object that exists is longer
 LONGEST_SPEC = 16 * 1024  # characters of JSON, of what has a selector
 OUR_LABELS = (GROUP + "/", "app.kubernetes.io/")
 
@@ -164,8 +166,8 @@ def trim(item: Manifest, resource: Resource | None = None) -> Manifest:
     named = ((key, most) for own, most in wanted for key in (written if own.endswith("/") else (own,)) if key in written)
     if annotations := {key: written[key][:most] for key, most in named if any(key == own or key.startswith(own) for own, _ in wanted)}:
         metadata["annotations"] = annotations
-    if len(owners := metadata.get("ownerReferences") or []) > MOST_OWNERS:
-        metadata["ownerReferences"] = sorted(owners, key=lambda owner: not owner.get("controller"))[:MOST_OWNERS]
+    if owners := metadata.get("ownerReferences"):
+        metadata["ownerReferences"] = _owners(owners)
     head = {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata}
     keep = resource.keep if resource else ()
     rest = _picked(item, keep) if keep else {key: value for key, value in item.items() if key not in head}
@@ -184,6 +186,13 @@ def split_conditions(item: Manifest, resource: Resource) -> tuple[list[Any], lis
     found = listed if isinstance(listed, list) else []  # else it is of another version, which a plan says
     theirs = [one for one in found if isinstance(one, Mapping) and one.get("type") not in resource.conditions]
     return [one for one in found if one not in theirs], theirs
+
+
+def _owners(written: Iterable[Manifest]) -> list[dict[str, Any]]:
+    """Whose the object is, the controller first if they are many. The API server bounds no field of an owner."""
+    owners = [{key: owner[key] for key in OWNER if key in owner} for owner in written]
+    real = [owner for owner in owners if all(len(str(text)) <= LONGEST_NAME for text in owner.values())]
+    return real if len(real) <= MOST_OWNERS else sorted(real, key=lambda owner: not owner.get("controller"))[:MOST_OWNERS]
 
 
 def _labels(item: Manifest, resource: Resource | None) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Who a projected service-account token belongs to: TokenReview, remembered until the token ends.
 
 Anybody who reaches the inbox may send tokens, and each review costs the API server a signature. So a token is reviewed
-only if it says that it was made for a pod and for our audience, and not more than so many in a second.
+only if it says that it was made for a pod and for our audience, and not more than so many in a second: of one namespace a
+share, so that who sends forged ones in the name of one pod does not keep other tenants' trainers waiting.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ LONGEST_SECONDS = 600.0
 REFUSED_SECONDS = 10.0
 REMEMBERED = 5_000
 REVIEWS_AT_ONCE = 8
-REVIEWS_PER_SECOND = 20  # a thousand pods that report for the first time are known after a minute
+REVIEWS_PER_SECOND = 20  # four namespaces' worth; pods that report for the first time are soon all known
+REVIEWS_OF_A_NAMESPACE = 5  # of those
+DOUBTED_SECONDS = 1.0  # after a refused token of a pod none of its others is reviewed
 REVIEW_SECONDS = 5.0
 
 
@@ -42,14 +46,15 @@ class Caller:
 
 
 class PodTokens:
-    """Reviews tokens of one audience. `clock` gives seconds since the epoch, as the tokens' `exp` does."""
+    """Reviews tokens of one audience. `clock` gives seconds since the epoch, as the tokens' `exp` does; reviews are counted by `steady`."""
 
-    def __init__(self, cluster: Cluster, audience: str, clock: Callable[[], float]) -> None:
-        self._cluster, self._audience, self._clock = cluster, audience, clock
+    def __init__(self, cluster: Cluster, audience: str, clock: Callable[[], float], steady: Callable[[], float] = time.monotonic) -> None:
+        self._cluster, self._audience, self._clock, self._steady = cluster, audience, clock, steady
         self._known: dict[str, tuple[float, Caller]] = {}  # hash of the token -> until when, who
         self._refused: dict[str, float] = {}  # hash of the token -> until when; apart, so that a flood displaces nobody
         self._places = asyncio.Semaphore(REVIEWS_AT_ONCE)
-        self._asked: deque[float] = deque(maxlen=REVIEWS_PER_SECOND)
+        self._asked: deque[tuple[float, str]] = deque(maxlen=REVIEWS_PER_SECOND)  # when, and in which namespace's name
+        self._doubted: dict[str, float] = {}  # UID of the pod that a refused token claimed -> until when
 
     def claimed(self, token: str) -> Caller | None:
         """The pod that the token says it was made for, unverified; None if a review could not say yes."""
@@ -63,22 +68,24 @@ class PodTokens:
 
         Raises BusyError, ApiError, aiohttp.ClientError or TimeoutError if it cannot be known now.
         """
-        if self.claimed(token) is None:
+        claimed = self.claimed(token)
+        if claimed is None:
             return None
         digest, now = hashlib.sha256(token.encode()).hexdigest(), self._clock()
         if digest in self._known and now < self._known[digest][0]:
             return self._known[digest][1]
         if now < self._refused.get(digest, 0.0):
             return None
+        self._count(claimed)
         caller = await self._ask(token)
         if caller is None:
             _remember(self._refused, digest, now + REFUSED_SECONDS)
+            _remember(self._doubted, claimed.pod_uid, self._steady() + DOUBTED_SECONDS)
         else:
             _remember(self._known, digest, (min(now + LONGEST_SECONDS, expiry(claims_of(token))), caller))
         return caller
 
     async def _ask(self, token: str) -> Caller | None:
-        self._count()
         body = {
             "apiVersion": TOKEN_REVIEWS.api_version,
             "kind": TOKEN_REVIEWS.kind,
@@ -92,11 +99,16 @@ class PodTokens:
         valid = status.get("authenticated") and self._audience in status.get("audiences", []) and pod and uid
         return Caller(parts[2], pod, uid) if valid and parts[:2] == ["system", "serviceaccount"] and len(parts) == 4 else None
 
-    def _count(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if len(self._asked) == REVIEWS_PER_SECOND and now - self._asked[0] < 1.0:
+    def _count(self, claimed: Caller) -> None:
+        now = self._steady()
+        if now < self._doubted.get(claimed.pod_uid, 0.0):
+            raise BusyError("another token of this pod was refused a moment ago")
+        recent = [namespace for at, namespace in self._asked if now - at < 1.0]
+        if len(recent) == REVIEWS_PER_SECOND:
             raise BusyError(f"more than {REVIEWS_PER_SECOND} unknown tokens in a second")
-        self._asked.append(now)
+        if recent.count(claimed.namespace) >= REVIEWS_OF_A_NAMESPACE:
+            raise BusyError(f"more than {REVIEWS_OF_A_NAMESPACE} unknown tokens of this namespace in a second")
+        self._asked.append((now, claimed.namespace))
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -125,9 +137,9 @@ def expiry(claims: dict[str, Any]) -> float:
     return found if isinstance(found, int | float) else 0.0  # not as a float, which cannot hold each number of JSON
 
 
-def _remember(entries: dict[str, Any], digest: str, entry: object) -> None:
+def _remember(entries: dict[str, Any], key: str, entry: object) -> None:
     """Put the newest last; the oldest are forgotten."""
-    entries.pop(digest, None)
-    entries[digest] = entry
+    entries.pop(key, None)
+    entries[key] = entry
     while len(entries) > REMEMBERED:
         del entries[next(iter(entries))]

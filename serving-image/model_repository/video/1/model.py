@@ -21,6 +21,7 @@ from videogen_serving.termination import leave_message
 CODES = {
     Outcome.INVALID: "INVALID_ARG",  # HTTP 400
     Outcome.TIMEOUT: "UNAVAILABLE",  # HTTP 503
+    Outcome.OVERLONG: "INVALID_ARG",  # HTTP 400: the gateway counts 5xx against the release
     Outcome.CANCELLED: "CANCELLED",  # HTTP 499
     Outcome.ERROR: "INTERNAL",  # HTTP 500
 }

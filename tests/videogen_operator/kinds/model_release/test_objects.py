@@ -193,6 +193,29 @@ def test_an_upgrade_restarts_no_pod_of_a_release_that_serves(
     assert objects.deployment(release, NEW_CHART) == upgraded, "what was kept is kept again"
 
 
+@pytest.mark.parametrize("state", ["Stable", "Canary", "Standby", "Held"])
+@pytest.mark.parametrize("annotated", [True, False])
+def test_pods_of_a_trial_are_made_anew_once_the_chart_no_longer_allows_it(
+    snapshot: Callable[..., Observed], state: str, annotated: bool
+) -> None:
+    manifest, trial = a_release(status={"rollout": {"state": state}}), SETTINGS | {"serving_development": "true"}
+    (release,) = snapshot(manifest).releases
+    running = objects.deployment(release, trial | {"serving_image": "serving:trial"})
+    if not annotated:
+        running["metadata"].pop("annotations")
+    (release,) = snapshot(manifest, running).releases
+    assert env(objects.deployment(release, trial))["DEVELOPMENT"] == "true", "while it is a trial"
+    ended = objects.deployment(release, SETTINGS | {"serving_image": "serving:production"})
+    assert "DEVELOPMENT" not in env(ended)
+    assert ended["spec"]["template"]["spec"]["containers"][0]["image"] == "serving:production"
+    (release,) = snapshot(manifest, ended).releases
+    assert objects.deployment(release, NEW_CHART)["spec"]["template"] == ended["spec"]["template"], "what was made anew is kept"
+
+
+def env(deployment: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"asked": {}}', '{"template": {}}'])
 def test_a_template_that_is_not_ours_is_made_anew(snapshot: Callable[..., Observed], text: str) -> None:
     status = {"rollout": {"state": "Stable"}}
@@ -235,7 +258,7 @@ def test_the_weights_are_the_routes_and_every_backend_names_its_release(two: Obs
     ]
     for backend, version in zip(http["backendRefs"], ("1.0.0", "1.1.0"), strict=True):
         named = {"set": [{"name": "x-videogen-release", "value": name_of(version)}]}
-        assert backend["filters"][0] == {"type": "RequestHeaderModifier", "requestHeaderModifier": named}
+        assert backend["filters"][0] == {"type": "RequestHeaderModifier", "requestHeaderModifier": named | {"remove": ["content-encoding"]}}
         assert backend["filters"][1] == {"type": "ResponseHeaderModifier", "responseHeaderModifier": named}
 
 

@@ -26,6 +26,7 @@ DRAIN_SECONDS = 5  # the gateway learns within this time that a pod ends, and se
 AVAILABLE_SECONDS = 4  # the gateway knows a pod this long after it became ready, also on a busy machine, and only then it is given traffic
 SCRATCH_REQUEST = "1Gi"  # of a node's disk; without a request the limit would count as one
 KEEPING = SERVING | {State.STANDBY}  # releases whose pods stay as they are, whatever the operator would make today
+DEVELOPMENT = "DEVELOPMENT"  # the server's variable that lets it start such a Triton
 SHARED_MEMORY = "256Mi"  # Triton's Python backend passes tensors through /dev/shm
 
 
@@ -81,12 +82,19 @@ def deployment(release: Release, settings: Settings) -> dict[str, Any]:
 
 def pod_template(release: Release, settings: Settings) -> Mapping[str, Any]:
     """The template of the pods: of a release that serves, the one that they were made by, until its author asks for something else. An
-    operator's upgrade, or another value of the chart, must not restart the pods of all releases at once, past every canary.
+    operator's upgrade, or another value of the chart, must not restart the pods of all releases at once, past every canary. What was
+    made for a trial ends with it.
     """
     made = _made(release) if release.rollout.state in KEEPING else {}
-    if made.get("asked") == _asked(release) and isinstance(template := made.get("template"), dict):
+    if made.get("asked") == _asked(release) and isinstance(template := made.get("template"), dict) and not _of_a_trial(template, settings):
         return template
     return {"metadata": _pod_metadata(release), "spec": _pod(release, settings)}
+
+
+def _of_a_trial(template: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether the pods may start a Triton with known holes, and the chart no longer allows it."""
+    # As text: whoever may write the annotation may give its parts any type.
+    return not settings.get("serving_development") and json.dumps({"name": DEVELOPMENT})[1:-1] in json.dumps(template)
 
 
 def _asked(release: Release) -> dict[str, Any]:
@@ -165,7 +173,7 @@ def environment(release: Release, settings: Settings) -> dict[str, str]:
     """The server's settings: threads that fit the pod's CPUs, and a bundle whose digest it verifies before it loads it."""
     serving = release.spec.serving
     threads = max(1, int(number((completed(serving.resources, **DEFAULTS).requests or {})["cpu"])))
-    development = {"DEVELOPMENT": "true"} if settings.get("serving_development") else {}
+    development = {DEVELOPMENT: "true"} if settings.get("serving_development") else {}
     return {
         "RELEASE": release.name,
         "BUNDLE_PATH": f"{STORAGE}/{release.spec.artifact.path}",
@@ -179,10 +187,13 @@ def environment(release: Release, settings: Settings) -> dict[str, str]:
 
 
 def image(release: Release, settings: Settings) -> str:
-    """The serving image: of a release that serves, the one that it serves with, also where its author has changed something else."""
+    """The serving image: of a release that serves, the one that it serves with, also where its author has changed something else; but
+    not a trial's, which does not start without its variable.
+    """
     template = ((release.deployment or {}).get("spec") or {}).get("template") or {}
     running = next((c["image"] for c in (template.get("spec") or {}).get("containers") or [] if c["name"] == CONTAINER), "")
-    return str(running) if release.rollout.state in KEEPING and running else settings.get("serving_image", "")
+    kept = release.rollout.state in KEEPING and not _of_a_trial(template, settings)
+    return str(running) if kept and running else settings.get("serving_image", "")
 
 
 def scratch(settings: Settings) -> str:

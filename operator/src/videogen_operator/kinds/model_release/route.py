@@ -35,6 +35,7 @@ HOSTNAME = "<service>-<namespace>.<domain>"
 LONGEST_LABEL = 63  # of a part of a host name (RFC 1035)
 HEADER = "x-videogen-release"
 USER_HEADER = "x-user-id"
+ENCODED = "content-encoding"  # the body's limit is of what came: without it Triton inflates nothing, and refuses the body as no JSON
 PATHS = (("POST", INFER), ("GET", MODEL_READY))  # all that is routed; the gateway answers everything else with 404
 PERCENT = 10_000  # weight of one percent; the Gateway API allows 1,000,000 for a backend
 IDLE = 1  # weight of a release that takes nothing: of a million requests it may get one
@@ -257,7 +258,7 @@ def _backend(release: Release, weight: int) -> dict[str, Any]:
         "port": PORTS["http"],
         "weight": weight,
         "filters": [
-            {"type": "RequestHeaderModifier", "requestHeaderModifier": named},
+            {"type": "RequestHeaderModifier", "requestHeaderModifier": named | {"remove": [ENCODED]}},
             {"type": "ResponseHeaderModifier", "responseHeaderModifier": named},
         ],
     }

@@ -1,11 +1,11 @@
 """The questions to Prometheus: only those that this pass can use, each about one release.
 
-`videogen_requests_total{outcome="ok|invalid|timeout|error"}` and the histogram `videogen_request_duration_seconds` come
-from the server; Prometheus adds `namespace` and, from the pods' label, `release`. An `invalid` request is the client's
-fault and counts for nothing. The histogram knows only generations with the release's own number of steps: what a viewer asks
-for makes no release fast or slow. `increase` and `rate` handle counters that start again with a new pod; a window that holds
-fewer than two scrapes has no value, which the checks take for "no requests", never for "no errors". What the gateway
-measured of the same requests is asked in gateway_queries.py.
+`videogen_requests_total{outcome="ok|invalid|overlong|timeout|error"}` and the histogram `videogen_request_duration_seconds` come
+from the server; Prometheus adds `namespace` and, from the pods' label, `release`. An `invalid` request is the client's fault,
+an `overlong` one ran out of time with more steps than the release's own, and both count for nothing. The histogram knows only
+generations with the release's own number of steps: what a viewer asks for makes no release fast or slow. `increase` and `rate`
+handle counters that start again with a new pod; a window that holds fewer than two scrapes has no value, which the checks take
+for "no requests", never for "no errors". What the gateway measured of the same requests is asked in gateway_queries.py.
 """
 
 from __future__ import annotations
