@@ -116,7 +116,7 @@ async def test_the_longest_status_is_written_and_its_run_can_be_edited_still(pla
     stored = api.get(path)
     assert stored["status"]["phases"] == status["phases"]
     assert stored["status"]["conditions"][0]["message"] == "other words"
-    more = [phase | {"attempts": 9, "deadlineSeconds": 3600} for phase in stored["spec"]["phases"]]
+    more = [phase | {"attempts": 9, "window": {"deadlineSeconds": 3600}} for phase in stored["spec"]["phases"]]
     api.merge(path, {"spec": {"phases": more}})
     assert [phase["attempts"] for phase in api.get(path)["spec"]["phases"]] == [9] * 16
     with pytest.raises(Refused, match="of a phase that has begun only"):
