@@ -51,6 +51,7 @@ class SupervisedOperator:
             "VIDEOGEN_OPERATOR_NAMESPACE": namespace,
             "VIDEOGEN_GATEWAY_NAMESPACE": namespace,
             "VIDEOGEN_IDENTITY": "operator-under-test",
+            "VIDEOGEN_LEASE_SECONDS": "120",  # a busy machine ends no life; the next one has the same identity and does not wait
             "VIDEOGEN_METRICS_HOST": "127.0.0.1",
             "VIDEOGEN_METRICS_PORT": str(self.metrics_port),
             "VIDEOGEN_HEALTH_HOST": "127.0.0.1",
