@@ -62,7 +62,8 @@ def test_what_the_stories_apply_is_accepted(api: Api, namespace: str, story: str
 def test_what_a_cycle_makes_is_accepted(api: Api, namespace: str, cycle: str) -> None:
     name = DOCUMENTS[cycle]["metadata"]["name"]
     written = DOCUMENTS[cycle] | {"metadata": {"name": name, "namespace": cycle_simulation.NAMESPACE}}
-    sim = cycle_simulation.Simulation(written, cycle_simulation.a_release("1.0.0", written["spec"]["startFrom"]["service"]))
+    begins = written["spec"].get("startFrom") or written["spec"]["target"]
+    sim = cycle_simulation.Simulation(written, cycle_simulation.a_release("1.0.0", begins["service"], **written["spec"]["model"]))
     sim.request("run-now@1", name)
     sim.settle()
     (run,) = sim.list("TrainingRun")
