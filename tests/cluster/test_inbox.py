@@ -53,7 +53,7 @@ def test_progress_of_the_runs_own_pod_stands_in_its_status(api: Api, namespace: 
     assert top(api, namespace)["message"] == "train: step 41,200 of 100,000, loss 0.083"
     summary = api.get(f"{RUNS.format(namespace)}/run")["status"]["summary"]
     told = {"phase": "1/1 train", "progress": "41 %", "step": "41200/100000", "loss": "0.083", "eta": "9d6h"}
-    assert summary == told | {"model": "pib-videogen-videofusion-v1.0.0-base"}
+    assert summary == told | {"model": "pib-videogen-videofusion-v1.0.0-base", "team": ""}
     labels = f'metric="loss",namespace="{namespace}",phase="train",run="run"'
     assert f"videogen_training_metric{{{labels}}} 0.083" in operator.metrics()
 
