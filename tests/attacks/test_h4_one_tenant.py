@@ -117,8 +117,8 @@ def test_what_nobody_reads_is_not_kept(make: Callable[[int], dict[str, Any]]) ->
 
 def test_of_an_owner_is_kept_what_says_whose_an_object_is() -> None:
     world = ObjectWorld(WATCHED)
-    longest = OWNER | {"name": "n" * 253, "uid": "u" * 253, "controller": True}
-    world.store(named(a_run(), 0, ownerReferences=[longest | {"blockOwnerDeletion": True}, OWNER | {"name": "n" * 254}, OWNER]))
+    longest = OWNER | {"name": "n" * 253, "uid": "u" * 253, "controller": True, "blockOwnerDeletion": True}
+    world.store(named(a_run(), 0, ownerReferences=[longest | {"more": "x"}, OWNER | {"name": "n" * 254}, OWNER]))
     (item,) = world.list("TrainingRun")
     assert item["metadata"]["ownerReferences"] == [longest, OWNER]
 

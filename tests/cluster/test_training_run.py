@@ -131,6 +131,9 @@ def test_a_failed_gate_stalls_the_run_and_retry_repeats_it(story: Story, operato
         "spec": {"service": "standard", "model": model, "artifact": artifact},
     }
     story.api.create(RELEASES.format(story.namespace), manifest)
+    story.says("Unknown", Reason.INIT_FROM_NOT_READY)
+    served = {"state": "Superseded", "promotedTime": "2026-10-01T00:00:00Z"}
+    story.api.merge(f"{RELEASES.format(story.namespace)}/{manifest['metadata']['name']}/status", {"status": {"rollout": served}})
     bad = MetricResult(metric=Metric.FVD, value="500", samples=128)
     story.end("validate", 1, 0, Report(results=[bad]))
     story.says("False", Reason.GATE_FAILED)
