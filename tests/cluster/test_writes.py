@@ -15,6 +15,7 @@ from videogen_operator.plan import Note
 from videogen_testing.control_plane import Api, ControlPlane
 from videogen_testing.fault_proxy import Point, WriteFault
 from videogen_testing.operator_connection import connected
+from videogen_testing.runs import RUNS, a_run
 
 LEASE_SECONDS = 6
 
@@ -61,15 +62,17 @@ async def test_an_event_that_is_refused_for_good_is_not_sent_again(plane: Contro
     assert noted(api, namespace) == []
 
 
-def a_policy(namespace: str) -> dict[str, Any]:
-    owner = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "TrainingRun", "name": "run", "uid": "u", "controller": True}
+def a_policy(api: Api, namespace: str) -> dict[str, Any]:
+    """Of a run that exists, or the garbage collector would delete it."""
+    run = api.create(RUNS.format(namespace), a_run(namespace=namespace))["metadata"]
+    owner = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "TrainingRun", "name": run["name"], "uid": run["uid"], "controller": True}
     metadata = {"name": "run-train-1", "namespace": namespace, "labels": dict([MANAGED_BY]), "ownerReferences": [owner]}
     own = {"videogen.pib.gov.in/attempt": "1"}
     return network_policies.policy(metadata, own, network_policies.rule([{"podSelector": {"matchLabels": own}}]))
 
 
 async def test_what_was_created_is_known_as_applied_and_its_edits_are_taken_back(plane: ControlPlane, api: Api, namespace: str) -> None:
-    policy = a_policy(namespace)
+    policy = a_policy(api, namespace)
     path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/run-train-1"
     async with connected(plane, namespace) as (proxy, cluster):
         await cluster.create(policy)
@@ -82,7 +85,7 @@ async def test_what_was_created_is_known_as_applied_and_its_edits_are_taken_back
 
 
 async def test_what_has_the_name_and_is_not_ours_is_not_taken_over(plane: ControlPlane, api: Api, namespace: str) -> None:
-    policy = a_policy(namespace)
+    policy = a_policy(api, namespace)
     theirs = policy | {"metadata": {"name": "run-train-1", "namespace": namespace}}
     api.create(f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies", theirs)
     async with connected(plane, namespace) as (_, cluster):
