@@ -289,7 +289,7 @@ class RandomLife:
         sim.random.choice((self._run_on, self._run_on, self._preempt, self._crash, self._lose_job, self._refuse, self._suspend))()
 
     def _approve(self) -> None:
-        """Whoever is waited for approves; the API server lets nobody do it in another's name."""
+        """The teams that are waited for approve; the API server lets nobody do it in another's name."""
         status, given = self.sim.status(), self.sim.run()["metadata"].get("annotations", {})
         for phase in status.phases:
             if phase.subject:

@@ -187,7 +187,7 @@ class Curation:
             values = {"clips": self._tally.clips, "rejected": self._tally.rejected.total()}
             progress.report(number, len(videos), values, final=number == len(videos))
         _LOG.info("decoded %s of %s videos", decoded, len(videos))
-        if self._counter:  # first: whoever waits for new clips waits for clips
+        if self._counter:  # first: a run that waits for new clips waits for clips
             self._counter.judge()
         judge(self._wanted.curate, self._wanted.recipe, self._tally)
 

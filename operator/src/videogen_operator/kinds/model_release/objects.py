@@ -93,7 +93,7 @@ def pod_template(release: Release, settings: Settings) -> Mapping[str, Any]:
 
 def _of_a_trial(template: Mapping[str, Any], settings: Settings) -> bool:
     """Whether the pods may start a Triton with known holes, and the chart no longer allows it."""
-    # As text: whoever may write the annotation may give its parts any type.
+    # As text: a user who may write the annotation may give its parts any type.
     return not settings.get("serving_development") and json.dumps({"name": DEVELOPMENT})[1:-1] in json.dumps(template)
 
 
