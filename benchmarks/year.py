@@ -24,10 +24,10 @@ START = datetime(2026, 12, 7, tzinfo=UTC)  # a Monday: week 1 of the schedules
 FILES = ("videofusion", "align-your-latents", "text2video-zero", "annual", "quarterly", "monthly", "weekly")
 
 
-def schedule() -> list[tuple[float, Manifest]]:
-    """Runs and cycles of examples/schedule, each with the day on which it is applied: the first; runs wait for their windows."""
+def schedule() -> list[Manifest]:
+    """Runs and cycles of examples/schedule. All are applied on the first day; runs wait for their windows."""
     texts = [(ROOT / f"examples/schedule/{file}.yaml").read_text(encoding="utf-8") for file in FILES]
-    return [(0, item) for text in texts for item in yaml.safe_load_all(text)]
+    return [item for text in texts for item in yaml.safe_load_all(text)]
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     applied = schedule()
     year = Year(applied, START, asked.seed)
     account = year.live(asked.days)
-    cycles = [item for _, item in applied if item["kind"] == "FineTuneCycle"]
+    cycles = [item for item in applied if item["kind"] == "FineTuneCycle"]
     end = START + timedelta(days=asked.days)
     title = f"A year of the schedule, simulated: {START:%d %b %Y} to {end:%d %b %Y}, seed {asked.seed}"
     asked.out.parent.mkdir(parents=True, exist_ok=True)

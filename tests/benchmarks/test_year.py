@@ -21,7 +21,7 @@ def account() -> Account:
 
 @pytest.fixture(scope="module")
 def drawing(account: Account) -> Drawing:
-    cycles = [item for _, item in schedule() if item["kind"] == "FineTuneCycle"]
+    cycles = [item for item in schedule() if item["kind"] == "FineTuneCycle"]
     return Chart(account, cycles, START, START + timedelta(days=DAYS), "A year").draw()
 
 
@@ -73,6 +73,6 @@ def test_it_is_svg_and_png(drawing: Drawing) -> None:
 
 
 def test_the_table_has_a_line_for_each_cycle(account: Account) -> None:
-    cycles = [item for _, item in schedule() if item["kind"] == "FineTuneCycle"]
+    cycles = [item for item in schedule() if item["kind"] == "FineTuneCycle"]
     lines = list(table(account, cycles))
     assert all(any(line.startswith(f"| {cycle['metadata']['name']} |") for line in lines) for cycle in cycles)

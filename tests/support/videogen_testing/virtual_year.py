@@ -103,9 +103,9 @@ class Attempt:
 
 
 class Year(VirtualCluster):
-    """The surroundings. `manifests` are applied after so many days."""
+    """The surroundings. `manifests` are applied at the beginning."""
 
-    def __init__(self, manifests: Iterable[tuple[float, Manifest]], start: datetime, seed: int, mishaps: Mishaps | None = None) -> None:
+    def __init__(self, manifests: Iterable[Manifest], start: datetime, seed: int, mishaps: Mishaps | None = None) -> None:
         super().__init__(start, seed)
         self.start, self.account, self.mishaps = start, Account(), mishaps or Mishaps()
         self._files: dict[str, dict[str, Any]] = {}
@@ -122,10 +122,10 @@ class Year(VirtualCluster):
         self._refuses = False
         for part in (*nodes(), a_claim(), a_gateway()):
             self.put(part)
-        for days, item in manifests:
+        for item in manifests:
             if item["kind"] in {"TrainingRun", "FineTuneCycle"}:
                 own = {**item, "metadata": {**item["metadata"], "namespace": NAMESPACE}}
-                self.after(timedelta(days=days), partial(self.put, own))
+                self.after(timedelta(), partial(self.put, own))
         self._plan_mishaps()
 
     def live(self, days: float) -> Account:

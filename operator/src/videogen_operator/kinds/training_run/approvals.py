@@ -134,9 +134,10 @@ def voided(observed: Observed, now: datetime) -> tuple[Observed, tuple[Note, ...
     place = position(observed.spec, observed.status)
     if place is None or state_of(observed.phase_status(observed.spec.phases[place].name)) == State.FAILED:
         return observed, ()
-    spec, known = spec_digest(observed.spec), observed.status.phases
-    void = [one.name for one in known if one.outcome == Reason.COMPLETED and one.subject and one.subject.spec != spec]
-    void = [phase.name for phase in observed.spec.phases if phase.task == Task.APPROVE and phase.name in void]
+    known, approving = observed.status.phases, {phase.name for phase in observed.spec.phases if phase.task == Task.APPROVE}
+    approved = [one for one in known if one.name in approving and one.outcome == Reason.COMPLETED and one.subject]
+    spec = spec_digest(observed.spec) if approved else ""  # few runs have any, and each pass would compute it
+    void = [one.name for one in approved if one.subject and one.subject.spec != spec]
     if not void:
         return observed, ()
     phases = [_anew(one, now) if one.name in void else one for one in known]
