@@ -342,7 +342,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
     "shards in a FineTuneDecoder phase": (
         [of("AlignYourLatents"), ("spec.initFrom", INIT), ("spec.phases.1.task", "FineTuneDecoder"), ("spec.recipe.sharding", "Full")],
         "spec.recipe.sharding",
-        "recipe.sharding Full is not for a FineTuneDecoder phase",
+        "recipe.sharding: Full is not for a FineTuneDecoder phase",
     ),
     "an image model with an upper-case sum": (
         [("spec.recipe.backbone", BACKBONE | {"digest": "sha256:" + "A" * 64}), of("Text2VideoZero")],
@@ -367,7 +367,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
             ("spec.initFrom", INIT),
         ],
         "spec.recipe.alignYourLatents.contextFrames",
-        "contextFrames must be less than recipe.frames",
+        "contextFrames: must be less than recipe.frames",
     ),
     "clips that are not longer": (
         [
@@ -377,7 +377,7 @@ BAD_RUNS: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
             ("spec.initFrom", INIT),
         ],
         "spec.recipe.alignYourLatents.clipFrames",
-        "clipFrames must be more than recipe.frames",
+        "clipFrames: must be more than recipe.frames",
     ),
     "three context frames": (
         [("spec.recipe.alignYourLatents", {"contextFrames": 3}), of("AlignYourLatents"), ("spec.initFrom", INIT)],
@@ -932,16 +932,16 @@ BAD_ORDERS = {
     "TBR": "a Release phase needs an Evaluate phase before it",
     "TB": "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
     "S": "without initFrom, a run that has a BuildTemplates or TestScenarios phase needs an Evaluate phase",
-    "O": "without initFrom, a run that has an Optimize phase needs a training phase before it",
-    "CO": "without initFrom, a run that has an Optimize phase needs a training phase before it",
+    "O": "without initFrom, a run that has an Evaluate, Optimize or Release phase needs a training phase",
+    "CO": "without initFrom, a run that has an Evaluate, Optimize or Release phase needs a training phase",
     "TOO": "a run has at most one Optimize phase",
     "OT": "the Optimize phase must come after all Curate, Tune and training phases",
     "TOTE": "the Optimize phase must come after all Curate, Tune and training phases",
     "TOC": "the Optimize phase must come after all Curate, Tune and training phases",
     "TEOR": "an Optimize phase before a Release phase needs gates, or an Evaluate phase after it",
     "TOR": "a Release phase needs an Evaluate phase before it",
-    "E": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
-    "CER": "without initFrom, a run that has an Evaluate or Release phase needs a training phase",
+    "E": "without initFrom, a run that has an Evaluate, Optimize or Release phase needs a training phase",
+    "CER": "without initFrom, a run that has an Evaluate, Optimize or Release phase needs a training phase",
 }
 GOOD_ORDERS = [
     "C",

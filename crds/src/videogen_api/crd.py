@@ -21,8 +21,8 @@ from pydantic import BaseModel
 from videogen_api.fine_tune_cycle import CYCLE_RULES, SET_BY_THE_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
 from videogen_api.meta import CATEGORY, GROUP, TYPES, VERSION, type_of
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
-from videogen_api.run_changes import CHANGE_RULES
-from videogen_api.run_rules import RUN_RULES
+from videogen_api.run_changes import CHANGE_RULE
+from videogen_api.run_rules import RUN_RULES, SPEC_RULE
 from videogen_api.training_run import TrainingRunSpec, TrainingRunStatus
 
 Schema = dict[str, Any]
@@ -54,8 +54,9 @@ class Resource:
     description: str
     spec: type[BaseModel]
     status: type[BaseModel]
-    rules: tuple[tuple[str, str, str], ...]  # CEL, message, path of the field that the message is about ("" for none)
+    rules: tuple[tuple[str, str, str] | Schema, ...]  # CEL, message, path of the field that the message is about ("" for none)
     columns: tuple[Column, ...]
+    spec_rules: tuple[Schema, ...] = ()  # the same over the spec alone, of cel.merged
     scale: tuple[str, str, str] | None = None  # paths of the replicas asked for, of those that exist, and of their selector
 
 
@@ -68,7 +69,8 @@ TRAINING_RUN = Resource(
     description="One model's schedule: an ordered list of phases, each attempt of a phase one Kubeflow PyTorchJob.",
     spec=TrainingRunSpec,
     status=TrainingRunStatus,
-    rules=RUN_RULES + CHANGE_RULES,
+    rules=(*RUN_RULES, CHANGE_RULE | {"fieldPath": ".spec"}),
+    spec_rules=(SPEC_RULE,),
     columns=(
         Column("Status", ".status.conditions[?(@.type=='Succeeded')].reason", "What the run is doing, or why it ended."),
         Column("Phase", ".status.summary.phase", "Number and name of the current phase."),
@@ -215,7 +217,7 @@ def _root(resource: Resource) -> Schema:
         template["spec"] = _template(structural(TrainingRunSpec), without=SET_BY_THE_CYCLE) | {
             "description": template["spec"]["description"]
         }
-    if rules := list(_immutability(resource)):
+    if rules := [*resource.spec_rules, *_immutability(resource)]:
         spec.setdefault("x-kubernetes-validations", []).extend(rules)
     status = _without_defaults(structural(resource.status))
     status |= {"description": _first_paragraph(resource.status), "default": {"observedGeneration": -1}}
@@ -223,7 +225,7 @@ def _root(resource: Resource) -> Schema:
         "type": "object",
         "description": resource.description,
         "required": ["spec"],
-        "x-kubernetes-validations": [_root_rule(*rule) for rule in resource.rules],
+        "x-kubernetes-validations": [rule if isinstance(rule, dict) else _root_rule(*rule) for rule in resource.rules],
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "description": resource.kind},

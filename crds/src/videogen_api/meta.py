@@ -50,7 +50,7 @@ def k8s(**keywords: Any) -> dict[str, Any]:
     """Kubernetes' schema extensions for `Field(json_schema_extra=...)`: `list_map="name"`, `rules=[(cel, message)]`.
 
     `list_map` makes a list a map keyed by that property, `atomic=True` an atomic list, `rules` become
-    `x-kubernetes-validations`; every other keyword is taken over as it is.
+    `x-kubernetes-validations`, those of `cel.merged` as they are; every other keyword is taken over as it is.
     """
     extra: dict[str, Any] = {}
     if key := keywords.pop("list_map", None):
@@ -58,7 +58,7 @@ def k8s(**keywords: Any) -> dict[str, Any]:
     if keywords.pop("atomic", False):
         extra["x-kubernetes-list-type"] = "atomic"
     if rules := keywords.pop("rules", None):
-        extra["x-kubernetes-validations"] = [{"rule": rule, "message": message} for rule, message in rules]
+        extra["x-kubernetes-validations"] = [rule if isinstance(rule, dict) else {"rule": rule[0], "message": rule[1]} for rule in rules]
     return extra | keywords
 
 

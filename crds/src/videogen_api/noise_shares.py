@@ -12,8 +12,9 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
+from videogen_api.cel import Rules
+
 Share = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$", max_length=6)]
-Rules = list[tuple[str, str]]
 
 
 class BaseScenario(StrEnum):
@@ -144,19 +145,17 @@ BLOCK_RULES: Rules = [
         f"baseNoiseShares, but for the base frame's, {OUTSIDE_RESIDUAL}",
     ),
 ]
-_BLOCK = "self.spec.recipe.videoFusion"
-# Of a TrainingRun: rule, message, field.
+# CEL over a TrainingRun's spec, message, field.
 RUN_RULES = (
     (
-        f"!has({_BLOCK}) || !has({_BLOCK}.baseNoiseShares) || size({_BLOCK}.baseNoiseShares) == self.spec.recipe.frames",
-        "recipe.videoFusion.baseNoiseShares must have one share for each of recipe.frames",
-        ".spec.recipe.videoFusion.baseNoiseShares",
+        "!has(recipe.videoFusion) || !has(recipe.videoFusion.baseNoiseShares) || size(recipe.videoFusion.baseNoiseShares) == recipe.frames",
+        "must have one share for each of recipe.frames",
+        "recipe.videoFusion.baseNoiseShares",
     ),
     (
-        f"!has({_BLOCK}) || !has({_BLOCK}.baseScenario) || {_BLOCK}.baseScenario != 'Experimental'"
-        " || self.spec.phases.all(p, p.task != 'Release')",
+        "fusion.all(f, !has(f.baseScenario) || f.baseScenario != 'Experimental' || !('Release' in tasks))",
         "a run with videoFusion.baseScenario Experimental has no Release phase; choose the scenario that the release is for",
-        ".spec.recipe.videoFusion.baseScenario",
+        "recipe.videoFusion.baseScenario",
     ),
 )
 

@@ -51,84 +51,82 @@ def _tenth(rate: str) -> str:
     return f"{result:e}".replace("e+", "e") if _SMALLEST <= result <= _LARGEST else rate
 
 
-_STEPS = "(has(p.train) && has(p.train.steps) ? p.train.steps : self.spec.recipe.steps)"
-_WARMUP = "(has(p.train.warmupSteps) ? p.train.warmupSteps : self.spec.recipe.schedule.warmupSteps)"
-_LATENTS, _ZERO = "(self.spec.model.family == 'AlignYourLatents')", "(self.spec.model.family == 'Text2VideoZero')"
-_VIDEO = "p.task in ['Train', 'FineTune', 'AlignCrossModal', 'TrainInterpolation', 'FineTuneDecoder']"  # all but Adapt
-_GOING_ON = "p.task in ['FineTune', 'AlignCrossModal', 'TrainInterpolation']"
-_OF_IMAGE = "p.task in ['Adapt', 'FineTuneDecoder']"  # need no more than an image model
-_OF_LATENTS = "p.task in ['AlignCrossModal', 'TrainInterpolation', 'FineTuneDecoder']"
-_TRAIN, _ADAPT, _INTERPOLATE = "p.task == 'Train'", "p.task == 'Adapt'", "p.task == 'TrainInterpolation'"
+_STEPS = "(has(p.train) && has(p.train.steps) ? p.train.steps : recipe.steps)"
+_WARMUP = "(has(p.train.warmupSteps) ? p.train.warmupSteps : recipe.schedule.warmupSteps)"
+_LATENTS, _ZERO = "family == 'AlignYourLatents'", "family == 'Text2VideoZero'"
+_VIDEO = ["Train", "FineTune", "AlignCrossModal", "TrainInterpolation", "FineTuneDecoder"]  # all but Adapt
+_GOING_ON = ["FineTune", "AlignCrossModal", "TrainInterpolation"]
+_OF_IMAGE = ["Adapt", "FineTuneDecoder"]  # need no more than an image model
+_OF_LATENTS = ["AlignCrossModal", "TrainInterpolation", "FineTuneDecoder"]
 
 
-def _some(phases: str) -> str:
-    return f"self.spec.phases.exists(p, {phases})"
+def _some(tasks: list[str]) -> str:
+    return f"tasks.exists(t, t in {tasks})"
 
 
-def _first_before(one: str, other: str) -> str:
-    """Of the first phases of both kinds, `one` is there and comes before `other`, which is there."""
-    return f"({_some(one)} && self.spec.phases.map(p, {one}).indexOf(true) < self.spec.phases.map(p, {other}).indexOf(true))"
+def _first_before(task: str, others: list[str]) -> str:
+    """A phase of this task is there, and comes before the first of the others, one of which is there."""
+    return f"('{task}' in tasks && tasks.indexOf('{task}') < tasks.map(t, t in {others}).indexOf(true))"
 
 
-# CEL over a whole TrainingRun, message, field.
+# CEL over a TrainingRun's spec, message, field.
 PHASE_RULES: tuple[tuple[str, str, str], ...] = (
     (
-        f"self.spec.phases.all(p, !has(p.train) || {_WARMUP} <= {_STEPS})",
+        f"phases.all(p, !has(p.train) || {_WARMUP} <= {_STEPS})",
         "train.warmupSteps of a phase, or the recipe's schedule.warmupSteps in its place, may not be greater than the phase's steps",
-        ".spec.phases",
+        "phases",
     ),
     (
-        f"self.spec.phases.all(p, !({_VIDEO}) || ({_TRAIN} && {_ZERO}) || ({_TRAIN} && !has(p.train)) || {_STEPS} >= 1)",
+        f"(recipe.steps >= 1 && phases.all(p, !has(p.train) || !has(p.train.steps) || p.train.steps >= 1))"
+        f" || phases.all(p, !(p.task in {_VIDEO}) || (p.task == 'Train' && ({_ZERO} || !has(p.train))) || {_STEPS} >= 1)",
         "the steps of a phase must be greater than or equal to 1; an Adapt phase alone may have 0, and a Train phase of a model of type"
         " Text2VideoZero",
-        ".spec.phases",
+        "phases",
     ),
     (
-        f"!{_some(_OF_LATENTS)} || {_LATENTS}",
+        f"{_LATENTS} || !{_some(_OF_LATENTS)}",
         "AlignCrossModal, TrainInterpolation and FineTuneDecoder phases are for models of family AlignYourLatents",
-        ".spec.phases",
+        "phases",
     ),
     (
-        f"!{_some(_ADAPT)} || {_LATENTS} || {_ZERO}",
+        f"{_LATENTS} || {_ZERO} || !('Adapt' in tasks)",
         "an Adapt phase is for models of family Text2VideoZero and AlignYourLatents, whose image model it trains",
-        ".spec.phases",
+        "phases",
     ),
     (
-        f"has(self.spec.initFrom) || !{_some(_GOING_ON)} || {_first_before(_TRAIN, _GOING_ON)}"
-        f" || ({_ZERO} && {_first_before(_ADAPT, _GOING_ON)})",
+        f"!{_some(_GOING_ON)} || has(self.initFrom) || {_first_before('Train', _GOING_ON)}"
+        f" || ({_ZERO} && {_first_before('Adapt', _GOING_ON)})",
         "a FineTune, AlignCrossModal or TrainInterpolation phase starts from trained weights: it needs initFrom, or a Train phase before"
         " it (for models of family Text2VideoZero also an Adapt phase)",
-        ".spec.phases",
+        "phases",
     ),
     (
-        f"has(self.spec.initFrom) || has(self.spec.recipe.backbone) || !{_some(_OF_IMAGE)}"
-        f" || (({_ZERO} || !{_some(_ADAPT)}) && {_first_before(_TRAIN, _OF_IMAGE)})",
+        f"!{_some(_OF_IMAGE)} || has(self.initFrom) || has(recipe.backbone)"
+        f" || (({_ZERO} || !('Adapt' in tasks)) && {_first_before('Train', _OF_IMAGE)})",
         "an Adapt or FineTuneDecoder phase starts from an image model: it needs initFrom, recipe.backbone, or a Train phase before it"
         " (of a model of family AlignYourLatents: of a run that does not adapt it)",
-        ".spec.phases",
+        "phases",
     ),
     (
-        f"!{_LATENTS} || !{_some(_ADAPT)} || !{_some(_VIDEO)}"
-        f" || self.spec.phases.map(p, {_ADAPT}).lastIndexOf(true) < self.spec.phases.map(p, {_VIDEO}).indexOf(true)",
+        f"!({_LATENTS}) || !('Adapt' in tasks) || !{_some(_VIDEO)}"
+        f" || tasks.lastIndexOf('Adapt') < tasks.map(t, t in {_VIDEO}).indexOf(true)",
         "an Adapt phase of a model of family AlignYourLatents must come before its other training phases: temporal layers fit the"
         " image model that they were trained in",
-        ".spec.phases",
+        "phases",
     ),
     (
-        "!has(self.spec.recipe.alignYourLatents) || !has(self.spec.recipe.alignYourLatents.interpolations) || has(self.spec.initFrom)"
-        f" || {_some(_INTERPOLATE)}",
-        "recipe.alignYourLatents.interpolations needs a TrainInterpolation phase, or initFrom a model that had one; leave it out",
-        ".spec.recipe.alignYourLatents.interpolations",
+        "latents.all(r, !has(r.interpolations) || has(self.initFrom) || 'TrainInterpolation' in tasks)",
+        "needs a TrainInterpolation phase, or initFrom a model that had one; leave it out",
+        "recipe.alignYourLatents.interpolations",
     ),
     (
-        "!has(self.spec.recipe.alignYourLatents) || !has(self.spec.recipe.alignYourLatents.clipFrames)"
-        " || self.spec.recipe.alignYourLatents.clipFrames > self.spec.recipe.frames",
-        "recipe.alignYourLatents.clipFrames must be more than recipe.frames, which clips have without it",
-        ".spec.recipe.alignYourLatents.clipFrames",
+        "latents.all(r, !has(r.clipFrames) || r.clipFrames > recipe.frames)",
+        "must be more than recipe.frames, which clips have without it",
+        "recipe.alignYourLatents.clipFrames",
     ),
     (
-        "!has(self.spec.recipe.alignYourLatents) || self.spec.recipe.alignYourLatents.contextFrames < self.spec.recipe.frames",
-        "recipe.alignYourLatents.contextFrames must be less than recipe.frames: the others continue them",
-        ".spec.recipe.alignYourLatents.contextFrames",
+        "latents.all(r, r.contextFrames < recipe.frames)",
+        "must be less than recipe.frames: the others continue them",
+        "recipe.alignYourLatents.contextFrames",
     ),
 )

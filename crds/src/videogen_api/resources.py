@@ -164,13 +164,13 @@ GPUS = (
 )
 PROCESSES = f"(has(p.workers) && has(p.workers.processes) ? p.workers.processes : [{GPUS}].map(n, n > 0 ? n : 1)[0])"
 
-# CEL over a whole TrainingRun, message, field. The guards are for values that the schema refuses as well, in words of its own.
+# CEL over a TrainingRun's spec, message, field. The guards are for values that the schema refuses as well, in words of its own.
 RUN_RULES: tuple[tuple[str, str, str], ...] = (
     (
-        "self.spec.phases.all(p, !has(p.workers) || !has(p.workers.minReplicas) || p.workers.minReplicas < 1"
-        " || (p.workers.replicas * self.spec.recipe.gradientAccumulationSteps) % p.workers.minReplicas == 0)",
+        "phases.all(p, !has(p.workers) || !has(p.workers.minReplicas) || p.workers.minReplicas < 1"
+        " || (p.workers.replicas * recipe.gradientAccumulationSteps) % p.workers.minReplicas == 0)",
         "workers.minReplicas must divide workers.replicas * recipe.gradientAccumulationSteps, because fewer pods take the same"
         " micro-batches in more steps of accumulation",
-        ".spec.phases",
+        "phases",
     ),
 )

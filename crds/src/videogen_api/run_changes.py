@@ -6,16 +6,14 @@ a phase without the mark has done nothing, and nothing rests on what its spec sa
 
 from __future__ import annotations
 
+from videogen_api.cel import merged
 from videogen_api.training_run import Phase
 
 OPERATIONAL = ("attempts", "window", "owner", "workers", "resources", "placement")  # of a phase: how it is worked on, not what it does
 _SUSPENDED = "oldSelf.spec.suspend && self.spec.suspend"
 _HOW = "set spec.suspend to true, make the change, then set it to false"
-_PHASES = "has(oldSelf.status) && has(oldSelf.status.phases)"
 _IS_BEGUN = "(has(s.begun) && s.begun || has(s.outcome))"
-_NAMES = f"oldSelf.status.phases.filter(s, {_IS_BEGUN}).map(s, s.name)"  # of the phases that have begun, in their order
-_NOTHING_HAS_BEGUN = f"(!({_PHASES}) || !oldSelf.status.phases.exists(s, {_IS_BEGUN}))"
-_NOTHING_IS_PINNED = f"{_NOTHING_HAS_BEGUN} && !(has(oldSelf.status) && has(oldSelf.status.initFrom))"
+_PINNED = "has(oldSelf.status) && has(oldSelf.status.initFrom)"
 _NEW_RUN = "create a new TrainingRun instead"
 
 
@@ -29,42 +27,42 @@ def _same_work(one: str, other: str) -> str:
     return " && ".join(_same(name, one, other) for name in fields if name not in OPERATIONAL)
 
 
-def _field(name: str, unless: str, until: str) -> tuple[str, str, str]:
+def _field(name: str, unless: str, until: str) -> tuple[str, str]:
     """The rule on a field of the spec that may be edited while the run is suspended, unless that is too late."""
     rule = f"{_same(name, 'self.spec', 'oldSelf.spec')} || ({_SUSPENDED}{unless})"
-    return rule, f"spec.{name} can only be changed while the run is suspended{until}: {_HOW}; or {_NEW_RUN}", f".spec.{name}"
+    return rule, f"spec.{name} can only be changed while the run is suspended{until}: {_HOW}; or {_NEW_RUN}"
 
 
 _UNTIL_BEGUN = " and none of its phases has begun"
 _UNTIL_PINNED = f"{_UNTIL_BEGUN}, nor status.initFrom is there"
 
-CHANGE_RULES: tuple[tuple[str, str, str], ...] = (
-    *(_field(name, f" && {_NOTHING_HAS_BEGUN}", _UNTIL_BEGUN) for name in ("model", "recipe")),
-    *(_field(name, f" && {_NOTHING_IS_PINNED}", _UNTIL_PINNED) for name in ("storage", "initFrom")),
-    _field("tracking", "", ""),
-    (
-        "(self.spec.phases == oldSelf.spec.phases && self.spec.phases.map(p, p.name) == oldSelf.spec.phases.map(p, p.name))"
-        f" || ({_SUSPENDED})",
-        f"spec.phases can only be changed while the run is suspended: {_HOW}; or {_NEW_RUN}",
-        ".spec.phases",
-    ),
-    (
-        f"!({_PHASES}) || self.spec.phases.map(p, p.name).filter(name, {_NAMES}.exists(begun, begun == name)) == {_NAMES}"
-        f" && self.spec.phases.map(p, {_NAMES}.exists(begun, begun == p.name) ? 0 : 1).isSorted()",
-        f"phases that have begun cannot be removed, renamed or moved, and no phase can be put before them; {_NEW_RUN}",
-        ".spec.phases",
-    ),
-    (
-        f"!({_PHASES}) || oldSelf.spec.phases.all(o, !{_NAMES}.exists(begun, begun == o.name)"
-        f" || self.spec.phases.all(p, p.name != o.name || {_same_work('p', 'o')}))",
-        f"of a phase that has begun only {', '.join(OPERATIONAL)} can be changed; {_NEW_RUN}",
-        ".spec.phases",
-    ),
-    (
-        "!(has(oldSelf.status) && has(oldSelf.status.conditions))"
-        " || !oldSelf.status.conditions.exists(c, c.type == 'Succeeded' && c.status == 'True')"
-        " || self.spec.phases.map(p, p.name) == oldSelf.spec.phases.map(p, p.name)",
-        f"the run has succeeded, and no phase can be added to it; {_NEW_RUN}",
-        ".spec.phases",
-    ),
+# A write of the status cannot change the spec, nor a write of the spec the status. Most writes are the operator's, of the status.
+CHANGE_RULE = merged(
+    [
+        *(_field(name, " && size(begun) == 0", _UNTIL_BEGUN) for name in ("model", "recipe")),
+        *(_field(name, f" && size(begun) == 0 && !({_PINNED})", _UNTIL_PINNED) for name in ("storage", "initFrom")),
+        _field("tracking", "", ""),
+        (
+            f"(self.spec.phases == oldSelf.spec.phases && names == oldSelf.spec.phases.map(p, p.name)) || ({_SUSPENDED})",
+            f"spec.phases can only be changed while the run is suspended: {_HOW}; or {_NEW_RUN}",
+        ),
+        (
+            "size(begun) == 0 || (names.filter(name, name in begun) == begun && names.map(name, name in begun ? 0 : 1).isSorted())",
+            f"spec.phases: phases that have begun cannot be removed, renamed or moved, and no phase can be put before them; {_NEW_RUN}",
+        ),
+        (
+            "size(begun) == 0 || oldSelf.spec.phases.all(o, !(o.name in begun)"
+            f" || self.spec.phases.all(p, p.name != o.name || {_same_work('p', 'o')}))",
+            f"spec.phases: of a phase that has begun only {', '.join(OPERATIONAL)} can be changed; {_NEW_RUN}",
+        ),
+        (
+            "!(has(oldSelf.status) && has(oldSelf.status.conditions))"
+            " || !oldSelf.status.conditions.exists(c, c.type == 'Succeeded' && c.status == 'True')"
+            " || names == oldSelf.spec.phases.map(p, p.name)",
+            f"spec.phases: the run has succeeded, and no phase can be added to it; {_NEW_RUN}",
+        ),
+    ],
+    "has(self.status) && has(oldSelf.status) && self.status != oldSelf.status",
+    names="self.spec.phases.map(p, p.name)",
+    begun=f"has(oldSelf.status) && has(oldSelf.status.phases) ? oldSelf.status.phases.filter(s, {_IS_BEGUN}).map(s, s.name) : []",
 )

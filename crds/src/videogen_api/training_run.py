@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from videogen_api import phase_rules
 from videogen_api.approvals import MOST_APPROVALS, Approval, GivenApproval, Subject
@@ -26,8 +26,8 @@ from videogen_api.progress import Progress, RunSummary
 from videogen_api.recipe import Recipe
 from videogen_api.resources import Resources, Workers
 from videogen_api.tracking import Tracking
-from videogen_api.tuning import PHASE_RULES, Trial, TunedParameter, Tuning
-from videogen_api.windows import WINDOW_RULES, WaitingFor, Window
+from videogen_api.tuning import Trial, TunedParameter, Tuning
+from videogen_api.windows import WINDOW_RULE, WaitingFor, Window
 
 
 class Task(StrEnum):
@@ -162,6 +162,8 @@ class DataReference(Model):
 class Phase(Model):
     """One step of the schedule."""
 
+    model_config = ConfigDict(json_schema_extra=k8s(rules=[phase_rules.of_a_phase(_TRAINING)]))
+
     name: ShortName = Field(description="Name of the phase, unique in the run.")
     task: Task = Field(
         description="Curate makes a dataset version. Tune searches a parameter of the recipe. Train, from scratch or from weights;"
@@ -235,9 +237,6 @@ class Phase(Model):
         return phase_recipe(recipe, self.train, gentle=self.task is Task.FINE_TUNE)
 
 
-_RULES_OF_PHASES = phase_rules.blocks(_TRAINING) + phase_rules.order(_TRAINING) + PHASE_RULES + WINDOW_RULES
-
-
 class TrainingRunSpec(Model):
     """One model's schedule. While the run is suspended, what has not begun can be changed; what has begun stays as it is."""
 
@@ -253,7 +252,7 @@ class TrainingRunSpec(Model):
         min_length=1,
         max_length=16,
         description="Steps of the schedule, in order.",
-        json_schema_extra=k8s(list_map="name", rules=_RULES_OF_PHASES),
+        json_schema_extra=k8s(list_map="name", rules=[phase_rules.order(_TRAINING), WINDOW_RULE]),
     )
     tracking: Tracking | None = Field(default=None, description="Where curves and results go besides the storage; absent: nowhere.")
     checkpoint_retention: CheckpointRetention = Field(

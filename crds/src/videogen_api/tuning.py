@@ -11,12 +11,12 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, Field
 
+from videogen_api.cel import Rules
 from videogen_api.evaluation import DEFAULT_EXTRACTORS, Extractor, Metric
 from videogen_api.meta import Decimal, Model, Observation, k8s
 from videogen_api.noise_shares import (
     OUTSIDE,
     OUTSIDE_RESIDUAL,
-    Rules,
     Share,
     number,
     residual_of,
@@ -110,47 +110,47 @@ class TunedParameter(Observation):
 
 
 TRAINS_WITH_IT = ["Train", "FineTune"]  # the training tasks that models of family VideoFusion have
-# Of spec.phases.
-PHASE_RULES: Rules = [
-    ("self.all(p, (p.task == 'Tune') == has(p.tune))", "a Tune phase, and no other, has a tune block"),
+# CEL over one phase, its `task` and whether it `has_data`.
+OF_A_PHASE: Rules = [
+    ("(task == 'Tune') == has(self.tune)", "a Tune phase, and no other, has a tune block"),
     (
-        "self.all(p, p.task != 'Tune' || (has(p.data) && p.data.exists(d, d.split == 'Train') && p.data.exists(d, d.split == 'HeldOut')))",
+        "task != 'Tune' || (has_data && self.data.exists(d, d.split == 'Train') && self.data.exists(d, d.split == 'HeldOut'))",
         "a Tune phase needs data of both splits: Train to learn from, HeldOut to be judged by",
     ),
+]
+# CEL over the `tasks` of all phases.
+ORDER: Rules = [
     (
-        "!self.exists(p, p.task == 'Tune') ||"
-        f" self.map(p, p.task == 'Tune').lastIndexOf(true) < self.map(p, p.task in {TRAINS_WITH_IT}).lastIndexOf(true)",
+        f"!('Tune' in tasks) || tasks.lastIndexOf('Tune') < tasks.map(t, t in {TRAINS_WITH_IT}).lastIndexOf(true)",
         "a Tune phase needs a Train or FineTune phase after it, which trains with the value that it has found",
     ),
     (
-        "!self.exists(p, p.task == 'Curate') || !self.exists(p, p.task == 'Tune') ||"
-        " self.map(p, p.task == 'Curate').lastIndexOf(true) < self.map(p, p.task == 'Tune').indexOf(true)",
+        "!('Curate' in tasks) || !('Tune' in tasks) || tasks.lastIndexOf('Curate') < tasks.indexOf('Tune')",
         "Curate phases must come before the first Tune phase",
     ),
 ]
-_FUSION = "self.spec.recipe.videoFusion"
-# Of a TrainingRun: rule, message, field.
+# CEL over a TrainingRun's spec, message, field.
 RUN_RULES = (
     (
-        "self.spec.model.family == 'VideoFusion' || !self.spec.phases.exists(p, p.task == 'Tune')",
+        "family == 'VideoFusion' || !('Tune' in tasks)",
         "a Tune phase searches baseNoiseShare, which models of family VideoFusion alone have",
-        ".spec.phases",
+        "phases",
     ),
     (
-        f"!has({_FUSION}) || !has({_FUSION}.baseNoiseShares) || !self.spec.phases.exists(p, p.task == 'Tune')",
+        "!('Tune' in tasks) || fusion.all(f, !has(f.baseNoiseShares))",
         "a Tune phase searches one share for all frames; leave baseNoiseShares out",
-        ".spec.recipe.videoFusion.baseNoiseShares",
+        "recipe.videoFusion.baseNoiseShares",
     ),
     (
-        f"self.spec.phases.all(p, !has(p.tune) || p.tune.values.all(v, has({_FUSION}) ? {suits_base(_FUSION, number('v'))}"
-        f" : {suits_standard(number('v'))}))",
+        f"!('Tune' in tasks) || phases.all(p, !has(p.tune) || p.tune.values.all(v, size(fusion) == 0 ? {suits_standard(number('v'))}"
+        f" : fusion.all(f, {suits_base('f', number('v'))})))",
         f"each of tune.values {OUTSIDE}",
-        ".spec.phases",
+        "phases",
     ),
     (
-        f"!has({_FUSION}) || self.spec.phases.all(p, !has(p.tune) || p.tune.values.all(v, {suits_residual(_FUSION, number('v'))}))",
+        f"!('Tune' in tasks) || phases.all(p, !has(p.tune) || p.tune.values.all(v, fusion.all(f, {suits_residual('f', number('v'))})))",
         f"each of tune.values {OUTSIDE_RESIDUAL}",
-        ".spec.phases",
+        "phases",
     ),
 )
 

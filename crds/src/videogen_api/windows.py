@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
+from videogen_api.cel import merged
 from videogen_api.meta import Model, Observation, ShortName, Text, Timestamp, k8s
 
 
@@ -53,17 +54,15 @@ class WaitingFor(Observation):
     due: Timestamp | None = Field(default=None, description="End of the window; absent: there is none.")
 
 
-_OPENS = "(has({0}.window) && has({0}.window.notBefore))"
-# CEL over the list of phases, each with its message.
-WINDOW_RULES = [
-    (
-        f"self.filter(p, {_OPENS.format('p')}).map(p, p.window.notBefore).isSorted()",
-        "window.notBefore of a phase may not be earlier than that of a phase before it",
-    ),
-    (
-        f"self.all(a, !{_OPENS.format('a')} || !has(a.window.deadlineSeconds) || self.all(b, b.name == a.name || !{_OPENS.format('b')}"
-        " || b.window.notBefore < a.window.notBefore"
-        " || int(a.window.notBefore) + a.window.deadlineSeconds <= int(b.window.notBefore)))",
-        "the windows of two phases overlap: notBefore + deadlineSeconds of the one may not be later than notBefore of the next",
-    ),
-]
+# CEL over the list of phases.
+WINDOW_RULE = merged(
+    [
+        ("dated.map(p, p.window.notBefore).isSorted()", "window.notBefore of a phase may not be earlier than that of a phase before it"),
+        (
+            "dated.all(a, !has(a.window.deadlineSeconds) || dated.all(b, b.name == a.name || b.window.notBefore < a.window.notBefore"
+            " || int(a.window.notBefore) + a.window.deadlineSeconds <= int(b.window.notBefore)))",
+            "the windows of two phases overlap: notBefore + deadlineSeconds of the one may not be later than notBefore of the next",
+        ),
+    ],
+    dated="self.filter(p, has(p.window) && has(p.window.notBefore))",
+)
