@@ -42,7 +42,8 @@ def story(installation: Installation, cluster: Cluster, tmp_path_factory: pytest
 
 def test_every_run_completed_and_its_release_has_its_name_and_lineage(story: Story) -> None:
     digests = set()
-    for run, release in zip(RUNS, RELEASES, strict=True):
+    for index, release in enumerate(RELEASES):
+        run = story.run(index)
         found = story.cluster.get("modelrelease", release, NAMESPACE)
         assert found is not None
         assert found["spec"]["lineage"]["run"] == run
@@ -50,6 +51,17 @@ def test_every_run_completed_and_its_release_has_its_name_and_lineage(story: Sto
         assert found["spec"]["artifact"]["digest"] == status["artifact"]["digest"]
         digests.add(found["spec"]["artifact"]["digest"])
     assert len(digests) == len(RELEASES), "each run made weights of its own"
+
+
+def test_the_second_version_is_of_a_cycle_that_fired_by_its_schedule_and_started_from_what_served(story: Story) -> None:
+    cycle = story.cluster.get("finetunecycle", RUNS[1], NAMESPACE)
+    assert cycle is not None
+    assert [(past["run"], past["version"], past["outcome"]) for past in cycle["status"]["history"]] == [
+        (story.run(1), "1.1.0", "Succeeded")
+    ]
+    assert cycle["status"]["history"][0]["scheduledTime"] == cycle["status"]["lastScheduleTime"]
+    lineage = (story.cluster.get("modelrelease", RELEASES[1], NAMESPACE) or {})["spec"]["lineage"]
+    assert lineage["initFrom"]["release"] == RELEASES[0]
 
 
 def test_real_video_came_through_the_gateway_and_no_request_failed(story: Story) -> None:

@@ -1,8 +1,11 @@
 """What the story demands of what it has seen."""
 
+from datetime import datetime
+
 import pytest
 import yaml
 
+from videogen_api.fine_tune_cycle import FineTuneCycleSpec
 from videogen_api.training_run import TrainingRunSpec
 from videogen_demo.kubectl import CommandError
 from videogen_demo.load import REQUEST_SECONDS, Answer
@@ -14,9 +17,12 @@ from videogen_demo.story import (
     judge_answers,
     judge_rollback,
     limit_above,
+    next_minute,
     with_latency_limit,
+    with_schedule,
 )
 
+MODEL = {"family": "VideoFusion", "version": "1.1.0"}
 GOOD = Answer(sent=1.0, received=1.5, release=RELEASES[0], status=200)
 
 
@@ -52,8 +58,9 @@ def test_one_request_without_a_video_fails_the_story(bad: Answer, message: str) 
 
 def released_by(index: int) -> dict[str, object]:
     """The release of a run of the story, with the defaults of the API."""
-    run = yaml.safe_load((MANIFESTS / f"{RUNS[index]}.yaml").read_text())
-    release = TrainingRunSpec.model_validate(with_latency_limit(run, 0.75)["spec"]).phases[-1].release
+    manifest = yaml.safe_load((MANIFESTS / f"{RUNS[index]}.yaml").read_text())
+    spec = manifest["spec"] if manifest["kind"] == "TrainingRun" else {"model": MODEL} | manifest["spec"]["runTemplate"]["spec"]
+    release = TrainingRunSpec.model_validate(with_latency_limit({"spec": spec}, 0.75)["spec"]).phases[-1].release
     assert release is not None
     return {
         "steps": release.serving.sampling_steps,
@@ -74,3 +81,20 @@ def test_the_slow_release_breaks_its_limit_on_any_machine_and_is_found_by_the_al
     # A video of 1.2.0 has time on a machine where it takes four minutes, and two of them before a round of checks.
     assert 240 <= slow["timeout"] < REQUEST_SECONDS
     assert slow["rounds"] >= 2 * 240
+
+
+@pytest.mark.parametrize(
+    ("now", "cron"),
+    [
+        ("2026-11-30T23:22:10+00:00", "23 23 30 11 *"),
+        ("2026-11-30T23:22:55+00:00", "24 23 30 11 *"),
+        ("2026-12-31T23:59:00+00:00", "0 0 1 1 *"),
+        ("2026-12-31T23:59:55Z", "1 0 1 1 *"),
+    ],
+)
+def test_the_cycle_is_due_at_the_next_minute_that_it_can_be_told_of(now: str, cron: str) -> None:
+    cycle = yaml.safe_load((MANIFESTS / f"{RUNS[1]}.yaml").read_text())
+    due = next_minute(datetime.fromisoformat(now))
+    assert with_schedule(cycle, due)["spec"]["schedule"] == cron
+    assert FineTuneCycleSpec.model_validate(with_schedule(cycle, due)["spec"]).time_zone == "Etc/UTC"
+    assert "schedule" not in cycle["spec"]

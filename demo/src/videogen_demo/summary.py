@@ -86,7 +86,7 @@ def _spread(videos: list[Answer]) -> list[Answer]:
 def _times(story: Story) -> Table:
     table = Table("measured", "seconds", box=None)
     for run, release in zip(RUNS, RELEASES, strict=True):
-        _row(table, f"{run}: curate, train, judge, release created", story.seconds_between(f"{run} applied", f"{run} completed"))
+        _row(table, f"{run}: curate, train, judge, release created", story.seconds_between(f"{run} begun", f"{run} completed"))
         _row(table, f"{release}: created to stable", story.seconds_between(f"{run} completed", f"{release} Stable"))
     _row(table, f"{RELEASES[2]}: first traffic to rolled back", story.seconds_between(f"{RELEASES[2]} Canary", f"{RELEASES[2]} RolledBack"))
     slow = story.cluster.get("modelrelease", RELEASES[2], NAMESPACE) or {}

@@ -63,7 +63,7 @@ class View:
 
     def _objects(self) -> list[Manifest]:
         try:
-            return [item for kind in ("trainingrun", "modelrelease") for item in self.story.cluster.list(kind, NAMESPACE)]
+            return [item for kind in ("finetunecycle", "trainingrun", "modelrelease") for item in self.story.cluster.list(kind, NAMESPACE)]
         except CommandError:
             return []  # the resources are not installed yet, or the API server is busy: the next picture shows them
 
