@@ -5,6 +5,7 @@ That nobody writes an approval in another's name is the API server's affair (tes
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -56,9 +57,9 @@ def finish(sim: Simulation, report: str = DONE) -> None:
     sim.settle()
 
 
-def a_stable(share: str | None, family: str = "VideoFusion") -> dict[str, Any]:
+def a_stable(share: str | None, family: str = "VideoFusion", since: str | None = None) -> dict[str, Any]:
     """The stable release of the service, as far as a run looks at it."""
-    lineage = {"run": "before"} | ({"baseNoiseShares": [share]} if share else {})
+    lineage = {"run": "before"} | ({"baseNoiseShares": [share]} if share else {}) | ({"baseNoiseSharesSince": since} if since else {})
     spec = {"service": "standard", "model": {"family": family, "version": "0.9.0"}, "lineage": lineage}
     metadata = {"name": "pib-videogen-videofusion-v0.9.0-base", "namespace": "models"}
     return {"apiVersion": API_VERSION, "kind": "ModelRelease", "metadata": metadata, "spec": spec, "status": release_status()}
@@ -333,3 +334,57 @@ def test_one_person_is_not_both_teams_though_asked_in_two_phases() -> None:
     assert not released(sim)
     approve(sim, "editor", "lambda.content-team", "release")
     assert released(sim)
+
+
+def lineage(sim: Simulation) -> dict[str, Any]:
+    (made,) = [one for one in sim.world.list("ModelRelease") if one["spec"]["model"]["version"] == "1.0.0"]
+    found: dict[str, Any] = made["spec"]["lineage"]
+    return found
+
+
+def test_with_scenario_standard_a_share_that_has_changed_in_this_quarter_waits_for_the_next_one() -> None:
+    sim = releasing("0.72", a_stable("0.70", since="2026-10-05T00:00:00Z"))
+    trains(sim)
+    assert sim.top() == ("Unknown", Reason.WAITING_FOR_WINDOW)
+    assert "is 0.70; that has been so since 2026-10-05, and with scenario Standard λ changes once a quarter" in said(sim)
+    assert "the next one begins on 2027-01-01" in said(sim)
+    assert of(sim, "release").waiting_for == []
+    sim.step((datetime(2027, 1, 1, tzinfo=UTC) - sim.now).total_seconds() - 1)
+    assert sim.top()[1] == Reason.WAITING_FOR_WINDOW
+    sim.step(1)
+    assert sim.top() == ("Unknown", Reason.WAITING_FOR_APPROVAL)
+    approve(sim, "lead", "lambda.ml-lead", "release")
+    assert released(sim)
+    assert lineage(sim)["baseNoiseSharesSince"].startswith("2027-01-01")
+
+
+@pytest.mark.parametrize(
+    ("since", "scenarios"),
+    [
+        ("2026-09-30T23:59:59Z", {}),
+        ("2026-09-30T22:00:00-01:00", {}),
+        ("2025-11-01T00:00:00Z", {"baseScenario": "Standard"}),
+        ("2026-10-31T00:00:00Z", {"baseScenario": "HighDetail"}),
+        ("2026-10-31T00:00:00Z", {"residualScenario": "Static"}),
+        (None, {}),
+    ],
+)
+def test_in_a_quarter_without_a_change_and_in_other_scenarios_it_changes_as_needed(since: str | None, scenarios: dict[str, str]) -> None:
+    sim = releasing("0.70", a_stable("0.71", since=since), **scenarios)
+    trains(sim)
+    assert sim.top() == ("Unknown", Reason.WAITING_FOR_APPROVAL)
+
+
+def test_the_next_release_with_the_same_share_tells_when_it_changed() -> None:
+    sim = releasing("0.70", a_stable("0.7", since="2026-10-05T00:00:00Z"))
+    trains(sim)
+    assert lineage(sim)["baseNoiseSharesSince"] == "2026-10-05T00:00:00Z"
+
+
+def test_a_release_tells_who_approved_what_of_its_run() -> None:
+    sim = releasing("0.72", a_stable("0.70"), OF_LAMBDA)
+    approve(sim, "lead", "lambda.ml-lead", "ask")
+    trains(sim)
+    (given,) = lineage(sim)["approvals"]
+    assert (given["kind"], given["team"], given["user"]) == ("lambda", "ml-lead", "lead")
+    assert given["digest"] == digest(sim, "ask")

@@ -81,6 +81,8 @@ def test_a_release_says_by_digest_where_its_bundle_comes_from() -> None:
     assert lineage == {
         "run": "run",
         "baseNoiseShares": ["0.70"],
+        "baseNoiseSharesSince": "2026-11-01T00:00:00Z",
+        "approvals": [],
         "datasets": [{"dataset": "clips", "version": "1", "digest": DATA}],
         "initFrom": init | {"digest": STARTED_FROM},
         "images": [image],

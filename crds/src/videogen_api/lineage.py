@@ -6,11 +6,12 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from videogen_api.approvals import GivenApproval
 from videogen_api.curation import VersionName
-from videogen_api.meta import Digest, Model, ObjectName, ShortName, StoragePath, k8s
+from videogen_api.meta import Digest, Model, ObjectName, ShortName, StoragePath, Timestamp, k8s
 from videogen_api.noise_shares import Share
 
-MOST_DATASETS, MOST_IMAGES = 64, 16
+MOST_DATASETS, MOST_IMAGES, MOST_LINEAGE_APPROVALS = 64, 16, 32
 
 
 class LineageDataset(Model):
@@ -53,6 +54,15 @@ class Lineage(Model):
         default=[],
         max_length=128,
         description="λ of a VideoFusion, as Tune phases chose it, or that of each frame; another than the stable release's is approved.",
+        json_schema_extra=k8s(atomic=True),
+    )
+    base_noise_shares_since: Timestamp | None = Field(
+        default=None, description="Since when the service's stable releases have had these shares; absent: unknown, or no VideoFusion."
+    )
+    approvals: list[GivenApproval] = Field(
+        default=[],
+        max_length=MOST_LINEAGE_APPROVALS,
+        description="Who approved what of the run, when, and for which digest.",
         json_schema_extra=k8s(atomic=True),
     )
     datasets: list[LineageDataset] = Field(

@@ -177,6 +177,11 @@ def approvers(base: BaseScenario | None, residual: ResidualScenario | None) -> t
     return tuple(dict.fromkeys((*of_base, *(RESIDUAL_APPROVERS[residual] if residual else ()))))
 
 
+def changes_quarterly(base: BaseScenario | None, residual: ResidualScenario | None) -> bool:
+    """Whether λ changes once a quarter in these scenarios, with neither those of Standard; in the others it changes as needed."""
+    return (base or BaseScenario.STANDARD) == BaseScenario.STANDARD and (residual or ResidualScenario.STANDARD) == ResidualScenario.STANDARD
+
+
 def are_equal(some: Sequence[str], others: Sequence[str]) -> bool:
     """Whether the shares are the same numbers: 0.7 is 0.70."""
     return [Decimal(one) for one in some] == [Decimal(one) for one in others]

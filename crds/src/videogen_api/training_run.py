@@ -79,7 +79,7 @@ class Reason(StrEnum):
     PREFLIGHT_FAILED = "PreflightFailed"  # something that a phase needs is missing or wrong; looks again
     SUSPENDED = "Suspended"  # spec.suspend is true; no pods
     WAITING_FOR_APPROVAL = "WaitingForApproval"  # people of the teams in status.phases[].waitingFor must approve
-    WAITING_FOR_WINDOW = "WaitingForWindow"  # the phase's window.notBefore is to come
+    WAITING_FOR_WINDOW = "WaitingForWindow"  # the phase's window.notBefore is to come, or the quarter in which λ may change again
     BUDGET_EXCEEDED = "BudgetExceeded"  # the GPU hours that the run's cycle gives it are used up; no pods until it gives more
     STARTING = "Starting"  # the job is made, or exists and its pods are not running yet
     CURATING = "Curating"  # a Curate phase is running

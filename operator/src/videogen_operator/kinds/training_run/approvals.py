@@ -11,19 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from videogen_api.approvals import LAMBDA, LONGEST_USER, Approval, GivenApproval, Subject
+from videogen_api.approvals import LONGEST_USER, Approval, GivenApproval, Subject
 from videogen_api.bundle import content_digest
-from videogen_api.meta import LABEL_PHASE, ModelFamily
-from videogen_api.noise_shares import USUAL_SHARE, approvers, are_equal
+from videogen_api.meta import LABEL_PHASE
 from videogen_api.run_changes import OPERATIONAL
 from videogen_api.training_run import Phase, PhaseStatus, Reason, Task, TrainingRunSpec
-from videogen_api.tuning import applied
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.training_run import attempts, windows
+from videogen_operator.kinds.training_run import attempts, noise, windows
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.leftovers import reference
 from videogen_operator.kinds.training_run.observed import Observed
-from videogen_operator.kinds.training_run.sources import value_at
 from videogen_operator.kinds.training_run.status import position
 from videogen_operator.kinds.training_run.step import Step, doing, healing, note
 from videogen_operator.kinds.training_run.waiting import Situation, Wait
@@ -74,17 +71,25 @@ def advance(situation: Situation) -> Step:
     if not judged.missing:
         return replace(step, status=attempts.completed(step.status, situation.now, f"approved: {_names(judged.given)}"))
     # An edit of a later phase, whose pods are ending, may have asked for this approval anew.
-    done = {one.name for one in done_phases(situation.observed)}
+    done = {one.name for one in noise.done_phases(situation.observed)}
     jobs = (job for job in situation.observed.jobs if job["metadata"]["labels"].get(LABEL_PHASE) not in done)
     return replace(step, delete=tuple(reference(job) for job in jobs if not job["metadata"].get("deletionTimestamp")))
 
 
 def before_release(situation: Situation) -> Step | None:
-    """A release whose λ is another one than the stable release's waits for those who approve that; None: nothing is missing."""
-    wanted, why = of_noise(situation.observed, situation.phase)
+    """A release whose λ is another one than the stable release's waits for those who approve that, and where the scenario lets λ change
+    once a quarter for the next one; None: nothing is missing.
+    """
+    change = noise.change_of(situation.observed, situation.phase)
+    if change is None:
+        return None
+    if (opens := change.next_quarter(situation.now)) is not None:
+        wait = Wait(Reason.WAITING_FOR_WINDOW, change.too_early(opens))
+        return Step(status=situation.status, said=wait, again=(opens - situation.now).total_seconds())
+    wanted = noise.approvals_of(change, situation.observed)
     if not wanted:
         return None
-    step, judged = asked(situation, wanted, why)
+    step, judged = asked(situation, wanted, change.told)
     unwritten = step.status != situation.status
     return replace(step, again=0.0 if unwritten and not judged.missing else step.again) if judged.missing or unwritten else None
 
@@ -114,7 +119,7 @@ def judge(situation: Situation, wanted: Sequence[Approval], subject: Subject) ->
     known = {(one.kind, one.team, one.user, one.digest): one for one in situation.status.approvals}
     given: list[GivenApproval] = []
     missing: list[tuple[Approval, str]] = []
-    users = {one.user for one in noise_approvals(situation.observed)} if situation.phase.task == Task.RELEASE else set()
+    users = {one.user for one in noise.approved(situation.observed)} if situation.phase.task == Task.RELEASE else set()
     for one in wanted:
         digest, _, user = str(annotations.get(one.annotation, "")).partition(" ")
         user = user[:LONGEST_USER]
@@ -148,40 +153,6 @@ def voided(observed: Observed, now: datetime) -> tuple[Observed, tuple[Note, ...
 def _anew(phase: PhaseStatus, now: datetime) -> PhaseStatus:
     """As if its turn came now."""
     return PhaseStatus(name=phase.name, begun=True, window_start_time=timestamp(now))
-
-
-def done_phases(observed: Observed) -> list[PhaseStatus]:
-    """Phases that are completed."""
-    return [one for one in observed.status.phases if one.outcome == Reason.COMPLETED]
-
-
-def of_noise(observed: Observed, phase: Phase) -> tuple[tuple[Approval, ...], str]:
-    """Approvals that the release's λ needs and that no Approve phase has brought, and why it needs them."""
-    if observed.spec.model.family != ModelFamily.VIDEOFUSION or phase.release is None:
-        return (), ""
-    fusion, stable = applied(observed.spec.recipe, observed.status.tuned).fusion, observed.stable
-    if stable is not None and value_at(stable, "spec", "model", "family") != ModelFamily.VIDEOFUSION:
-        stable = None
-    shares: list[str] = value_at(stable, "spec", "lineage", "baseNoiseShares") or [] if stable else [USUAL_SHARE]
-    if are_equal(fusion.shares, shares):
-        return (), ""
-    given = {one.team for one in noise_approvals(observed)}
-    teams = [team for team in approvers(fusion.base_scenario, fusion.residual_scenario) if team not in given]
-    whose = f"that of {stable['metadata']['name']}, stable in service {phase.release.service}," if stable else "the usual one"
-    told = f"λ is {_told(fusion.shares)}, and {whose} {'is ' + _told(shares) if shares else 'is not known'}; "
-    return tuple(Approval(kind=LAMBDA, team=team) for team in teams), told
-
-
-def _told(shares: Sequence[str]) -> str:
-    return ", ".join(shares) if len(shares) <= 3 else f"{', '.join(shares[:3])}, ... ({len(shares)} frames)"
-
-
-def noise_approvals(observed: Observed) -> list[GivenApproval]:
-    """Approvals of λ by Approve phases after which no Tune phase chooses another one."""
-    tasks = [phase.task for phase in observed.spec.phases]
-    last = len(tasks) - 1 - tasks[::-1].index(Task.TUNE) if Task.TUNE in tasks else -1
-    names = {phase.name for phase in observed.spec.phases[last + 1 :] if phase.task == Task.APPROVE}
-    return [given for one in done_phases(observed) if one.name in names for given in one.approvals if given.kind == LAMBDA]
 
 
 def late(situation: Situation) -> str:

@@ -6,16 +6,18 @@ reads what everybody may: its conditions.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from videogen_api.evaluation import Gate
+from videogen_api.lineage import MOST_LINEAGE_APPROVALS
 from videogen_api.meta import API_VERSION, release_name
 from videogen_api.model_release import Artifact, ConditionType, ModelReleaseSpec, ReleaseTemplate, WaitFor
 from videogen_api.model_release import Reason as ReleaseReason
 from videogen_api.pinned import RunArtifact
 from videogen_api.training_run import PhaseStatus, Reason, Task, TrainingRunSpec
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.training_run import approvals, attempts, windows
+from videogen_operator.kinds.training_run import approvals, attempts, noise, windows
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.lineage import lineage_of
 from videogen_operator.kinds.training_run.observed import Observed
@@ -40,7 +42,7 @@ def advance(situation: Situation) -> Step:
     if artifact is None:
         said = before_attempt(situation) or Wait(Reason.INIT_FROM_NOT_FOUND, "there is no bundle to release")
         return Step(status=situation.status, said=said, again=healing(observed))
-    wanted = manifest(observed, template, artifact)
+    wanted = manifest(observed, template, artifact, situation.now)
     name = wanted["metadata"]["name"]
     if observed.release is None:
         return _created(situation, wanted)
@@ -130,13 +132,15 @@ def _reason_of(condition: Manifest | None) -> str:
     return f"{reason}: {message}" if message else str(reason)
 
 
-def manifest(observed: Observed, template: ReleaseTemplate, artifact: RunArtifact) -> dict[str, Any]:
+def manifest(observed: Observed, template: ReleaseTemplate, artifact: RunArtifact, now: datetime) -> dict[str, Any]:
     """The release of the run's bundle: named after the model, judged by the gates of the run's last phase that measures."""
+    given = [one for phase in observed.status.phases for one in phase.approvals][-MOST_LINEAGE_APPROVALS:]
+    lineage = lineage_of(observed).model_copy(update={"base_noise_shares_since": noise.since(observed, now), "approvals": given})
     spec = ModelReleaseSpec(
         service=template.service,
         model=observed.spec.model,
         artifact=Artifact(claim_name=observed.spec.storage.claim_name, path=artifact.path, digest=artifact.digest),
-        lineage=lineage_of(observed),
+        lineage=lineage,
         serving=template.serving,
         gates=last_gates(observed.spec),
         rollout=template.rollout,
