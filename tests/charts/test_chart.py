@@ -609,6 +609,12 @@ FOR_EVERYBODY = {
     "system-videogen-operator-requests-trainingruns",
     "system-videogen-operator-serving",
     "system-videogen-operator-cycles",
+    *(
+        PODS := {
+            f"system-videogen-operator-{name}"
+            for name in ("trainer-pods", "server-pods", "trainer-jobs", "server-deployments", "server-replicasets")
+        }
+    ),
 }
 
 
@@ -651,9 +657,24 @@ def test_policies_can_be_left_out(render: Render) -> None:
         return {item["metadata"]["name"] for item in of_kind(render({"admissionPolicy": values}), "ValidatingAdmissionPolicy")}
 
     assert left(enabled=False) == FOR_EVERYBODY
-    assert left(enabled=False, requests=False) == {APPROVALS, "system-videogen-operator-serving", "system-videogen-operator-cycles"}
-    assert left(enabled=False, requests=False, deletion=False) == {APPROVALS, "system-videogen-operator-cycles"}
-    assert left(enabled=False, requests=False, deletion=False, cycles=False) == {APPROVALS}
+    assert left(enabled=False, pods=False) == FOR_EVERYBODY - PODS
+    off = {"enabled": False, "pods": False, "requests": False}
+    assert left(**off) == {APPROVALS, "system-videogen-operator-serving", "system-videogen-operator-cycles"}
+    assert left(**off, deletion=False) == {APPROVALS, "system-videogen-operator-cycles"}
+    assert left(**off, deletion=False, cycles=False) == {APPROVALS}
+
+
+def test_who_makes_trainers_is_a_value_and_other_namespaces_are_left_to_others(render: Render) -> None:
+    accounts = ["system:serviceaccount:ml:trainer", "trainers"]
+    values = {"watchNamespaces": ["films", "shorts"], "admissionPolicy": {"trainingOperators": accounts}}
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(render(values), "ValidatingAdmissionPolicy")}
+    rule = policies["system-videogen-operator-trainer-pods"]["validations"][0]
+    assert re.findall(r'username == "(.*?)"', rule["expression"]) == accounts
+    assert "made by system:serviceaccount:ml:trainer or trainers alone" in rule["message"]
+    watched = {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["films", "shorts"]}]}
+    assert [policies[name]["matchConstraints"].get("namespaceSelector") for name in sorted(PODS)] == [watched] * len(PODS)
+    everywhere = {one["metadata"]["name"]: one["spec"] for one in of_kind(render({}), "ValidatingAdmissionPolicy")}
+    assert not any("namespaceSelector" in everywhere[name]["matchConstraints"] for name in PODS)
 
 
 GRANTED = RIGHTS | GATEWAY_RIGHTS | CLUSTER_RIGHTS | LEASE_RIGHTS

@@ -81,15 +81,17 @@ class Scene:
         self.api.merge(self.path("Deployment", child) + "/status", {"status": status})
 
     def make_pod(self, name: str) -> str:
-        """Deployment controller: a release's pod by way of a ReplicaSet. Returns the pod's name."""
+        """Kubernetes' controllers: a release's pod by way of a ReplicaSet. Returns the pod's name."""
         child = name.replace(".", "-")
         deployment = eventually(lambda: self.api.find(self.path("Deployment", child)))
         labels, pod = deployment["spec"]["template"]["metadata"]["labels"], {"containers": [{"name": "server", "image": "serving:7"}]}
         metadata = {"name": f"{child}-1", "labels": labels, "ownerReferences": [controlled_by(deployment, "Deployment")]}
         spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
-        replicas = self.api.create(f"/apis/apps/v1/namespaces/{self.namespace}/replicasets", {"metadata": metadata, "spec": spec})
+        sets = self.api.as_user("system:serviceaccount:kube-system:deployment-controller")
+        replicas = sets.create(f"/apis/apps/v1/namespaces/{self.namespace}/replicasets", {"metadata": metadata, "spec": spec})
         metadata = {"name": f"{child}-1-1", "labels": labels, "ownerReferences": [controlled_by(replicas, "ReplicaSet")]}
-        self.api.create(f"{self.core}/pods", {"metadata": metadata, "spec": pod})
+        pods = self.api.as_user("system:serviceaccount:kube-system:replicaset-controller")
+        pods.create(f"{self.core}/pods", {"metadata": metadata, "spec": pod})
         return str(metadata["name"])
 
     def weights(self) -> dict[str, int]:
