@@ -642,7 +642,8 @@ def test_everything_that_the_operator_may_write_is_under_a_policy(render: Render
 
 def test_more_images_are_allowed_on_request_and_dots_mean_dots(render: Render) -> None:
     objects = render({"admissionPolicy": {"imageRepositories": ["registry.example.org/old"]}})
-    (policy,) = [item for item in of_kind(objects, "ValidatingAdmissionPolicy") if item["metadata"]["name"].endswith("-deployments")]
+    policies = {item["metadata"]["name"]: item for item in of_kind(objects, "ValidatingAdmissionPolicy")}
+    policy = policies["system-videogen-operator-deployments"]
     expression = policy["spec"]["validations"][0]["expression"]
     pattern = re.search(r"r'(.*?)'", expression)[1]  # type: ignore[index]
     digest = "sha256:" + "a" * 64
