@@ -321,8 +321,8 @@ def path_of(resource: Resource, namespace: str = "", name: str = "") -> str:
 def refuse_foreign(manifest: Manifest, found: Manifest, *, seen_again: bool = False) -> None:
     """Raise ApiError 409 if `found` has the name that we want and another owner: adopting it would run a stranger's content.
 
-    Anybody may name our owner. `seen_again`: it must also have the labels by which we find what we have made. The chart's policies let nobody
-    else write these, and no apply of ours would put them back.
+    Anybody may name our owner. `seen_again`: it must also have the labels by which we find what we have made, because no apply of ours
+    would put them there. The chart's policies let nobody else write them.
     """
     wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])}
     owners = {owner["uid"] for owner in found["metadata"].get("ownerReferences") or []}
