@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from localcluster import scraping
+from localcluster.addons import TRAINING_NAMESPACE
 from videogen_operator import resources
 from videogen_operator.inbound.inbox_address import slice_of
 from videogen_operator.kinds import KINDS
@@ -663,6 +664,11 @@ def test_policies_can_be_left_out(render: Render) -> None:
     assert left(**off) == {APPROVALS, "system-videogen-operator-serving", "system-videogen-operator-cycles"}
     assert left(**off, deletion=False) == {APPROVALS, "system-videogen-operator-cycles"}
     assert left(**off, deletion=False, cycles=False) == {APPROVALS}
+
+
+def test_training_operator_is_known_by_the_account_that_kubeflow_and_the_local_cluster_give_it() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert values["admissionPolicy"]["trainingOperators"] == [f"system:serviceaccount:{TRAINING_NAMESPACE}:training-operator"]
 
 
 def test_who_makes_trainers_is_a_value_and_other_namespaces_are_left_to_others(render: Render) -> None:
