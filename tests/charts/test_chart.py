@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from localcluster import scraping
+from localcluster.addons import TRAINING_NAMESPACE
 from videogen_operator import resources
 from videogen_operator.inbound.inbox_address import slice_of
 from videogen_operator.kinds import KINDS
@@ -609,6 +610,12 @@ FOR_EVERYBODY = {
     "system-videogen-operator-requests-trainingruns",
     "system-videogen-operator-serving",
     "system-videogen-operator-cycles",
+    *(
+        PODS := {
+            f"system-videogen-operator-{name}"
+            for name in ("trainer-pods", "server-pods", "trainer-jobs", "server-deployments", "server-replicasets")
+        }
+    ),
 }
 
 
@@ -636,7 +643,8 @@ def test_everything_that_the_operator_may_write_is_under_a_policy(render: Render
 
 def test_more_images_are_allowed_on_request_and_dots_mean_dots(render: Render) -> None:
     objects = render({"admissionPolicy": {"imageRepositories": ["registry.example.org/old"]}})
-    (policy,) = [item for item in of_kind(objects, "ValidatingAdmissionPolicy") if item["metadata"]["name"].endswith("-deployments")]
+    policies = {item["metadata"]["name"]: item for item in of_kind(objects, "ValidatingAdmissionPolicy")}
+    policy = policies["system-videogen-operator-deployments"]
     expression = policy["spec"]["validations"][0]["expression"]
     pattern = re.search(r"r'(.*?)'", expression)[1]  # type: ignore[index]
     digest = "sha256:" + "a" * 64
@@ -651,9 +659,29 @@ def test_policies_can_be_left_out(render: Render) -> None:
         return {item["metadata"]["name"] for item in of_kind(render({"admissionPolicy": values}), "ValidatingAdmissionPolicy")}
 
     assert left(enabled=False) == FOR_EVERYBODY
-    assert left(enabled=False, requests=False) == {APPROVALS, "system-videogen-operator-serving", "system-videogen-operator-cycles"}
-    assert left(enabled=False, requests=False, deletion=False) == {APPROVALS, "system-videogen-operator-cycles"}
-    assert left(enabled=False, requests=False, deletion=False, cycles=False) == {APPROVALS}
+    assert left(enabled=False, pods=False) == FOR_EVERYBODY - PODS
+    off = {"enabled": False, "pods": False, "requests": False}
+    assert left(**off) == {APPROVALS, "system-videogen-operator-serving", "system-videogen-operator-cycles"}
+    assert left(**off, deletion=False) == {APPROVALS, "system-videogen-operator-cycles"}
+    assert left(**off, deletion=False, cycles=False) == {APPROVALS}
+
+
+def test_training_operator_is_known_by_the_account_that_kubeflow_and_the_local_cluster_give_it() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert values["admissionPolicy"]["trainingOperators"] == [f"system:serviceaccount:{TRAINING_NAMESPACE}:training-operator"]
+
+
+def test_who_makes_trainers_is_a_value_and_other_namespaces_are_left_to_others(render: Render) -> None:
+    accounts = ["system:serviceaccount:ml:trainer", "trainers"]
+    values = {"watchNamespaces": ["films", "shorts"], "admissionPolicy": {"trainingOperators": accounts}}
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(render(values), "ValidatingAdmissionPolicy")}
+    rule = policies["system-videogen-operator-trainer-pods"]["validations"][0]
+    assert re.findall(r'username == "(.*?)"', rule["expression"]) == accounts
+    assert "made by system:serviceaccount:ml:trainer or trainers alone" in rule["message"]
+    watched = {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["films", "shorts"]}]}
+    assert [policies[name]["matchConstraints"].get("namespaceSelector") for name in sorted(PODS)] == [watched] * len(PODS)
+    everywhere = {one["metadata"]["name"]: one["spec"] for one in of_kind(render({}), "ValidatingAdmissionPolicy")}
+    assert not any("namespaceSelector" in everywhere[name]["matchConstraints"] for name in PODS)
 
 
 GRANTED = RIGHTS | GATEWAY_RIGHTS | CLUSTER_RIGHTS | LEASE_RIGHTS

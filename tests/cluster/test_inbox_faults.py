@@ -14,6 +14,7 @@ import pytest
 
 from videogen_operator.kinds.model_release.observed import slots
 from videogen_operator.kinds.model_release.route import PERCENT
+from videogen_operator.kinds.training_run.observed import LABEL_RUN_UID
 from videogen_testing.chart_rights import operator_kubeconfig
 from videogen_testing.control_plane import Api, ControlPlane, eventually, free_port
 from videogen_testing.crash_story import GATEWAY, GATEWAYS
@@ -81,15 +82,17 @@ class Scene:
         self.api.merge(self.path("Deployment", child) + "/status", {"status": status})
 
     def make_pod(self, name: str) -> str:
-        """Deployment controller: a release's pod by way of a ReplicaSet. Returns the pod's name."""
+        """Kubernetes' controllers: a release's pod by way of a ReplicaSet. Returns the pod's name."""
         child = name.replace(".", "-")
         deployment = eventually(lambda: self.api.find(self.path("Deployment", child)))
         labels, pod = deployment["spec"]["template"]["metadata"]["labels"], {"containers": [{"name": "server", "image": "serving:7"}]}
         metadata = {"name": f"{child}-1", "labels": labels, "ownerReferences": [controlled_by(deployment, "Deployment")]}
         spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
-        replicas = self.api.create(f"/apis/apps/v1/namespaces/{self.namespace}/replicasets", {"metadata": metadata, "spec": spec})
+        sets = self.api.as_user("system:serviceaccount:kube-system:deployment-controller")
+        replicas = sets.create(f"/apis/apps/v1/namespaces/{self.namespace}/replicasets", {"metadata": metadata, "spec": spec})
         metadata = {"name": f"{child}-1-1", "labels": labels, "ownerReferences": [controlled_by(replicas, "ReplicaSet")]}
-        self.api.create(f"{self.core}/pods", {"metadata": metadata, "spec": pod})
+        pods = self.api.as_user("system:serviceaccount:kube-system:replicaset-controller")
+        pods.create(f"{self.core}/pods", {"metadata": metadata, "spec": pod})
         return str(metadata["name"])
 
     def weights(self) -> dict[str, int]:
@@ -250,7 +253,9 @@ def test_the_token_of_a_pod_that_is_gone_or_of_a_namesake_reports_nothing(scene:
     eventually(lambda: post(operator.inbox_port, "/v1/progress", token, report)[0] == 200)
     scene.api.request("DELETE", f"{scene.core}/pods/{pod}?gracePeriodSeconds=0")
     eventually(lambda: post(operator.inbox_port, "/v1/progress", token, report)[0] == 401)
-    namesake_of_it = pods_of(job)[0] | {"metadata": {"name": pod, "labels": job["metadata"]["labels"]}}  # no child of the job, which ends
+    # No child of the job, which ends, and so nobody lets it have the label of the run's UID.
+    labels = {name: text for name, text in job["metadata"]["labels"].items() if name != LABEL_RUN_UID}
+    namesake_of_it = pods_of(job)[0] | {"metadata": {"name": pod, "labels": labels}}
     scene.api.create(f"{scene.core}/pods", namesake_of_it)
     namesake = token_of(scene.api, scene.namespace, pod)
     eventually(lambda: post(operator.inbox_port, "/v1/progress", namesake, report)[0] == 200)

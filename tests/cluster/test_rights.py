@@ -170,7 +170,7 @@ async def a_run_reports_and_is_suspended(plane: ControlPlane, api: Client, view:
     await pass_preflight(api, view, "second")
     job = await view.until(lambda: view.get("PyTorchJob", "second-train-1"), HANGS, "the job of the second run")
     (pod,) = pods_of(job)
-    await api.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
+    await api.make_trainer(namespace, pod)
     await api.merge(f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/status", {"status": running()})
     await view.until(lambda: condition(view.get("TrainingRun", "second"), "Succeeded").get("reason") == "Training", HANGS, "training")
     token = await asyncio.to_thread(token_of, plane.api, namespace, pod["metadata"]["name"])

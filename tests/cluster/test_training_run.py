@@ -10,6 +10,7 @@ import pytest
 
 from videogen_api.evaluation import Metric, MetricResult
 from videogen_api.job import ExitCode, Report
+from videogen_api.meta import API_VERSION
 from videogen_api.training_run import Reason
 from videogen_testing.control_plane import Api, Refused, eventually
 from videogen_testing.runs import DIGEST, EVALUATE, JOBS, RELEASE, RUNS, TRAIN, a_claim, a_run, ended, passed, play, running, trained
@@ -278,16 +279,20 @@ def test_a_policy_that_refuses_a_job_is_named(story: Story, operator: Any) -> No
     story.job("train", 1)
 
 
-def test_a_squatted_name_is_refused_until_it_is_free(story: Story, operator: Any) -> None:
-    operator.start()
+@pytest.mark.parametrize("owned", [False, True], ids=["of nobody", "that names the run as its owner"])
+def test_a_squatted_name_is_refused_until_it_is_free(story: Story, operator: Any, owned: bool) -> None:
     container = {"name": "pytorch", "image": "stranger"}
     spec = {"pytorchReplicaSpecs": {"Master": {"template": {"spec": {"containers": [container]}}}}}
     stranger = {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": {"name": "run-train-1"}, "spec": spec}
-    made = story.api.create(story.jobs, stranger)
     story.begin()
+    if owned:
+        run = {"apiVersion": API_VERSION, "kind": "TrainingRun", "name": "run", "uid": story.run()["metadata"]["uid"]}
+        stranger["metadata"]["ownerReferences"] = [run | {"controller": True}]
+    made = story.api.create(story.jobs, stranger)
+    operator.start()
     story.pass_preflight()
     story.says("Unknown", Reason.NAME_CONFLICT)
-    assert "PyTorchJob run-train-1" in story.message()
+    assert "PyTorchJob run-train-1 cannot be created" in story.message()
     assert [job["metadata"]["name"] for job in story.api.items(story.jobs)] == ["run-train-0", "run-train-1"]
     assert story.api.get(f"{story.jobs}/run-train-1")["metadata"]["uid"] == made["metadata"]["uid"]
     story.api.delete(f"{story.jobs}/run-train-1")

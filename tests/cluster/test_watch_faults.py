@@ -220,7 +220,7 @@ async def a_pod_that_runs(api: Client, view: View, version: str) -> None:
     await a_new_run(api, view, version)
     for pod in pods_of(view.get("PyTorchJob", f"{name}-train-1")):
         path = f"/api/v1/namespaces/{view.namespace}/pods"
-        await api.request("POST", path, pod)
+        await api.make_trainer(view.namespace, pod)
         await api.merge(f"{path}/{pod['metadata']['name']}/status", {"status": running()})
     await view.until(lambda: condition(view.get("TrainingRun", name), "Succeeded").get("reason") == "Training", HANGS, f"{name} trains")
 

@@ -45,13 +45,13 @@ def operator_kubeconfig(
     return plane.write_kubeconfig(f"kubeconfig-{namespace}", server or plane.url, token)
 
 
-def install_policies(api: Api, *values: str) -> None:
+def install_policies(api: Api, *values: str, templates: tuple[str, ...] = ("admission", "requests", "pods")) -> None:
     """What the chart lets the API server refuse: everybody, and the operators of all namespaces with the default settings of one under test.
 
     Of each test's operator the Gateway is in its own namespace. `values`: more `key=value` of the chart.
     """
     images = ("trainer.image.repository=videogen-trainer", "serving.image.repository=videogen-serving")
-    text = rendered(("admission", "requests"), (*images, *values))
+    text = rendered(templates, (*images, *values))
     of_one, of_all = f'username == \\"system:serviceaccount:{PLACE}:videogen-operator\\"', 'username.endsWith(\\":videogen-operator\\")'
     assert of_one in text
     text = text.replace(of_one, of_all).replace(f'== \\"{PLACE}\\"', "== object.metadata.namespace")

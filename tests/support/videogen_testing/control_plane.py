@@ -24,6 +24,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 BINARIES = ROOT / ".localcluster" / "bin"
 TOKEN = "test-administrator"
+TRAINING_OPERATOR = "test-training-operator"  # the token of who makes trainers' pods where the tests play it
+TRAINING_OPERATORS_ACCOUNT = "system:serviceaccount:kubeflow:training-operator"
 SERVER_PORTS = 10_000, 32_768  # below net.ipv4.ip_local_port_range as Linux has it
 _given: set[int] = set()
 # Go collects garbage whenever the heap has doubled: without end in a new API server, whose heap is a tenth of that of one in use.
@@ -204,7 +206,8 @@ def control_plane(folder: Path, *apiserver_flags: str) -> Iterator[ControlPlane]
     etcd, peer, port = free_port(), free_port(), free_port()
     key = folder / "service-account.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-    (folder / "tokens.csv").write_text(f'{TOKEN},administrator,administrator,"system:masters"\n')
+    tokens = {TOKEN: "administrator", TRAINING_OPERATOR: TRAINING_OPERATORS_ACCOUNT}
+    (folder / "tokens.csv").write_text("".join(f'{token},{user},{user},"system:masters"\n' for token, user in tokens.items()))
     with (
         process(_etcd(folder, etcd, peer), folder / "etcd.log", SPARING),
         process([*_apiserver(folder, key, etcd, port), *apiserver_flags], folder / "apiserver.log", SPARING),

@@ -16,10 +16,13 @@ from videogen_operator.api_server.cluster import Cluster
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.inbound.inbox import AlertTokens, Inbox, Mail
 from videogen_operator.inbound.listening import Limits, Listener, serve
+from videogen_operator.inbound.sealing import Sealing
 from videogen_operator.inbound.tokens import POD_NAME, POD_UID, PodTokens
 from videogen_operator.kinds import KINDS
 from videogen_operator.plan import Key
 from videogen_operator.resources import MODEL_RELEASES, PODS, TOKEN_REVIEWS
+from videogen_operator.seals import Seals
+from videogen_operator.steady_clock import wall
 
 POD = {
     "apiVersion": "v1",
@@ -55,14 +58,9 @@ async def inbox(folder: Path, woken: list[Key] | None = None, limits: Limits | N
         stack.push_async_callback(api.cleanup)
         login = kopf.ConnectionInfo(server=f"http://127.0.0.1:{api.addresses[0][1]}")
         cluster = await stack.enter_async_context(Cluster(lambda: login, (TOKEN_REVIEWS,), world))
-        box = Inbox(
-            KINDS,
-            Mail(),
-            world,
-            PodTokens(cluster, TOKEN_AUDIENCE, time.time),
-            AlertTokens((folder / "token",)),
-            lambda key, _: heard.append(key),
-        )
+        tokens = PodTokens(cluster, TOKEN_AUDIENCE, time.time)
+        sealing = Sealing(KINDS, world, tokens, Seals, wall)
+        box = Inbox(KINDS, Mail(), world, tokens, AlertTokens((folder / "token",)), lambda key, _: heard.append(key), sealing=sealing)
         server = await serve(box.application(), "127.0.0.1", 0, limits=limits)
         stack.push_async_callback(server.cleanup)
         yield server

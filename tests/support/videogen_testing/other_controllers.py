@@ -19,7 +19,7 @@ from videogen_api.job import Report
 from videogen_api.meta import LABEL_ATTEMPT, LABEL_PHASE, LABEL_RUN
 from videogen_api.pinned import ResolvedDataset
 from videogen_api.training_run import Task
-from videogen_testing.control_plane import TOKEN, ControlPlane
+from videogen_testing.control_plane import TOKEN, TRAINING_OPERATOR, ControlPlane
 from videogen_testing.patience import HANGS
 from videogen_testing.runs import DIGEST, ended, passed, pods_of, running, trained
 from videogen_testing.tls_session import tls_session
@@ -49,9 +49,10 @@ class Client:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session, self._url = session, url
 
-    async def request(self, verb: str, path: str, body: object = None, content: str = "application/json") -> Any:
+    async def request(self, verb: str, path: str, body: object = None, content: str = "application/json", token: str = TOKEN) -> Any:
         data = None if body is None else json.dumps(body)
-        async with self._session.request(verb, self._url + path, data=data, headers={"Content-Type": content}) as answer:
+        headers = {"Content-Type": content, "Authorization": f"Bearer {token}"}
+        async with self._session.request(verb, self._url + path, data=data, headers=headers) as answer:
             text = await answer.text()
             if answer.status >= 400:
                 raise Refused(f"{verb} {path}: {answer.status}: {text[:500]}")
@@ -59,6 +60,10 @@ class Client:
 
     async def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
         return await self.request("PATCH", path, patch, "application/merge-patch+json")
+
+    async def make_trainer(self, namespace: str, pod: Mapping[str, Any]) -> None:
+        """A pod of a PyTorchJob, made by training-operator."""
+        await self.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod, token=TRAINING_OPERATOR)
 
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
         async with self._session.get(self._url + path, timeout=aiohttp.ClientTimeout(total=None)) as answer:
@@ -206,7 +211,7 @@ class OtherControllers:
 
         await self._until(lambda: phase_status(run(), labels[LABEL_PHASE]).get("jobName") == name, f"{name} in the run's status")
         for pod in pods_of(job):
-            await self._api.request("POST", f"{self._core}/pods", pod)
+            await self._api.make_trainer(self._view.namespace, pod)
         await self._until(lambda: "pods run" in condition(run(), "Succeeded").get("message", ""), f"the run sees the pods of {name}")
         await self._set_pods(job, running())
         await self._until(lambda: condition(run(), "Succeeded").get("reason") in DOING, f"the run says that {name} runs")
@@ -253,7 +258,7 @@ async def pass_preflight(api: Client, view: View, run: str, patience: float = HA
     made = await view.until(job, patience, f"the preflight of {run}")
     path = f"/api/v1/namespaces/{view.namespace}/pods"
     for pod in pods_of(made):
-        await api.request("POST", path, pod)
+        await api.make_trainer(view.namespace, pod)
         await api.merge(f"{path}/{pod['metadata']['name']}/status", {"status": ended(0, passed())})
 
 

@@ -9,7 +9,7 @@ from videogen_api.meta import API_VERSION, LABEL_STORAGE, STORAGE_ALLOWED
 from videogen_api.optimization import MetricLoss, Optimization
 from videogen_api.preflight import PreflightResult, Problem
 from videogen_api.tuning import Trial
-from videogen_testing.control_plane import Api, eventually
+from videogen_testing.control_plane import TRAINING_OPERATOR, Api, eventually
 
 RUNS = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}/trainingruns"
 JOBS = "/apis/kubeflow.org/v1/namespaces/{}/pytorchjobs"
@@ -153,6 +153,6 @@ def play(api: Api, namespace: str, job: Mapping[str, Any], status: Mapping[str, 
     for pod in pods:
         path = f"/api/v1/namespaces/{namespace}/pods"
         if api.find(f"{path}/{pod['metadata']['name']}") is None:
-            api.create(path, pod)
+            api.request("POST", path, pod, token=TRAINING_OPERATOR)
         api.merge(f"{path}/{pod['metadata']['name']}/status", {"status": status})
     return [pod["metadata"]["name"] for pod in pods]

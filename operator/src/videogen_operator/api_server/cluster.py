@@ -188,7 +188,7 @@ class Cluster:
             if error.reason != "AlreadyExists":
                 raise
             if self._world.knows(manifest["kind"]):
-                refuse_foreign(manifest, await self.get(manifest["kind"], namespace, name))
+                refuse_foreign(manifest, await self.get(manifest["kind"], namespace, name), seen_again=not is_applied_later)
         else:
             self._stored(answer)
         return True
@@ -318,13 +318,19 @@ def path_of(resource: Resource, namespace: str = "", name: str = "") -> str:
     return f"{_root_of(resource)}{scope}/{resource.plural}" + (f"/{name}" if name else "")
 
 
-def refuse_foreign(manifest: Manifest, found: Manifest) -> None:
-    """Raise ApiError 409 if `found` has the name that we want and another owner: adopting it would run a stranger's content."""
+def refuse_foreign(manifest: Manifest, found: Manifest, *, seen_again: bool = False) -> None:
+    """Raise ApiError 409 if `found` has the name that we want and another owner: adopting it would run a stranger's content.
+
+    Anybody may name our owner. `seen_again`: it must also have the labels by which we find what we have made, because no apply of ours
+    would put them there. The chart's policies let nobody else write them.
+    """
     wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])}
     owners = {owner["uid"] for owner in found["metadata"].get("ownerReferences") or []}
     label, value = MANAGED_BY
-    ours = bool(wanted & owners) if wanted else (found["metadata"].get("labels") or {}).get(label) == value
-    if not ours:
+    labels = found["metadata"].get("labels") or {}
+    ours = bool(wanted & owners) if wanted else labels.get(label) == value
+    known = {key: text for key, text in manifest["metadata"].get("labels", {}).items() if key.startswith(GROUP + "/")}
+    if not ours or (seen_again and wanted and not known.items() <= labels.items()):
         where = f"{found['metadata'].get('namespace', '')}/{found['metadata']['name']}"
         raise ApiError(409, "NotOurs", f"{found['kind']} {where} exists and was not made for this object; delete or rename it")
 

@@ -115,7 +115,8 @@ def nobody_answers(situation: Situation) -> Wait | None:
     if (left := unanswered_in(situation)) is None or left > 0:
         return None
     said = f"PyTorchJob {situation.status.job_name} has had no pods for {UNANSWERED_SECONDS} s; is the Kubeflow training-operator running?"
-    return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, said)
+    helps = "If it is, the job's events tell why it makes none; the chart's admissionPolicy.trainingOperators must name its account"
+    return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, f"{said} {helps}")
 
 
 def unanswered_in(situation: Situation) -> float | None:

@@ -1,0 +1,95 @@
+{{/*
+Who makes the pods that are believed. The operator knows trainers and servers by labels: what a trainer reports decides gates, a server gets
+requests, and both are let through NetworkPolicies. Only a policy can say that nobody else writes these labels: an object does not tell who made it.
+*/}}
+
+{{/* Where the operator works: the whole cluster, or these namespaces. Another operator may work in the others. */}}
+{{- define "videogen.admission.watched" -}}
+{{- with .Values.watchNamespaces -}}
+namespaceSelector:
+  matchExpressions:
+  - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
+{{- end }}
+{{- end -}}
+
+{{/* The user is one of these. */}}
+{{- define "videogen.admission.isOneOf" -}}
+{{- $is := list }}
+{{- range . }}
+{{- $is = append $is (printf "request.userInfo.username == %s" (toJson .)) }}
+{{- end -}}
+({{ join " || " $is }})
+{{- end -}}
+
+{{/* Pods with a label: (dict "context" $ "label" ... "makers" (list of users) "owner" "kind of the controller" "of" "a TrainingRun"). */}}
+{{- define "videogen.admission.pods" -}}
+matchConstraints:
+  {{- with include "videogen.admission.watched" .context }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  objectSelector:
+    matchExpressions:
+    - {key: {{ .label }}, operator: Exists}
+  resourceRules:
+  # A binding hands its labels to the pod that it binds; a status may bring labels, too.
+  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods" "pods/*" "bindings")) | nindent 2 }}
+variables:
+- name: labels
+  expression: object.metadata.?labels.orValue({})
+- name: labelsBefore
+  expression: "oldObject == null ? {} : oldObject.metadata.?labels.orValue({})"
+validations:
+# By the controller that makes them, for what it makes them of: an account may be that of several controllers.
+- expression: >-
+    oldObject != null || ({{ include "videogen.admission.isOneOf" .makers }} &&
+    object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false) && o.kind == '{{ .owner }}'))
+  reason: Forbidden
+  message: >-
+    a pod with the label {{ .label }} is made by {{ join " or " .makers }} alone, for a {{ .owner }}; leave the label out, or write {{ .of }} that gets such pods
+# Nobody passes another pod for one of them, takes one out of its NetworkPolicy, or into that of others.
+- expression: >-
+    oldObject == null || (
+    variables.labels.all(k, !k.startsWith('videogen.pib.gov.in/') || variables.labelsBefore[?k] == optional.of(variables.labels[k])) &&
+    variables.labelsBefore.all(k, !k.startsWith('videogen.pib.gov.in/') || k in variables.labels))
+  reason: Forbidden
+  message: a pod gets its labels videogen.pib.gov.in/... when {{ join " or " .makers }} makes it, and then they stay; nobody adds, changes or removes them
+# Nor its program: the kubelet would start another image in the same pod.
+- expression: >-
+    oldObject == null || request.resource.resource != 'pods' || (
+    object.spec.containers.map(c, c.image) == oldObject.spec.containers.map(c, c.image) &&
+    object.spec.?initContainers.orValue([]).map(c, c.image) == oldObject.spec.?initContainers.orValue([]).map(c, c.image))
+  reason: Forbidden
+  message: the image of a pod with the label {{ .label }} is the one that it was made with; delete the pod, and one with the chart's image takes its place
+{{- end }}
+
+{{/* What such pods are made of: (dict "context" $ "label" ... "group" ... "resource" ... "kind" ... "templates" "a CEL list" "makers" (list of users) "owner" "kind of its controller, or none" "of" "a TrainingRun"). */}}
+{{- define "videogen.admission.makingPods" -}}
+matchConstraints:
+  {{- with include "videogen.admission.watched" .context }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  resourceRules:
+  {{- include "videogen.matching" (dict "group" .group "resources" (list .resource)) | nindent 2 }}
+variables:
+- name: key
+  expression: "'{{ .label }}'"
+- name: templates
+  expression: {{ .templates | quote }}
+- name: templatesBefore
+  expression: "oldObject == null ? [] : {{ .templates | replace "object." "oldObject." }}"
+# The label's values, of the object and of the pods that it makes.
+- name: values
+  expression: "[object.metadata.?labels[?variables.key].orValue('')] + variables.templates.map(t, t.?metadata.?labels[?variables.key].orValue(''))"
+- name: valuesBefore
+  expression: >-
+    oldObject == null ? [''] : [oldObject.metadata.?labels[?variables.key].orValue('')] +
+    variables.templatesBefore.map(t, t.?metadata.?labels[?variables.key].orValue(''))
+validations:
+- expression: >-
+    ({{ include "videogen.admission.isOneOf" .makers }}
+    {{- with .owner }} && object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false) && o.kind == '{{ . }}'){{ end }}) ||
+    variables.values.all(v, v in variables.valuesBefore)
+  reason: Forbidden
+  message: >-
+    a {{ .kind }} with the label {{ .label }}, of itself or of its pods, is made by {{ join " or " .makers }} alone; leave the label out, or write {{ .of }}
+{{- end }}
