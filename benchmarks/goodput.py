@@ -31,11 +31,13 @@ RECIPE: Manifest = {"frames": 8, "resolution": {"height": 32, "width": 32}, "glo
 WORKERS = 2
 _POLL_SECONDS = 2.0
 _AWAY_SECONDS = 120.0  # until a killed node has started again
-# The trainer's processes are children of the container's first one, which a signal from within cannot kill.
+# The trainer's processes are children of its first one, which has its parent outside of the pod, as the pod's own PID 1 and this have.
 _KILL_A_PROCESS = """
 import os, pathlib, signal
-children = pathlib.Path("/proc/1/task/1/children").read_text().split()
-os.kill(int(children[0]), signal.SIGKILL)
+pids = [int(path.name) for path in pathlib.Path("/proc").iterdir() if path.name.isdigit()]
+parents = {pid: int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
+(first,) = (pid for pid in pids if parents[pid] == 0 and pid not in (1, os.getpid()))
+os.kill(min(pid for pid in pids if parents[pid] == first), signal.SIGKILL)
 """
 
 

@@ -92,7 +92,7 @@ def written() -> dict[str, Any]:
         run,
         of_run.config_map(observed, job, SETTINGS),
         of_run.pytorch_job(observed, phase, job, SETTINGS),
-        release_of_run.manifest(observed, template, artifact),
+        release_of_run.manifest(observed, template, artifact, moment),
         network.policy(release, SETTINGS),
         *of_release.children(release, SETTINGS),
         route.route(service, route.backends([release], {release.name: 100}, [], START), (), SETTINGS),

@@ -15,7 +15,7 @@ from videogen_api.meta import GROUP
 from videogen_demo import footage, install
 from videogen_demo.__main__ import SYNTHETIC_CLIPS
 from videogen_demo.install import Installation
-from videogen_demo.kubectl import Cluster, condition
+from videogen_demo.kubectl import Cluster, Manifest, condition
 from videogen_demo.story import CLAIM, NAMESPACE, RELEASES, RUNS, Story, tell
 from videogen_demo.summary import contact_sheet, frames_of, reel
 from videogen_demo.view import View
@@ -98,6 +98,25 @@ def test_the_slow_release_was_rolled_back_by_its_alert_and_is_quarantined(story:
     digest = (slow or {})["spec"]["artifact"]["digest"]
     entries = [(entry["release"], entry["digest"], entry["reason"], entry["quarantined"]) for entry in quarantined]
     assert entries == [(RELEASES[2], digest, "Alert", True)]
+
+
+def test_a_server_that_is_ended_while_it_loads_ends_at_once(story: Story) -> None:
+    """Not after its whole grace period, in which it would hold its GPU: that of 1.2.0 is ten minutes."""
+    selector = f"videogen.pib.gov.in/release={RELEASES[2]}"
+
+    def loading() -> Manifest | None:
+        pods = story.cluster.list("pods", NAMESPACE, selector)
+        states = [(pod, one) for pod in pods for one in pod.get("status", {}).get("containerStatuses", [])]
+        return next((pod for pod, one in states if "running" in one["state"] and not one["ready"] and not _is_ending(pod)), None)
+
+    story.cluster("delete", "pods", "-n", NAMESPACE, "-l", selector, "--grace-period=1", "--wait=true")
+    pod = story.cluster.wait("the next server to load", loading, HANGS)
+    assert pod["spec"]["terminationGracePeriodSeconds"] >= 600
+    story.cluster("delete", "pod", pod["metadata"]["name"], "-n", NAMESPACE, "--wait=true", "--timeout=300s")
+
+
+def _is_ending(pod: Manifest) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def test_the_pictures_of_the_summary_can_be_made(story: Story, tmp_path: Path) -> None:

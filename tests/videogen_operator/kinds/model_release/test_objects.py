@@ -146,11 +146,12 @@ def test_the_pods_are_spread_over_nodes_or_as_the_release_says(one: Callable[...
 
 @pytest.mark.parametrize(("count", "more"), {0: {}, 1: {"tolerations": [OF_GPUS]}}.items())
 def test_pods_of_a_release_that_says_nothing_of_it_stay_as_they_were(one: Callable[..., Release], count: int, more: dict[str, Any]) -> None:
-    """Another field in the template would restart every release when the operator is upgraded."""
+    """Another field in the template would restart those that are not in service yet when the operator is upgraded."""
     pod = pod_of(one(a_release(serving={"resources": gpus(count)} if count else {})))
     fields = {
         "automountServiceAccountToken",
         "enableServiceLinks",
+        "shareProcessNamespace",
         "terminationGracePeriodSeconds",
         "securityContext",
         "topologySpreadConstraints",

@@ -124,6 +124,7 @@ def _pod(release: Release, settings: Settings) -> dict[str, Any]:
         **placed(release, settings),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "shareProcessNamespace": True,  # else the server is PID 1, which SIGTERM does not end while it loads
         "terminationGracePeriodSeconds": serving.timeout_seconds + 3 * DRAIN_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,

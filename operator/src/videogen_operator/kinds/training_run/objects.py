@@ -227,6 +227,7 @@ def pod_template(observed: Observed, phase: Phase, job: Job, settings: Mapping[s
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            "shareProcessNamespace": True,  # else the trainer is PID 1, which SIGTERM does not end before it listens
             "terminationGracePeriodSeconds": 60,  # time for a checkpoint
             "securityContext": {
                 "runAsNonRoot": True,
