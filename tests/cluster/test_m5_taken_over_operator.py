@@ -212,7 +212,7 @@ POD_ATTACKS: dict[str, tuple[Change, str]] = {
     "a key of a Secret": (secret_key("password"), "takes a key of a Secret"),
     "a whole Secret": (container(envFrom=[{"secretRef": {"name": "any"}}]), "takes a key of a Secret"),
     "the node's network": (pod(hostNetwork=True), "asks for hostNetwork"),
-    "the node's processes": (pod(hostPID=True), "asks for hostNetwork"),
+    "the node's processes": (pod(hostPID=True, shareProcessNamespace=False), "asks for hostNetwork"),
     "a port of the node": (container(ports=[{"containerPort": 80, "hostPort": 80}]), "asks for hostNetwork"),
     "a node of its choice": (pod(nodeName="control-plane"), "asks for hostNetwork"),
     "root": (security(runAsUser=0), "does not meet Pod Security restricted"),
@@ -354,6 +354,9 @@ def test_what_others_have_made_is_neither_changed_nor_deleted(plane: ControlPlan
     item = deepcopy(WRITTEN[kind])
     name = f"of-others-{kind.lower()}"
     item["metadata"] = {"name": name, "namespace": NAMESPACE}
+    if kind == "Deployment":  # with labels of their own: ours are the operator's to give
+        item["spec"]["selector"] = {"matchLabels": {"app": name}}
+        item["spec"]["template"]["metadata"]["labels"] = {"app": name}
     path = PLACES[kind].format(NAMESPACE)
     plane.api.create(path, item)
     adopted = {"metadata": {key: WRITTEN[kind]["metadata"][key] for key in ("labels", "ownerReferences")}}
