@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from videogen_api.meta import LABEL_RELEASE
 from videogen_operator.inbound.inbox_address import slice_of
 from videogen_operator.kinds.fine_tune_cycle import observed as cycles
 from videogen_operator.kinds.fine_tune_cycle.plan import plan as plan_of_cycles
@@ -354,9 +355,10 @@ def test_what_others_have_made_is_neither_changed_nor_deleted(plane: ControlPlan
     item = deepcopy(WRITTEN[kind])
     name = f"of-others-{kind.lower()}"
     item["metadata"] = {"name": name, "namespace": NAMESPACE}
-    if kind == "Deployment":  # with labels of their own: ours are the operator's to give
-        item["spec"]["selector"] = {"matchLabels": {"app": name}}
-        item["spec"]["template"]["metadata"]["labels"] = {"app": name}
+    if kind == "Deployment":  # without the label of servers, which is the operator's to give
+        labels = item["spec"]["template"]["metadata"]["labels"]
+        del labels[LABEL_RELEASE]
+        item["spec"]["selector"] = {"matchLabels": dict(labels)}
     path = PLACES[kind].format(NAMESPACE)
     plane.api.create(path, item)
     adopted = {"metadata": {key: WRITTEN[kind]["metadata"][key] for key in ("labels", "ownerReferences")}}
