@@ -69,7 +69,8 @@ test-kernels: setup tools ## the tests that compute, with PyTorch's CPU kernels 
 	ATEN_CPU_CAPABILITY=avx2 $(PYTEST) --numprocesses 2 $(NUMERIC)
 	env --unset=ATEN_CPU_CAPABILITY $(PYTEST) --numprocesses 2 $(NUMERIC)
 
-soak: setup control-plane fuzz ## the long campaigns: every write of the operator, every way it can be lost; and fuzz
+soak: setup control-plane fuzz ## the long campaigns: every write of the operator, every way it can be lost; 100 simulated years of cycles; and fuzz
+	$(BIN)/python -m pytest --numprocesses 2 tests/simulation/soak/year_campaign.py
 	$(BIN)/python -m pytest tests/cluster/soak/crash_campaign.py
 
 fuzz: setup build/fuzz/.installed ## hostile bytes for everything that reads them, FUZZ_SECONDS (600) for each target
