@@ -72,7 +72,7 @@ class Year(Simulation):
         scheduled = [past for past in status.history if not (past.run and "-now-" in past.run)]
         assert max(Counter(past.scheduled_time for past in scheduled).values(), default=1) == 1, "a time has one line"
         assert all(past.message for past in status.history if past.outcome != Outcome.SUCCEEDED), "each says why"
-        times = schedule(status.followed.schedule, status.followed.time_zone, START)
+        times = schedule(status.followed.schedule, status.followed.time_zone)
         for past in scheduled:
             if (name, past.scheduled_time) not in self._on_time:
                 moment = datetime.fromisoformat(past.scheduled_time)

@@ -124,7 +124,7 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
     spec, now = cycle.spec, context.now
     expression = spec.schedule or SCHEDULES[spec.cadence]
     try:
-        times = schedule(expression, spec.time_zone, now)
+        times = schedule(expression, spec.time_zone)
     except ZoneError as error:
         return _stalled(cycle, Reason.TIME_ZONE_UNKNOWN, f"spec.timeZone: {error}")
     except ValueError as error:
@@ -143,8 +143,10 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
         return problem
     if spec.suspend:
         return Step(status=known, said=Said(Reason.SUSPENDED, "spec.suspend is true; no run is created"))
-    due = times.last(now)
-    if due is None or due <= account.decided_until(cycle):
+    decided = account.decided_until(cycle)
+    undecided = times.next(decided)
+    due = times.last(now) if undecided is not None and undecided <= now else None
+    if due is None or due <= decided:
         return Step(status=known, said=status.waiting(cycle, known, following))
     return _due(cycle, context, times, due)
 
