@@ -69,7 +69,8 @@ test-kernels: setup tools ## the tests that compute, with PyTorch's CPU kernels 
 	ATEN_CPU_CAPABILITY=avx2 $(PYTEST) --numprocesses 2 $(NUMERIC)
 	env --unset=ATEN_CPU_CAPABILITY $(PYTEST) --numprocesses 2 $(NUMERIC)
 
-soak: setup control-plane fuzz ## the long campaigns: every write of the operator, every way it can be lost; and fuzz
+soak: setup control-plane fuzz ## the long campaigns: every write of the operator, every way it can be lost; 100 simulated years of cycles; and fuzz
+	$(BIN)/python -m pytest --numprocesses 2 tests/simulation/soak/year_campaign.py
 	$(BIN)/python -m pytest tests/cluster/soak/crash_campaign.py
 
 fuzz: setup build/fuzz/.installed ## hostile bytes for everything that reads them, FUZZ_SECONDS (600) for each target
@@ -102,7 +103,7 @@ year: setup ## a year of examples/schedule in virtual time, with failures: a pic
 bench-rollback: install ## 20 rollbacks under load: webhook and alert path to the last bad answer
 	$(BIN)/python -m benchmarks.rollback
 
-bench-operator: setup control-plane ## 1, 100 and 1,000 TrainingRuns: latency, CPU, requests, memory, restart
+bench-operator: setup control-plane ## 1, 100 and 1,000 TrainingRuns, 500 FineTuneCycles: latency, CPU, requests, memory, restart
 	$(BIN)/python -m benchmarks.operator
 
 bench-attack: setup control-plane ## rollbacks while thousands of half requests press on the operator; takeover when it is killed

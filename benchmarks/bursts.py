@@ -101,15 +101,15 @@ async def burst(
 ) -> list[Burst]:
     """Create all objects, from many clients or one after the other; then end the pods of their first children. One result per child."""
 
-    async def create(name: str) -> float:
-        return await _create(session, subject.parents, subject.manifest(name))
+    async def make(name: str) -> float:
+        return await create(session, subject.parents, subject.manifest(name))
 
     async def conclude(name: str) -> float:
         assert subject.pods
         return await _conclude(session, subject.pods, watch.made[name])
 
-    async with _watching(session, subject) as watch:
-        found = [await _one_child_each(create, subject, names, audit, watch, at_once)]
+    async with watching(session, subject) as watch:
+        found = [await _one_child_each(make, subject, names, audit, watch, at_once)]
         if subject.pods:
             watch.seen.clear()
             found.append(await _one_child_each(conclude, subject, names, audit, watch, at_once))
@@ -135,7 +135,7 @@ async def _one_child_each(
     await asyncio.gather(*map(one, names))
     await watch.wait_for(names)
     await asyncio.wait_for(watch.children.join(), PATIENCE_SECONDS)
-    entries = await _rest(audit, subject.agents)
+    entries = await rest(audit, subject.agents)
     return Burst(
         count=len(names),
         seconds=tuple(max(0.0, watch.seen[name] - called[name]) for name in names),
@@ -145,7 +145,8 @@ async def _one_child_each(
     )
 
 
-async def _create(session: aiohttp.ClientSession, path: str, manifest: Mapping[str, Any]) -> float:
+async def create(session: aiohttp.ClientSession, path: str, manifest: Mapping[str, Any]) -> float:
+    """Create an object -> when the reply came, in `time.monotonic()` seconds."""
     async with session.post(path, json=manifest, params={"fieldManager": "benchmark"}) as answer:
         replied = time.monotonic()
         text = await answer.text()
@@ -157,7 +158,7 @@ async def _conclude(session: aiohttp.ClientSession, pods: Pods, child: Manifest)
     """What a kubelet does: the pod of the child exists, and then it has ended well."""
     headers, status = {"Content-Type": "application/merge-patch+json"}, json.dumps({"status": pods.well_ended})
     (pod,) = pods.of(child)
-    await _create(session, pods.path, pod)
+    await create(session, pods.path, pod)
     async with session.patch(f"{pods.path}/{pod['metadata']['name']}/status", data=status, headers=headers) as answer:
         replied = time.monotonic()
         assert answer.status == 200, await answer.text()
@@ -165,7 +166,8 @@ async def _conclude(session: aiohttp.ClientSession, pods: Pods, child: Manifest)
 
 
 @asynccontextmanager
-async def _watching(session: aiohttp.ClientSession, subject: Subject) -> AsyncIterator[Watch]:
+async def watching(session: aiohttp.ClientSession, subject: Subject) -> AsyncIterator[Watch]:
+    """See the children that are made from now on."""
     async with session.get(subject.children, params={"limit": "1"}) as answer:
         version = (await answer.json())["metadata"]["resourceVersion"]
     watch = Watch()
@@ -201,7 +203,8 @@ async def _acknowledge(session: aiohttp.ClientSession, subject: Subject, childre
         children.task_done()
 
 
-async def _rest(audit: AuditLog, agents: tuple[str, ...]) -> list[Entry]:
+async def rest(audit: AuditLog, agents: tuple[str, ...]) -> list[Entry]:
+    """The controller's requests until it has written nothing for a while."""
     entries: list[Entry] = []
     quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < QUIET_SECONDS:

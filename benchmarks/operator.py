@@ -2,8 +2,8 @@
 
 Starts etcd, kube-apiserver, the controller manager and the real operator; creates 1, 100 and 1,000 TrainingRuns, waits for
 the PyTorchJobs of their preflights, lets those pass, and waits for the PyTorchJobs of the first phases; then restarts the
-operator, which must find that nothing is to be done. The same numbers of PyTorchJobs for Kubeflow's training-operator are
-the peer. docs/benchmarks.md says what each figure means.
+operator, which must find that nothing is to be done; and lets 100 of 500 FineTuneCycles be due in one minute. The same numbers
+of PyTorchJobs for Kubeflow's training-operator are the peer. docs/benchmarks.md says what each figure means.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import aiohttp
 
 from benchmarks.audit import AuditLog, summary, writes
 from benchmarks.bursts import Burst, Pods, Subject, burst, client
+from benchmarks.cycles import due_together
 from benchmarks.figures import Figure, circumstances, percentile, table
 from benchmarks.peer import peer
 from benchmarks.processes import cpu_seconds, resident_megabytes
@@ -37,6 +38,7 @@ AGENTS = ("Python/", "kopf/")  # aiohttp's and kopf's user agents
 WARM_UP_SECONDS = 3.0  # readiness does not wait for the watches, and a first creation would measure their start
 SINGLES = 20  # a burst of one is repeated, for its percentiles
 P99_AIMS = {1: 0.3, 100: 2.0, 1000: 15.0}
+CYCLES, DUE_AIM = 500, 2.0  # seconds from the scheduled time
 AT_REST_SECONDS = 20.0  # longer than any timer of a run that waits for its pods
 # What training-operator says at once about every job; without it a run says after 30 s that nobody looks at its job.
 CREATED = {"type": "Created", "status": "True", "reason": "PyTorchJobCreated", "message": "PyTorchJob is created."}
@@ -89,6 +91,7 @@ def main(arguments: list[str]) -> int:
     """0 when everything happened, at whatever speed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.operator", description=__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 100, 1000], help="sizes of the bursts")
+    parser.add_argument("--cycles", type=int, default=CYCLES, help="FineTuneCycles, of which a fifth is due together; 0: none")
     parser.add_argument("--without-peer", action="store_true", help="leave Kubeflow's training-operator out")
     parser.add_argument("--profile", type=Path, help="write a cProfile of the operator there; its times are then too long")
     options = parser.parse_args(arguments)
@@ -126,13 +129,14 @@ async def _measure(plane: ControlPlane, audit: AuditLog, options: argparse.Names
             problems.append(f"the audit log has {audited} writes of the operator, and its own metric says {counted:.0f}")
         runs = len(plane.api.items(RUNS.format(NAMESPACE)))
         restart = await _restart(operator, audit, runs)
+        due = await _cycles(session, operator, audit, options.cycles) if options.cycles else None
         peers = {}
         if not options.without_peer:
             job = next(job for job in plane.api.items(JOBS.format(NAMESPACE)) if job["metadata"]["name"].endswith("-train-1"))
             with peer(plane, job) as subject:
                 await asyncio.sleep(WARM_UP_SECONDS)
                 peers = {size: await _burst(session, subject, size, audit, "PyTorchJobs (peer)") for size in options.runs}
-    return [*_figures(bursts, peers), *_restart_figures(restart)], problems
+    return [*_figures(bursts, peers), *_restart_figures(restart), *_cycle_figures(due, options.cycles)], problems
 
 
 def _subject(pid: int) -> Subject:
@@ -155,6 +159,14 @@ async def _burst(session: aiohttp.ClientSession, subject: Subject, size: int, au
         worst = percentile(one.seconds, 0.99)
         print(f"{size} {what}, child {place}: p99 {worst:.2f} s, {one.cpu_ms:.1f} ms CPU each; {summary(list(one.entries))}", flush=True)
     return measured
+
+
+async def _cycles(session: aiohttp.ClientSession, operator: Operator, audit: AuditLog, count: int) -> Burst:
+    with operator.running() as pid:
+        await asyncio.sleep(WARM_UP_SECONDS)
+        due = await due_together(session, pid, AGENTS, NAMESPACE, count, audit)
+    print(f"{due.count} of {count} FineTuneCycles due: {summary(list(due.entries))}", flush=True)
+    return due
 
 
 async def _restart(operator: Operator, audit: AuditLog, runs: int) -> Restart:
@@ -196,6 +208,15 @@ def _restart_figures(restart: Restart) -> Iterator[Figure]:
     yield Figure(f"{name}: writes", len(restart.writes), "", 0)
     yield Figure(f"{name}: resident memory, peak", restart.resident_mb, "MB", 100)
     yield Figure(f"{name}: CPU per second at rest", restart.rest_ms, "ms")
+
+
+def _cycle_figures(due: Burst | None, count: int) -> Iterator[Figure]:
+    if due is None:
+        return
+    name = f"{due.count} of {count} cycles due in one minute: scheduled time → run"
+    yield Figure(f"{name}, p50", percentile(due.seconds, 0.5), "s")
+    yield Figure(f"{name}, p99", percentile(due.seconds, 0.99), "s", DUE_AIM)
+    yield Figure(f"{name} and its preflight's job, CPU each", due.cpu_ms, "ms")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -125,18 +126,19 @@ def queries(_: Observed, __: Inputs) -> tuple[Query, ...]:
 
 
 def _read(world: World, manifest: Manifest) -> Cycle | Unreadable:
-    metadata, line = manifest["metadata"], _line(manifest)
-    for field, model in (("spec", FineTuneCycleSpec), ("status", FineTuneCycleStatus)):
-        try:
-            model.model_validate(manifest.get(field) or {})
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in (field, *first["loc"]))
-            return Unreadable(manifest=manifest, message=f"{where}: {first['msg']}")
+    metadata, line, field = manifest["metadata"], _line(manifest), "spec"
+    try:
+        spec = FineTuneCycleSpec.model_validate(manifest.get("spec") or {})
+        field = "status"
+        status = FineTuneCycleStatus.model_validate(manifest.get("status") or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in (field, *first["loc"]))
+        return Unreadable(manifest=manifest, message=f"{where}: {first['msg']}")
     return Cycle(
         manifest=manifest,
-        spec=FineTuneCycleSpec.model_validate(manifest["spec"]),
-        status=FineTuneCycleStatus.model_validate(manifest.get("status") or {}),
+        spec=spec,
+        status=status,
         runs=tuple(run for run in world.list(RUN, metadata["namespace"], {LABEL_CYCLE: metadata["name"]}) if _version(run, line)),
     )
 
@@ -156,11 +158,21 @@ def _used(cycles: Iterable[Manifest]) -> Iterator[str]:
 
 def _version(item: Manifest, line: tuple[str, str] | None) -> str:
     """Which version of the line's model a run or a release is of; "" if it is of none."""
-    try:
-        model = ModelIdentity.model_validate(value_at(item, "spec", "model"))
-    except ValidationError:
+    model = value_at(item, "spec", "model")
+    if not isinstance(model, Mapping) or not all(isinstance(part, str) for part in model.values()):
         return ""
-    return model.version if (model.type, model.specialization) == line else ""
+    found, version = _identity(tuple(model.items()))
+    return version if found is not None and found == line else ""
+
+
+@lru_cache(maxsize=8192)
+def _identity(parts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str] | None, str]:
+    """Line and version of a model. Remembered: a pass looks at all runs and releases, and no model of one changes."""
+    try:
+        model = ModelIdentity.model_validate(dict(parts))
+    except ValidationError:
+        return None, ""
+    return (model.type, model.specialization), model.version
 
 
 def _key(cycle: Manifest) -> Key:

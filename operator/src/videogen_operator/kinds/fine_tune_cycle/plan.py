@@ -25,12 +25,12 @@ from videogen_api.fine_tune_cycle import (
 )
 from videogen_api.meta import API_VERSION
 from videogen_operator.conditions import timestamp
-from videogen_operator.kinds.fine_tune_cycle import account, collection, stages, status
+from videogen_operator.kinds.fine_tune_cycle import account, run_spec, stages, status
 from videogen_operator.kinds.fine_tune_cycle.observed import RUN, Cycle, Observed, value_at
+from videogen_operator.kinds.fine_tune_cycle.run_spec import CycleError, Order
 from videogen_operator.kinds.fine_tune_cycle.schedule import Schedule, ZoneError, highest, next_version, schedule
 from videogen_operator.kinds.fine_tune_cycle.sources import Source, source, trial
 from videogen_operator.kinds.fine_tune_cycle.status import Said
-from videogen_operator.kinds.fine_tune_cycle.template import spec_of
 from videogen_operator.names import MANAGED_BY
 from videogen_operator.plan import Failure, Inputs, Manifest, Note, Plan, Ref, StatusWrite
 
@@ -124,7 +124,7 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
     spec, now = cycle.spec, context.now
     expression = spec.schedule or SCHEDULES[spec.cadence]
     try:
-        times = schedule(expression, spec.time_zone, now)
+        times = schedule(expression, spec.time_zone)
     except ZoneError as error:
         return _stalled(cycle, Reason.TIME_ZONE_UNKNOWN, f"spec.timeZone: {error}")
     except ValueError as error:
@@ -139,12 +139,14 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
         return _goes_on(cycle, past)
     if cycle.request and cycle.request != known.last_handled_request:
         return _on_request(cycle, context, times)
-    if problem := _trial(cycle, context, times):
+    if problem := _trial(cycle, context, times, following):
         return problem
     if spec.suspend:
         return Step(status=known, said=Said(Reason.SUSPENDED, "spec.suspend is true; no run is created"))
-    due = times.last(now)
-    if due is None or due <= account.decided_until(cycle):
+    decided = account.decided_until(cycle)
+    undecided = times.next(decided)
+    due = times.last(now) if undecided is not None and undecided <= now else None
+    if due is None or due <= decided:
         return Step(status=known, said=status.waiting(cycle, known, following))
     return _due(cycle, context, times, due)
 
@@ -270,26 +272,18 @@ def _refused(cycle: Cycle, answered: FineTuneCycleStatus, why: str) -> Step:
     return Step(status=answered, said=said, notes=(Note(cycle.manifest, "RequestRefused", why, "Warning"),), again=0.0)
 
 
-def _trial(cycle: Cycle, context: Pass, times: Schedule) -> Step | None:
-    """What is wrong with the template is said when it is written, and not first when a run is due."""
+def _trial(cycle: Cycle, context: Pass, times: Schedule, due: datetime) -> Step | None:
+    """What is wrong with the template is said when it is written, and not first when a run is due: tried with the next run's values."""
     try:
-        _manifest(cycle, context, times, context.now, account.run_name(cycle.name, context.now), trial(cycle))
+        run_spec.check(cycle, _order(cycle, context, times, due, account.run_name(cycle.name, due), trial(cycle)))
     except CycleError as error:
         return _stalled(cycle, error.reason, str(error))
     return None
 
 
-class CycleError(ValueError):
-    """The cycle can make no run, and waiting does not help."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: str, begins: Source) -> Manifest:
-    """The run. Raises CycleError with the field that is wrong if it would be none."""
-    spec, metadata = cycle.spec, cycle.manifest["metadata"]
+def _order(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: str, begins: Source) -> Order:
+    """What the run's spec follows from. Raises CycleError if there is no version for it."""
+    spec = cycle.spec
     try:
         version = begins.version or next_version(spec.cadence, context.claimed, begins.after)
         model = spec.model.at(version)
@@ -299,29 +293,26 @@ def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name:
     except ValueError as error:
         raise CycleError(Reason.VERSION_EXHAUSTED, str(error)) from None
     values = {"version": version, "date": f"{due.astimezone(times.zone):%Y-%m-%d}", "cycle": cycle.name, "run": name}
-    values |= account.of_last_success(cycle, times.zone)
-    try:
-        filled = spec_of(spec.run_template.spec, model, begins.init_from, values)
-    except ValueError as error:
-        raise CycleError(Reason.TEMPLATE_INVALID, f"spec.runTemplate.spec.{error}") from None
-    scheduled = account.scheduled_time(cycle.name, name) is not None
-    try:
-        filled = collection.filled(spec, filled, cycle.status.last_success, scheduled=scheduled)
-    except ValueError as error:
-        raise CycleError(Reason.COLLECT_INVALID, f"spec.{error}") from None
-    try:
-        stages.check(spec.stages, filled)
-    except ValueError as error:
-        raise CycleError(Reason.STAGES_INVALID, f"spec.{error}") from None
+    return Order(
+        model=model,
+        init_from=begins.init_from,
+        values=values | account.of_last_success(cycle, times.zone),
+        last=cycle.status.last_success,
+        scheduled=account.scheduled_time(cycle.name, name) is not None,
+    )
+
+
+def _manifest(cycle: Cycle, context: Pass, times: Schedule, due: datetime, name: str, begins: Source) -> Manifest:
+    """The run. Raises CycleError with the field that is wrong if it would be none."""
     return {
         "apiVersion": API_VERSION,
         "kind": RUN,
         "metadata": {
             "name": name,
-            "namespace": metadata["namespace"],
+            "namespace": cycle.manifest["metadata"]["namespace"],
             "labels": {LABEL_CYCLE: cycle.name, MANAGED_BY[0]: MANAGED_BY[1], **begins.labels},
         },
-        "spec": filled,
+        "spec": run_spec.filled(cycle, _order(cycle, context, times, due, name, begins)),
     }
 
 

@@ -6,12 +6,14 @@ import zoneinfo
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from cronsim import CronSim, CronSimError
 
 from videogen_api.fine_tune_cycle import Cadence
 
 LARGEST = 9999  # of each number of a version (meta.VersionNumber)
+FIRST = datetime(2000, 1, 1, tzinfo=UTC)  # cron knows no years: what has a time after this one has a next time for ever
 REPEATED = timedelta(hours=4)  # more than clocks are put back by at once in any zone
 
 
@@ -35,11 +37,11 @@ class Schedule:
             return now.astimezone(UTC)
         # In an hour that is repeated what is later by the clock on the wall may have been: the search begins after that hour.
         begin = (now + REPEATED).astimezone(self.zone) if local.fold else local
-        return next((one for one in self._times(begin, reverse=True) if one <= now), None)
+        return next((one for one in self.times(begin, reverse=True) if one <= now), None)
 
     def next(self, now: datetime) -> datetime | None:
         """The first time after now, in UTC; None if no time fits the expression."""
-        return next((one for one in self._times(now.astimezone(self.zone)) if one > now), None)
+        return _next(self, now)
 
     def _fits(self, moment: datetime) -> bool:
         """Whether a whole minute is one of the times; the reverse search begins before it."""
@@ -48,19 +50,27 @@ class Schedule:
         before = datetime.fromtimestamp(moment.timestamp() - 1, self.zone)
         return next(CronSim(self.expression, before), None) == moment
 
-    def _times(self, moment: datetime, *, reverse: bool = False) -> Iterator[datetime]:
-        """In an hour that is repeated the first ones may lie on the wrong side of the moment: cronsim looks at the clock on the wall."""
+    def times(self, moment: datetime, *, reverse: bool = False) -> Iterator[datetime]:
+        """Those after a moment, or before it. In an hour that is repeated the first ones may lie on the wrong side of it: cronsim looks at
+        the clock on the wall.
+        """
         return (one.astimezone(UTC) for one in CronSim(self.expression, moment, reverse=reverse))
 
 
-def schedule(expression: str, zone: str, now: datetime) -> Schedule:
+@lru_cache(maxsize=1024)
+def _next(read: Schedule, now: datetime) -> datetime | None:
+    """Remembered, because passes ask again and again for the time after the last one that is decided."""
+    return next((one for one in read.times(now.astimezone(read.zone)) if one > now), None)
+
+
+def schedule(expression: str, zone: str) -> Schedule:
     """A schedule that has a next time. Raises ValueError with what is wrong, and ZoneError if there is no such time zone."""
     try:
         read = Schedule(expression, zoneinfo.ZoneInfo(zone))
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ZoneError(f"{zone!r} is no time zone; expected an IANA name, such as Asia/Kolkata or Etc/UTC") from None
     try:
-        if read.next(now) is None:
+        if read.next(FIRST) is None:
             raise ValueError(f"no time fits {expression!r}; correct it")
     except CronSimError as error:
         raise ValueError(
@@ -95,6 +105,7 @@ def next_version(cadence: Cadence, known: Iterable[str], after: str | None = Non
     return ".".join(str(part) for part in raised)
 
 
+@lru_cache(maxsize=8192)
 def _numbers(version: str) -> tuple[int, int, int]:
     major, minor, patch = (int(part) for part in version.split("."))
     return major, minor, patch

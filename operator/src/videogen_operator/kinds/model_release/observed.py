@@ -194,11 +194,10 @@ def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Re
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     child = release_child_name(name)
     deployment = _owned(world.get("Deployment", namespace, child), manifest)
-    message = _unreadable(manifest)
-    if message:
-        return Unreadable(manifest=manifest, message=message, weight=weights.get(name, 0), ready=_ready(deployment))
-    spec = ModelReleaseSpec.model_validate(manifest.get("spec"))
-    status = ModelReleaseStatus.model_validate(manifest.get("status") or {})
+    try:
+        spec, status = _read(manifest)
+    except ValueError as error:
+        return Unreadable(manifest=manifest, message=str(error), weight=weights.get(name, 0), ready=_ready(deployment))
     run = spec.lineage.run
     return Release(
         manifest=manifest,
@@ -219,17 +218,17 @@ def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Re
     )
 
 
-def _unreadable(manifest: Manifest) -> str:
-    """Why this operator cannot read the release, or ""."""
+def _read(manifest: Manifest) -> tuple[ModelReleaseSpec, ModelReleaseStatus]:
+    """Raises ValueError that says why this operator cannot read the release."""
     try:
-        ModelReleaseSpec.model_validate(manifest.get("spec"))
+        spec = ModelReleaseSpec.model_validate(manifest.get("spec"))
         status = ModelReleaseStatus.model_validate(manifest.get("status") or {})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
     if status.rollout is not None and status.rollout.state not in set(State):
-        return f"status.rollout.state is {status.rollout.state}, accepted are {', '.join(State)}"
-    return ""
+        raise ValueError(f"status.rollout.state is {status.rollout.state}, accepted are {', '.join(State)}")
+    return spec, status
 
 
 def _pods(world: World, deployment: Manifest | None, namespace: str, release: str) -> tuple[Manifest, ...]:

@@ -316,8 +316,10 @@ def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
 
 
 def _write(observed: Observed, status: TrainingRunStatus) -> tuple[StatusWrite, ...]:
-    before, after = TrainingRunStatus.model_validate(observed.run.get("status") or {}).wire(), status.wire()
-    return () if before == after else (StatusWrite(observed.run, after),)
+    before, after = observed.run.get("status") or {}, status.wire()
+    # What another version of the operator has written is compared as this one reads it.
+    same = before == after or TrainingRunStatus.model_validate(before).wire() == after
+    return () if same else (StatusWrite(observed.run, after),)
 
 
 def _end_notes(observed: Observed, phase: Phase, status: PhaseStatus) -> tuple[Note, ...]:
