@@ -34,6 +34,12 @@ def gateway_definitions() -> list[dict[str, Any]]:
     return [_definition(file) for file in files]
 
 
+def argo_cd_definitions() -> list[dict[str, Any]]:
+    """Application, ApplicationSet and AppProject."""
+    folder = _folder("github.com/argoproj/argo-cd/v3", "argo-cd") / "manifests/crds"
+    return [_definition(folder / f"{name}-crd.yaml") for name in ("application", "applicationset", "appproject")]
+
+
 def install(api: Api, definitions: list[dict[str, Any]]) -> None:
     """Create what is absent, and wait until all are served."""
     for manifest in definitions:
