@@ -16,6 +16,7 @@ from videogen_operator.plan import Failure
 from videogen_testing.argo_cd import Health, acted, action_names, customizations, health, offered
 from videogen_testing.cycle_simulation import START, a_cycle
 from videogen_testing.cycle_simulation import Simulation as Cycles
+from videogen_testing.flux import flux_health
 from videogen_testing.kstatus import kstatus
 from videogen_testing.release_states import in_each_state
 from videogen_testing.run_simulation import Simulation as Run
@@ -348,3 +349,24 @@ def test_run_now_by_action_makes_a_run() -> None:
 def test_nobody_approves_by_an_action() -> None:
     assert not any("approve" in name for kind in ("TrainingRun", "ModelRelease", "FineTuneCycle") for name in action_names(kind))
     assert "approve.videogen" not in str(customizations())
+
+
+# Flux -----------------------------------------------------------------------------------------------------------
+
+BY_ARGO_CD = {HEALTHY: "Current", DEGRADED: "Failed", PROGRESSING: "InProgress", SUSPENDED: "InProgress"}
+
+
+def test_flux_is_told_the_same_of_releases(releases: dict[State, list[dict[str, Any]]]) -> None:
+    items = [item for state in LASTING for item in releases[state]]
+    assert flux_health(items) == [BY_ARGO_CD[one.status] for one in health(items)]
+
+
+@pytest.mark.parametrize("story", RUNS, ids=lambda story: story.__name__)
+def test_flux_is_told_the_same_of_a_run(story: Callable[[], Run]) -> None:
+    assert flux_health([{"status": {"observedGeneration": -1}} | story().run()]) == [BY_ARGO_CD[RUNS[story][0]]]
+
+
+@pytest.mark.parametrize("story", CYCLES, ids=lambda story: story.__name__)
+def test_flux_is_told_the_same_of_a_cycle_but_that_a_suspended_one_is_done(story: Callable[[], Cycles]) -> None:
+    item = {"status": {"observedGeneration": -1}} | story().objects["FineTuneCycle", "weekly"]
+    assert flux_health([item]) == ["Current" if story is the_cycle_is_suspended else BY_ARGO_CD[CYCLES[story][0]]]

@@ -37,9 +37,7 @@ def customizations() -> dict[str, str]:
 def health(items: Iterable[Manifest]) -> list[Health]:
     """The health of each object."""
     known = customizations()
-    asked = [
-        {"run": "health", "script": known[f"resource.customizations.health.{GROUP}_{item['kind']}"], "object": item} for item in items
-    ]
+    asked = [{"run": "health", "script": known[f"resource.customizations.health.{GROUP}_{item['kind']}"], "object": item} for item in items]
     return [Health(one["status"], one.get("message", "")) for one in _answers(asked)]
 
 
