@@ -13,10 +13,13 @@ import pytest
 import yaml
 
 from videogen_api.meta import ANNOTATION_REQUEST
+from videogen_testing.argo_cd import acted
 from videogen_testing.argo_cd_process import ArgoCd, Repository, argo_cd, health_of
-from videogen_testing.control_plane import ROOT, Api, ControlPlane, eventually
+from videogen_testing.chart_rights import COLLECTIONS, bind, rendered
+from videogen_testing.control_plane import ROOT, Api, ControlPlane, Refused, eventually
 from videogen_testing.operator_process import OperatorProcess
 from videogen_testing.runs import DIGEST, JOBS, RUNS, ended, passed, play, trained
+from videogen_testing.upstream_crds import argo_cd_server_role
 
 API = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}"
 RELEASE = "pib-videogen-videofusion-v1.0.0-base"
@@ -25,6 +28,7 @@ MEASURED = (
     '{"reason": "Completed", "results": [{"metric": "FVD", "value": "100", "samples": 128},'
     ' {"metric": "TemporalCoherence", "value": "0.9", "samples": 128}]}'
 )
+SERVER = "system:serviceaccount:argocd:argocd-server"
 SYNCS = 3  # the stories do ten
 
 
@@ -132,6 +136,15 @@ def without_waves() -> dict[str, Any]:
     return found
 
 
+def act(api: Api, path: str, action: str) -> None:
+    """What a click on an action does: Argo CD's server patches the object with what the action has changed in it."""
+    before = api.get(path)
+    after = acted(before, action)
+    annotations = {key: value for key, value in after["metadata"].get("annotations", {}).items()}
+    changed = {key: value for key, value in after["spec"].items() if value != before["spec"].get(key)}
+    api.merge(path, {"metadata": {"annotations": annotations}, "spec": changed})
+
+
 def kinds(namespace: str) -> list[str]:
     root = API.format(namespace)
     return [f"{root}/trainingruns/videofusion-first", f"{root}/modelreleases/{RELEASE}", f"{root}/finetunecycles/base-weekly"]
@@ -145,7 +158,7 @@ def test_an_action_promotes_and_nobody_fights_over_what_was_rolled_back(
     eventually(lambda: api.find(release))
     tell(api, namespace, CANARY)
     eventually(lambda: health_of(argo.compared(path), "ModelRelease") == ("Synced", "Progressing"))
-    argo.act(namespace, api.get(release), "promote")
+    act(api, release, "promote")
     token = api.get(release)["metadata"]["annotations"][ANNOTATION_REQUEST]
     assert token.startswith("promote@argo-cd-")
     tell(api, namespace, ROLLED_BACK | {"lastHandledRequest": token})
@@ -157,6 +170,40 @@ def test_an_action_promotes_and_nobody_fights_over_what_was_rolled_back(
         assert status["history"] == before, "it does not sync again"
     assert api.get(release)["metadata"]["annotations"][ANNOTATION_REQUEST] == token, "self-heal takes no request back"
     assert api.get(release)["metadata"]["generation"] == 1
+
+
+def test_the_account_of_argo_cds_server_acts_by_the_rights_of_a_role_of_the_chart(api: Api, namespace: str) -> None:
+    """Its own role lets it patch everything, which is no right to ask."""
+    item = without_waves()["model-release"]
+    item["metadata"] |= {"namespace": namespace}
+    release = f"{API.format(namespace)}/modelreleases/{RELEASE}"
+    api.create(f"{API.format(namespace)}/modelreleases", item)
+    tell(api, namespace, CANARY)
+    for role in (argo_cd_server_role(), person_role("devops")):
+        if api.find(f"{COLLECTIONS['ClusterRole']}/{role['metadata']['name']}") is None:
+            api.create(COLLECTIONS["ClusterRole"], role)
+    server = api.as_user(SERVER)
+    bind(api, namespace, "argocd-server", SERVER)
+    eventually(lambda: "needs the verb promote on modelreleases/requests" in refusal(server, release))
+    bind(api, namespace, person_role("devops")["metadata"]["name"], SERVER)
+    eventually(lambda: refusal(server, release) == "")
+
+
+def refusal(api: Api, path: str) -> str:
+    """Why `promote` by action is refused."""
+    try:
+        act(api, path, "promote")
+    except Refused as error:
+        return str(json.loads(error.body)["message"])
+    return ""
+
+
+def person_role(name: str) -> dict[str, Any]:
+    """A ClusterRole for people, as the chart makes it."""
+    found: dict[str, Any] = next(
+        item for item in json.loads(rendered(("people-roles",), ())) if item["metadata"]["name"].endswith(f"-{name}")
+    )
+    return found
 
 
 def test_what_serves_is_not_pruned_and_what_does_not_is(argo: ArgoCd, api: Api, namespace: str, repository: Repository) -> None:

@@ -104,9 +104,9 @@ GO_PARTS = (
         version=ARGO_CD,
         source="github.com/argoproj/argo-cd/v3",
         packages={
-            "argocd": "github.com/argoproj/argo-cd/v3/cmd",  # every part of it, chosen by ARGOCD_BINARY_NAME
-            "argocd-lua": "localcluster/argo-cd/lua",
-            "argocd-redis": "localcluster/argo-cd/redis",
+            "argocd": "localcluster/argo-cd/argocd",  # application controller and repo server
+            "argocd-lua": "localcluster/argo-cd/argocd-lua",
+            "argocd-redis": "localcluster/argo-cd/argocd-redis",
         },
         stamps={"github.com/argoproj/argo-cd/v3/common.version": ARGO_CD},
         in_cluster=False,

@@ -1,14 +1,12 @@
-"""A real Argo CD beside a control plane of tests: its controller, repo server, API server and a Redis, on loopback; and a git repository.
+"""A real Argo CD beside a control plane of tests: its controller, its repo server and a Redis, on loopback; and a git repository.
 
 Everything that it shows stands in the Application's status, so that tests ask the Kubernetes API alone.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,8 +16,7 @@ from typing import Any
 import yaml
 
 from videogen_testing.argo_cd import customizations
-from videogen_testing.control_plane import BINARIES, Api, ControlPlane, eventually, free_port, process, status_of
-from videogen_testing.patience import HANGS
+from videogen_testing.control_plane import BINARIES, Api, ControlPlane, eventually, free_port, process
 from videogen_testing.upstream_crds import argo_cd_definitions, install
 
 ARGO = "/apis/argoproj.io/v1alpha1/namespaces/{}"
@@ -56,7 +53,6 @@ class ArgoCd:
 
     api: Api
     namespace: str
-    url: str  # of its API server
 
     def application(self, name: str, repository: Repository, target: str, *, server_side_diff: bool = False, **policy: Any) -> str:
         """Make an Application of a repository, for a namespace; it syncs by itself, heals and prunes. -> its path"""
@@ -97,24 +93,6 @@ class ArgoCd:
         found: dict[str, Any] = eventually(over, every=0.5)
         return found
 
-    def act(self, name: str, item: Mapping[str, Any], action: str) -> None:
-        """What a click on an action of an object does."""
-        metadata, (group, version) = item["metadata"], item["apiVersion"].split("/")
-        asked = {
-            "name": name,
-            "namespace": metadata["namespace"],
-            "resourceName": metadata["name"],
-            "group": group,
-            "version": version,
-            "kind": item["kind"],
-            "action": action,
-        }
-        url = f"{self.url}/api/v1/applications/{name}/resource/actions/v2"
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(url, data=json.dumps(asked).encode(), headers=headers, method="POST")
-        with urllib.request.urlopen(request, timeout=HANGS) as answer:
-            assert answer.status == 200
-
 
 def health_of(status: Mapping[str, Any], kind: str) -> tuple[str, str]:
     """Sync status and health of the only object of a kind, as the Application's status tells them."""
@@ -129,21 +107,19 @@ def argo_cd(plane: ControlPlane, folder: Path, namespace: str = "argocd") -> Ite
     assert not missing, f"{BINARIES} lacks {', '.join(missing)}; build them with: localcluster/localcluster tools argo-cd"
     install(plane.api, argo_cd_definitions())
     _configure(plane.api, namespace)
-    redis, repo, server = free_port(), free_port(), free_port()
+    redis, repo = free_port(), free_port()
     common = [f"--kubeconfig={plane.kubeconfig}", f"--namespace={namespace}", f"--redis=127.0.0.1:{redis}"]
-    with_repo = [*common, f"--repo-server=127.0.0.1:{repo}"]
+    syncing = [f"--repo-server=127.0.0.1:{repo}", "--app-resync=0", "--self-heal-timeout-seconds=0", "--persist-resource-health"]
     parts = {
         "repo-server": ["--address=127.0.0.1", f"--port={repo}", "--metrics-address=127.0.0.1", f"--redis=127.0.0.1:{redis}"],
-        "application-controller": [*with_repo, "--app-resync=0", "--self-heal-timeout-seconds=0", "--persist-resource-health"],
-        "server": [*with_repo, "--address=127.0.0.1", f"--port={server}", "--metrics-address=127.0.0.1", "--insecure", "--disable-auth"],
+        "application-controller": [*common, *syncing],
     }
     with ExitStack() as stack:
         stack.enter_context(process([str(BINARIES / "argocd-redis"), f"127.0.0.1:{redis}"], folder / "redis.log"))
         for name, flags in parts.items():
             command = [str(BINARIES / "argocd"), *flags, f"--metrics-port={free_port()}"]
             stack.enter_context(process(command, folder / f"{name}.log", _environment(plane, folder, f"argocd-{name}")))
-        eventually(lambda: status_of(f"http://127.0.0.1:{server}/healthz") == 200)
-        yield ArgoCd(plane.api, namespace, f"http://127.0.0.1:{server}")
+        yield ArgoCd(plane.api, namespace)
 
 
 def _configure(api: Api, namespace: str) -> None:
