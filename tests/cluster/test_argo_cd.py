@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from videogen_api.meta import ANNOTATION_REQUEST
+from videogen_demo.kubectl import Cluster
 from videogen_testing.argo_cd import acted
 from videogen_testing.argo_cd_process import ArgoCd, Repository, argo_cd, health_of
 from videogen_testing.chart_rights import COLLECTIONS, bind, rendered
@@ -45,7 +46,7 @@ EXAMPLES = {name: example(name) for name in ("claim", "training-run", "model-rel
 @pytest.fixture(scope="module")
 def argo(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgoCd]:
     folder = tmp_path_factory.mktemp("argo-cd")
-    with argo_cd(plane, folder) as started:
+    with argo_cd(Cluster(plane.kubeconfig), folder) as started:
         yield started
     for log in sorted(folder.glob("*.log")):
         print(log.name, log.read_text(errors="replace")[-3000:], sep="\n")
@@ -90,7 +91,7 @@ def test_a_commit_trains_and_each_wave_waits_for_the_one_before(
 ) -> None:
     operator.start()
     repository.commit({name: EXAMPLES[name] for name in ("claim", "training-run", "fine-tune-cycle")})
-    path = argo.application(namespace, repository, namespace)
+    argo.application(namespace, repository, namespace)
     run, cycle = f"{RUNS.format(namespace)}/videofusion-first", f"{API.format(namespace)}/finetunecycles/base-weekly"
     preflight = eventually(lambda: api.find(f"{JOBS.format(namespace)}/videofusion-first-curate-0"))
     play(api, namespace, preflight, ended(0, passed()))
@@ -98,11 +99,11 @@ def test_a_commit_trains_and_each_wave_waits_for_the_one_before(
     finish(api, namespace, "train", trained().model_dump_json(by_alias=True, exclude_none=True))
     job = eventually(lambda: api.find(f"{JOBS.format(namespace)}/videofusion-first-validate-1"))
     assert api.find(cycle) is None, "the wave of the run is not over"
-    assert argo.compared(path)["operationState"]["phase"] == "Running"
+    assert argo.compared(namespace)["operationState"]["phase"] == "Running"
     play(api, namespace, job, ended(0, MEASURED))
     eventually(lambda: api.find(cycle))
-    eventually(lambda: api.get(path)["status"]["operationState"]["phase"] == "Succeeded")
-    assert health_of(argo.compared(path), "TrainingRun") == ("Synced", "Healthy")
+    eventually(lambda: argo.found(namespace)["status"]["operationState"]["phase"] == "Succeeded")
+    assert health_of(argo.compared(namespace), "TrainingRun") == ("Synced", "Healthy")
     owned = {entry["manager"] for entry in api.get(run)["metadata"]["managedFields"] if entry.get("subresource") == "status"}
     assert owned == {"videogen-operator"}
 
@@ -114,13 +115,13 @@ def test_what_is_synced_stays_so(
 ) -> None:
     repository.commit({"kept": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}}} | without_waves())
     options = {"syncOptions": ["ServerSideApply=true"]} if server_side_apply else {}
-    path = argo.application(namespace, repository, namespace, server_side_diff=server_side_diff, **options)
+    argo.application(namespace, repository, namespace, server_side_diff=server_side_diff, **options)
     eventually(lambda: api.find(f"{API.format(namespace)}/modelreleases/{RELEASE}"))
     tell(api, namespace, STABLE)
     generations: set[tuple[int, ...]] = set()
     for _ in range(SYNCS):
-        assert argo.synced(path)["phase"] == "Succeeded"
-        status = argo.compared(path)
+        assert argo.synced(namespace)["phase"] == "Succeeded"
+        status = argo.compared(namespace)
         assert {(one["kind"], one["status"]) for one in status["resources"]} == {
             (kind, "Synced") for kind in ("ConfigMap", "PersistentVolumeClaim", "TrainingRun", "ModelRelease", "FineTuneCycle")
         }
@@ -140,7 +141,7 @@ def act(api: Api, path: str, action: str) -> None:
     """What a click on an action does: Argo CD's server patches the object with what the action has changed in it."""
     before = api.get(path)
     after = acted(before, action)
-    annotations = {key: value for key, value in after["metadata"].get("annotations", {}).items()}
+    annotations = after["metadata"].get("annotations", {})
     changed = {key: value for key, value in after["spec"].items() if value != before["spec"].get(key)}
     api.merge(path, {"metadata": {"annotations": annotations}, "spec": changed})
 
@@ -154,18 +155,19 @@ def test_an_action_promotes_and_nobody_fights_over_what_was_rolled_back(
     argo: ArgoCd, api: Api, namespace: str, repository: Repository
 ) -> None:
     repository.commit({"model-release": without_waves()["model-release"]})
-    path, release = argo.application(namespace, repository, namespace), f"{API.format(namespace)}/modelreleases/{RELEASE}"
+    argo.application(namespace, repository, namespace)
+    release = f"{API.format(namespace)}/modelreleases/{RELEASE}"
     eventually(lambda: api.find(release))
     tell(api, namespace, CANARY)
-    eventually(lambda: health_of(argo.compared(path), "ModelRelease") == ("Synced", "Progressing"))
+    eventually(lambda: health_of(argo.compared(namespace), "ModelRelease") == ("Synced", "Progressing"))
     act(api, release, "promote")
     token = api.get(release)["metadata"]["annotations"][ANNOTATION_REQUEST]
     assert token.startswith("promote@argo-cd-")
     tell(api, namespace, ROLLED_BACK | {"lastHandledRequest": token})
-    eventually(lambda: health_of(argo.compared(path), "ModelRelease")[1] == "Degraded")
-    before = api.get(path)["status"]["history"]
+    eventually(lambda: health_of(argo.compared(namespace), "ModelRelease")[1] == "Degraded")
+    before = argo.found(namespace)["status"]["history"]
     for _ in range(SYNCS):
-        status = argo.compared(path)
+        status = argo.compared(namespace)
         assert health_of(status, "ModelRelease") == ("Synced", "Degraded")
         assert status["history"] == before, "it does not sync again"
     assert api.get(release)["metadata"]["annotations"][ANNOTATION_REQUEST] == token, "self-heal takes no request back"
@@ -209,18 +211,18 @@ def person_role(name: str) -> dict[str, Any]:
 def test_what_serves_is_not_pruned_and_what_does_not_is(argo: ArgoCd, api: Api, namespace: str, repository: Repository) -> None:
     kept = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}}
     repository.commit({"kept": kept, "model-release": without_waves()["model-release"]})
-    path, release = argo.application(namespace, repository, namespace), f"{API.format(namespace)}/modelreleases/{RELEASE}"
+    argo.application(namespace, repository, namespace)
+    release = f"{API.format(namespace)}/modelreleases/{RELEASE}"
     eventually(lambda: api.find(release))
     tell(api, namespace, STABLE)
-    eventually(lambda: health_of(argo.compared(path), "ModelRelease") == ("Synced", "Healthy"))
+    eventually(lambda: health_of(argo.compared(namespace), "ModelRelease") == ("Synced", "Healthy"))
     repository.commit({"kept": kept})
-    argo.compared(path)
-    failed = eventually(lambda: _failed(api.get(path)))
+    argo.compared(namespace)
+    failed = eventually(lambda: _failed(argo.found(namespace)))
     assert "is not deleted; roll out another release first" in json.dumps(failed)
     assert api.get(release)["status"]["rollout"]["state"] == "Stable"
     tell(api, namespace, status_of_release("Superseded", 0, RolledBack=("False", "NotRolledBack")))
-    assert argo.synced(path)["phase"] in {"Succeeded", "Failed"}
-    api.merge(path, {"operation": {"sync": {"prune": True}}})
+    assert argo.synced(namespace, prune=True)["phase"] == "Succeeded"
     eventually(lambda: api.find(release) is None)
 
 

@@ -1,12 +1,14 @@
-"""A real Argo CD beside a control plane of tests: its controller, its repo server and a Redis, on loopback; and a git repository.
+"""A real Argo CD for a cluster of tests: its controller, its repo server and a Redis, as processes on loopback; and a git repository.
 
 Everything that it shows stands in the Application's status, so that tests ask the Kubernetes API alone.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,11 +17,12 @@ from typing import Any
 
 import yaml
 
+from videogen_demo.kubectl import Cluster
 from videogen_testing.argo_cd import customizations
-from videogen_testing.control_plane import BINARIES, Api, ControlPlane, eventually, free_port, process
-from videogen_testing.upstream_crds import argo_cd_definitions, install
+from videogen_testing.control_plane import BINARIES, eventually, free_port, process
+from videogen_testing.upstream_crds import argo_cd_definitions
 
-ARGO = "/apis/argoproj.io/v1alpha1/namespaces/{}"
+ARGO, APPLICATION, NAMESPACE = "argoproj.io/v1alpha1", "applications.argoproj.io", "argocd"
 HERE = "https://kubernetes.default.svc"  # as Argo CD calls the cluster that it runs in
 REFRESH = "argocd.argoproj.io/refresh"
 
@@ -51,11 +54,10 @@ class Repository:
 class ArgoCd:
     """A running Argo CD."""
 
-    api: Api
-    namespace: str
+    cluster: Cluster
 
-    def application(self, name: str, repository: Repository, target: str, *, server_side_diff: bool = False, **policy: Any) -> str:
-        """Make an Application of a repository, for a namespace; it syncs by itself, heals and prunes. -> its path"""
+    def application(self, name: str, repository: Repository, target: str, *, server_side_diff: bool = False, **policy: Any) -> None:
+        """Make an Application of a repository, for a namespace; it syncs by itself, heals and prunes."""
         annotations = {"argocd.argoproj.io/compare-options": "ServerSideDiff=true"} if server_side_diff else {}
         spec = {
             "project": "default",
@@ -63,89 +65,105 @@ class ArgoCd:
             "destination": {"server": HERE, "namespace": target},
             "syncPolicy": {"automated": {"selfHeal": True, "prune": True}, **policy},
         }
-        item = {
-            "apiVersion": "argoproj.io/v1alpha1",
-            "kind": "Application",
-            "metadata": {"name": name, "namespace": self.namespace, "annotations": annotations},
-            "spec": spec,
-        }
-        self.api.create(f"{ARGO.format(self.namespace)}/applications", item)
-        return f"{ARGO.format(self.namespace)}/applications/{name}"
+        metadata = {"name": name, "namespace": NAMESPACE, "annotations": annotations}
+        self.cluster.apply({"apiVersion": ARGO, "kind": "Application", "metadata": metadata, "spec": spec})
 
-    def compared(self, path: str) -> dict[str, Any]:
+    def found(self, name: str) -> dict[str, Any]:
+        """The Application."""
+        item = self.cluster.get(APPLICATION, name, NAMESPACE)
+        assert item
+        return item
+
+    def compared(self, name: str) -> dict[str, Any]:
         """Compare anew with git and the cluster -> the Application's status then."""
-        self.api.merge(path, {"metadata": {"annotations": {REFRESH: "hard"}}})
-        eventually(lambda: REFRESH not in self.api.get(path)["metadata"].get("annotations", {}))
-        status: dict[str, Any] = self.api.get(path)["status"]
+        self._patch(name, {"metadata": {"annotations": {REFRESH: "hard"}}})
+        eventually(lambda: REFRESH not in self.found(name)["metadata"].get("annotations", {}), every=0.2)
+        status: dict[str, Any] = self.found(name)["status"]
         return status
 
-    def synced(self, path: str) -> dict[str, Any]:
+    def synced(self, name: str, *, prune: bool = False) -> dict[str, Any]:
         """Sync at once -> what became of it, when it has ended."""
-        before = (self.api.get(path).get("status") or {}).get("operationState", {}).get("startedAt")
-        self.api.merge(path, {"operation": {"initiatedBy": {"username": "test"}, "sync": {"syncStrategy": {"apply": {}}}}})
+        eventually(lambda: "operation" not in self.found(name), every=0.2)
+        before = self.found(name)["status"].get("operationState", {}).get("startedAt")
+        time.sleep(1)  # its times have whole seconds
+        self._patch(name, {"operation": {"initiatedBy": {"username": "test"}, "sync": {"prune": prune}}})
 
-        def over() -> Any:
-            now = self.api.get(path)
-            state = now["status"].get("operationState", {})
-            ended = "operation" not in now and state.get("finishedAt") and state["phase"] != "Running"
+        def over() -> dict[str, Any] | None:
+            now = self.found(name)
+            state: dict[str, Any] = now["status"].get("operationState", {})
+            ended = "operation" not in now and state.get("phase") not in {None, "Running"}
             return state if ended and state["startedAt"] != before else None
 
-        found: dict[str, Any] = eventually(over, every=0.5)
+        found = eventually(over, every=0.2)
+        assert found
         return found
+
+    def _patch(self, name: str, patch: dict[str, Any]) -> None:
+        self.cluster("patch", APPLICATION, name, "--namespace", NAMESPACE, "--type=merge", f"--patch={json.dumps(patch)}")
 
 
 def health_of(status: Mapping[str, Any], kind: str) -> tuple[str, str]:
     """Sync status and health of the only object of a kind, as the Application's status tells them."""
-    (found,) = (one for one in status["resources"] if one["kind"] == kind)
+    found = next((one for one in status.get("resources", []) if one["kind"] == kind), {})
     return found.get("status", ""), (found.get("health") or {}).get("status", "")
 
 
 @contextmanager
-def argo_cd(plane: ControlPlane, folder: Path, namespace: str = "argocd") -> Iterator[ArgoCd]:
-    """Installed with the chart's customisations, and running, when the block begins."""
+def argo_cd(cluster: Cluster, folder: Path) -> Iterator[ArgoCd]:
+    """Installed with the chart's customisations, and running, when the block begins; its objects go when the block ends."""
+    assert cluster.kubeconfig
     missing = [name for name in ("argocd", "argocd-redis") if not (BINARIES / name).exists()]
     assert not missing, f"{BINARIES} lacks {', '.join(missing)}; build them with: localcluster/localcluster tools argo-cd"
-    install(plane.api, argo_cd_definitions())
-    _configure(plane.api, namespace)
+    definitions = argo_cd_definitions()
+    cluster.apply(*definitions)
+    cluster("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{one['metadata']['name']}" for one in definitions))
+    cluster.apply(*_installation())
     redis, repo = free_port(), free_port()
-    common = [f"--kubeconfig={plane.kubeconfig}", f"--namespace={namespace}", f"--redis=127.0.0.1:{redis}"]
-    syncing = [f"--repo-server=127.0.0.1:{repo}", "--app-resync=0", "--self-heal-timeout-seconds=0", "--persist-resource-health"]
+    cache = f"--redis=127.0.0.1:{redis}"
     parts = {
-        "repo-server": ["--address=127.0.0.1", f"--port={repo}", "--metrics-address=127.0.0.1", f"--redis=127.0.0.1:{redis}"],
-        "application-controller": [*common, *syncing],
-    }
+        "repo-server": ["--address=127.0.0.1", f"--port={repo}", "--metrics-address=127.0.0.1", cache],
+        "application-controller": [
+            f"--kubeconfig={cluster.kubeconfig}", f"--namespace={NAMESPACE}", cache, f"--repo-server=127.0.0.1:{repo}",
+            "--app-resync=0", "--self-heal-timeout-seconds=0", "--persist-resource-health",
+        ],
+    }  # fmt: skip
     with ExitStack() as stack:
         stack.enter_context(process([str(BINARIES / "argocd-redis"), f"127.0.0.1:{redis}"], folder / "redis.log"))
         for name, flags in parts.items():
             command = [str(BINARIES / "argocd"), *flags, f"--metrics-port={free_port()}"]
-            stack.enter_context(process(command, folder / f"{name}.log", _environment(plane, folder, f"argocd-{name}")))
-        yield ArgoCd(plane.api, namespace)
+            stack.enter_context(process(command, folder / f"{name}.log", _environment(cluster.kubeconfig, folder, f"argocd-{name}")))
+        try:
+            yield ArgoCd(cluster)
+        finally:  # without its finalizer an Application leaves what it has applied
+            cluster("delete", "namespace", NAMESPACE, "--timeout=120s")
 
 
-def _configure(api: Api, namespace: str) -> None:
+def _installation() -> list[dict[str, Any]]:
     """What upstream's installation has beside pods and rights."""
-    api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
     labels = {"app.kubernetes.io/part-of": "argocd"}
     maps: dict[str, dict[str, str]] = {"argocd-cm": customizations(), "argocd-rbac-cm": {}, "argocd-cmd-params-cm": {}}
     maps |= {"argocd-ssh-known-hosts-cm": {}, "argocd-tls-certs-cm": {}, "argocd-gpg-keys-cm": {}}
-    for name, data in maps.items():
-        api.create(f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": name, "labels": labels}, "data": data})
-    api.create(f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": "argocd-secret", "labels": labels}})
-    everything = [{"group": "*", "kind": "*"}]
     project = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "AppProject",
-        "metadata": {"name": "default", "namespace": namespace},
-        "spec": {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "clusterResourceWhitelist": everything},
+        "sourceRepos": ["*"],
+        "destinations": [{"server": "*", "namespace": "*"}],
+        "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
     }
-    api.create(f"{ARGO.format(namespace)}/appprojects", project)
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        *(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}, "data": data}
+            for name, data in maps.items()
+        ),
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "argocd-secret", "namespace": NAMESPACE, "labels": labels}},
+        {"apiVersion": ARGO, "kind": "AppProject", "metadata": {"name": "default", "namespace": NAMESPACE}, "spec": project},
+    ]
 
 
-def _environment(plane: ControlPlane, folder: Path, part: str) -> dict[str, str]:
+def _environment(kubeconfig: Path, folder: Path, part: str) -> dict[str, str]:
     for name in ("tls", "ssh", "gpg", "plugins", "tmp"):
         (folder / name).mkdir(exist_ok=True)
     return {name: value for name, value in os.environ.items() if not name.startswith(("KUBE", "ARGOCD_"))} | {
-        "KUBECONFIG": str(plane.kubeconfig),
+        "KUBECONFIG": str(kubeconfig),
         "ARGOCD_BINARY_NAME": part,
         "ARGOCD_FAKE_IN_CLUSTER": "true",
         "ARGOCD_TLS_DATA_PATH": str(folder / "tls"),
