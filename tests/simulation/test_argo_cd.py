@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from videogen_api.fine_tune_cycle import ConditionType
+from videogen_api.fine_tune_cycle import Reason as CycleReason
 from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_api.preflight import Problem
+from videogen_api.training_run import Reason as RunReason
 from videogen_operator.kinds.fine_tune_cycle.plan import RUN_NOW
 from videogen_operator.kinds.model_release.requests import VERBS
 from videogen_operator.kinds.model_release.states import State
@@ -239,6 +242,24 @@ def test_a_retry_by_action_lets_a_failed_run_begin_again() -> None:
     sim.put(acted(sim.run(), "retry"))
     sim.settle()
     assert health([sim.run()])[0].status == PROGRESSING
+
+
+def test_a_budget_that_is_used_up_waits_for_a_person() -> None:
+    run, cycle = deepcopy(it_trains().run()), deepcopy(its_run_is_at_work().objects["FineTuneCycle", "weekly"])
+    (succeeded,) = (one for one in run["status"]["conditions"] if one["type"] == "Succeeded")
+    succeeded |= {"reason": RunReason.BUDGET_EXCEEDED.value, "message": "2000 of 2000 GPU hours"}
+    exceeded = {
+        "type": ConditionType.BUDGET_EXCEEDED.value,
+        "status": "True",
+        "reason": CycleReason.BUDGET_SPENT.value,
+        "message": "all of 2000",
+    }
+    cycle["status"]["conditions"].append(exceeded)
+    assert health([run, cycle]) == [
+        Health(SUSPENDED, "BudgetExceeded: 2000 of 2000 GPU hours"),
+        Health(SUSPENDED, "BudgetSpent: all of 2000"),
+    ]
+    assert flux_health([run, cycle]) == ["InProgress", "InProgress"]
 
 
 # Cycles ---------------------------------------------------------------------------------------------------------
