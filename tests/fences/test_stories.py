@@ -54,5 +54,5 @@ def test_a_small_example_is_as_small_as_said_and_keeps_its_phases_and_gates(name
 def outline(phase: dict[str, Any]) -> dict[str, Any]:
     """What the small example has in common with the one that is meant."""
     gates = [(gate["metric"], gate["operator"]) for gate in phase.get("gates", [])]
-    data = [(entry["dataset"], entry["version"], entry["split"]) for entry in phase.get("data", [])]
+    data = [(entry["dataset"], entry["version"], entry.get("split")) for entry in phase.get("data", [])]
     return {"name": phase["name"], "task": phase["task"], "gates": gates, "data": data, "blocks": set(phase)}
