@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -84,15 +84,14 @@ class ArgoCd:
     def synced(self, name: str, *, prune: bool = False) -> dict[str, Any]:
         """Sync at once -> what became of it, when it has ended."""
         eventually(lambda: "operation" not in self.found(name), every=0.2)
-        before = self.found(name)["status"].get("operationState", {}).get("startedAt")
-        time.sleep(1)  # its times have whole seconds
-        self._patch(name, {"operation": {"initiatedBy": {"username": "test"}, "sync": {"prune": prune}}})
+        mark = [{"name": "test", "value": uuid.uuid4().hex}]
+        asked = {"initiatedBy": {"username": "test"}, "info": mark, "sync": {"prune": prune}}
+        self._patch(name, {"operation": asked})
 
         def over() -> dict[str, Any] | None:
-            now = self.found(name)
-            state: dict[str, Any] = now["status"].get("operationState", {})
-            ended = "operation" not in now and state.get("phase") not in {None, "Running"}
-            return state if ended and state["startedAt"] != before else None
+            state: dict[str, Any] = (self.found(name).get("status") or {}).get("operationState", {})
+            ours = state.get("operation", {}).get("info") == mark
+            return state if ours and state["phase"] not in {"Running", "Terminating"} else None
 
         found = eventually(over, every=0.2)
         assert found
