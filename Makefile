@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest -q --dist loadscope --no-loadscope-reorder
 # What computes: no result may rest on how a CPU rounds (make test-kernels).
 NUMERIC := tests/videogen_models tests/videogen_trainer tests/videogen_serving tests/benchmarks
 
-.PHONY: help tools control-plane setup generate check sbom audit unit test test-kernels soak fuzz stories demo cluster install down
+.PHONY: help tools lua control-plane setup generate check sbom audit unit test test-kernels soak fuzz stories demo cluster install down
 .PHONY: year bench-rollback bench-operator bench-attack bench-metrics bench-trainer bench-goodput reproduce
 
 help: ## this list
@@ -41,7 +41,10 @@ generate: setup ## CRDs and their copies in the chart, from the API's types
 tools: # promtool, Helm and what else checks and tests call: built or installed once, looked at in 0.2 s
 	@localcluster/localcluster tools
 
-control-plane: # the same, and API server and etcd
+lua: # the same, and Argo CD with its Lua machine
+	@localcluster/localcluster tools argo-cd
+
+control-plane: # the same as tools, and API server and etcd
 	@localcluster/localcluster tools $(CONTROL_PLANE)
 
 check: setup tools ## lint with Bandit's rules, strict types, import contracts, generated files, chart, Pod Security, fences
@@ -58,10 +61,10 @@ sbom: setup ## bills of materials (CycloneDX) of the images, in build/sbom
 audit: sbom ## known vulnerabilities of what is in the images, from OSV; says "unknown" where it cannot be asked
 	@$(BIN)/python -m images.audit build/sbom/*.cdx.json
 
-unit: setup tools ## tests that need no cluster, on two cores
+unit: setup lua ## tests that need no cluster, on two cores
 	$(PYTEST) --numprocesses 2 tests --ignore=tests/cluster --ignore=tests/e2e
 
-test: setup control-plane ## every test: end to end, real API server, simulation and unit, side by side; cluster and images are made meanwhile
+test: setup control-plane lua ## every test: end to end, real API server, simulation and unit, side by side; cluster and images are made meanwhile
 	$(PYTEST) --numprocesses 3 tests
 
 test-kernels: setup tools ## the tests that compute, with PyTorch's CPU kernels of each kind: without SIMD, AVX2, the CPU's best
@@ -82,7 +85,7 @@ build/fuzz/.installed: requirements/fuzz.lock $(VENV)/.installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/fuzz/site --require-hashes --requirement requirements/fuzz.lock
 	@touch $@
 
-stories: setup install ## the long end-to-end stories: every task, every example in small, strangers' pods against every NetworkPolicy
+stories: setup install lua ## the long end-to-end stories: every task, every example in small, Argo CD, strangers' pods against every NetworkPolicy
 	$(BIN)/python -m pytest -q tests/e2e/stories_of_*.py
 
 demo: setup ## the main job: train, judge, release, A/B-test, roll back, on a real cluster

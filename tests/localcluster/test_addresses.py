@@ -60,13 +60,13 @@ def test_sockets_have_short_paths_however_deep_the_checkout_lies() -> None:
 
 
 def test_go_is_not_asked_for_when_everything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.build, "missing", lambda _: [])
+    monkeypatch.setattr(preflight.build, "missing", lambda *_: [])
     monkeypatch.setattr(preflight.shutil, "which", lambda _: None)
     preflight.check_go(ALL[0])
 
 
 def test_missing_go_is_told_with_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.build, "missing", lambda _: ["etcd", "helm"])
+    monkeypatch.setattr(preflight.build, "missing", lambda _, modules: [part for part in ("etcd", "helm") if part in modules])
     monkeypatch.setattr(preflight.shutil, "which", lambda _: None)
     with pytest.raises(Fault, match=r"it has to build helm$"):
         preflight.check_go(ALL[0], ["helm"])

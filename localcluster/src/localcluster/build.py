@@ -43,18 +43,22 @@ def current(layout: Layout, part: GoPart) -> bool:
     return built and file.exists() and file.read_text() == stamp(layout, part)
 
 
-def missing(layout: Layout) -> list[str]:
-    """Names of the parts that have to be built."""
-    return [part.module for part in GO_PARTS if not current(layout, part)]
+def missing(layout: Layout, modules: Collection[str] = ()) -> list[str]:
+    """Names of the parts that have to be built: of a cluster's, or of those named."""
+    return [part.module for part in _wanted(modules) if not current(layout, part)]
+
+
+def _wanted(modules: Collection[str]) -> list[GoPart]:
+    return [part for part in GO_PARTS if (part.module in modules if modules else part.in_cluster)]
 
 
 def ensure(layout: Layout, modules: Collection[str] = ()) -> None:
-    """Builds what is missing: of all parts, or of those named."""
+    """Builds what is missing: of a cluster's parts, or of those named."""
     unknown = set(modules) - {part.module for part in GO_PARTS}
     if unknown:
         raise Fault(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(part.module for part in GO_PARTS)}")
-    for part in GO_PARTS:
-        if (not modules or part.module in modules) and not current(layout, part):
+    for part in _wanted(modules):
+        if not current(layout, part):
             with progress.step(f"build {part.module} {part.version} (minutes, the first time)"):
                 build(layout, part)
 

@@ -37,8 +37,8 @@ def check(layout: Layout) -> None:
 
 
 def check_go(layout: Layout, modules: Collection[str] = ()) -> None:
-    """Raises a Fault if some parts (all, or those named) have to be built and cannot be."""
-    missing = [module for module in build.missing(layout) if not modules or module in modules]
+    """Raises a Fault if some parts (a cluster's, or those named) have to be built and cannot be."""
+    missing = build.missing(layout, modules)
     if not missing:
         return
     if not shutil.which("go"):

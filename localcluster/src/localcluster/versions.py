@@ -17,6 +17,7 @@ class GoPart:
     cgo: bool = False
     tags: str = ""
     stamps: dict[str, str] = field(default_factory=dict)  # Go variable -> value, so that --version tells the truth
+    in_cluster: bool = True  # False: only tests call it, and `up` does not build it
 
 
 KUBERNETES = "1.36.3"
@@ -31,6 +32,7 @@ NETWORK_POLICIES = "0.8.0"
 PROMETHEUS = "3.5.0"
 ALERTMANAGER = "0.28.1"
 HELM = "4.3.1"
+ARGO_CD = "3.1.16"
 PAUSE = "1"
 PYTHON_BASE = "2"
 
@@ -90,8 +92,24 @@ GO_PARTS = (
         module="helm",
         version=HELM,
         source="helm.sh/helm/v4",
-        packages={"helm": "helm.sh/helm/v4/cmd/helm", "kstatus": "localcluster/helm/kstatus"},  # the library that helm waits by
+        packages={
+            "helm": "helm.sh/helm/v4/cmd/helm",
+            "kstatus": "localcluster/helm/kstatus",  # the library that helm waits by
+            "flux-health": "localcluster/helm/flux-health",  # by which Flux waits where a Kustomization has expressions
+        },
         stamps={"helm.sh/helm/v4/internal/version.version": f"v{HELM}"},
+    ),
+    GoPart(
+        module="argo-cd",
+        version=ARGO_CD,
+        source="github.com/argoproj/argo-cd/v3",
+        packages={
+            "argocd": "localcluster/argo-cd/argocd",  # application controller and repo server
+            "argocd-lua": "localcluster/argo-cd/argocd-lua",
+            "argocd-redis": "localcluster/argo-cd/argocd-redis",
+        },
+        stamps={"github.com/argoproj/argo-cd/v3/common.version": ARGO_CD},
+        in_cluster=False,
     ),
     GoPart(
         module="envoy-gateway",

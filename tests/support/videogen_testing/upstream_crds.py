@@ -1,4 +1,4 @@
-"""Our CRDs, and those of what the operator works with, from the very modules that the local cluster builds."""
+"""Our CRDs, and those of what the operator and tests work with, from the very modules that the local cluster builds."""
 
 import json
 import subprocess
@@ -32,6 +32,19 @@ def gateway_definitions() -> list[dict[str, Any]]:
     files = [standard / GATEWAY_API.format(plural) for plural in ("gateways", "httproutes")]
     files += [envoy / ENVOY_GATEWAY.format(plural) for plural in ("backendtrafficpolicies", "httproutefilters")]
     return [_definition(file) for file in files]
+
+
+def argo_cd_definitions() -> list[dict[str, Any]]:
+    """Application, ApplicationSet and AppProject."""
+    folder = _folder("github.com/argoproj/argo-cd/v3", "argo-cd") / "manifests/crds"
+    return [_definition(folder / f"{name}-crd.yaml") for name in ("application", "applicationset", "appproject")]
+
+
+def argo_cd_server_role() -> dict[str, Any]:
+    """The ClusterRole that upstream gives the account of Argo CD's API server."""
+    return _definition(
+        _folder("github.com/argoproj/argo-cd/v3", "argo-cd") / "manifests/cluster-rbac/server/argocd-server-clusterrole.yaml"
+    )
 
 
 def install(api: Api, definitions: list[dict[str, Any]]) -> None:
