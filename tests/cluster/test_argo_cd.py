@@ -93,6 +93,9 @@ def test_a_commit_trains_and_each_wave_waits_for_the_one_before(
     repository.commit({name: EXAMPLES[name] for name in ("claim", "training-run", "fine-tune-cycle")})
     argo.application(namespace, repository, namespace)
     run, cycle = f"{RUNS.format(namespace)}/videofusion-first", f"{API.format(namespace)}/finetunecycles/base-weekly"
+    claim = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/pib-models"
+    eventually(lambda: api.find(claim))
+    api.merge(f"{claim}/status", {"status": {"phase": "Bound"}})  # as the pod of the preflight has it bound
     preflight = eventually(lambda: api.find(f"{JOBS.format(namespace)}/videofusion-first-curate-0"))
     play(api, namespace, preflight, ended(0, passed()))
     finish(api, namespace, "curate", CURATED)

@@ -1,5 +1,7 @@
 """One rule for several: its condition is theirs, its message that of those that do not hold."""
 
+import pytest
+
 from videogen_api.cel import merged
 
 
@@ -19,3 +21,12 @@ def test_nothing_else_is_looked_at_where_another_condition_holds() -> None:
 
 def test_quotes_and_backslashes_of_a_message_are_text() -> None:
     assert merged([("false", r"the run's \d")])["messageExpression"] == r"(false ? '' : 'the run\'s \\d. ')"
+
+
+def test_an_object_that_lacks_what_the_schema_demands_keeps_its_rules() -> None:
+    assert merged([("a > 0", "no")], lacks="!has(self.a)", a="self.a")["rule"] == "[self.a].all(a, (a > 0)) || !has(self.a)"
+
+
+def test_sentences_that_the_api_server_would_leave_out_are_no_rule() -> None:
+    with pytest.raises(AssertionError, match="too many rules for one message"):
+        merged([("true", "x" * 3000), ("false", "y" * 3000)])

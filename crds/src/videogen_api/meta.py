@@ -119,13 +119,18 @@ _LIKE_A_VERSION = "type must not contain -v and a digit: it would be taken for t
 
 
 def _default_type(model: str) -> str:
-    """CEL: the type that a model has by its family; "" for a family that the schema refuses anyway."""
-    return "(" + "".join(f"{model}.family == '{family}' ? '{word}' : " for family, word in TYPES.items()) + "'')"
+    """CEL: the type that a model has by its family; "" for one that the schema refuses anyway, or none in an object of an older API."""
+    return (
+        f"(!has({model}.family) ? '' : " + "".join(f"{model}.family == '{family}' ? '{word}' : " for family, word in TYPES.items()) + "'')"
+    )
 
 
 def type_of(model: str) -> str:
     """CEL: the type of the model identity `model`, also where it is left out."""
     return f"(has({model}.type) ? {model}.type : {_default_type(model)})"
+
+
+_IS_NOT_FOREIGN = f"!has(self.type) || !has(self.family) || !(self.type in {list(TYPES.values())}) || self.type == {_default_type('self')}"
 
 
 class ModelIdentity(Model):
@@ -135,7 +140,7 @@ class ModelIdentity(Model):
         json_schema_extra=k8s(
             rules=[
                 (f"size({type_of('self')}) + size(self.version) + size(self.specialization) <= {_LONGEST_PARTS}", _TOO_LONG),
-                (f"!has(self.type) || !(self.type in {list(TYPES.values())}) || self.type == {_default_type('self')}", _FOREIGN),
+                (_IS_NOT_FOREIGN, _FOREIGN),
                 ("!has(self.type) || !self.type.matches('-v[0-9]')", _LIKE_A_VERSION),
             ]
         )
@@ -178,7 +183,7 @@ class ModelLine(Model):
     model_config = ConfigDict(
         json_schema_extra=k8s(
             rules=[
-                (f"!has(self.type) || !(self.type in {list(TYPES.values())}) || self.type == {_default_type('self')}", _FOREIGN),
+                (_IS_NOT_FOREIGN, _FOREIGN),
                 ("!has(self.type) || !self.type.matches('-v[0-9]')", _LIKE_A_VERSION),
             ]
         )
