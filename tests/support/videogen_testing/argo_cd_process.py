@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from videogen_demo.kubectl import Cluster
+from videogen_demo.kubectl import Cluster, condition
 from videogen_testing.argo_cd import customizations
 from videogen_testing.control_plane import BINARIES, eventually, free_port, process
 from videogen_testing.upstream_crds import argo_cd_definitions
@@ -40,7 +38,7 @@ class Repository:
         for old in self.folder.glob("*.yaml"):
             old.unlink()
         for name, item in files.items():
-            (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(item))
+            (self.folder / f"{name}.yaml").write_text(json.dumps(item))  # as JSON, since Go reads the 1e-3 that PyYAML writes as a number
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "--message=test")
         return self._git("rev-parse", "HEAD").strip()
@@ -115,7 +113,9 @@ def argo_cd(cluster: Cluster, folder: Path) -> Iterator[ArgoCd]:
     assert not missing, f"{BINARIES} lacks {', '.join(missing)}; build them with: localcluster/localcluster tools argo-cd"
     definitions = argo_cd_definitions()
     cluster.apply(*definitions)
-    cluster("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{one['metadata']['name']}" for one in definitions))
+    # `kubectl wait` fails on one that is so new that it has no conditions.
+    names = [one["metadata"]["name"] for one in definitions]
+    eventually(lambda: all(condition(cluster.get("crd", name), "Established").get("status") == "True" for name in names), every=0.2)
     cluster.apply(*_installation())
     redis, repo = free_port(), free_port()
     cache = f"--redis=127.0.0.1:{redis}"
