@@ -111,12 +111,8 @@ def test_a_commit_trains_and_each_wave_waits_for_the_one_before(
     assert owned == {"videogen-operator"}
 
 
-# Server-side apply with the client-side diff is not here: see docs/gitops.md.
-@pytest.mark.parametrize(
-    ("server_side_apply", "server_side_diff"),
-    [(False, False), (False, True), (True, True)],
-    ids=["client-side apply and diff", "server-side diff", "server-side apply and diff"],
-)
+@pytest.mark.parametrize("server_side_diff", [False, True], ids=["client-side diff", "server-side diff"])
+@pytest.mark.parametrize("server_side_apply", [False, True], ids=["client-side apply", "server-side apply"])
 def test_what_is_synced_stays_so(
     argo: ArgoCd, api: Api, namespace: str, repository: Repository, server_side_diff: bool, server_side_apply: bool
 ) -> None:

@@ -69,6 +69,13 @@ def test_status_fields_have_no_defaults_because_they_would_look_like_foreign_cha
         assert [path for path, node in nodes(status) if path and "default" in node] == []
 
 
+def test_items_of_an_atomic_list_have_no_defaults_because_they_would_be_a_difference_for_who_applies_it() -> None:
+    for kind in DEFINITIONS:
+        lists = [node for _, node in nodes(root(kind)["properties"]["spec"]) if node.get("x-kubernetes-list-type") == "atomic"]
+        assert lists
+        assert [path for one in lists for path, node in nodes(one["items"]) if "default" in node] == []
+
+
 def test_no_family_has_a_default_in_another_familys_recipe() -> None:
     recipe = crd.structural(TrainingRunSpec)["properties"]["recipe"]["properties"]
     assert [name for name in ("videoFusion", "alignYourLatents", "text2VideoZero") if "default" in recipe[name]] == []

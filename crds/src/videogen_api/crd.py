@@ -23,6 +23,7 @@ from videogen_api.meta import CATEGORY, GROUP, TYPES, VERSION, type_of
 from videogen_api.model_release import ModelReleaseSpec, ModelReleaseStatus
 from videogen_api.run_changes import CHANGE_RULE
 from videogen_api.run_rules import RUN_RULES, SPEC_RULE
+from videogen_api.schema_defaults import told_defaults, without_defaults, without_null
 from videogen_api.training_run import TrainingRunSpec, TrainingRunStatus
 
 Schema = dict[str, Any]
@@ -219,7 +220,7 @@ def _root(resource: Resource) -> Schema:
         }
     if rules := [*resource.spec_rules, *_immutability(resource)]:
         spec.setdefault("x-kubernetes-validations", []).extend(rules)
-    status = _without_defaults(structural(resource.status))
+    status = without_defaults(structural(resource.status))
     status |= {"description": _first_paragraph(resource.status), "default": {"observedGeneration": -1}}
     return {
         "type": "object",
@@ -277,6 +278,8 @@ def _rewrite(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
         result["properties"] = {name: _property(value, definitions) for name, value in result["properties"].items()}
     if "items" in result:
         result["items"] = _rewrite(result["items"], definitions)
+    if result.get("x-kubernetes-list-type") == "atomic":
+        result["items"] = told_defaults(result["items"])
     if isinstance(values := merged.get("additionalProperties"), dict):  # of a map
         result["additionalProperties"] = _rewrite(values, definitions)
     if result.get("x-kubernetes-int-or-string"):
@@ -291,7 +294,7 @@ def _property(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema
     if "default" in result and result["default"] is None:
         del result["default"]
     if "default" in result:
-        result["default"] = _without_null(result["default"])
+        result["default"] = without_null(result["default"])
     return result
 
 
@@ -309,23 +312,6 @@ def _template(node: Schema, without: Collection[str] = ()) -> Schema:
         if inner in kept:
             kept[inner] = _template(kept[inner])
     return {key: value for key, value in kept.items() if value != []}
-
-
-def _without_defaults(node: Schema) -> Schema:
-    """Status is stored as the operator wrote it: defaulted fields would look like foreign changes to it."""
-    kept = {key: value for key, value in node.items() if key != "default"}
-    if "properties" in kept:
-        kept["properties"] = {name: _without_defaults(value) for name, value in kept["properties"].items()}
-    if "items" in kept:
-        kept["items"] = _without_defaults(kept["items"])
-    return kept
-
-
-def _without_null(value: Any) -> Any:
-    """A default as the API server takes it: an absent field is left out, not null."""
-    if isinstance(value, dict):
-        return {key: _without_null(item) for key, item in value.items() if item is not None}
-    return [_without_null(item) for item in value] if isinstance(value, list) else value
 
 
 def _merged(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:

@@ -62,7 +62,7 @@ def _data(training: list[str]) -> Rules:
             "a training or Evaluate phase needs at least one entry in data",
         ),
         (
-            f"!has_data || !(task in {training}) || self.data.all(d, d.split == 'Train')",
+            f"!has_data || !(task in {training}) || self.data.all(d, !has(d.split) || d.split == 'Train')",
             "a training phase may not read the HeldOut split",
         ),
         (

@@ -17,7 +17,10 @@ PriorityClassName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-
 # Both would let whoever may create a run or a release press out, or move in with, what keeps the cluster alive.
 NOT_THE_SYSTEMS = ("!self.startsWith('system-')", "priority classes that begin with system- are Kubernetes' own; name one of yours")
 _TOLERATION_RULES = [
-    ("self.operator != 'Exists' || !has(self.value)", "a toleration with operator Exists has no value; leave it out, or take Equal"),
+    (
+        "!has(self.operator) || self.operator != 'Exists' || !has(self.value)",
+        "a toleration with operator Exists has no value; leave it out, or take Equal",
+    ),
     (
         "!has(self.key) || !self.key.startsWith('node-role.kubernetes.io/')",
         "taints of node-role.kubernetes.io, the control plane's, are not tolerated; taint your nodes with a key of yours",

@@ -114,7 +114,8 @@ TRAINS_WITH_IT = ["Train", "FineTune"]  # the training tasks that models of fami
 OF_A_PHASE: Rules = [
     ("(task == 'Tune') == has(self.tune)", "a Tune phase, and no other, has a tune block"),
     (
-        "task != 'Tune' || (has_data && self.data.exists(d, d.split == 'Train') && self.data.exists(d, d.split == 'HeldOut'))",
+        "task != 'Tune' || (has_data && self.data.exists(d, !has(d.split) || d.split == 'Train')"
+        " && self.data.exists(d, has(d.split) && d.split == 'HeldOut'))",
         "a Tune phase needs data of both splits: Train to learn from, HeldOut to be judged by",
     ),
 ]
