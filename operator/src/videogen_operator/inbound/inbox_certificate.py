@@ -61,9 +61,11 @@ async def ensure(cluster: Cluster, wanted: Wanted, now: datetime) -> str:
 
     Raises ApiError, aiohttp.ClientError or TimeoutError, and ValueError if the Secret or the ConfigMap is somebody else's.
     """
+    done = ""
     for _ in range(TRIES):
         try:
-            files, done = await _secret(cluster, wanted, now)
+            files, said = await _secret(cluster, wanted, now)
+            done = done or said  # a later try finds the Secret of this one good
             await _authority(cluster, wanted, files[CA_CERTIFICATE].decode())
         except ApiError as error:
             if error.code != 409:
