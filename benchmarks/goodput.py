@@ -20,6 +20,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, circumstances, table
 from videogen_demo import footage, install
 from videogen_demo.kubectl import Cluster, CommandError, Manifest, condition
+from videogen_testing.pod_processes import KILL_A_CHILD
 from videogen_testing.stories import CLAIM, SMALL, claim, curate, namespace_manifest, phase, run, train
 
 KILL_EVERY = 30  # checkpoint intervals, in the mean
@@ -31,14 +32,6 @@ RECIPE: Manifest = {"frames": 8, "resolution": {"height": 32, "width": 32}, "glo
 WORKERS = 2
 _POLL_SECONDS = 2.0
 _AWAY_SECONDS = 120.0  # until a killed node has started again
-# The trainer's processes are children of its first one, which has its parent outside of the pod, as the pod's own PID 1 and this have.
-_KILL_A_PROCESS = """
-import os, pathlib, signal
-pids = [int(path.name) for path in pathlib.Path("/proc").iterdir() if path.name.isdigit()]
-parents = {pid: int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
-(first,) = (pid for pid in pids if parents[pid] == 0 and pid not in (1, os.getpid()))
-os.kill(min(pid for pid in pids if parents[pid] == first), signal.SIGKILL)
-"""
 
 
 @dataclass(slots=True)
@@ -168,7 +161,7 @@ def _kill(cluster: Cluster, chance: random.Random, pods: Mapping[str, str]) -> s
         install.local_cluster("node", "kill", NODE)
         return f"{NODE} with {', '.join(pod for pod, node in pods.items() if node == NODE)}"
     if kind == "process":
-        cluster("exec", name, "-n", NAMESPACE, "--", "python3", "-c", _KILL_A_PROCESS)
+        cluster("exec", name, "-n", NAMESPACE, "--", "python3", "-c", KILL_A_CHILD)
         return f"a process of {name}"
     cluster("delete", "pod", name, "-n", NAMESPACE, "--grace-period=0", "--force", "--wait=false")
     return f"pod {name}"

@@ -16,6 +16,7 @@ import pytest
 from videogen_api.job import work_path
 from videogen_demo.kubectl import Cluster, Manifest
 from videogen_testing.patience import HANGS
+from videogen_testing.pod_processes import END_FIRST
 from videogen_testing.stories import SMALL, curate, ended, phase, run, state, train
 
 ENDLESS = 1_000_000  # steps: no machine comes to the end of them before the fault, or at all
@@ -84,7 +85,7 @@ def goes_on_from(cluster: Cluster, namespace: str, name: str, role: str, saved: 
     uid = (cluster.get("trainingrun", name, namespace) or {})["metadata"]["uid"]
     curve = python(cluster, namespace, pod, f"print(open('/storage/{work_path(name, uid, 'train')}/curve.jsonl').read())")
     steps = [json.loads(line)["step"] for line in curve.splitlines() if line.endswith("}")]  # the last line may be being written
-    python(cluster, namespace, pod, "import os, signal; os.kill(1, signal.SIGTERM)")  # it saves, and reports where it began and ended
+    python(cluster, namespace, pod, END_FIRST)  # it saves, and reports where it began and ended
 
     def report() -> Manifest | None:
         return next((one for one in phase(cluster, namespace, name, "train").get("attempts", []) if one["number"] == number), None)
