@@ -274,3 +274,35 @@ def test_what_has_no_label_of_ours_is_everybodys(stranger: Api) -> None:
     pod["metadata"]["labels"] = {"app": "own", "videogen.pib.gov.in/team": "mine"}
     assert refusal(stranger, PODS, pod) == ""
     assert refusal(stranger, f"{APPS}/deployments", a_workload({"app": "other"}) | {"metadata": {"name": "other"}}) == ""
+
+
+def test_an_empty_label_is_one_too(stranger: Api) -> None:
+    """Selectors ask whether a label is there: of a workload with an empty one the pods would be scraped and let through as ours."""
+    job = a_job()
+    job["metadata"]["labels"] = {}
+    job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["metadata"]["labels"] = {LABEL_UID: ""}
+    workload = a_workload({"app": "mine", LABEL_RELEASE: ""})
+    for path, item in ((JOBS.format(SPACE), job), (f"{APPS}/deployments", workload), (f"{APPS}/replicasets", workload)):
+        assert "alone; leave the label out" in refusal(stranger, path, item), path
+    for label in (LABEL_UID, LABEL_RELEASE):
+        assert "alone, for a" in refusal(stranger, PODS, {"metadata": {"name": "mine", "labels": {label: ""}}, "spec": SPEC})
+
+
+def test_nobody_hides_a_trainers_pod_from_the_operator(stranger: Api, trainer: str) -> None:
+    for value in (None, "somebody"):
+        assert STAY in change(stranger, trainer, {"metadata": {"labels": {"app.kubernetes.io/managed-by": value}}})
+
+
+def test_nobody_answers_in_a_replicas_name_without_our_labels(plane: ControlPlane, stranger: Api) -> None:
+    """training-operator's Service, by which workers find the first of them, selects by its own labels alone."""
+    theirs = {f"training.kubeflow.org/{name}": value for name, value in REPLICA.items()}
+    item = {"metadata": {"name": "mine", "labels": theirs}, "spec": SPEC}
+    words = "a pod with the label training.kubeflow.org/operator-name=pytorchjob-controller is made by system:serviceaccount:kubeflow:training-operator alone"
+    eventually(lambda: words in refusal(stranger, PODS, item))
+    assert refusal(plane.api, PODS, item, token=TRAINING_OPERATOR) == ""
+    mine = a_pod(stranger, app="mine")
+    assert words in change(stranger, mine, {"metadata": {"labels": theirs}})
+    assert change(stranger, mine, {"metadata": {"labels": {"app": "other"}}}) == ""
+
+
+REPLICA = {"operator-name": "pytorchjob-controller", "job-name": "run-train-1", "replica-type": "worker", "replica-index": "0"}

@@ -21,6 +21,31 @@ namespaceSelector:
 ({{ join " || " $is }})
 {{- end -}}
 
+{{/* The label k is one by which the operator knows or watches its pods. */}}
+{{- define "videogen.admission.isOurs" -}}
+(k.startsWith('videogen.pib.gov.in/') || k == 'app.kubernetes.io/managed-by')
+{{- end -}}
+
+{{/* Pods with training-operator's labels and without ours: its Services, by which a run's workers find each other, select by these alone. */}}
+{{- define "videogen.admission.replicas" -}}
+matchConstraints:
+  {{- with include "videogen.admission.watched" .context }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  objectSelector:
+    matchLabels: {training.kubeflow.org/operator-name: pytorchjob-controller}
+  resourceRules:
+  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods" "pods/*" "bindings")) | nindent 2 }}
+validations:
+- expression: >-
+    {{ include "videogen.admission.isOneOf" .makers }} || (oldObject != null && ['operator-name', 'job-name', 'replica-type', 'replica-index'].all(name,
+    object.metadata.?labels[?('training.kubeflow.org/' + name)] == oldObject.metadata.?labels[?('training.kubeflow.org/' + name)]))
+  reason: Forbidden
+  message: >-
+    a pod with the label training.kubeflow.org/operator-name=pytorchjob-controller is made by {{ join " or " .makers }} alone, and its labels training.kubeflow.org/...
+    stay; write a PyTorchJob that gets such pods
+{{- end }}
+
 {{/* Pods with a label: (dict "context" $ "label" ... "makers" (list of users) "owner" "kind of the controller" "of" "a TrainingRun"). */}}
 {{- define "videogen.admission.pods" -}}
 matchConstraints:
@@ -49,10 +74,10 @@ validations:
 # Nobody passes another pod for one of them, takes one out of its NetworkPolicy, or into that of others.
 - expression: >-
     oldObject == null || (
-    variables.labels.all(k, !k.startsWith('videogen.pib.gov.in/') || variables.labelsBefore[?k] == optional.of(variables.labels[k])) &&
-    variables.labelsBefore.all(k, !k.startsWith('videogen.pib.gov.in/') || k in variables.labels))
+    variables.labels.all(k, !{{ include "videogen.admission.isOurs" . }} || variables.labelsBefore[?k] == optional.of(variables.labels[k])) &&
+    variables.labelsBefore.all(k, !{{ include "videogen.admission.isOurs" . }} || k in variables.labels))
   reason: Forbidden
-  message: a pod gets its labels videogen.pib.gov.in/... when {{ join " or " .makers }} makes it, and then they stay; nobody adds, changes or removes them
+  message: a pod gets its labels videogen.pib.gov.in/... and app.kubernetes.io/managed-by when {{ join " or " .makers }} makes it, and then they stay; nobody adds, changes or removes them
 # Nor its program: the kubelet would start another image in the same pod.
 - expression: >-
     oldObject == null || request.resource.resource != 'pods' || (
@@ -77,13 +102,13 @@ variables:
   expression: {{ .templates | quote }}
 - name: templatesBefore
   expression: "oldObject == null ? [] : {{ .templates | replace "object." "oldObject." }}"
-# The label's values, of the object and of the pods that it makes.
+# The label's values, of the object and of the pods that it makes; where it is not there one that no label has, for it may be empty.
 - name: values
-  expression: "[object.metadata.?labels[?variables.key].orValue('')] + variables.templates.map(t, t.?metadata.?labels[?variables.key].orValue(''))"
+  expression: "[object.metadata.?labels[?variables.key].orValue('!')] + variables.templates.map(t, t.?metadata.?labels[?variables.key].orValue('!'))"
 - name: valuesBefore
   expression: >-
-    oldObject == null ? [''] : [oldObject.metadata.?labels[?variables.key].orValue('')] +
-    variables.templatesBefore.map(t, t.?metadata.?labels[?variables.key].orValue(''))
+    oldObject == null ? ['!'] : [oldObject.metadata.?labels[?variables.key].orValue('!')] +
+    variables.templatesBefore.map(t, t.?metadata.?labels[?variables.key].orValue('!'))
 validations:
 - expression: >-
     ({{ include "videogen.admission.isOneOf" .makers }}

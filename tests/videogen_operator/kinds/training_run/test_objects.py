@@ -66,6 +66,7 @@ def test_pods_satisfy_pod_security_restricted_and_hold_no_credentials_of_the_api
     pod = pod_of(made()[2])
     (container,) = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
+    assert pod["shareProcessNamespace"] is True  # SIGTERM ends it also before it listens
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"] == {
