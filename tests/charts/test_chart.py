@@ -613,7 +613,7 @@ FOR_EVERYBODY = {
     *(
         PODS := {
             f"system-videogen-operator-{name}"
-            for name in ("trainer-pods", "server-pods", "trainer-jobs", "server-deployments", "server-replicasets")
+            for name in ("trainer-pods", "replica-pods", "server-pods", "trainer-jobs", "server-deployments", "server-replicasets")
         }
     ),
 }
