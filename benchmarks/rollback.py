@@ -138,14 +138,14 @@ def _calibrated(load: Load) -> calibration.Fault:
 def _by_webhook(scene: Scene, number: int) -> Rollback:
     began = _into_canary(scene, number)
     bad = _first_answer(scene, began)
-    scene.cluster.wait("Prometheus to know that the slow release is slow", lambda: _is_known(scene, bad), 60)
+    scene.cluster.wait("Prometheus to know that the slow release is slow", lambda: _is_known(scene, bad), 300)
     time.sleep(0.137 * (number % 7))  # not always at the same moment of anybody's cycle
     called = time.monotonic()
     answer = _post(scene, number)
     decided = time.monotonic() - called
     if answer != ["RolledBack"]:
         raise CommandError(f"the operator answered the webhook with {answer}, expected RolledBack")
-    service.wait_for(scene.cluster, SLOW, "RolledBack", 30)
+    service.wait_for(scene.cluster, SLOW, "RolledBack", 300)
     time.sleep(SETTLING_SECONDS + VIEWERS * scene.fault.slow)
     return _told(scene, "webhook", number, _seen(scene, called, decided))
 
@@ -155,7 +155,7 @@ def _by_alert(scene: Scene, number: int) -> Rollback:
     time.sleep(0.2 * number % 2)  # it ends in step with Prometheus; the next fault shall come at any moment of its cycle
     began = _into_canary(scene, number)
     bad = _first_answer(scene, began)
-    service.wait_for(scene.cluster, SLOW, "RolledBack", 60)
+    service.wait_for(scene.cluster, SLOW, "RolledBack", 300)
     decided = time.monotonic() - bad.received
     time.sleep(SETTLING_SECONDS + VIEWERS * scene.fault.slow)
     record = (scene.cluster.get("modelrelease", service.name_of(SLOW), service.NAMESPACE) or {})["status"]["rollback"]

@@ -103,7 +103,7 @@ def test_envoy_gateway_and_our_gateway_are_accepted(kubectl: Kubectl, kubeconfig
     assert AddonImages().envoy_gateway in rendered
     definitions = [document for document in documents if document["kind"] == "CustomResourceDefinition"]
     kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": addons.ENVOY_NAMESPACE}}, *definitions])
-    kubectl.wait(30, "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions))
+    kubectl.wait(300, "--for=condition=Established", *(f"crd/{one['metadata']['name']}" for one in definitions))
     kubectl.apply([document for document in documents if document not in definitions])
     kubectl.apply([addons.envoy_proxy(AddonImages()), addons.gateway_class()])
     addons.install_gateway(LAYOUT, kubectl, AddonImages())

@@ -19,6 +19,7 @@ from videogen_demo.load import Load
 from videogen_demo.removal import remove_releases
 from videogen_testing import stories
 from videogen_testing.judged_runs import HOUR
+from videogen_testing.patience import HANGS
 
 CYCLE, SERVICE, FIRST, MORE = "weekly", "standard", 60, 24
 APPROVER, WRITER = "qa-of-the-story", "ml-of-the-story"
@@ -169,7 +170,7 @@ def test_a_calendar_with_teams_runs_itself_twice(
     for suspend in ("true", "false"):  # it looks at once then, and not within the hour
         patch = f'{{"spec": {{"suspend": {suspend}}}}}'
         cluster("patch", f"trainingrun/{second}", "-n", home, "--type=merge", "-p", patch)
-        cluster.wait("it to be seen", partial(_is_suspended, cluster, home, second, suspend == "true"), 120)
+        cluster.wait("it to be seen", partial(_is_suspended, cluster, home, second, suspend == "true"), HANGS)
     assert signed_off(cluster, home, second) == "qa"
     after = past(cluster, home, second)
     assert after["version"] == "1.0.2"

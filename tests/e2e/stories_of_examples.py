@@ -20,6 +20,7 @@ from videogen_demo.load import Load
 from videogen_demo.removal import remove_releases
 from videogen_testing import small_examples
 from videogen_testing.judged_runs import judge
+from videogen_testing.patience import HANGS
 from videogen_testing.small_examples import DATASETS, documents, small
 from videogen_testing.storage_reader import Storage
 from videogen_testing.stories import namespace_manifest, video
@@ -174,7 +175,7 @@ def test_what_serves_is_measured_and_the_release_keeps_it(
             release = cluster.get("modelrelease", past["release"], namespace) or {}
             return [one for one in release.get("status", {}).get("measurements", []) if one["run"] == past["run"]]
 
-        (measurement,) = cluster.wait(f"what {name} has measured", kept, 60)
+        (measurement,) = cluster.wait(f"what {name} has measured", kept, HANGS)
         assert "FVD" in {result["metric"] for result in measurement["results"]}
 
 
@@ -189,7 +190,7 @@ def test_the_calendar_of_the_schedule_waits_for_its_times(cluster: Cluster, name
     cluster.apply(*rights, *cycles)
     for cycle in cycles:
         name = cycle["metadata"]["name"]
-        cluster.wait(f"the next time of {name}", partial(_next_time, cluster, namespace, name), 120)
+        cluster.wait(f"the next time of {name}", partial(_next_time, cluster, namespace, name), HANGS)
         cluster("delete", "finetunecycle", name, "-n", namespace)
 
 

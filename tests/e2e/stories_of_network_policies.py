@@ -15,6 +15,7 @@ import pytest
 from videogen_demo import install, load
 from videogen_demo.install import Installation
 from videogen_demo.kubectl import Cluster
+from videogen_testing.patience import HANGS
 from videogen_testing.stories import SMALL, curate, ended, evaluate, namespace_manifest, phase, release, run, train
 
 ENDLESS = 1_000_000  # steps: nobody waits for the end of them
@@ -170,10 +171,10 @@ def test_prometheus_reads_operator_servers_and_gateway(cluster: Cluster, namespa
         "videogen_leader == 1",
         f'envoy_cluster_upstream_rq_xx{{envoy_cluster_name=~"httproute/{namespace}/.*"}}',
     ):
-        cluster.wait(promql, partial(found, promql), 120)
+        cluster.wait(promql, partial(found, promql), HANGS)
 
 
 def test_policies_go_with_their_run(cluster: Cluster, namespace: str, training: str) -> None:
     of_first = "videogen.pib.gov.in/run=first"
-    cluster.wait("policies of the ended run to go", lambda: not cluster.list("networkpolicy", namespace, of_first), 120)
+    cluster.wait("policies of the ended run to go", lambda: not cluster.list("networkpolicy", namespace, of_first), HANGS)
     assert cluster.list("networkpolicy", namespace, f"videogen.pib.gov.in/run={training}")

@@ -85,7 +85,7 @@ def test_the_slow_release_was_rolled_back_by_its_alert_and_is_quarantined(story:
         found = story.cluster.get("modelrelease", RELEASES[2], NAMESPACE)
         return found if found and not found["status"]["rollback"].get("awaitsUntil") else None
 
-    slow = story.cluster.wait("the second signal about the slow release", judged, 120)
+    slow = story.cluster.wait("the second signal about the slow release", judged, HANGS)
     assert condition(slow, "RolledBack")["status"] == "True"
     status = (slow or {})["status"]
     rollback = status["rollback"]

@@ -137,7 +137,7 @@ def test_a_suspended_run_leaves_no_pod_and_goes_on_from_its_checkpoint(cluster: 
     with endless(cluster, namespace, name) as saved:
         cluster("patch", "trainingrun", name, "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
         selector = f"videogen.pib.gov.in/run={name}"
-        cluster.wait("the pods to go", lambda: not cluster.list("pod", namespace, selector), 120)
+        cluster.wait("the pods to go", lambda: not cluster.list("pod", namespace, selector), HANGS)
         cluster("patch", "trainingrun", name, "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
         goes_on_from(cluster, namespace, name, "master-0", saved)
 
@@ -149,4 +149,4 @@ def test_a_run_deleted_in_mid_training_takes_everything_with_it(cluster: Cluster
     cluster.wait("it to train", lambda: phase(cluster, namespace, name, "train").get("progress"), 300)
     cluster("delete", "trainingrun", name, "-n", namespace, "--timeout=300s")
     cluster.wait("its job to go", lambda: not cluster.list("pytorchjob", namespace, selector), HANGS)
-    cluster.wait("its pods to go", lambda: not cluster.list("pod", namespace, selector), 120)
+    cluster.wait("its pods to go", lambda: not cluster.list("pod", namespace, selector), HANGS)

@@ -59,7 +59,7 @@ def tracking(uri: str, **more: str) -> dict[str, Any]:
     return {"tracking": {"mlflow": {"uri": uri} | more}}
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = HANGS) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
@@ -140,16 +140,16 @@ def test_a_slow_server_holds_no_step_up_and_the_end_only_for_a_while(
     server: MlflowServer, told: Callable[..., MlflowRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow_run, "CLOSE_SECONDS", 0.3)
-    server.seconds = 2.0
+    server.seconds = 10.0
     run = told(server.uri)
     until(lambda: bool(server.requests))  # it is waiting for an answer
     begun = time.monotonic()
     for step in range(1, 1001):
         run.scalars(step, {"loss/total": 1.0})
     run.flush()
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 5
     run.close("FINISHED")
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 9
     assert run.summary() == f"MLflow at {server.uri} did not get 1000 steps and 0 files: it is too slow"
 
 
