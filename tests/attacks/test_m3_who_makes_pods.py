@@ -36,7 +36,7 @@ ONLY_TRAINING_OPERATOR = (
     " leave the label out, or write a TrainingRun that gets such pods"
 )
 ONLY_CONTROLLERS = f"a pod with the label {LABEL_RELEASE} is made by {CONTROLLER('replicaset')} or {ONE_FOR_ALL} alone, for a ReplicaSet"
-STAY = "and then they stay; nobody adds, changes or removes them"
+STAY = "and then they stay; they cannot be added, changed or removed"
 SAME_IMAGE = f"the image of a pod with the label {LABEL_UID} is the one that it was made with; delete the pod"
 SPEC = {"containers": [{"name": "pytorch", "image": "stranger"}]}
 

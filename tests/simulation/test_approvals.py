@@ -13,6 +13,7 @@ import pytest
 from videogen_api.approvals import ANNOTATION_APPROVE
 from videogen_api.meta import API_VERSION
 from videogen_api.training_run import PhaseStatus, Reason
+from videogen_operator.kinds.training_run.step import HEALING_SECONDS
 from videogen_testing.run_simulation import Simulation
 from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, TUNE, ended, release_status, running, trained, tuned
 
@@ -349,6 +350,9 @@ def test_with_scenario_standard_a_share_that_has_changed_in_this_quarter_waits_f
     assert "is 0.70; that has been so since 2026-10-05, and with scenario Standard λ changes once a quarter" in said(sim)
     assert "the next one begins on 2027-01-01" in said(sim)
     assert of(sim, "release").waiting_for == []
+    again = sim.step().requeue_after
+    assert again is not None
+    assert again <= 2 * HEALING_SECONDS, "another release may become stable meanwhile"
     sim.step((datetime(2027, 1, 1, tzinfo=UTC) - sim.now).total_seconds() - 1)
     assert sim.top()[1] == Reason.WAITING_FOR_WINDOW
     sim.step(1)

@@ -69,7 +69,7 @@ def test_status_fields_have_no_defaults_because_they_would_look_like_foreign_cha
         assert [path for path, node in nodes(status) if path and "default" in node] == []
 
 
-def test_items_of_an_atomic_list_have_no_defaults_because_they_would_be_a_difference_for_who_applies_it() -> None:
+def test_items_of_an_atomic_list_have_no_defaults_because_server_side_apply_would_always_differ() -> None:
     for kind in DEFINITIONS:
         lists = [node for _, node in nodes(root(kind)["properties"]["spec"]) if node.get("x-kubernetes-list-type") == "atomic"]
         assert lists

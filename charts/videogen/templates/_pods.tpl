@@ -1,6 +1,6 @@
 {{/*
 Who makes the pods that are believed. The operator knows trainers and servers by labels: what a trainer reports decides gates, a server gets
-requests, and both are let through NetworkPolicies. Only a policy can say that nobody else writes these labels: an object does not tell who made it.
+requests, and both are let through NetworkPolicies. Only a policy can keep others from writing these labels: an object does not record who made it.
 */}}
 
 {{/* Where the operator works: the whole cluster, or these namespaces. Another operator may work in the others. */}}
@@ -71,13 +71,13 @@ validations:
   reason: Forbidden
   message: >-
     a pod with the label {{ .label }} is made by {{ join " or " .makers }} alone, for a {{ .owner }}; leave the label out, or write {{ .of }} that gets such pods
-# Nobody passes another pod for one of them, takes one out of its NetworkPolicy, or into that of others.
+# No pod is relabelled into one of them, out of its NetworkPolicy, or into that of others.
 - expression: >-
     oldObject == null || (
     variables.labels.all(k, !{{ include "videogen.admission.isOurs" . }} || variables.labelsBefore[?k] == optional.of(variables.labels[k])) &&
     variables.labelsBefore.all(k, !{{ include "videogen.admission.isOurs" . }} || k in variables.labels))
   reason: Forbidden
-  message: a pod gets its labels videogen.pib.gov.in/... and app.kubernetes.io/managed-by when {{ join " or " .makers }} makes it, and then they stay; nobody adds, changes or removes them
+  message: a pod gets its labels videogen.pib.gov.in/... and app.kubernetes.io/managed-by when {{ join " or " .makers }} makes it, and then they stay; they cannot be added, changed or removed
 # Nor its program: the kubelet would start another image in the same pod.
 - expression: >-
     oldObject == null || request.resource.resource != 'pods' || (

@@ -127,7 +127,7 @@ RUN_RULES: _Rules = (
         ".spec.initFrom.run",
     ),
 )
-OF_AN_OLDER_API = (
+_OF_AN_OLDER_API = (
     "!has(self.model) || !has(self.model.family) || !has(self.recipe) || !has(self.phases) || self.phases.exists(p, !has(p.task))"
 )
 SPEC_RULE = merged(
@@ -144,7 +144,7 @@ SPEC_RULE = merged(
             *resources.RUN_RULES,
         )
     ],
-    lacks=OF_AN_OLDER_API,
+    lacks=_OF_AN_OLDER_API,
     family="self.model.family",
     recipe="self.recipe",
     fusion="has(recipe.videoFusion) ? [recipe.videoFusion] : []",

@@ -85,7 +85,7 @@ def before_release(situation: Situation) -> Step | None:
         return None
     if (opens := change.next_quarter(situation.now)) is not None:
         wait = Wait(Reason.WAITING_FOR_WINDOW, change.too_early(opens))
-        return Step(status=situation.status, said=wait, again=(opens - situation.now).total_seconds())
+        return Step(status=situation.status, said=wait, again=min(healing(situation.observed), (opens - situation.now).total_seconds()))
     wanted = noise.approvals_of(change, situation.observed)
     if not wanted:
         return None
