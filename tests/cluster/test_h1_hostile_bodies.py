@@ -17,7 +17,7 @@ from videogen_testing.control_plane import BINARIES, ROOT
 from videogen_testing.gateway_attack import BOMB, ENCODINGS, MANY, OTHER_PATHS
 from videogen_testing.releases import NAMESPACE, SERVICE, SETTINGS, Objects, a_gateway, a_release
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(7200)  # as end to end: the first one may wait until a cluster that is being built lets go of the tools
 ROOM = 8  # requests that run, and as many that wait, of a release with a time-out of four seconds
 INFER = "/v2/models/video/infer"
 
