@@ -73,6 +73,69 @@ def test_an_urgent_wake_of_a_running_key_repeats_it_as_soon_as_it_ends_although_
     assert begun[:3] == [("a", 0), ("a", 10), ("b", 10)]
 
 
+def standing_back(virtual_loop: Any, story: Callable[[Loops[str]], Awaitable[None]]) -> list[tuple[str, float]]:
+    """What happens when each run works for 10 s, stands back for those that wait, and works for 1 s more; one at a time."""
+    happened: list[tuple[str, float]] = []
+    held: list[Loops[str]] = []
+
+    async def work(key: str) -> None:
+        await asyncio.sleep(10)
+        happened.append((f"{key} stands back", virtual_loop.time()))
+        await held[0].stand_back(key)
+        await asyncio.sleep(1)
+        happened.append((f"{key} ends", virtual_loop.time()))
+
+    async def whole(loops: Loops[str]) -> None:
+        held.append(loops)
+        for key in "abc":
+            loops.wake(key)
+        await story(loops)
+
+    in_virtual_time(virtual_loop, work, whole, limit=1)
+    return happened
+
+
+def test_who_stands_back_takes_its_turn_after_all_who_waited(virtual_loop: Any) -> None:
+    happened = standing_back(virtual_loop, lambda _: asyncio.sleep(100))
+    assert happened == [
+        ("a stands back", 10),
+        ("b stands back", 20),
+        ("c stands back", 30),
+        ("a ends", 31),
+        ("b ends", 32),
+        ("c ends", 33),
+    ]
+
+
+def test_who_stands_back_is_not_run_a_second_time_meanwhile_and_once_more_afterwards(virtual_loop: Any) -> None:
+    async def story(loops: Loops[str]) -> None:
+        await asyncio.sleep(15)
+        loops.wake("a")
+        assert loops.depth == 2, "a and c wait for a place"
+        await asyncio.sleep(100)
+
+    happened = standing_back(virtual_loop, story)
+    assert [what for what, _ in happened if what.startswith("a")] == ["a stands back", "a ends", "a stands back", "a ends"]
+    assert happened.index(("a ends", 31)) == 3
+
+
+def test_an_urgent_wake_ends_the_standing_back_at_once(virtual_loop: Any) -> None:
+    async def story(loops: Loops[str]) -> None:
+        await asyncio.sleep(15)
+        loops.wake("a", urgent=True)
+        await asyncio.sleep(100)
+
+    happened = standing_back(virtual_loop, story)
+    assert happened[:3] == [("a stands back", 10), ("a ends", 16), ("b stands back", 20)]
+
+
+def test_who_stands_back_when_all_is_closed_ends(virtual_loop: Any) -> None:
+    async def story(loops: Loops[str]) -> None:
+        await asyncio.sleep(15)
+
+    assert standing_back(virtual_loop, story) == [("a stands back", 10)]
+
+
 @pytest.mark.parametrize(
     "error, times",
     [

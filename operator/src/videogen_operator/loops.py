@@ -3,7 +3,7 @@
 A key is idle, queued, running, or waiting for its next time. Waking a running key lets it run once more. At most
 `limit` keys run at the same time; urgent ones start at once and are not counted, so that a rollback never queues behind
 a thousand runs that a restart has woken. Keys that wait take turns by their share (a namespace): each share waits for one key
-of every other, however many keys the others have.
+of every other, however many keys the others have. A running key may stand back for those that wait, and takes its turn with them.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Loops(Generic[K]):
         self._queued: set[K] = set()
         self._running: dict[K, asyncio.Task[None]] = {}
         self._urgent: set[K] = set()  # running outside the limit
+        self._standing_back: dict[K, asyncio.Future[None]] = {}  # running, but without a place until their turn comes
         self._again: dict[K, bool] = {}  # woken while running -> whether urgently
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
@@ -72,6 +73,9 @@ class Loops(Generic[K]):
             return
         if key in self._running:
             self._again[key] = urgent or self._again.get(key, False)
+            if urgent and key in self._standing_back:
+                self._urgent.add(key)
+                self._resume(key)
         elif urgent:
             self._start(key, urgent=True)
         elif key not in self._queued:
@@ -79,10 +83,22 @@ class Loops(Generic[K]):
             self._queues.setdefault(self._share(key), deque()).append(key)
             self._fill()
 
+    async def stand_back(self, key: K) -> None:
+        """Of a running key: give its place to the keys that wait now, and return when its turn has come. An urgent key does not wait."""
+        if key in self._urgent or not self._queues:
+            return
+        turn = self._standing_back[key] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(self._share(key), deque()).append(key)
+        self._fill()
+        try:
+            await turn
+        finally:
+            self._standing_back.pop(key, None)
+
     @property
     def depth(self) -> int:
         """Keys that wait for a place."""
-        return len(self._queued)
+        return len(self._queued) + len(self._standing_back)
 
     async def close(self) -> None:
         """Cancel what runs or waits, and wait for its end."""
@@ -95,10 +111,17 @@ class Loops(Generic[K]):
         await asyncio.gather(*running, return_exceptions=True)
 
     def _fill(self) -> None:
-        while self._queues and len(self._running) - len(self._urgent) < self._limit:
+        while self._queues and len(self._running) - len(self._urgent) - len(self._standing_back) < self._limit:
             key = self._pop()
-            if key in self._queued:  # else it was started urgently in the meantime
+            if key in self._standing_back:
+                self._resume(key)
+            elif key in self._queued:  # else it was started urgently in the meantime
                 self._start(key)
+
+    def _resume(self, key: K) -> None:
+        turn = self._standing_back.pop(key)
+        if not turn.done():  # else its run is being cancelled
+            turn.set_result(None)
 
     def _pop(self) -> K:
         """The first key of the share whose turn it is, which comes last now."""

@@ -163,6 +163,7 @@ async def _lead(
     keys = Keys(settings.record_keys)
     reconciler.seals = keys.seals
     loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random, share=lambda key: key.namespace)
+    reconciler.stand_back = loops.stand_back
 
     wake = gathering(waking(world, loops.wake))
     cluster.told = wake

@@ -49,6 +49,7 @@ class Reconciler:
         self._recorder = recorder
         self._settings, self._clock = settings, clock
         self.seals: Callable[[], Seals] = Seals  # without keys, unless whoever has some puts them here
+        self.stand_back: Callable[[Key], Awaitable[None]] = _nobody_waits
 
     async def pass_once(self, key: Key) -> float | None:
         """Bring one key a step closer to what is wanted."""
@@ -78,6 +79,8 @@ class Reconciler:
             return None  # what is left goes with the namespace; each object that goes wakes us again
         if failures:
             plan = kind.plan(observed, replace(inputs, failures=failures))
+        if plan.create and not failures:  # what others wait for comes before what is only written down about this one
+            await self.stand_back(key)
         plan = kind.finish(plan, inputs, self._clock())
         alive = await self._tell(plan)
         self._mail.answer(key, plan.answers)
@@ -164,6 +167,10 @@ class Reconciler:
             await self._cluster.get(item["kind"], metadata.get("namespace", ""), metadata["name"])
         except ApiError as error:
             log.debug("%s %s cannot be read again: %s", item["kind"], metadata["name"], error)
+
+
+async def _nobody_waits(_: Key) -> None:
+    """Without loops there is nobody to stand back for."""
 
 
 def writes(plan: Plan, cluster: Cluster) -> Iterator[tuple[Callable[[Any], Awaitable[bool]], Manifest | Ref, bool]]:
