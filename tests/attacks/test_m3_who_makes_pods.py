@@ -36,6 +36,7 @@ ONLY_TRAINING_OPERATOR = (
     " leave the label out, or write a TrainingRun that gets such pods"
 )
 ONLY_CONTROLLERS = f"a pod with the label {LABEL_RELEASE} is made by {CONTROLLER('replicaset')} or {ONE_FOR_ALL} alone, for a ReplicaSet"
+NO_LABEL = "a Binding gives a pod no label videogen.pib.gov.in/..., app.kubernetes.io/managed-by or training.kubeflow.org/...;"
 STAY = "and then they stay; they cannot be added, changed or removed"
 SAME_IMAGE = f"the image of a pod with the label {LABEL_UID} is the one that it was made with; delete the pod"
 SPEC = {"containers": [{"name": "pytorch", "image": "stranger"}]}
@@ -56,6 +57,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         stranger = started.api.as_user("stranger")
         eventually(lambda: ONLY_TRAINING_OPERATOR in refusal(stranger, PODS, a_trainer()))
         eventually(lambda: ONLY_CONTROLLERS in refusal(stranger, PODS, a_server()))
+        bound = a_binding(f"{PODS}/none", **OF_A_RUN)
+        eventually(lambda: NO_LABEL in refusal(stranger, f"{CORE}/bindings", bound))
         for path, item in ((JOBS.format(SPACE), a_job()), (f"{APPS}/deployments", a_workload()), (f"{APPS}/replicasets", a_workload())):
             eventually(lambda: "alone; leave the label out" in refusal(stranger, path, item))  # noqa: B023 - called at once
         yield started
@@ -182,14 +185,32 @@ def test_a_pod_that_is_there_gets_no_such_label(stranger: Api, way: str) -> None
     assert change(stranger, path, {"metadata": {"labels": {"team": "mine"}}}) == ""
 
 
-@pytest.mark.parametrize("path", ["{}/binding", f"{CORE}/bindings"])
+BINDINGS = ["{}/binding", f"{CORE}/bindings"]
+
+
+def a_binding(pod: str, **labels: str) -> dict[str, Any]:
+    metadata = {"name": pod.rpartition("/")[2], "labels": labels}
+    return {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": {"kind": "Node", "name": "node"}}
+
+
+@pytest.mark.parametrize("path", BINDINGS)
 def test_nor_by_being_bound_to_a_node(stranger: Api, path: str) -> None:
     pod = a_pod(stranger)
-    name = pod.rpartition("/")[2]
-    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": "node"}}
-    assert refusal(stranger, path.format(pod), binding) == ""
-    binding["metadata"] = {"name": name, "labels": OF_A_RUN}
-    assert ONLY_TRAINING_OPERATOR in refusal(stranger, path.format(pod), binding)
+    assert refusal(stranger, path.format(pod), a_binding(pod)) == ""
+    assert refusal(stranger, path.format(pod), a_binding(pod, **{"topology.kubernetes.io/zone": "a"})) == ""
+    assert NO_LABEL in refusal(stranger, path.format(pod), a_binding(pod, **OF_A_RUN))
+
+
+@pytest.mark.parametrize("path", BINDINGS)
+@pytest.mark.parametrize("label", [*OF_A_RUN, LABEL_RELEASE, "training.kubeflow.org/replica-index"])
+def test_a_trainers_pod_is_bound_with_its_labels_as_they_are(
+    plane: ControlPlane, stranger: Api, trainer: str, path: str, label: str
+) -> None:
+    """Not with a single one of them, either: it would take the place of the pod's."""
+    binding = a_binding(trainer, **{label: "another"})
+    for api in (stranger, plane.api):
+        assert NO_LABEL in refusal(api, path.format(trainer), binding)
+    assert refusal(stranger, path.format(trainer), a_binding(trainer)) == ""
 
 
 CHANGES = {

@@ -613,7 +613,15 @@ FOR_EVERYBODY = {
     *(
         PODS := {
             f"system-videogen-operator-{name}"
-            for name in ("trainer-pods", "replica-pods", "server-pods", "trainer-jobs", "server-deployments", "server-replicasets")
+            for name in (
+                "trainer-pods",
+                "replica-pods",
+                "server-pods",
+                "pod-bindings",
+                "trainer-jobs",
+                "server-deployments",
+                "server-replicasets",
+            )
         }
     ),
 }

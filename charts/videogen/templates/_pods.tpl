@@ -35,7 +35,9 @@ matchConstraints:
   objectSelector:
     matchLabels: {training.kubeflow.org/operator-name: pytorchjob-controller}
   resourceRules:
-  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods" "pods/*" "bindings")) | nindent 2 }}
+  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods" "pods/*")) | nindent 2 }}
+  excludeResourceRules:
+  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods/binding")) | nindent 2 }}
 validations:
 - expression: >-
     {{ include "videogen.admission.isOneOf" .makers }} || (oldObject != null && ['operator-name', 'job-name', 'replica-type', 'replica-index'].all(name,
@@ -56,8 +58,10 @@ matchConstraints:
     matchExpressions:
     - {key: {{ .label }}, operator: Exists}
   resourceRules:
-  # A binding hands its labels to the pod that it binds; a status may bring labels, too.
-  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods" "pods/*" "bindings")) | nindent 2 }}
+  # A status may bring labels, too. About bindings see below.
+  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods" "pods/*")) | nindent 2 }}
+  excludeResourceRules:
+  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods/binding")) | nindent 2 }}
 variables:
 - name: labels
   expression: object.metadata.?labels.orValue({})
@@ -85,6 +89,22 @@ validations:
     object.spec.?initContainers.orValue([]).map(c, c.image) == oldObject.spec.?initContainers.orValue([]).map(c, c.image))
   reason: Forbidden
   message: the image of a pod with the label {{ .label }} is the one that it was made with; delete the pod, and one with the chart's image takes its place
+{{- end }}
+
+{{/* A binding hands its labels to the pod that it binds, one alone suffices: no objectSelector tells which bindings concern pods of ours. */}}
+{{- define "videogen.admission.bindings" -}}
+matchConstraints:
+  {{- with include "videogen.admission.watched" .context }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  resourceRules:
+  {{- include "videogen.matching" (dict "group" "" "resources" (list "pods/binding" "bindings")) | nindent 2 }}
+validations:
+- expression: >-
+    object.metadata.?labels.orValue({}).all(k, !{{ include "videogen.admission.isOurs" . }} && !k.startsWith('training.kubeflow.org/'))
+  reason: Forbidden
+  message: >-
+    a Binding gives a pod no label videogen.pib.gov.in/..., app.kubernetes.io/managed-by or training.kubeflow.org/...; leave them out, the pod keeps those that it has
 {{- end }}
 
 {{/* What such pods are made of: (dict "context" $ "label" ... "group" ... "resource" ... "kind" ... "templates" "a CEL list" "makers" (list of users) "owner" "kind of its controller, or none" "of" "a TrainingRun"). */}}
