@@ -265,6 +265,30 @@ def test_an_absent_training_operator_is_told_after_half_a_minute() -> None:
     assert sim.top() == ("Unknown", Reason.TRAINING_OPERATOR_UNAVAILABLE)
 
 
+def test_so_is_one_that_makes_no_pods_for_a_job_that_its_queue_let_go_on() -> None:
+    """As of an account that admissionPolicy.trainingOperators does not name: what it said of the suspended job stays."""
+    sim = Simulation(phases=[TRAIN | {"placement": {"queueName": "research"}}])
+    sim.settle()
+    job = dict(sim.jobs()[0])
+
+    def is_suspended(*, now: bool, said: str) -> None:
+        told = [{"type": "Created", "status": "True"}, {"type": "Suspended", "status": said}]
+        spec = job["spec"] | {"runPolicy": job["spec"]["runPolicy"] | {"suspend": now}}
+        sim.put(job | {"spec": spec, "status": {"conditions": told}})
+
+    is_suspended(now=True, said="True")
+    sim.step()
+    sim.step(20)
+    assert sim.top()[1] != Reason.TRAINING_OPERATOR_UNAVAILABLE, "a job that is suspended has no pods"
+    is_suspended(now=False, said="True")
+    sim.step()
+    sim.step(31)
+    assert sim.top() == ("Unknown", Reason.TRAINING_OPERATOR_UNAVAILABLE)
+    is_suspended(now=False, said="False")  # training-operator writes it with the pods' beginnings
+    sim.step()
+    assert sim.top() == ("Unknown", Reason.STARTING)
+
+
 def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:
     sim = Simulation(phases=[TRAIN | {"workers": {"replicas": 2}}])
     sim.settle()

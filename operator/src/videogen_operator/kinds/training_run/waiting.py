@@ -19,7 +19,7 @@ from videogen_operator.kinds.training_run.observed import Observed
 from videogen_operator.kinds.training_run.refusals import cause_of
 from videogen_operator.kinds.training_run.room import shortage
 from videogen_operator.kinds.training_run.sources import Missing
-from videogen_operator.kubernetes_objects import NOTHING, containers, pull_error, without_place
+from videogen_operator.kubernetes_objects import NOTHING, conditions, containers, pull_error, without_place
 from videogen_operator.names import allows_storage, not_allowed
 from videogen_operator.plan import Failure, Manifest
 from videogen_operator.rules import Finding
@@ -120,11 +120,19 @@ def nobody_answers(situation: Situation) -> Wait | None:
 
 
 def unanswered_in(situation: Situation) -> float | None:
-    """Seconds until a job that nobody has looked at counts as unanswered; None if somebody has."""
+    """Seconds until a job that nobody has looked at counts as unanswered; None if somebody has, or if it is to have no pods."""
     started, job = situation.status.attempt_start_time, situation.observed.job(situation.status.job_name)
-    if situation.pods or job is None or started is None or (job.get("status") or {}).get("conditions"):
+    if situation.pods or job is None or started is None or ((job.get("spec") or {}).get("runPolicy") or {}).get("suspend"):
         return None
-    return UNANSWERED_SECONDS - seconds_since(started, situation.now)
+    return None if _is_answered(job) else UNANSWERED_SECONDS - seconds_since(started, situation.now)
+
+
+def _is_answered(job: Manifest) -> bool:
+    """Whether training-operator has looked at the job as it is now. Its word that the job is suspended stays when Kueue lets the job go
+    on: it writes the next one only after it has made the pods.
+    """
+    said = conditions(job)
+    return bool(said) and said.get("Suspended", NOTHING).get("status") != "True"
 
 
 def is_queued(situation: Situation) -> Wait | None:
