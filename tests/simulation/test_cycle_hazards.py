@@ -172,6 +172,19 @@ def test_the_highest_version_that_was_used_never_falls() -> None:
     assert sim.status().last_version == "1.0.5"
 
 
+def test_a_patch_that_only_the_history_knows_is_not_used_again() -> None:
+    """Below the highest version: the service went back to what it had before the monthly release."""
+    sim = Simulation(a_cycle(startFrom={"service": "standard"}, failedRunsHistoryLimit=0), a_release("1.0.2"))
+    sim.until(MONDAYS[0] + DAY, end="fail")
+    sim.put(a_release("1.0.2", state="Superseded"))
+    sim.put(a_release("1.1.0"))
+    sim.until(MONDAYS[1] + DAY, end="fail")
+    sim.put(a_release("1.1.0", state="RolledBack"))
+    sim.put(a_release("1.0.2"))
+    sim.until(MONDAYS[2] + DAY, end="fail")
+    assert (sim.versions(), sim.list("TrainingRun")) == (["1.0.3", "1.1.1", "1.0.4"], ())
+
+
 @pytest.mark.parametrize("writes", range(8))
 def test_precedence_holds_for_different_times_of_one_outage_whenever_the_operator_dies(writes: int) -> None:
     weekly, monthly = a_cycle(precedence=10), a_cycle("monthly", cadence="Monthly", precedence=20)

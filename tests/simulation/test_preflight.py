@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from videogen_api.fine_tune_cycle import LABEL_CYCLE, LABEL_MEASURES
 from videogen_api.job import ExitCode, Report
 from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_api.preflight import Preflight, Problem
@@ -52,6 +53,19 @@ def test_one_pod_looks_before_the_first_attempt_and_then_it_begins() -> None:
     sim.set_pods(ended(0, trained().model_dump_json(by_alias=True, exclude_none=True)))
     sim.settle()
     assert len(sim.preflights()) == 1, "a later phase has none"
+
+
+@pytest.mark.parametrize(
+    ("labels", "looks"),
+    [({}, None), ({LABEL_CYCLE: "weekly"}, True), ({LABEL_CYCLE: "weekly", LABEL_MEASURES: "base-1.0.0"}, None)],
+    ids=["of no cycle", "of a cycle", "of a cycle that measures"],
+)
+def test_a_version_that_a_cycle_has_made_is_looked_for_in_the_storage(labels: dict[str, str], looks: bool | None) -> None:
+    sim = Simulation()
+    sim.preflight = None
+    sim.put(dict(sim.run()), labels=labels)
+    sim.settle()
+    assert sim.preflight_files["run-train-0"].new_version is looks
 
 
 def test_all_problems_stand_in_one_condition_and_the_run_waits_stalled() -> None:

@@ -129,6 +129,7 @@ class Job(Observation):
     # Attempt 0 looks at what these will need and does nothing else: the job of each phase of the run, in order, as far as it is known.
     preflight: list[Job] = []
     look_up: bool = False  # attempt 0 also tells what was computed before of this job's inputs
+    new_version: bool | None = None  # attempt 0 also looks whether another run has made a bundle of this version
 
     @property
     def accumulation_steps(self) -> int:

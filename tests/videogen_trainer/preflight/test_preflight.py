@@ -16,10 +16,12 @@ import pytest
 from pydantic import BaseModel
 from safetensors.numpy import save
 
+from videogen_api.bundle import Manifest
 from videogen_api.job import Job
 from videogen_api.preflight import MOST_PROBLEMS, PreflightResult
 from videogen_api.training_run import Reason, TrainingRunSpec
 from videogen_models.backbone_digest import PARTS, folder_sha256
+from videogen_models.bundle import seal_bundle
 from videogen_trainer import report, tasks
 from videogen_trainer.preflight import needs, room
 from videogen_trainer.progress import ProgressReporter
@@ -55,6 +57,34 @@ def paths(found: PreflightResult) -> list[str]:
 def test_nothing_is_found_where_all_is_there(look: Look) -> None:
     found = look({}, EVALUATE, {"phase": "release", "task": "Release", "data": []})
     assert (found.problems, found.checked) == ([], 5)
+
+
+@pytest.mark.parametrize("made_by", ["another", "", None])
+def test_a_version_that_another_run_has_made_is_told_with_its_bundle(
+    make_job: Callable[..., Job], storage: Path, silent: ProgressReporter, made_by: str | None
+) -> None:
+    """`made_by`: None of a manifest that cannot be read."""
+    job = make_job(None).model_copy(update={"attempt": 0, "new_version": True})
+
+    def problems(job: Job) -> list[tuple[str, str]]:
+        found = tasks.attempt(job, storage, {}, silent, lambda: False).preflight
+        assert found
+        return [(problem.path, problem.message) for problem in found.problems]
+
+    manifest = Manifest(model=job.model, recipe=job.recipe, step=1, run=job.run, files=[])
+    own, _ = seal_bundle(storage, manifest, lambda folder: None)
+    assert problems(job) == []
+    path, _ = seal_bundle(storage, manifest.model_copy(update={"run": made_by or ""}), lambda folder: None)
+    if made_by is None:
+        (storage / path / "manifest.json").write_text("{")
+    ((field, said),) = problems(job)
+    assert field == "spec.model.version"
+    assert said.startswith(
+        f"version {job.model.version} was made before by {'run another' if made_by else 'another run'}: {path}; delete this run"
+    )
+    assert own != path
+    assert problems(job.model_copy(update={"new_version": None})) == []
+    assert problems(job.model_copy(update={"model": job.model.model_copy(update={"version": "7.7.7"})})) == []
 
 
 def test_a_missing_dataset_and_a_missing_version_are_told_with_what_there_is(look: Look) -> None:

@@ -6,6 +6,8 @@ It only reads, and needs no torch. What is found is the report's `preflight`; th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from videogen_api.job import Job, Report
@@ -14,19 +16,27 @@ from videogen_models.sealed import CorruptError
 from videogen_trainer import records, report
 from videogen_trainer.failure import Failure
 from videogen_trainer.preflight.needs import Need, needs
+from videogen_trainer.preflight.versions import check_version
 
 TEXT_BYTES = 3000  # of all problems in a report
 
 
 def run(job: Job, storage: Path) -> Report:
     """Look at what the phases of `job.preflight` need."""
-    looked_at = [(need.path, _problem(need)) for need in (needs(job.preflight, storage) if job.preflight else ())]
+    looked_at = [(need.path, _problem(need)) for need in _needs(job, storage)]
     found = [Problem(path=path, message=message) for path, message in looked_at if message]
     message = f"{len(looked_at)} things looked at, {len(found)} problems"
     record = records.find(job, storage) if job.look_up and not found else None
     if record is not None:
         return Report(preflight=PreflightResult(checked=len(looked_at)), record=record)
     return Report(message=message, preflight=PreflightResult(checked=len(looked_at), problems=_fitting(found)))
+
+
+def _needs(job: Job, storage: Path) -> Iterator[Need]:
+    if job.new_version:
+        yield Need("spec.model.version", partial(check_version, job, storage))
+    if job.preflight:
+        yield from needs(job.preflight, storage)
 
 
 def _problem(need: Need) -> str:

@@ -77,7 +77,7 @@ class Observed:
     namespace: str
     cycles: tuple[Cycle, ...]
     unreadable: tuple[Unreadable, ...] = ()
-    versions: frozenset[str] = frozenset()  # of the line's runs and releases, and the highest that each of its cycles has used
+    versions: frozenset[str] = frozenset()  # of the line's runs and releases, and those that its cycles know of
     stable: Mapping[str, Manifest] | None = None  # stable release by service
 
 
@@ -150,10 +150,19 @@ def _versions(world: World, namespace: str, line: tuple[str, str]) -> Iterator[s
 
 
 def _used(cycles: Iterable[Manifest]) -> Iterator[str]:
-    """Also of cycles that cannot be read otherwise."""
+    """Also of cycles that cannot be read otherwise, and of runs that are deleted and stand in a history."""
     for cycle in cycles:
-        with contextlib.suppress(ValidationError):
-            yield VERSION.validate_python(value_at(cycle, "status", "lastVersion"))
+        history = value_at(cycle, "status", "history")
+        past = [value_at(one, "version") for one in history] if isinstance(history, list) else []
+        known = (value_at(cycle, "status", "lastVersion"), value_at(cycle, "status", "lastSuccess", "version"), *past)
+        yield from (version for version in known if isinstance(version, str) and _is_version(version))
+
+
+@lru_cache(maxsize=8192)
+def _is_version(text: str) -> bool:
+    with contextlib.suppress(ValidationError):
+        return bool(VERSION.validate_python(text))
+    return False
 
 
 def _version(item: Manifest, line: tuple[str, str] | None) -> str:

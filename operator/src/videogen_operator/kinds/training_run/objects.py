@@ -114,7 +114,8 @@ def preflight_job(observed: Observed, phase: Phase, *, looks_up: bool) -> Job:
     first = job_of(observed, phase, PhaseStatus(name=phase.name), 0)
     alone = {"workers": 1, "processes_per_worker": 1, "gradient_accumulation_steps": None}
     checked = phases if phase == next(one for one in observed.spec.phases if one.task not in WITHOUT_PODS) else []
-    return first.model_copy(update=alone | {"preflight": checked, "look_up": looks_up})
+    new = True if checked and observed.makes_new_version else None
+    return first.model_copy(update=alone | {"preflight": checked, "look_up": looks_up, "new_version": new})
 
 
 def finished(observed: Observed) -> list[str]:

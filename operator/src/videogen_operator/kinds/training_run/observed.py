@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from videogen_api.fine_tune_cycle import LABEL_CYCLE
+from videogen_api.fine_tune_cycle import LABEL_CYCLE, LABEL_MEASURES
 from videogen_api.job import ArtifactReference
 from videogen_api.meta import ANNOTATION_REQUEST, LABEL_RUN, release_name
 from videogen_api.pinned import RunArtifact
@@ -76,6 +76,11 @@ class Observed:
     def cycle(self) -> str:
         """The cycle that the run is of, by its label; "" if it is of none."""
         return cycle_of(self.run)
+
+    @property
+    def makes_new_version(self) -> bool:
+        """Whether its version is for this run alone: a cycle made it, and not to measure what serves."""
+        return bool(self.cycle) and LABEL_MEASURES not in (self.run["metadata"].get("labels") or {})
 
     def phase_status(self, name: str) -> PhaseStatus:
         """What is known of a phase; a fresh value before it has begun."""
