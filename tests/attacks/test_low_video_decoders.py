@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from videogen_api.training_run import Reason
+from videogen_models.video import decode_mp4
 from videogen_trainer.failure import Failure
 from videogen_trainer.video_reading import read_frames, seconds_of, size_of
 
@@ -35,6 +36,16 @@ def test_an_unusual_decoder_is_not_reached(tmp_path: Path, codec: str, pixels: s
         with pytest.raises(Failure, match=f"its pictures are in {codec}; accepted are h264, hevc,") as failure:
             look(path)
         assert failure.value.reason is Reason.VIDEO_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "codec, container, said", [("mpeg4", "mp4", "are in mpeg4; expected h264"), ("ffv1", "matroska", "cannot be decoded")]
+)
+def test_of_what_a_model_has_made_only_h264_is_decoded(tmp_path: Path, codec: str, container: str, said: str) -> None:
+    data = written(tmp_path / "a", codec, "yuv420p", container).read_bytes()
+    with pytest.raises(ValueError, match=said):
+        decode_mp4(data)
+    assert len(decode_mp4(written(tmp_path / "b", "libx264", "yuv420p", "mp4").read_bytes())) == 3
 
 
 USUAL = {

@@ -42,9 +42,13 @@ def encode_mp4(frames: Frames, frame_rate: int, *, quality: int = 18) -> bytes:
 
 
 def decode_mp4(data: bytes) -> Frames:
-    """All frames of a video. Raises ValueError if it cannot be decoded or has none."""
+    """All frames of a video as `encode_mp4` writes it: no other format and decoder is reached. Raises ValueError if it cannot be decoded or
+    has none.
+    """
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), format="mp4") as container:
+            if (codec := container.streams.video[0].codec_context.name) != "h264":
+                raise ValueError(f"the video's pictures are in {codec}; expected h264")
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     except (av.FFmpegError, IndexError) as error:
         raise ValueError(f"the video cannot be decoded: {error}") from error
