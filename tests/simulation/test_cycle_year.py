@@ -13,6 +13,7 @@ def test_each_time_has_one_run_or_one_reason_and_no_version_comes_twice(seed: in
     year = Year(seed)
     year.live()  # which looks after every step
     assert len(year.created) > 20
+    assert year.ends > 90, "of weekly, monthly, quarterly and annual cycles of two models"
 
 
 def test_the_same_seed_makes_the_same_year() -> None:

@@ -91,6 +91,34 @@ def test_a_suspended_cycle_makes_nothing_and_catches_up_with_the_last_time_only(
     sim.edit(suspend=False)
     sim.settle()
     assert names(sim) == ["weekly-20260119-0300"]
+    (past,) = sim.status().history
+    assert (past.first_time, past.scheduled_time) == ("2026-01-05T03:00:00Z", "2026-01-12T03:00:00Z"), "one line, however many"
+    said = "a later time, 2026-01-19T03:00:00Z, came before a run could begin; before that: spec.suspend is true; no run is created"
+    assert (past.outcome, past.message) == (Outcome.MISSED, said)
+
+
+def test_a_time_that_is_queued_and_overtaken_by_the_next_one_is_missed() -> None:
+    sim = Simulation(a_cycle(concurrencyPolicy="Queue"))
+    sim.until(MONDAYS[2] + DAY, end="keep")
+    (past,) = sim.status().history
+    assert (past.outcome, past.first_time, past.scheduled_time) == (Outcome.MISSED, None, "2026-01-12T03:00:00Z")
+    assert past.message.endswith("before that: the run for 2026-01-12T03:00:00Z waits for the end of weekly-20260105-0300")
+    assert "weekly: Missed: no run for 2026-01-12T03:00:00Z: a later time, " in "\n".join(sim.notes)
+    sim.end("weekly-20260105-0300")
+    sim.settle()
+    assert names(sim) == ["weekly-20260105-0300", "weekly-20260119-0300"]
+
+
+def test_a_time_that_is_queued_when_the_schedule_is_changed_is_missed() -> None:
+    sim = Simulation(a_cycle(concurrencyPolicy="Queue"))
+    sim.until(MONDAYS[1] + DAY, end="keep")
+    sim.edit(schedule="0 2 * * 1")
+    sim.settle()
+    (past,) = sim.status().history
+    assert (past.outcome, past.scheduled_time) == (Outcome.MISSED, "2026-01-12T03:00:00Z")
+    assert past.message.startswith("the schedule was changed before a run could begin; before that: the run for 2026-01-12")
+    sim.settle()
+    assert len(sim.status().history) == 1
 
 
 @pytest.mark.parametrize("change", [{"schedule": "0 2 * * 1"}, {"timeZone": "Asia/Kolkata"}, {"schedule": "*/5 * * * *"}])
@@ -151,10 +179,10 @@ def test_a_run_that_was_made_before_a_long_outage_is_followed_to_its_end() -> No
     sim.settle()
     current = sim.status().current
     assert current is not None
-    assert (current.run, sim.outcomes()) == ("weekly-20260105-0300", [Outcome.SKIPPED])
+    assert (current.run, sim.outcomes()) == ("weekly-20260105-0300", [Outcome.MISSED, Outcome.SKIPPED])
     sim.end("weekly-20260105-0300")
     sim.settle()
-    assert sim.outcomes() == [Outcome.SKIPPED, Outcome.SUCCEEDED]
+    assert sim.outcomes() == [Outcome.MISSED, Outcome.SKIPPED, Outcome.SUCCEEDED]
 
 
 @pytest.mark.parametrize("leap", [DAY, -DAY])

@@ -110,7 +110,7 @@ class Outcome(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SKIPPED = "Skipped"  # the last run was at work, a cycle of higher precedence was due, or there were too few new clips
-    MISSED = "Missed"  # startingDeadlineSeconds had passed
+    MISSED = "Missed"  # startingDeadlineSeconds had passed, or no run could begin before a later time came or the schedule was changed
     REPLACED = "Replaced"  # the next scheduled time came while its run was at work
     DELETED = "Deleted"  # its run was deleted before its end
 
@@ -333,6 +333,9 @@ class PastRun(Observation):
     """A scheduled time and what became of it."""
 
     scheduled_time: Timestamp = Field(description="The time; of a run-now request that of the request.")
+    first_time: Timestamp | None = Field(
+        default=None, description="The entry is about all scheduled times from this one to scheduledTime; absent: about that one."
+    )
     outcome: Outcome = Field(description="What became of it.")
     message: Text = Field(default="", description="Why, unless it succeeded.")
     run: ObjectName | None = Field(default=None, description="TrainingRun, if one was created.")

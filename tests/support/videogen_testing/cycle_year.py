@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from datetime import datetime, timedelta
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
 
-from videogen_api.fine_tune_cycle import FineTuneCycleStatus, Outcome
+from videogen_api.fine_tune_cycle import FineTuneCycleStatus, Followed, Outcome, PastRun
 from videogen_operator.kinds.fine_tune_cycle.schedule import schedule
 from videogen_operator.plan import Failure
 from videogen_testing.cycle_simulation import START, Crashed, Simulation, a_cycle, a_release
@@ -44,7 +44,11 @@ class Year(Simulation):
         super().__init__(*cycles, a_release("1.0.0"))
         self._production = self.objects[STABLE].copy()
         self._ends: dict[str, datetime] = {}
+        self.ends = 0  # scheduled times that were looked for and found in the account
         self._on_time: set[tuple[str, str]] = set()  # cycle and scheduled time of lines that have been looked at
+        self._lines: dict[str, dict[tuple[str, str | None], PastRun]] = defaultdict(dict)  # that a cycle has had, by time and run
+        self._schedules: dict[str, set[tuple[str, str]]] = defaultdict(set)  # that it has followed, with their time zones
+        self._accounted: dict[str, tuple[Followed, datetime]] = {}  # what each followed when it was last looked at, and up to when
 
     def live(self) -> None:
         """The year."""
@@ -64,6 +68,31 @@ class Year(Simulation):
         for cycle in self.list("FineTuneCycle"):
             name = str(cycle["metadata"]["name"])
             self._check_history(name, self.status(name))
+            self._check_that_no_time_is_missing(name, self.status(name))
+
+    def _check_that_no_time_is_missing(self, name: str, status: FineTuneCycleStatus) -> None:
+        """Each one up to the last that was decided about is in one line, or has the run at work; those of a former schedule, too."""
+        followed, current, lines = status.followed, status.current, self._lines[name]
+        assert followed is not None
+        lines |= {(past.scheduled_time, past.run): past for past in status.history if not (past.run and "-now-" in past.run)}
+        ended = [past for past in lines.values() if not (current and past.run == current.run)]
+        spans = [(_read(past.first_time or past.scheduled_time), _read(past.scheduled_time)) for past in ended]
+        if current and "-now-" not in current.run:
+            spans.append((_read(current.scheduled_time), _read(current.scheduled_time)))
+        since = _read(followed.since)
+        before, done = self._accounted.get(name, (followed, since))
+        todo = [(before, done, since)] if before != followed else []
+        done = max(done, since) if before != followed else done
+        decided = max(done, _read(status.last_schedule_time) if status.last_schedule_time else done)
+        for one, begin, end in (*todo, (followed, done, decided)):
+            times = schedule(one.schedule, one.time_zone)
+            moment = times.next(begin)
+            while moment is not None and moment <= end:
+                found = [span for span in spans if span[0] <= moment <= span[1]]
+                assert len(found) == 1, f"{name}: {moment} is in {len(found)} lines"
+                self.ends += 1
+                moment = times.next(moment)
+        self._accounted[name] = followed, decided
 
     def _check_history(self, name: str, status: FineTuneCycleStatus) -> None:
         assert status.followed is not None
@@ -72,12 +101,12 @@ class Year(Simulation):
         scheduled = [past for past in status.history if not (past.run and "-now-" in past.run)]
         assert max(Counter(past.scheduled_time for past in scheduled).values(), default=1) == 1, "a time has one line"
         assert all(past.message for past in status.history if past.outcome != Outcome.SUCCEEDED), "each says why"
-        times = schedule(status.followed.schedule, status.followed.time_zone)
-        for past in scheduled:
-            if (name, past.scheduled_time) not in self._on_time:
-                moment = datetime.fromisoformat(past.scheduled_time)
-                assert times.last(moment) == moment, f"{name} has no time at {moment}"
-                self._on_time.add((name, past.scheduled_time))
+        self._schedules[name].add((status.followed.schedule, status.followed.time_zone))
+        for text in (text for past in scheduled for text in (past.first_time, past.scheduled_time) if text):
+            if (name, text) not in self._on_time:
+                moment = _read(text)
+                assert moment in [schedule(*one).last(moment) for one in self._schedules[name]], f"{name} has no time at {moment}"
+                self._on_time.add((name, text))
         made = {run for _, run, _ in self.created if run.startswith(f"{name}-")}
         if len(status.history) < 20:
             assert made == set(runs) | ({status.current.run} if status.current else set()), "each run is accounted for"
@@ -113,8 +142,14 @@ class Year(Simulation):
                 self.objects.pop(("TrainingRun", self._some("TrainingRun")))
             case 5:
                 self.now += timedelta(days=self._random.choice([-1, 1]))
+            case 6:
+                self.edit(self._some("FineTuneCycle"), timeZone=self._random.choice(["Etc/UTC", "Asia/Kolkata"]))
             case _:
                 pass
 
     def _some(self, kind: str) -> str:
         return str(self._random.choice(self.list(kind))["metadata"]["name"])
+
+
+def _read(moment: str) -> datetime:
+    return datetime.fromisoformat(moment).astimezone(UTC)

@@ -21,6 +21,7 @@ def check_version(job: Job, storage: Path) -> None:
         except CorruptError:
             run = ""
         if run != job.run:
-            made = f"version {job.model.version} was made before by {f'run {run}' if run else 'another run'}: {manifest.parent.relative_to(storage)}"
+            by, path = f"run {run}" if run else "another run", manifest.parent.relative_to(storage)
+            made = f"version {job.model.version} was made before by {by}: {path}"
             helps = "delete this run, and ask the cycle for one by run-now@<id>, which makes the next version; or delete the bundle"
             raise Failure(Reason.ARTIFACT_INVALID, f"{made}; {helps}")

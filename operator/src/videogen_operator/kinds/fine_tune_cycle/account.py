@@ -10,6 +10,7 @@ from videogen_api.fine_tune_cycle import HISTORY, LABEL_MEASURES, ConcurrencyPol
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.fine_tune_cycle import collection, consumption, stages
 from videogen_operator.kinds.fine_tune_cycle.observed import Cycle, value_at
+from videogen_operator.kinds.fine_tune_cycle.schedule import Schedule
 from videogen_operator.kubernetes_objects import NOTHING, conditions
 from videogen_operator.names import MANAGED_BY
 from videogen_operator.plan import Manifest, Note, Ref
@@ -46,6 +47,13 @@ def decided_until(cycle: Cycle) -> datetime:
     known = cycle.status
     times = [_read(one) for one in (known.followed.since if known.followed else None, known.last_schedule_time) if one]
     return max(times, default=NEVER)
+
+
+def undecided(cycle: Cycle, times: Schedule, until: datetime) -> tuple[datetime, datetime] | None:
+    """The first and the last scheduled time up to a moment that nothing was decided about; None if there is none."""
+    first = times.next(decided_until(cycle))
+    last = times.last(until) if first is not None and first <= until else None
+    return (first, last) if first is not None and last is not None and first <= last else None
 
 
 def unaccounted(cycle: Cycle) -> tuple[datetime, Manifest] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -131,10 +131,16 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
         return _stalled(cycle, Reason.SCHEDULE_INVALID, f"spec.schedule: {error}")
     following = times.next(now)
     assert following is not None, "a schedule without a next time is refused"
+    cycle, left = _before_a_change(cycle, context, expression)
     known = account.following(cycle, expression, spec.time_zone, now).model_copy(update={"next_schedule_time": timestamp(following)})
-    cycle = replace(cycle, status=known)
+    step = _follow(replace(cycle, status=known), context, times, following)
+    return replace(step, notes=(*left, *step.notes))
+
+
+def _follow(cycle: Cycle, context: Pass, times: Schedule, following: datetime) -> Step:
+    spec, known, now = cycle.spec, cycle.status, context.now
     if known.current is None and (lost := account.unaccounted(cycle)):
-        return _started(cycle, context, *lost, None)
+        return _begun_unseen(cycle, context, times, *lost)
     if known.current is None and (past := account.retried(cycle)):
         return _goes_on(cycle, past)
     if cycle.request and cycle.request != known.last_handled_request:
@@ -143,12 +149,47 @@ def _decide(cycle: Cycle, context: Pass) -> Step:
         return problem
     if spec.suspend:
         return Step(status=known, said=Said(Reason.SUSPENDED, "spec.suspend is true; no run is created"))
-    decided = account.decided_until(cycle)
-    undecided = times.next(decided)
-    due = times.last(now) if undecided is not None and undecided <= now else None
-    if due is None or due <= decided:
+    come = account.undecided(cycle, times, now)
+    if come is None:
         return Step(status=known, said=status.waiting(cycle, known, following))
-    return _due(cycle, context, times, due)
+    cycle, overtaken = _overtaken(cycle, context, times, come[1])
+    step = _due(cycle, context, times, come[1])
+    return replace(step, notes=(*overtaken, *step.notes))
+
+
+def _before_a_change(cycle: Cycle, context: Pass, expression: str) -> tuple[Cycle, tuple[Note, ...]]:
+    """The cycle with an end for times of the schedule that was followed, if that is another one now."""
+    old = cycle.status.followed
+    if old is None or (old.schedule, old.time_zone) == (expression, cycle.spec.time_zone):
+        return cycle, ()
+    try:
+        times = schedule(old.schedule, old.time_zone)
+    except ValueError:  # no zone of this operator's any more
+        return cycle, ()
+    return _missed(cycle, context, account.undecided(cycle, times, context.now), "the schedule was changed before a run could begin")
+
+
+def _overtaken(cycle: Cycle, context: Pass, times: Schedule, due: datetime) -> tuple[Cycle, tuple[Note, ...]]:
+    """The cycle with an end for times before the one that counts."""
+    earlier = account.undecided(cycle, times, due - timedelta(seconds=1))
+    return _missed(cycle, context, earlier, f"a later time, {timestamp(due)}, came before a run could begin")
+
+
+def _missed(cycle: Cycle, context: Pass, span: tuple[datetime, datetime] | None, why: str) -> tuple[Cycle, tuple[Note, ...]]:
+    """One line for all of them, however many: they must not push runs out of the history."""
+    if span is None:
+        return cycle, ()
+    step = _passed_over(cycle, context, span[1], Outcome.MISSED, f"{why}{status.obstacle(cycle.status)}", span[0])
+    return replace(cycle, status=step.status), step.notes
+
+
+def _begun_unseen(cycle: Cycle, context: Pass, times: Schedule, due: datetime, run: Manifest) -> Step:
+    """A run that was made before the status could say so, and what it had overtaken."""
+    notes: tuple[Note, ...] = ()
+    if account.scheduled_time(cycle.name, run["metadata"]["name"]) is not None:
+        cycle, notes = _overtaken(cycle, context, times, due)
+    step = _started(cycle, context, due, run, None)
+    return replace(step, notes=(*notes, *step.notes))
 
 
 def _due(cycle: Cycle, context: Pass, times: Schedule, due: datetime) -> Step:
@@ -239,10 +280,12 @@ def _goes_on(cycle: Cycle, past: PastRun) -> Step:
     return Step(status=known, said=status.waiting(cycle, known, None), notes=(note,), again=0.0)
 
 
-def _passed_over(cycle: Cycle, context: Pass, due: datetime, outcome: Outcome, why: str) -> Step:
-    past = PastRun(scheduled_time=timestamp(due), outcome=outcome, message=why, end_time=timestamp(context.now))
+def _passed_over(cycle: Cycle, context: Pass, due: datetime, outcome: Outcome, why: str, first: datetime | None = None) -> Step:
+    """`first`: of several times, up to `due`, that end alike."""
+    since = timestamp(first) if first is not None and first < due else None
+    past = PastRun(scheduled_time=timestamp(due), first_time=since, outcome=outcome, message=why, end_time=timestamp(context.now))
     known = account.with_past(cycle.status, past).model_copy(update={"last_schedule_time": timestamp(due)})
-    note = Note(cycle.manifest, outcome.value, f"no run for {timestamp(due)}: {why}", "Warning")
+    note = Note(cycle.manifest, outcome.value, f"no run for {f'{since} to ' if since else ''}{timestamp(due)}: {why}", "Warning")
     return Step(status=known, said=status.waiting(cycle, known, None), notes=(note,), again=0.0)
 
 
