@@ -46,7 +46,8 @@ def main() -> None:
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     files = write(Chart(account, cycles, START, end, title).draw(), asked.out)
     print("\n".join(table(account, cycles)))
-    print(f"\n{year.passes:,} passes in {time.monotonic() - began:.1f} s; {', '.join(str(file) for file in files)}")
+    took = f"{time.process_time():.1f} s of CPU ({time.monotonic() - began:.1f} s by the clock)"
+    print(f"\n{year.passes:,} passes, {took}; {', '.join(str(file) for file in files)}")
 
 
 def table(account: Account, cycles: Sequence[Manifest]) -> Iterator[str]:
