@@ -87,6 +87,7 @@ OUT = {
     "joinSeconds": ({"joinSeconds": 30}, "nor how long pods wait for each other"),
     "preflight": ({"preflight": [JOB]}, "what else is looked at decides nothing"),
     "lookUp": ({"lookUp": True}, "a preflight finds what an attempt would compute"),
+    "newVersion": ({"newVersion": True}, "whether a version is free is asked before anything is computed"),
     "curate": ({"curate": {"dataset": "a", "version": "1", "sources": [{"path": "raw"}]}}, "Curate has no key"),
     "scenarios": ({"scenarios": {"samples": 5}}, "TestScenarios has no key"),
     "gates": ({"gates": [{"metric": "FVD", "operator": "LessThan", "threshold": "5"}]}, "gates judge what was measured"),
