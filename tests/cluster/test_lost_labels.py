@@ -34,7 +34,8 @@ def test_a_pod_whose_label_was_taken_off_and_put_back_is_seen_again(api: Api, na
         try:
             api.merge(path, {"metadata": {"labels": {LABEL: None}}})
         except Refused as refused:
-            assert refused.code == 403, refused
+            if refused.code != 403:
+                raise
             return False
         return True
 

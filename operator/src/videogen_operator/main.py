@@ -161,9 +161,8 @@ async def _lead(
     clock = SteadyClock(cluster.clock)
     reconciler = _reconciler(settings, world, cluster, mail, recorder, clock)
     keys = Keys(settings.record_keys)
-    reconciler.seals = keys.seals
     loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random, share=lambda key: key.namespace)
-    reconciler.stand_back = loops.stand_back
+    reconciler.seals, reconciler.stand_back = keys.seals, loops.stand_back
 
     wake = gathering(waking(world, loops.wake))
     cluster.told = wake
