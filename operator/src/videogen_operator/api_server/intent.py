@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from videogen_operator.names import ANNOTATION_APPLIED
@@ -23,9 +22,9 @@ def marked(manifest: Manifest, digest: str, **identity: str) -> dict[str, Any]:
 
 
 def contains(found: Any, wanted: Any) -> bool:
-    """Whether every field of the intent stands in the object; lists must have the same length."""
-    if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(key in found and contains(found[key], value) for key, value in wanted.items())
+    """Whether every field of the intent stands in the object; lists must have the same length. Both are of what JSON has."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(key in found and contains(found[key], value) for key, value in wanted.items())
     if isinstance(wanted, list | tuple):
         return isinstance(found, list) and len(found) == len(wanted) and all(map(contains, found, wanted))
     return bool(found == wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 
 from videogen_api.fine_tune_cycle import HISTORY, LABEL_MEASURES, ConcurrencyPolicy, FineTuneCycleStatus, Followed, Outcome, PastRun
 from videogen_operator.conditions import timestamp
@@ -23,6 +24,7 @@ def run_name(cycle: str, due: datetime) -> str:
     return f"{cycle}-{due.astimezone(UTC):%Y%m%d-%H%M}"
 
 
+@lru_cache(maxsize=8192)
 def scheduled_time(cycle: str, run: str) -> datetime | None:
     """The scheduled time for which a cycle made the run of this name; None if it made it by request, or not at all."""
     found = re.fullmatch(rf"{re.escape(cycle)}-(\d{{8}}-\d{{4}})", run)

@@ -200,5 +200,5 @@ def _line(cycle: Manifest) -> tuple[str, str] | None:
 def value_at(item: object, *path: str) -> Any:
     """What stands at a path of an object, or None where the path leads nowhere: a neighbour may be of another version."""
     for name in path:
-        item = item.get(name) if isinstance(item, Mapping) else None
+        item = item.get(name) if isinstance(item, dict) else None
     return item

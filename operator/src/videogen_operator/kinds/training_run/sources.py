@@ -6,7 +6,7 @@ what was found is kept (`initial_weights.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +137,7 @@ def _named(init: InitFrom) -> tuple[str, str]:
 def value_at(item: object, *path: str) -> Any:
     """What stands at a path of an object, or None where the path leads nowhere: a neighbour may be of another version."""
     for name in path:
-        item = item.get(name) if isinstance(item, Mapping) else None
+        item = item.get(name) if isinstance(item, dict) else None
     return item
 
 
