@@ -109,7 +109,7 @@ def _named(settings: Settings, environment: Mapping[str, str]) -> Settings:
 async def run(settings: Settings, certificate: Certificate | None = None) -> int:
     """Lead, list, watch, decide. Returns the exit code."""
     watched = merged(resource for kind in KINDS for resource in kind.resources)
-    world = ObjectWorld(watched)
+    world = ObjectWorld(watched, (index for kind in KINDS for index in kind.indexes))
     async with Cluster(connection, (*watched, *WRITTEN), world) as cluster:
         leadership = Leadership(
             cluster,

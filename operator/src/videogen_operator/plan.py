@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from pydantic import BaseModel
+
 from videogen_operator.seals import Seals
 
 Manifest = Mapping[str, Any]
 O = TypeVar("O")
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -100,14 +103,29 @@ class Query:
     promql: str
 
 
+@dataclass(frozen=True, slots=True)
+class Index:
+    """By what objects of a kind are looked up, so that no event visits all of them."""
+
+    kind: str
+    name: str
+    values: Callable[[Manifest], Iterable[object]]  # what an object is found by; only texts count
+
+
 class World(Protocol):
-    """Read-only view of the watched objects, as dicts. Reads never block and never fail."""
+    """Read-only view of the watched objects, as dicts. Reads never block, and but for `read` never fail."""
 
     def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """The object of that kind and name, or None; namespace is '' for cluster-scoped kinds."""
 
     def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> tuple[Manifest, ...]:
         """Objects of a kind, sorted by namespace and name, filtered by namespace and equality of labels."""
+
+    def find(self, index: Index, value: str, namespace: str | None = None) -> tuple[Manifest, ...]:
+        """Objects that the index has under the value, sorted by namespace and name."""
+
+    def read(self, model: type[M], item: Manifest, field: str) -> M:
+        """`spec` or `status` of an object as that model, the same for everybody who asks. Raises pydantic.ValidationError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,5 +205,6 @@ class Kind(Generic[O]):
     alerts: Alerts | None = None
     reporter: Callable[[Manifest], Key | None] = lambda _: None  # whose loop a report of this pod's progress wakes
     record: Callable[[World, Manifest, Any, datetime], Manifest] | None = None  # what a pod has computed, from what it says; see below
+    indexes: tuple[Index, ...] = ()  # all that its functions look up by
     gauges: tuple[Gauge, ...] = ()
     samples: Callable[[Manifest], Iterable[Sample]] = lambda _: ()  # of an object of the kind's name

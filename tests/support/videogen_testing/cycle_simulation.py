@@ -11,9 +11,11 @@ from typing import Any
 
 from videogen_api.fine_tune_cycle import FineTuneCycleStatus
 from videogen_api.meta import ANNOTATION_REQUEST, API_VERSION
+from videogen_operator.api_server.world import read
 from videogen_operator.conditions import timestamp
 from videogen_operator.kinds.fine_tune_cycle import FINE_TUNE_CYCLE
-from videogen_operator.plan import Failure, Inputs, Key, Manifest, Plan
+from videogen_operator.plan import Failure, Index, Inputs, Key, M, Manifest, Plan
+from videogen_testing.releases import looked_up
 
 NAMESPACE = "models"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,6 +77,12 @@ class Simulation:
         wanted = dict(labels or {}).items()
         found = (item for (of, _), item in sorted(self.objects.items()) if of == kind)
         return tuple(item for item in found if wanted <= (item["metadata"].get("labels") or {}).items())
+
+    def find(self, index: Index, value: str, namespace: str | None = None) -> tuple[Manifest, ...]:
+        return looked_up(self, index, value, namespace)
+
+    def read(self, model: type[M], item: Manifest, field: str) -> M:
+        return read(model, item, field)
 
     # What people and other controllers do -----------------------------------------------------------------------
 

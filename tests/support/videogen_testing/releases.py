@@ -10,6 +10,8 @@ from typing import Any
 
 from videogen_api.meta import API_VERSION, LABEL_RELEASE, LABEL_STORAGE, STORAGE_ALLOWED
 from videogen_api.model_release import ModelReleaseSpec
+from videogen_operator.api_server.world import read, values_of
+from videogen_operator.plan import Index, M, World
 
 NAMESPACE = "films"
 SERVICE = "standard"
@@ -91,6 +93,17 @@ class Objects:
         of_kind = [item for item in self._items if item["kind"] == kind]
         here = [item for item in of_kind if namespace in {None, item["metadata"].get("namespace", "")}]
         return tuple(item for item in here if wanted <= (item["metadata"].get("labels") or {}).items())
+
+    def find(self, index: Index, value: str, namespace: str | None = None) -> tuple[Mapping[str, Any], ...]:
+        return looked_up(self, index, value, namespace)
+
+    def read(self, model: type[M], item: Mapping[str, Any], field: str) -> M:
+        return read(model, item, field)
+
+
+def looked_up(world: World, index: Index, value: str, namespace: str | None) -> tuple[Mapping[str, Any], ...]:
+    """What a world without indexes has under the value."""
+    return tuple(item for item in world.list(index.kind, namespace) if value in values_of(index, item))
 
 
 def a_run(name: str = "training", *, digest: str = "", results: list[dict[str, Any]] | None = None, ended: str = "") -> dict[str, Any]:

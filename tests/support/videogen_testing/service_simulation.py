@@ -21,10 +21,11 @@ from typing import Any
 
 from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_api.model_release import ModelReleaseStatus
+from videogen_operator.api_server.world import read
 from videogen_operator.kinds.model_release import MODEL_RELEASE
 from videogen_operator.kinds.model_release.judging.quarantine import ANNOTATION
 from videogen_operator.kinds.model_release.observed import route_weights, slots
-from videogen_operator.plan import Failure, Inputs, Key, Manifest, Plan, Query, Unavailable
+from videogen_operator.plan import Failure, Index, Inputs, Key, M, Manifest, Plan, Query, Unavailable
 from videogen_testing.kstatus import kstatus
 from videogen_testing.releases import (
     NAMESPACE,
@@ -37,6 +38,7 @@ from videogen_testing.releases import (
     a_node,
     a_replica_set,
     a_waiting_pod,
+    looked_up,
     name_of,
 )
 
@@ -106,6 +108,12 @@ class Simulation:
         found = (item for (of, where, _), item in sorted(self.objects.items()) if of == kind and namespace in {None, where})
         wanted = dict(labels or {})
         return tuple(item for item in found if wanted.items() <= (item["metadata"].get("labels") or {}).items())
+
+    def find(self, index: Index, value: str, namespace: str | None = None) -> tuple[Manifest, ...]:
+        return looked_up(self, index, value, namespace)
+
+    def read(self, model: type[M], item: Manifest, field: str) -> M:
+        return read(model, item, field)
 
     # What a person does -----------------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from videogen_api.meta import LABEL_RUN
 from videogen_operator.api_server.world import ObjectWorld, trim
-from videogen_operator.plan import Resource
+from videogen_operator.plan import Index, Resource
 
 PODS = Resource("", "v1", "pods", "Pod", keep=("spec.nodeName", "status"), annotations=(("own", 4),))
 
@@ -185,3 +186,84 @@ def test_a_changed_label_moves_the_object_to_another_list(label: str) -> None:
     w.store(pod(version=2, **{label: "new"}))
     assert w.list("Pod", labels={label: "old"}) == ()
     assert len(w.list("Pod", labels={label: "new"})) == 1
+
+
+NODE_OF = Index("Pod", "node", lambda item: [item["spec"]["nodeName"]])
+
+
+def on(node: str, version: int, name: str = "a") -> dict[str, Any]:
+    return pod(name, version) | {"spec": {"nodeName": node}}
+
+
+def test_an_index_follows_each_state_of_an_object() -> None:
+    w = ObjectWorld([PODS], [NODE_OF])
+    w.store(on("n1", 1))
+    w.store(on("n1", 2, "b"))
+    assert [item["metadata"]["name"] for item in w.find(NODE_OF, "n1", "x")] == ["a", "b"]
+    w.store(on("n2", 3))
+    assert [item["metadata"]["name"] for item in w.find(NODE_OF, "n1")] == ["b"]
+    assert w.find(NODE_OF, "n2", "y") == ()
+    w.remove(on("n2", 4))
+    assert w.find(NODE_OF, "n2") == ()
+
+
+def test_an_index_visits_no_object_but_those_that_it_finds() -> None:
+    visits: list[str] = []
+
+    def named(item: Any) -> list[str]:
+        visits.append(item["metadata"]["name"])
+        return [item["metadata"]["name"]]
+
+    index = Index("Pod", "name", named)
+    w = ObjectWorld([PODS], [index])
+    for number in range(5):
+        w.store(pod(f"pod-{number}"))
+    visits.clear()
+    assert len(w.find(index, "pod-3", "x")) == 1
+    assert visits == []
+
+
+def test_what_an_index_cannot_read_is_only_not_found() -> None:
+    w = ObjectWorld([PODS], [NODE_OF])
+    assert w.store(pod() | {"spec": {"nodeName": 7}})
+    assert w.store(pod("b") | {"spec": {}})
+    assert w.find(NODE_OF, "7") == ()
+    assert len(w.list("Pod")) == 2
+
+
+def test_a_list_is_of_the_newest_states() -> None:
+    w = world()
+    w.store(pod(version=1))
+    assert len(w.list("Pod")) == len(w.list("Pod", "x")) == 1
+    w.store(pod("b", version=2))
+    w.store(pod(version=3))
+    assert [item["metadata"]["resourceVersion"] for item in w.list("Pod", "x")] == ["3", "2"]
+    w.remove(pod("b", version=4))
+    assert [item["metadata"]["name"] for item in w.list("Pod")] == ["a"]
+
+
+class Status(BaseModel):
+    phase: str = ""
+    version: int = 0
+
+
+def test_a_part_is_read_once_for_everybody_until_it_changes() -> None:
+    w = world()
+    w.store(pod(version=1))
+    first = w.read(Status, w.list("Pod")[0], "status")
+    same = pod(version=2, extra="label")
+    same["status"] = dict(pod(version=1)["status"])
+    w.store(same)
+    assert w.read(Status, w.list("Pod")[0], "status") is first
+    w.store(pod(version=3))
+    assert w.read(Status, w.list("Pod")[0], "status").version == 3
+    with pytest.raises(ValidationError):
+        w.read(Status, {"metadata": {"uid": "u"}, "status": {"version": "none"}}, "status")
+
+
+def test_only_so_many_readings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("videogen_operator.api_server.world.REMEMBERED_READ", 2)
+    w, items = world(), [pod(name) for name in "abc"]
+    first = [w.read(Status, item, "status") for item in items]
+    assert w.read(Status, items[2], "status") is first[2]
+    assert w.read(Status, items[0], "status") is not first[0]

@@ -13,14 +13,19 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, TypeVar
 
-from videogen_api.meta import GROUP, LABEL_RELEASE, LABEL_RUN, LABEL_SERVICE
-from videogen_operator.plan import Manifest, Resource
+from pydantic import BaseModel
 
-INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE})
+from videogen_api.fine_tune_cycle import LABEL_CYCLE, LABEL_MEASURES
+from videogen_api.meta import GROUP, LABEL_RELEASE, LABEL_RUN, LABEL_SERVICE
+from videogen_operator.plan import Index, Manifest, Resource
+
+INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE, LABEL_CYCLE, LABEL_MEASURES})
 REMEMBERED_DEAD = 20_000
+REMEMBERED_READ = 3_000  # objects: those that work, and not thousands of runs that have ended
 SHORT = 40  # characters
 
 K = TypeVar("K")
+M = TypeVar("M", bound=BaseModel)
 Name = tuple[str, str]  # namespace, name
 UNWANTED = frozenset({"managedFields", "selfLink", "finalizers", "annotations", "labels"})
 MOST_LABELS = 64  # of an object that is no node; ours come first
@@ -35,21 +40,47 @@ OUR_LABELS = (GROUP + "/", "app.kubernetes.io/")
 class ObjectWorld:
     """Implements `plan.World`. Not thread-safe: it lives in one event loop."""
 
-    def __init__(self, resources: Iterable[Resource]) -> None:
+    def __init__(self, resources: Iterable[Resource], indexes: Iterable[Index] = ()) -> None:
         self._resources = {resource.kind: resource for resource in resources}
+        self._indexes: dict[str, tuple[Index, ...]] = {}
+        for index in dict.fromkeys(indexes):
+            self._indexes[index.kind] = (*self._indexes.get(index.kind, ()), index)
         self._objects: dict[str, dict[Name, Manifest]] = defaultdict(dict)
         self._names: dict[tuple[str, str], set[Name]] = defaultdict(set)  # (kind, namespace)
         self._labelled: dict[tuple[str, str, str], set[Name]] = defaultdict(set)  # (kind, label, value)
+        self._found: dict[tuple[Index, str], set[Name]] = defaultdict(set)
+        self._sorted: dict[tuple[str, str | None], tuple[Manifest, ...]] = {}  # whole lists, until one of their objects changes
+        self._read: dict[str, dict[type[BaseModel], tuple[object, BaseModel]]] = {}  # by UID, what was read last at the end
         self._dead: dict[str, str] = {}  # UID -> version of the end; "": it can have no later state
 
     def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         return self._of(kind).get((namespace, name))
 
     def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> tuple[Manifest, ...]:
-        objects, wanted = self._of(kind), dict(labels or {})
+        if not labels:
+            return self._whole(kind, namespace)
+        objects, wanted = self._of(kind), dict(labels)
         names = self._candidates(kind, namespace, wanted)
         found = (objects[name] for name in sorted(names) if namespace is None or name[0] == namespace)
-        return tuple(found) if not wanted else tuple(item for item in found if wanted.items() <= labels_of(item).items())
+        return tuple(item for item in found if wanted.items() <= labels_of(item).items())
+
+    def find(self, index: Index, value: str, namespace: str | None = None) -> tuple[Manifest, ...]:
+        if index not in self._indexes.get(index.kind, ()):
+            return tuple(item for item in self.list(index.kind, namespace) if value in values_of(index, item))
+        objects, names = self._of(index.kind), self._found.get((index, value), ())
+        return tuple(objects[name] for name in sorted(names) if namespace is None or name[0] == namespace)
+
+    def read(self, model: type[M], item: Manifest, field: str) -> M:
+        """Parts of a stored object never change, so the very same part needs no other reading."""
+        value, known = item.get(field), self._read.pop(_uid(item), {})
+        part, found = known.get(model, (None, None))
+        if part is not value or not isinstance(found, model):
+            found = read(model, item, field)
+            known[model] = value, found
+        self._read[_uid(item)] = known
+        if len(self._read) > REMEMBERED_READ:
+            del self._read[next(iter(self._read))]
+        return found
 
     def knows(self, kind: str) -> bool:
         """Whether objects of that kind are watched."""
@@ -67,10 +98,11 @@ class ObjectWorld:
             return False
         if old is not None:
             self._unindex(kind, name, old)
-        trimmed: Manifest = interned(trim(item, self._resources.get(kind)))
-        self._objects[kind][name] = trimmed
-        self._index(kind, name, trimmed)
-        return old is None or _content(old) != _content(trimmed)
+        trimmed: Manifest = trim(item, self._resources.get(kind))
+        new = interned(trimmed) if old is None else _with_parts_of(old, trimmed)
+        self._objects[kind][name] = new
+        self._index(kind, name, new)
+        return old is None or _content(old) != _content(new)
 
     def remove(self, item: Manifest) -> bool:
         """The object with this UID is gone since this version, or for ever if it has none; False if it was not known."""
@@ -104,6 +136,16 @@ class ObjectWorld:
     def _of(self, kind: str) -> Mapping[Name, Manifest]:
         return self._objects.get(kind, {})
 
+    def _whole(self, kind: str, namespace: str | None) -> tuple[Manifest, ...]:
+        if (known := self._sorted.get((kind, namespace))) is not None:
+            return known
+        objects = self._of(kind)
+        names = objects if namespace is None else self._names.get((kind, namespace), ())
+        found = tuple(objects[name] for name in sorted(names))
+        if found:  # what nobody has made is asked for under any name
+            self._sorted[kind, namespace] = found
+        return found
+
     def _candidates(self, kind: str, namespace: str | None, labels: Mapping[str, str]) -> Iterable[Name]:
         for label in INDEXED:
             if label in labels:
@@ -111,16 +153,27 @@ class ObjectWorld:
         return self._of(kind) if namespace is None else self._names.get((kind, namespace), ())
 
     def _index(self, kind: str, name: Name, item: Manifest) -> None:
+        self._sorted.pop((kind, None), None)
+        self._sorted.pop((kind, name[0]), None)
         self._names[kind, name[0]].add(name)
+        for index in self._indexes.get(kind, ()):
+            for value in values_of(index, item):
+                self._found[index, value].add(name)
         for label in INDEXED & labels_of(item).keys():
             self._labelled[kind, label, labels_of(item)[label]].add(name)
 
     def _unindex(self, kind: str, name: Name, item: Manifest) -> None:
+        self._sorted.pop((kind, None), None)
+        self._sorted.pop((kind, name[0]), None)
         _drop(self._names, (kind, name[0]), name)
+        for index in self._indexes.get(kind, ()):
+            for value in values_of(index, item):
+                _drop(self._found, (index, value), name)
         for label in INDEXED & labels_of(item).keys():
             _drop(self._labelled, (kind, label, labels_of(item)[label]), name)
 
     def _take_out(self, item: Manifest) -> None:
+        self._read.pop(_uid(item), None)
         self._unindex(item["kind"], name_of(item), item)
         del self._objects[item["kind"]][name_of(item)]
 
@@ -145,6 +198,20 @@ def labels_of(item: Manifest) -> Mapping[str, str]:
     """The labels, or none."""
     labels: Mapping[str, str] = item["metadata"].get("labels") or {}
     return labels
+
+
+def values_of(index: Index, item: Manifest) -> set[str]:
+    """What the index has the object under; nothing if it is of a version that the index cannot read."""
+    try:
+        return {value for value in index.values(item) if isinstance(value, str)}
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return set()
+
+
+def read(model: type[M], item: Manifest, field: str) -> M:
+    """An object's spec, or its status, which may be absent. Raises pydantic.ValidationError."""
+    value = item.get(field)
+    return model.model_validate(value or {} if field == "status" else value)
 
 
 def newer(item: Manifest, old: Manifest) -> bool:
@@ -210,6 +277,11 @@ def interned(value: Any) -> Any:
     if isinstance(value, list):
         return [interned(one) for one in value]
     return sys.intern(value) if isinstance(value, str) and len(value) < SHORT else value
+
+
+def _with_parts_of(old: Manifest, new: Manifest) -> dict[str, Any]:
+    """The new state with the old one's parts where they are equal: they need no more memory, and were read already."""
+    return {key: old[key] if key in old and old[key] == value else interned(value) for key, value in new.items()}
 
 
 def _is_after(item: Manifest, version: str) -> bool:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from videogen_api.fine_tune_cycle import LABEL_CYCLE, FineTuneCycleSpec, FineTuneCycleStatus
 from videogen_api.meta import ANNOTATION_REQUEST, ModelIdentity, ModelLine, VersionNumber
-from videogen_operator.plan import Inputs, Key, Manifest, Query, World
+from videogen_operator.plan import Index, Inputs, Key, Manifest, Query, World
 
 KIND = "FineTuneCycle"
 RUN, RELEASE = "TrainingRun", "ModelRelease"
@@ -92,16 +92,14 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
             if cycle is not None:
                 yield _key(cycle)
         case "ModelRelease":
-            service = value_at(item, "spec", "service")
-            names = [(c, {value_at(c, "spec", field, "service") for field in ("startFrom", "target")}) for c in world.list(KIND, namespace)]
-            yield from (_key(cycle) for cycle, named in names if service in named)
+            yield from map(_key, world.find(OF_SERVICE, str(value_at(item, "spec", "service")), namespace))
         case _:
             pass
 
 
 def observe(world: World, key: Key) -> Observed | None:
     """The snapshot, or None if the line has no cycle any more. Deleting a cycle keeps its runs and releases."""
-    manifests = [m for m in world.list(KIND, key.namespace) if _key(m) == key and not m["metadata"].get("deletionTimestamp")]
+    manifests = [m for m in world.find(OF_KEY, key.name, key.namespace) if not m["metadata"].get("deletionTimestamp")]
     if not manifests:
         return None
     read = [_read(world, manifest) for manifest in manifests]
@@ -113,9 +111,9 @@ def observe(world: World, key: Key) -> Observed | None:
         unreadable=tuple(cycle for cycle in read if isinstance(cycle, Unreadable)),
         versions=frozenset((*_versions(world, key.namespace, line), *_used(manifests))) if line else frozenset(),
         stable={
-            str(value_at(release, "spec", "service")): release
-            for release in world.list(RELEASE, key.namespace)
-            if value_at(release, "status", "rollout", "state") == "Stable"
+            service: release
+            for service in {service for manifest in manifests for service in _services(manifest) if isinstance(service, str)}
+            for release in world.find(STABLE, service, key.namespace)
         },
     )
 
@@ -128,9 +126,9 @@ def queries(_: Observed, __: Inputs) -> tuple[Query, ...]:
 def _read(world: World, manifest: Manifest) -> Cycle | Unreadable:
     metadata, line, field = manifest["metadata"], _line(manifest), "spec"
     try:
-        spec = FineTuneCycleSpec.model_validate(manifest.get("spec") or {})
+        spec = world.read(FineTuneCycleSpec, manifest, "spec")
         field = "status"
-        status = FineTuneCycleStatus.model_validate(manifest.get("status") or {})
+        status = world.read(FineTuneCycleStatus, manifest, "status")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in (field, *first["loc"]))
@@ -144,9 +142,8 @@ def _read(world: World, manifest: Manifest) -> Cycle | Unreadable:
 
 
 def _versions(world: World, namespace: str, line: tuple[str, str]) -> Iterator[str]:
-    for item in (*world.list(RUN, namespace), *world.list(RELEASE, namespace)):
-        if version := _version(item, line):
-            yield version
+    for index in (RUNS_OF_LINE, RELEASES_OF_LINE):
+        yield from (_version(item, line) for item in world.find(index, "/".join(line), namespace))
 
 
 def _used(cycles: Iterable[Manifest]) -> Iterator[str]:
@@ -167,11 +164,15 @@ def _is_version(text: str) -> bool:
 
 def _version(item: Manifest, line: tuple[str, str] | None) -> str:
     """Which version of the line's model a run or a release is of; "" if it is of none."""
+    found, version = _model(item)
+    return version if found is not None and found == line else ""
+
+
+def _model(item: Manifest) -> tuple[tuple[str, str] | None, str]:
     model = value_at(item, "spec", "model")
     if not isinstance(model, Mapping) or not all(isinstance(part, str) for part in model.values()):
-        return ""
-    found, version = _identity(tuple(model.items()))
-    return version if found is not None and found == line else ""
+        return None, ""
+    return _identity(tuple(model.items()))
 
 
 @lru_cache(maxsize=8192)
@@ -195,6 +196,27 @@ def _line(cycle: Manifest) -> tuple[str, str] | None:
     except ValidationError:
         return None
     return model.type, model.specialization
+
+
+def _services(cycle: Manifest) -> list[object]:
+    """What a cycle starts from or measures."""
+    return [value_at(cycle, "spec", field, "service") for field in ("startFrom", "target")]
+
+
+def _lines(item: Manifest) -> list[object]:
+    line, _ = _model(item)
+    return ["/".join(line)] if line else []
+
+
+def _stable(release: Manifest) -> list[object]:
+    return [value_at(release, "spec", "service")] if value_at(release, "status", "rollout", "state") == "Stable" else []
+
+
+OF_KEY = Index(KIND, "key", lambda cycle: [_key(cycle).name])
+OF_SERVICE = Index(KIND, "service", _services)
+STABLE = Index(RELEASE, "state Stable", _stable)
+RUNS_OF_LINE, RELEASES_OF_LINE = Index(RUN, "line", _lines), Index(RELEASE, "line", _lines)
+INDEXES = (OF_KEY, OF_SERVICE, STABLE, RUNS_OF_LINE, RELEASES_OF_LINE)
 
 
 def value_at(item: object, *path: str) -> Any:

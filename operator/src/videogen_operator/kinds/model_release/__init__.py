@@ -5,7 +5,7 @@ from __future__ import annotations
 from videogen_operator.kinds.model_release.judging.alerts import ALERTS, timed
 from videogen_operator.kinds.model_release.judging.queries import queries
 from videogen_operator.kinds.model_release.metrics import GAUGES, samples
-from videogen_operator.kinds.model_release.observed import KIND, RESOURCES, Observed, keys, observe
+from videogen_operator.kinds.model_release.observed import INDEXES, KIND, RESOURCES, Observed, keys, observe
 from videogen_operator.kinds.model_release.plan import plan
 from videogen_operator.plan import Kind
 
@@ -19,5 +19,6 @@ MODEL_RELEASE: Kind[Observed] = Kind(
     finish=timed,
     alerts=ALERTS,
     gauges=GAUGES,
+    indexes=INDEXES,
     samples=samples,
 )

@@ -17,7 +17,7 @@ from videogen_operator.kinds.model_release.judging import measured
 from videogen_operator.kinds.model_release.rollout import Rollout
 from videogen_operator.kinds.model_release.states import State
 from videogen_operator.names import release_child_name
-from videogen_operator.plan import Key, Manifest, Resource, World
+from videogen_operator.plan import Index, Key, Manifest, Resource, World
 from videogen_operator.resources import (
     APPLIED,
     CLAIMS,
@@ -160,7 +160,7 @@ class Observed:
 
 def observe(world: World, key: Key) -> Observed | None:
     """The snapshot, or None when the service has no release any more."""
-    manifests = [m for m in world.list(KIND, key.namespace) if (m.get("spec") or {}).get("service") == key.name and not _deleting(m)]
+    manifests = [m for m in world.find(OF_SERVICE, key.name, key.namespace) if not _deleting(m)]
     if not manifests:
         return None
     route = world.get("HTTPRoute", key.namespace, key.name)
@@ -195,7 +195,7 @@ def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Re
     child = release_child_name(name)
     deployment = _owned(world.get("Deployment", namespace, child), manifest)
     try:
-        spec, status = _read(manifest)
+        spec, status = _read(world, manifest)
     except ValueError as error:
         return Unreadable(manifest=manifest, message=str(error), weight=weights.get(name, 0), ready=_ready(deployment))
     run = spec.lineage.run
@@ -218,11 +218,11 @@ def _release(world: World, manifest: Manifest, weights: Mapping[str, int]) -> Re
     )
 
 
-def _read(manifest: Manifest) -> tuple[ModelReleaseSpec, ModelReleaseStatus]:
+def _read(world: World, manifest: Manifest) -> tuple[ModelReleaseSpec, ModelReleaseStatus]:
     """Raises ValueError that says why this operator cannot read the release."""
     try:
-        spec = ModelReleaseSpec.model_validate(manifest.get("spec"))
-        status = ModelReleaseStatus.model_validate(manifest.get("status") or {})
+        spec = world.read(ModelReleaseSpec, manifest, "spec")
+        status = world.read(ModelReleaseStatus, manifest, "status")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
@@ -314,15 +314,15 @@ def keys(changed: Manifest, world: World) -> Iterable[Key]:
         case "TrainingRun":
             of = world.get(KIND, namespace, (changed["metadata"].get("labels") or {}).get(LABEL_MEASURES, ""))
             measures = [_key(of)] if of and (of.get("spec") or {}).get("service") else []
-            return [*_services(world, namespace, ("lineage", "run"), changed["metadata"]["name"]), *measures]
+            return [*_services(world.find(OF_RUN, changed["metadata"]["name"], namespace)), *measures]
         case "FineTuneCycle":
             return []  # that a run is its own it says before the run has measured anything
         case "PersistentVolumeClaim":
-            return _services(world, namespace, ("artifact", "claimName"), changed["metadata"]["name"])
+            return _services(world.find(ON_CLAIM, changed["metadata"]["name"], namespace))
         case "Gateway":
             return sorted({_key(release) for release in world.list(KIND)})
         case "Node":
-            return sorted({_key(release) for release in world.list(KIND) if _waits_for_room(release)})
+            return _services(release for state in WAITING_FOR_ROOM for release in world.find(IN_STATE, state))
         case "ReplicaSet":
             return []  # it says whose the pods are, and its Deployment says the rest
         case _:
@@ -334,11 +334,13 @@ def _key(release: Manifest) -> Key:
     return Key(KIND, release["metadata"]["namespace"], release["spec"]["service"])
 
 
-def _services(world: World, namespace: str, field: tuple[str, str], name: str) -> list[Key]:
-    specs = [(release, release.get("spec") or {}) for release in world.list(KIND, namespace)]
-    return sorted({_key(release) for release, spec in specs if (spec.get(field[0]) or {}).get(field[1]) == name and spec.get("service")})
+def _services(releases: Iterable[Manifest]) -> list[Key]:
+    return sorted({_key(release) for release in releases if release["spec"].get("service")})
 
 
-def _waits_for_room(release: Manifest) -> bool:
-    state = ((release.get("status") or {}).get("rollout") or {}).get("state")
-    return state in {State.QUEUED.value, State.STARTING.value}
+WAITING_FOR_ROOM = (State.QUEUED.value, State.STARTING.value)
+OF_SERVICE = Index(KIND, "service", lambda release: [release["spec"]["service"]])
+OF_RUN = Index(KIND, "lineage.run", lambda release: [release["spec"]["lineage"]["run"]])
+ON_CLAIM = Index(KIND, "claim", lambda release: [release["spec"]["artifact"]["claimName"]])
+IN_STATE = Index(KIND, "state", lambda release: [release["status"]["rollout"]["state"]])
+INDEXES = (OF_SERVICE, OF_RUN, ON_CLAIM, IN_STATE)

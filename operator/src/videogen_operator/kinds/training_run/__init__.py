@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from videogen_operator.kinds.training_run.metrics import GAUGES, samples
-from videogen_operator.kinds.training_run.observed import Seen, keys, observe, queries, reporter
+from videogen_operator.kinds.training_run.observed import INDEXES, Seen, keys, observe, queries, reporter
 from videogen_operator.kinds.training_run.plan import plan
 from videogen_operator.kinds.training_run.records import record
 from videogen_operator.kinds.training_run.sources import KIND
@@ -20,5 +20,6 @@ TRAINING_RUN: Kind[Seen] = Kind(
     reporter=reporter,
     record=record,
     gauges=GAUGES,
+    indexes=INDEXES,
     samples=samples,
 )

@@ -13,15 +13,20 @@ from videogen_api.job import ArtifactReference
 from videogen_api.meta import ANNOTATION_REQUEST, LABEL_RUN, release_name
 from videogen_api.pinned import RunArtifact
 from videogen_api.training_run import PhaseStatus, Task, TrainingRunSpec, TrainingRunStatus
-from videogen_operator.kinds.training_run.sources import KIND, Missing, first_problem, found, is_new, outcome_of, releases, value_at
+from videogen_operator.kinds.training_run.sources import KIND, OF_RELEASE, Missing, first_problem, found, is_new, outcome_of, value_at
 from videogen_operator.kubernetes_objects import conditions
 from videogen_operator.names import job_name
-from videogen_operator.plan import Inputs, Key, Manifest, Query, World
+from videogen_operator.plan import Index, Inputs, Key, Manifest, Query, World
 
 CYCLE = "FineTuneCycle"
 LABEL_RUN_UID = "videogen.pib.gov.in/run-uid"
 STABLE = "Stable"  # reason of Ready of the release that has all traffic of its service
 LONGEST_INDEX = 10  # digits of a replica's number, which is an int32
+ON_CLAIM = Index(KIND, "claim", lambda run: [value_at(run, "spec", "storage", "claimName")])
+FROM_RUN = Index(KIND, "initFrom.run", lambda run: [value_at(run, "spec", "initFrom", "run")])
+FROM_RELEASE = Index(KIND, "initFrom.release", lambda run: [value_at(run, "spec", "initFrom", "release")])
+STABLE_OF_SERVICE = Index("ModelRelease", "stable", lambda release: [value_at(release, "spec", "service")] if _is_stable(release) else [])
+INDEXES = (OF_RELEASE, ON_CLAIM, FROM_RUN, FROM_RELEASE, STABLE_OF_SERVICE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,20 +126,17 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
             if (
                 is_new(item) or outcome_of(item) != "Unknown"
             ):  # while it works nobody can begin from it, and each event would visit all runs
-                yield from _naming(world, namespace, metadata["name"], "spec", "initFrom", "run")
+                yield from map(_key, world.find(FROM_RUN, metadata["name"], namespace))
         case "PyTorchJob" | "Pod" | "NetworkPolicy":
             if run := (metadata.get("labels") or {}).get(LABEL_RUN):
                 yield Key(KIND, namespace, run)
         case "PersistentVolumeClaim":
-            yield from (
-                _key(run) for run in world.list(KIND, namespace) if value_at(run, "spec", "storage", "claimName") == metadata["name"]
-            )
+            yield from _at_work(world.find(ON_CLAIM, metadata["name"], namespace))
         case "FineTuneCycle":
-            runs = world.list(KIND, namespace, {LABEL_CYCLE: metadata["name"]})
-            yield from (_key(run) for run in runs if is_new(run) or outcome_of(run) == "Unknown")
+            yield from _at_work(world.list(KIND, namespace, {LABEL_CYCLE: metadata["name"]}))
         case "ModelRelease":
-            yield from _naming(world, namespace, metadata["name"], "spec", "initFrom", "release")
-            yield from (_key(run) for run in world.list(KIND, namespace) if releases(run, metadata["name"]))
+            yield from map(_key, world.find(FROM_RELEASE, metadata["name"], namespace))
+            yield from map(_key, world.find(OF_RELEASE, metadata["name"], namespace))
         case _:
             pass  # nodes change often and matter only to runs that wait, which look again by themselves
 
@@ -152,11 +154,11 @@ def observe(world: World, key: Key) -> Seen | None:
     if run is None or run["metadata"].get("deletionTimestamp"):
         return None
     try:
-        spec = TrainingRunSpec.model_validate(run.get("spec"))
+        spec = world.read(TrainingRunSpec, run, "spec")
     except ValidationError as error:
         return Unreadable(run=run, message=f"spec.{first_problem(error)}")
     try:
-        status = TrainingRunStatus.model_validate(run.get("status") or {})
+        status = world.read(TrainingRunStatus, run, "status")
     except ValidationError as error:
         return Unreadable(run=run, message=f"status.{first_problem(error)}")
     uid = run["metadata"]["uid"]
@@ -241,12 +243,16 @@ def _stable(world: World, namespace: str, spec: TrainingRunSpec) -> Manifest | N
     service = next((phase.release.service for phase in spec.phases if phase.release), None)
     if service is None:
         return None
-    found = (one for one in world.list("ModelRelease", namespace) if value_at(one, "spec", "service") == service)
-    return next((one for one in found if conditions(one).get("Ready", {}).get("reason") == STABLE), None)
+    return next(iter(world.find(STABLE_OF_SERVICE, service, namespace)), None)
 
 
-def _naming(world: World, namespace: str, name: str, *path: str) -> Iterable[Key]:
-    return [_key(run) for run in world.list(KIND, namespace) if value_at(run, *path) == name]
+def _is_stable(release: Manifest) -> bool:
+    return conditions(release).get("Ready", {}).get("reason") == STABLE
+
+
+def _at_work(runs: Iterable[Manifest]) -> Iterator[Key]:
+    """Those that have not ended: nothing but a request makes anything else of one that has."""
+    yield from (_key(run) for run in runs if is_new(run) or outcome_of(run) == "Unknown")
 
 
 def _key(run: Manifest) -> Key:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from videogen_api.job import ArtifactReference
 from videogen_api.meta import ModelIdentity, release_name
 from videogen_api.pinned import InitFrom
 from videogen_api.training_run import ConditionType, Reason, Task
-from videogen_operator.plan import Manifest, World
+from videogen_operator.plan import Index, Manifest, World
 
 KIND = "TrainingRun"
 SAME_VERSION = "are operator and CRDs of the same version?"
@@ -91,12 +92,23 @@ def is_new(run: Manifest) -> bool:
     return value_at(run, "status", "conditions") is None
 
 
-def releases(run: Manifest, release: str) -> bool:
-    """Whether a run would make the release of that name."""
+def _released(run: Manifest) -> Iterator[object]:
+    """The name of the release that a run would make."""
+    model = value_at(run, "spec", "model")
+    if isinstance(model, Mapping) and all(isinstance(part, str) for part in model.values()):
+        yield _name_of(tuple(model.items()))
+
+
+@lru_cache(maxsize=8192)
+def _name_of(model: tuple[tuple[str, str], ...]) -> str | None:
+    """Remembered: a run's model never changes, and each of its states is looked at."""
     try:
-        return release_name(ModelIdentity.model_validate(value_at(run, "spec", "model"))) == release
+        return release_name(ModelIdentity.model_validate(dict(model)))
     except ValidationError:
-        return False
+        return None
+
+
+OF_RELEASE = Index(KIND, "release", _released)
 
 
 def _loop(world: World, run: Manifest) -> list[str]:
@@ -120,7 +132,7 @@ def _ancestors(world: World, run: Manifest | None) -> Iterator[str]:
         if isinstance(before, str):
             run = world.get(KIND, namespace, before)
         elif isinstance(release, str) and world.get("ModelRelease", namespace, release) is None:
-            run = next((one for one in world.list(KIND, namespace) if releases(one, release) and _has_release_phase(one)), None)
+            run = next((one for one in world.find(OF_RELEASE, release, namespace) if _has_release_phase(one)), None)
         else:
             return
 
