@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from videogen_operator.plan import Kind, Manifest, World
+from videogen_operator.plan import Key, Kind, Manifest, World
 
 MALFORMED = (AttributeError, LookupError, TypeError, ValueError)  # one such object must not silence all the others
 MOST_SERIES = 2_000  # of one metric in one namespace, so that no tenant makes the others' scrapes slow
@@ -37,13 +37,29 @@ class Family(GaugeMetricFamily):
 class WorldCollector(Collector):
     """What the objects' statuses say, as metrics. `collect` may run in a thread if `freeze` was called on the event loop."""
 
-    def __init__(self, world: World, kinds: Sequence[Kind[Any]]) -> None:
-        self._world, self._kinds = world, kinds
+    def __init__(
+        self,
+        world: World,
+        kinds: Sequence[Kind[Any]],
+        reports: Callable[[], tuple[frozenset[Key], Mapping[str, Manifest]]] = lambda: (frozenset(), {}),
+    ) -> None:
+        """`reports`: to whom pods have reported, and the last report of each pod by its UID."""
+        self._world, self._kinds, self._reports = world, kinds, reports
         self._frozen: Mapping[str, tuple[Manifest, ...]] | None = None
 
     def freeze(self) -> None:
         """Put aside what is told next. Stored objects never change, so that their tuple is a snapshot."""
-        self._frozen = {kind.name: self._world.list(kind.name) for kind in self._kinds}
+        keys, reports = self._reports()
+        self._frozen = {kind.name: tuple(self._live(kind, keys, reports)) for kind in self._kinds}
+
+    def _live(self, kind: Kind[Any], keys: frozenset[Key], reports: Mapping[str, Manifest]) -> Iterator[Manifest]:
+        """The kind's objects, with what their pods have reported since their status was written."""
+        for item in self._world.list(kind.name):
+            live = item
+            if Key(kind.name, item["metadata"].get("namespace", ""), item["metadata"]["name"]) in keys:
+                with suppress(*MALFORMED):
+                    live = kind.with_reports(self._world, item, reports)
+            yield live
 
     def collect(self) -> Iterator[Metric]:
         """All gauges of all kinds, and how many series were left out."""

@@ -108,7 +108,7 @@ def _named(settings: Settings, environment: Mapping[str, str]) -> Settings:
 
 async def run(settings: Settings, certificate: Certificate | None = None) -> int:
     """Lead, list, watch, decide. Returns the exit code."""
-    watched = merged(resource for kind in KINDS for resource in kind.resources)
+    watched = everything()
     world = ObjectWorld(watched, (index for kind in KINDS for index in kind.indexes))
     async with Cluster(connection, (*watched, *WRITTEN), world) as cluster:
         leadership = Leadership(
@@ -120,7 +120,8 @@ async def run(settings: Settings, certificate: Certificate | None = None) -> int
         )
         cluster.fence = leadership.check
         watchdog = Watchdog(settings.resync_seconds, leadership.holds, knows_leader=leadership.knows_leader)
-        REGISTRY.register(collector := WorldCollector(world, KINDS))
+        mail = Mail()
+        REGISTRY.register(collector := WorldCollector(world, KINDS, lambda: (mail.reporters, mail.progress)))
         watching = asyncio.create_task(watchdog.run(), name="watchdog")  # of a standby too: the kubelet asks whether it lives
         servers = [
             await serve(probes(watchdog), settings.health_host, settings.health_port, name="health", limits=OF_PROBES),
@@ -133,7 +134,7 @@ async def run(settings: Settings, certificate: Certificate | None = None) -> int
             ),
         ]
         try:
-            return await _lead(settings, watched, world, cluster, leadership, watchdog, watching, certificate)
+            return await _lead(settings, world, cluster, mail, leadership, watchdog, watching, certificate)
         except DeafError as error:
             log.critical("%s; the process ends and must be started again", error)
             return 1
@@ -146,9 +147,9 @@ async def run(settings: Settings, certificate: Certificate | None = None) -> int
 
 async def _lead(
     settings: Settings,
-    watched: tuple[Resource, ...],
     world: ObjectWorld,
     cluster: Cluster,
+    mail: Mail,
     leadership: Leadership,
     watchdog: Watchdog,
     watching: asyncio.Task[None],
@@ -156,7 +157,6 @@ async def _lead(
 ) -> int:
     stop = asyncio.Event()
     _catch_signals(stop)
-    mail = Mail()
     recorder = Recorder(cluster.record, cluster.clock)
     clock = SteadyClock(cluster.clock)
     reconciler = _reconciler(settings, world, cluster, mail, recorder, clock)
@@ -171,7 +171,7 @@ async def _lead(
         if world.remove(item) if gone else world.store(item):
             wake(item)
 
-    scopes = scopes_of(watched, settings)
+    scopes = scopes_of(everything(), settings)
     resync = Resync(cluster, world, places(scopes), wake)
     tokens = PodTokens(cluster, TOKEN_AUDIENCE, time.time)
     alert_tokens = AlertTokens(settings.alert_token_files, settings.alert_namespace_tokens)
@@ -355,6 +355,11 @@ async def _release(leadership: Leadership) -> None:
         await asyncio.wait_for(leadership.release(), 5)
     except (ApiError, aiohttp.ClientError, TimeoutError) as error:
         log.warning("the Lease could not be given up: %r", error)
+
+
+def everything() -> tuple[Resource, ...]:
+    """What all kinds together read."""
+    return merged(resource for kind in KINDS for resource in kind.resources)
 
 
 def merged(resources: Any) -> tuple[Resource, ...]:

@@ -204,6 +204,8 @@ class Kind(Generic[O]):
     finish: Callable[[Plan, Inputs, datetime], Plan] = lambda plan, _, __: plan  # what only the end of the writing shows, such as its time
     alerts: Alerts | None = None
     reporter: Callable[[Manifest], Key | None] = lambda _: None  # whose loop a report of this pod's progress wakes
+    is_news: Callable[[World, Manifest, Manifest], bool] = lambda *_: True  # whether a pass would make something of that pod's report
+    with_reports: Callable[[World, Manifest, Mapping[str, Manifest]], Manifest] = lambda _, item, __: item  # for `samples`; by pod UID
     record: Callable[[World, Manifest, Any, datetime], Manifest] | None = None  # what a pod has computed, from what it says; see below
     indexes: tuple[Index, ...] = ()  # all that its functions look up by
     gauges: tuple[Gauge, ...] = ()

@@ -48,6 +48,7 @@ TOKEN_NEEDED = (
 )
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # files of other names in the folder are the kubelet's
 TOKENS_SECONDS = 1.0  # after which a token that was changed or taken away is known
+REMEMBERED_REPORTS = 10_000  # pods
 REPORT_SECONDS = 0.5  # a pod that reports more often than this is answered with 429
 RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Mail:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._progress: dict[str, Manifest] = {}  # by the pod's UID
+        self._reporters: dict[str, Key] = {}  # by the same
         self._alerts: dict[Key, dict[str, Waiting]] = {}  # by fingerprint
         self._arrivals: dict[Key, set[asyncio.Event]] = {}  # one for each who waits
 
@@ -77,12 +79,18 @@ class Mail:
         """The last report of each pod by its UID: a name may be another pod's later, in a run that was made anew."""
         return MappingProxyType(self._progress)
 
-    def report(self, pod_uid: str, report: Manifest) -> None:
-        """Remember a pod's report; of pods that reported long ago the oldest is forgotten."""
+    @property
+    def reporters(self) -> frozenset[Key]:
+        """Whom pods have reported to."""
+        return frozenset(self._reporters.values())
+
+    def report(self, key: Key, pod_uid: str, report: Manifest) -> None:
+        """Remember a pod's report to that key; of pods that reported long ago the oldest is forgotten."""
         self._progress.pop(pod_uid, None)
-        self._progress[pod_uid] = report
-        while len(self._progress) > 10_000:
-            del self._progress[next(iter(self._progress))]
+        self._progress[pod_uid], self._reporters[pod_uid] = report, key
+        while len(self._progress) > REMEMBERED_REPORTS:
+            oldest = next(iter(self._progress))
+            del self._progress[oldest], self._reporters[oldest]
 
     def alerts(self, key: Key) -> tuple[Manifest, ...]:
         """Alerts that wait for a decision of this key."""
@@ -203,8 +211,9 @@ class Inbox:
         except (ValueError, KeyError, TypeError) as error:
             return told(PROGRESS, "Invalid", 400, f"expected {{'trainerStatus': {{...}}}}: {first_problem(error)}")
         self._reporters.accepted(reporter)
-        self._mail.report(reporter.uid, report)
-        self._wake(reporter.key, False)
+        self._mail.report(reporter.key, reporter.uid, report)
+        if reporter.kind.is_news(self._world, reporter.pod, report):
+            self._wake(reporter.key, False)
         return told(PROGRESS, "Accepted", 200, "accepted")
 
     async def take_alerts(self, request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from videogen_operator.kinds.training_run.live import is_news, with_reports
 from videogen_operator.kinds.training_run.metrics import GAUGES, samples
 from videogen_operator.kinds.training_run.observed import INDEXES, Seen, keys, observe, queries, reporter
 from videogen_operator.kinds.training_run.plan import plan
@@ -18,6 +19,8 @@ TRAINING_RUN: Kind[Seen] = Kind(
     queries=queries,
     plan=plan,
     reporter=reporter,
+    is_news=is_news,
+    with_reports=with_reports,
     record=record,
     gauges=GAUGES,
     indexes=INDEXES,

@@ -21,12 +21,11 @@ from videogen_api.training_run import (
 from videogen_api.tuning import TunedParameter
 from videogen_operator.conditions import Wanted, merged
 from videogen_operator.kinds.training_run.attempts import State, has_begun, state_of
-from videogen_operator.kinds.training_run.moments import seconds_since
 from videogen_operator.kinds.training_run.observed import Observed, Unreadable
 from videogen_operator.kinds.training_run.waiting import Wait
 from videogen_operator.names import UPGRADING
 
-PROGRESS_SECONDS = 5  # live progress is written at most this often
+PROGRESS_SECONDS = 15  # live progress is written at most this often; Prometheus gets each report (live.py)
 DOING = {
     Task.CURATE: Reason.CURATING,
     Task.TRAIN: Reason.TRAINING,
@@ -135,7 +134,14 @@ def worth_writing(old: Progress | None, new: Progress) -> bool:
     """Whether new progress is different, and the old one is some seconds old."""
     if old is None or old.last_updated_time is None or new.last_updated_time is None:
         return old != new
-    return seconds_since(old.last_updated_time, datetime.fromisoformat(new.last_updated_time)) >= PROGRESS_SECONDS
+    return is_due(old.last_updated_time, new.last_updated_time)
+
+
+def is_due(written: str | None, told: str | None) -> bool:
+    """Whether a report is so much younger than the one that was written, or so much older: then another node's clock tells the time now."""
+    if written is None or told is None:
+        return True
+    return abs((datetime.fromisoformat(told) - datetime.fromisoformat(written)).total_seconds()) >= PROGRESS_SECONDS
 
 
 def duration(seconds: int) -> str:
