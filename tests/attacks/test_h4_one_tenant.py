@@ -15,10 +15,11 @@ from videogen_api.meta import ANNOTATION_REQUEST, GROUP
 from videogen_operator.api_server.cluster import LONGEST_PAGE, PAGE, Cluster
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.exporter import MOST_SERIES, WorldCollector
+from videogen_operator.gathering import Gathering
 from videogen_operator.inbound.listening import serve
 from videogen_operator.kinds import KINDS
 from videogen_operator.loops import Loops
-from videogen_operator.main import gathering, merged
+from videogen_operator.main import merged
 from videogen_operator.plan import Key
 from videogen_operator.resources import NETWORK_POLICIES, NODES, PODS
 from videogen_testing.releases import a_node, a_release
@@ -188,7 +189,7 @@ def test_a_thousand_changed_nodes_wake_each_waiting_service_once(virtual_loop: A
     told: list[str] = []
 
     async def scene() -> None:
-        tell = gathering(lambda item: told.append(item["metadata"]["name"]))
+        tell = Gathering(lambda item: told.append(item["metadata"]["name"])).told
         for number in range(1_000):
             tell(a_node(f"node-{number}"))
         tell(a_release())

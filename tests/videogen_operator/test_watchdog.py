@@ -42,6 +42,35 @@ def test_lists_that_fail_for_three_periods_end_the_process() -> None:
         dog.tick([])
 
 
+def test_a_list_that_takes_longer_than_all_periods_ends_nothing_while_its_pages_come() -> None:
+    clock = Clock()
+    dog = Watchdog(60, lambda: True, clock)
+    dog.leads()
+    for clock.now in range(30, 1200, 30):
+        dog.tick([])
+        dog.heard()
+    assert dog.dead() == ""
+    clock.now = 1170 + 181
+    with pytest.raises(DeafError):
+        dog.tick([])
+
+
+def test_lists_of_which_each_fails_end_the_process_although_some_pages_come() -> None:
+    clock = Clock()
+    dog = Watchdog(60, lambda: True, clock)
+    dog.leads()
+    for clock.now in (60, 120):
+        dog.heard()
+        dog.failed()
+        dog.tick([])
+    clock.now = 181
+    dog.heard()
+    dog.tick([])
+    dog.failed()
+    with pytest.raises(DeafError):
+        dog.tick([])
+
+
 def test_probes_say_why() -> None:
     clock, holding = Clock(), [True]
     dog = Watchdog(60, lambda: holding[0], clock)

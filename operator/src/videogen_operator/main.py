@@ -35,6 +35,7 @@ from videogen_operator.api_server.recorder import Recorder
 from videogen_operator.api_server.resync import Place, Resync
 from videogen_operator.api_server.world import ObjectWorld, name_of
 from videogen_operator.exporter import WorldCollector
+from videogen_operator.gathering import Gathering
 from videogen_operator.handlers import Changed, register
 from videogen_operator.inbound.certificates import Certificate
 from videogen_operator.inbound.endpoints import Renderings, metrics, probes
@@ -59,7 +60,6 @@ READ_BYTES = 64 * 1024  # for each connection; asyncio takes 256 KiB and fills t
 EVENTS_SECONDS = 2.0  # at the end, for Events that still wait; the Lease is held as long
 OF_METRICS = Limits(connections=64, per_address=8, answer_seconds=10.0)  # whoever reads slowly holds a rendering so long
 OF_PROBES = Limits(connections=32, per_address=8)
-GATHERED_SECONDS = 1.0
 REMEMBERED_MALFORMED = 10_000  # objects; one that was forgotten is named again
 log = logging.getLogger("videogen_operator")
 
@@ -164,7 +164,7 @@ async def _lead(
     loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random, share=lambda key: key.namespace)
     reconciler.seals, reconciler.stand_back = keys.seals, loops.stand_back
 
-    wake = gathering(waking(world, loops.wake))
+    wake = Gathering(waking(world, loops.wake)).told
     cluster.told = wake
 
     def changed(item: Manifest, gone: bool) -> None:
@@ -172,7 +172,7 @@ async def _lead(
             wake(item)
 
     scopes = scopes_of(everything(), settings)
-    resync = Resync(cluster, world, places(scopes), wake)
+    resync = Resync(cluster, world, places(scopes), wake, watchdog.heard)
     tokens = PodTokens(cluster, TOKEN_AUDIENCE, time.time)
     alert_tokens = AlertTokens(settings.alert_token_files, settings.alert_namespace_tokens)
     inbox = Inbox(KINDS, mail, world, tokens, alert_tokens, loops.wake, clock, Sealing(KINDS, world, tokens, keys.seals, clock))
@@ -183,7 +183,7 @@ async def _lead(
             return 0
         watchdog.leads()
         keeping = asyncio.create_task(leadership.keep(), name="keeping the Lease")  # the first list may last longer than it
-        if not await _first(_list_first(resync), stop, watching):
+        if not await _first(resync.until_done(watchdog.failed), stop, watching):
             return 0
         server = await serve(inbox.application(), settings.inbox_host, settings.inbox_port, certificate=certificate)
         watchdog.listed()  # ready only now, when the inbox can be reached
@@ -191,7 +191,7 @@ async def _lead(
             return await _until_one_ends(
                 stop,
                 ("the Lease was lost", _end_of(keeping)),
-                ("listing ended", resync.run(settings.resync_seconds, watchdog.listed)),
+                ("listing ended", resync.run(settings.resync_seconds, watchdog.listed, watchdog.failed)),
                 ("the operator sees no changes", _end_of(watching)),
                 ("recording ended", recorder.run()),
                 ("the inbox is not reached any more", point_at_us(cluster, settings)),
@@ -258,35 +258,8 @@ def waking(world: ObjectWorld, wake: Callable[[Key], None]) -> Callable[[Manifes
     return told
 
 
-def gathering(tell: Callable[[Manifest], None]) -> Callable[[Manifest], None]:
-    """Changes of nodes and of Gateways are passed on together, once a second: each concerns objects of every namespace."""
-    newest: dict[str, Manifest] = {}
-
-    def told(item: Manifest) -> None:
-        kind = str(item.get("kind"))
-        if kind not in {"Node", "Gateway"}:
-            tell(item)
-            return
-        if kind not in newest:
-            asyncio.get_running_loop().call_later(GATHERED_SECONDS, lambda: tell(newest.pop(kind)))
-        newest[kind] = item
-
-    return told
-
-
 async def _end_of(task: asyncio.Future[None]) -> None:
     await task
-
-
-async def _list_first(resync: Resync) -> None:
-    while True:
-        try:
-            await resync.once()
-        except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-            log.warning("the first list failed: %r", error)
-            await asyncio.sleep(2.0)
-        else:
-            return
 
 
 def scopes_of(watched: tuple[Resource, ...], settings: Settings) -> tuple[Scope, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from videogen_operator.telemetry import LOOP_LAG, RESYNC_AGE
 
-PERIODS = 3  # a list that failed for so many periods means that the API server cannot be read
+PERIODS = 3  # without a page for so many periods, or with so many failed lists in a row over that time, the API server cannot be read
 TICK_SECONDS = 1.0
 WATCHER = "watcher for "
 log = logging.getLogger(__name__)
@@ -39,15 +39,26 @@ class Watchdog:
         self._ticked = clock()
         self._since: float | None = None  # it leads, and so should have listed
         self._listed: float | None = None
+        self._heard = clock()  # last page of any list
+        self._failed = 0  # lists in a row
         self._watchers: set[str] = set()
 
     def leads(self) -> None:
         """The Lease was won: from now on lists are due. A standby reads nothing but the Lease."""
-        self._since = self._clock()
+        self._since = self._heard = self._clock()
+
+    def heard(self) -> None:
+        """A page of a list has come: a list of many objects may take longer than all periods together."""
+        self._heard = self._clock()
+
+    def failed(self) -> None:
+        """A list was given up, and is begun anew."""
+        self._failed += 1
 
     def listed(self) -> None:
         """All watched objects have been listed."""
-        self._listed = self._clock()
+        self._listed = self._heard = self._clock()
+        self._failed = 0
 
     def tick(self, task_names: Iterable[str]) -> None:
         """The event loop is alive; these tasks run. Raises DeafError if a watcher is gone or lists fail for too long."""
@@ -63,8 +74,9 @@ class Watchdog:
             raise DeafError(f"no complete list of the watched objects for {PERIODS * self._resync_seconds:.0f} s")
 
     def is_stale(self) -> bool:
-        """Whether lists have failed for too long; never of a standby."""
-        return self._age() > PERIODS * self._resync_seconds
+        """Whether lists have failed for too long; never of a standby. One that takes long, and goes on, has not."""
+        silent = self._clock() - self._heard > PERIODS * self._resync_seconds
+        return self._age() > PERIODS * self._resync_seconds and (silent or self._failed >= PERIODS)
 
     def _age(self) -> float:
         begun = self._since if self._listed is None else self._listed

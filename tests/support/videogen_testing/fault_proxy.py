@@ -102,6 +102,9 @@ class FaultProxy:
         self.refused_reads: Counter[ReadFault] = Counter()
         self.lists: Counter[str] = Counter()  # by resource: how often a list has begun, and how often one has ended
         self.url = ""
+        self.throttles = 0  # answers of 429
+        self.throttled = False  # everything but leader election is answered with 429
+        self.list_seconds = 0.0  # that each page of a list takes
         self.kill: Callable[[], None] = lambda: None  # ends the operator
         self._plane = plane
         self._commits: Counter[tuple[str, str, str]] = Counter()
@@ -180,6 +183,9 @@ class FaultProxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         found = ADDRESS.match(request.path)
         parts = found.groupdict() if found else {}
+        if self.throttled and parts.get("resource") != "leases":
+            self.throttles += 1
+            return _status(429)
         if request.method in WRITES and parts.get("resource") not in NOT_STATE:
             return await self._write(request, parts)
         if parts.get("resource") and not parts.get("name"):
@@ -193,6 +199,7 @@ class FaultProxy:
 
     async def _list(self, request: web.Request, resource: str) -> web.StreamResponse:
         self.lists[resource] += 1
+        await asyncio.sleep(self.list_seconds)
         try:
             return await self._forward(request, await request.read())
         finally:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import kopf
@@ -12,12 +13,12 @@ import pytest
 from aiohttp import web
 
 from videogen_operator.api_server.cluster import ApiError, Cluster, path_of
-from videogen_operator.api_server.resync import Resync
+from videogen_operator.api_server.resync import ANEW, FIRST_SECONDS, Resync
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.kinds import KINDS
 from videogen_operator.main import merged
 from videogen_operator.plan import Manifest, Resource
-from videogen_operator.resources import PYTORCH_JOBS
+from videogen_operator.resources import CLAIMS, PYTORCH_JOBS
 from videogen_testing.patience import HANGS
 
 WATCHED = merged(resource for kind in KINDS for resource in kind.resources)
@@ -164,3 +165,81 @@ async def test_without_a_resource_that_was_never_installed_the_second_list_is_co
         async with asyncio.timeout(HANGS):
             await listed.wait()
         listing_for_ever.cancel()
+
+
+@dataclass
+class Paged:
+    """Claims in two pages. The second one is answered with 410 so many times; meanwhile the first claim is deleted."""
+
+    expired: int
+    asked: list[str] = field(default_factory=list)
+    heard: int = 0
+    world: ObjectWorld = field(default_factory=lambda: ObjectWorld([CLAIMS]))
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.path != path_of(CLAIMS):
+            return web.json_response({"items": [], "metadata": {"resourceVersion": "9"}})
+        place = request.query.get("continue", "")
+        self.asked.append(place)
+        if place and self.expired:
+            self.expired -= 1
+            return web.json_response({"reason": "Expired", "message": "too old"}, status=410)
+        names = ["c"] if place else ["b"] if "next" in self.asked else ["a", "b"]
+        items = [item(CLAIMS) for name in names]
+        for one, name in zip(items, names, strict=True):
+            one["metadata"] |= {"name": name, "uid": name}
+        return web.json_response({"items": items, "metadata": {"resourceVersion": "9"} | ({} if place else {"continue": "next"})})
+
+    def count(self) -> None:
+        self.heard += 1
+
+
+async def resynced(paged: Paged) -> None:
+    application = web.Application()
+    application.router.add_get("/{path:.*}", paged.answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    login = kopf.ConnectionInfo(server=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    try:
+        async with Cluster(lambda: login, [CLAIMS], paged.world) as cluster:
+            await Resync(cluster, paged.world, [(CLAIMS, None)], lambda _: None, paged.count).once()
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_list_whose_version_has_expired_between_two_pages_is_begun_anew() -> None:
+    paged = Paged(expired=1)
+    await resynced(paged)
+    assert paged.asked == ["", "next", "", "next"]
+    assert [one["metadata"]["name"] for one in paged.world.list("PersistentVolumeClaim")] == ["b", "c"], "a has gone between the two"
+    assert paged.heard == 3
+
+
+async def test_a_list_that_expires_again_and_again_fails_and_keeps_what_is_known() -> None:
+    paged = Paged(expired=100)
+    with pytest.raises(ApiError, match="410"):
+        await resynced(paged)
+    assert len(paged.asked) == 2 * (1 + ANEW)
+    assert [one["metadata"]["name"] for one in paged.world.list("PersistentVolumeClaim")] == ["a", "b"]
+
+
+async def test_a_list_that_failed_is_begun_anew_when_the_api_server_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    paged, pauses, failures = Paged(expired=0), list[float](), list[int]()
+    async with Cluster(lambda: kopf.ConnectionInfo(server="http://127.0.0.1:1"), [CLAIMS], paged.world) as cluster:
+        resync = Resync(cluster, paged.world, [(CLAIMS, None)], lambda _: None)
+        answers = iter([ApiError(429, "TooManyRequests", "later", 40.0), ApiError(500, "InternalError", "no"), TimeoutError(), None])
+
+        async def once() -> None:
+            if (error := next(answers)) is not None:
+                raise error
+
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+
+        monkeypatch.setattr(resync, "once", once)
+        monkeypatch.setattr("videogen_operator.api_server.resync.asyncio", SimpleNamespace(sleep=sleep))
+        await resync.until_done(lambda: failures.append(1))
+    assert pauses[0] == 40.0
+    assert FIRST_SECONDS * 2 <= pauses[1] < pauses[2] <= FIRST_SECONDS * 4 * 1.2
+    assert len(failures) == 3

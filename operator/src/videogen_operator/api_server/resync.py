@@ -11,9 +11,13 @@ import aiohttp
 
 from videogen_operator.api_server.cluster import ApiError, Cluster
 from videogen_operator.api_server.world import Name, ObjectWorld, name_of
+from videogen_operator.loops import BackOff
 from videogen_operator.plan import Manifest, Resource
 
 Place = tuple[Resource, str | None]
+FIRST_SECONDS, LONGEST_SECONDS = 2.0, 15.0  # before a failed list is begun anew
+EXPIRED = 410  # the API server has forgotten the version that the pages of a list are of; it remembers one for 5 minutes
+ANEW = 3  # times that one resource's list is begun anew because of that
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +35,10 @@ class Resync:
         world: ObjectWorld,
         places: Iterable[Place],
         told: Callable[[Manifest], None],
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
+        """`heard` is called for each page."""
+        self._heard = heard
         self._cluster, self._world, self._told = cluster, world, told
         self._changed: list[Manifest] = []  # not told yet, also when a list has failed in between
         self._absent: frozenset[Place] = frozenset()  # where the last round found no such resource
@@ -51,34 +58,50 @@ class Resync:
         for item in changed:
             self._told(item)
 
-    async def run(self, seconds: float, listed: Callable[[], None]) -> None:
-        """List for ever, the first time after a period; sooner again after a failure."""
-        wait = seconds
+    async def run(self, seconds: float, listed: Callable[[], None], failed: Callable[[], None] = lambda: None) -> None:
+        """List for ever, the first time after a period. What has failed is repeated until it has not."""
         while True:
-            await asyncio.sleep(wait * (0.9 + 0.2 * random.random()))
+            await asyncio.sleep(seconds * (0.9 + 0.2 * random.random()))
+            await self.until_done(failed)
+            listed()
+
+    async def until_done(self, failed: Callable[[], None] = lambda: None) -> None:
+        """One complete list, begun anew after each failure, not before the API server asks for it."""
+        failures, back_off = 0, BackOff(first=FIRST_SECONDS, longest=LONGEST_SECONDS)
+        while True:
             try:
-                await self.once()
+                return await self.once()
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("listing the watched objects failed: %r", error)
-                wait = min(seconds, 5.0)
-            else:
-                listed()
-                wait = seconds
+                failed()
+                failures += 1
+                asked = error.retry_after if isinstance(error, ApiError) else None
+                await asyncio.sleep(max(back_off.delay(failures, random.random()), asked or 0.0))
 
     async def _list(self, resource: Resource, namespace: str | None) -> ApiError | None:
         """Returns the 404 of a resource that the API server does not serve."""
-        listed, version = set[Name](), ""
-        try:
-            async for items, version in self._cluster.pages(resource, namespace):  # noqa: B007 - the last page's, for pruning
-                listed |= {name_of(item) for item in items}
-                stored = [name_of(item) for item in items if self._world.store(item)]
-                self._changed += [one for name in stored if (one := self._world.get(resource.kind, *name))]
-        except ApiError as error:
-            if error.code != 404 or not resource.optional or await self._cluster.serves(resource):
-                raise
-            return error
-        self._changed += self._world.prune(resource.kind, namespace, listed, version)
+        for attempt in range(1 + ANEW):
+            try:
+                await self._list_once(resource, namespace)
+            except ApiError as error:
+                if error.code == EXPIRED and attempt < ANEW:
+                    log.info("the list of %s has taken so long that its version has expired; it is begun anew", resource.plural)
+                    continue
+                if error.code != 404 or not resource.optional or await self._cluster.serves(resource):
+                    raise
+                return error
+            break
         return None
+
+    async def _list_once(self, resource: Resource, namespace: str | None) -> None:
+        """All pages of one list: names of an earlier one that was not finished would keep what has gone since."""
+        listed, version = set[Name](), ""
+        async for items, version in self._cluster.pages(resource, namespace):  # noqa: B007 - the last page's, for pruning
+            self._heard()
+            listed |= {name_of(item) for item in items}
+            stored = [name_of(item) for item in items if self._world.store(item)]
+            self._changed += [one for name in stored if (one := self._world.get(resource.kind, *name))]
+        self._changed += self._world.prune(resource.kind, namespace, listed, version)
 
     def _forget(self, resource: Resource, namespace: str | None) -> None:
         if gone := self._world.forget(resource.kind, namespace):

@@ -1,0 +1,67 @@
+"""Nodes that change: at once if they seldom do, and more and more seldom if they flap."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from videogen_operator.gathering import CALM_SECONDS, LONGEST_SECONDS, Gathering
+from videogen_testing.releases import a_node
+
+Told = list[tuple[float, str]]
+
+
+def scene(loop: Any, story: Callable[[Callable[[str], None]], Any]) -> Told:
+    told: Told = []
+    gathered = Gathering(lambda item: told.append((round(loop.time(), 1), item["metadata"]["name"])))
+    loop.run_until_complete(story(lambda name: gathered.told(a_node(name))))
+    return told
+
+
+def test_a_node_that_flaps_each_second_is_told_ever_more_seldom(virtual_loop: Any) -> None:
+    async def story(changes: Callable[[str], None]) -> None:
+        for _ in range(300):
+            changes("node-1")
+            await asyncio.sleep(1)
+
+    told = scene(virtual_loop, story)
+    times = [time for time, _ in told]
+    assert times[0] == 1.0
+    pauses = [later - before for before, later in pairwise(times)]
+    assert pauses[:4] == sorted(pauses[:4])
+    assert LONGEST_SECONDS <= pauses[-1] <= LONGEST_SECONDS + 1
+    assert len(told) <= 14, "of 300 changes"
+
+
+def test_what_changed_last_is_told_in_the_end(virtual_loop: Any) -> None:
+    async def story(changes: Callable[[str], None]) -> None:
+        for _ in range(40):
+            changes("node-1")
+            await asyncio.sleep(1)
+        await asyncio.sleep(LONGEST_SECONDS + 2)
+
+    assert scene(virtual_loop, story)[-1][0] > 40
+
+
+def test_beside_a_node_that_flaps_a_new_one_is_told_at_once(virtual_loop: Any) -> None:
+    async def story(changes: Callable[[str], None]) -> None:
+        for second in range(100):
+            changes("node-1")
+            if second == 70:
+                changes("node-2")
+            await asyncio.sleep(1)
+
+    assert any(name == "node-2" and 71 <= time <= 72 for time, name in scene(virtual_loop, story))
+
+
+def test_a_node_that_was_calm_for_a_while_is_told_at_once_again(virtual_loop: Any) -> None:
+    async def story(changes: Callable[[str], None]) -> None:
+        for _ in range(100):
+            changes("node-1")
+            await asyncio.sleep(1)
+        await asyncio.sleep(LONGEST_SECONDS + CALM_SECONDS + 5)
+        changes("node-1")
+        await asyncio.sleep(2)
+
+    told = scene(virtual_loop, story)
+    assert told[-1][0] == 100 + LONGEST_SECONDS + CALM_SECONDS + 5 + 1
