@@ -18,9 +18,12 @@ from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.inbound.listening import serve
 from videogen_operator.inbound.tokens import (
     DOUBTED_SECONDS,
+    LEFT_TO_NEW_TOKENS,
+    LONGEST_SECONDS,
     LONGEST_TOKEN,
     POD_NAME,
     POD_UID,
+    RENEWED_SECONDS,
     REVIEWS_OF_A_NAMESPACE,
     REVIEWS_PER_SECOND,
     BusyError,
@@ -89,9 +92,12 @@ def test_whatever_is_sent_is_no_error(tokens: PodTokens, text: str) -> None:
     assert tokens.claimed(text) is None
 
 
-def of_pod(namespace: str, pod: str, salt: str = "", *, genuine: bool = True) -> str:
+REVOKED: set[str] = set()  # names of pods
+
+
+def of_pod(namespace: str, pod: str, salt: str = "", *, genuine: bool = True, life: int = 1_000) -> str:
     bound = {"namespace": namespace, "pod": {"name": pod, "uid": f"uid-of-{namespace}-{pod}"}}
-    return token(CLAIMS | {"kubernetes.io": bound, "salt": salt, "genuine": genuine})
+    return token(CLAIMS | {"kubernetes.io": bound, "salt": salt, "genuine": genuine, "exp": NOW + life})
 
 
 @asynccontextmanager
@@ -115,14 +121,16 @@ async def reviewing() -> AsyncIterator[tuple[PodTokens, list[str], Callable[[flo
             "username": f"system:serviceaccount:{caller.namespace}:default",
             "extra": {POD_NAME: [caller.pod], POD_UID: [caller.pod_uid]},
         }
-        return web.json_response({"status": {"authenticated": claims["genuine"], "audiences": ["videogen"], "user": user}})
+        return web.json_response(
+            {"status": {"authenticated": claims["genuine"] and caller.pod not in REVOKED, "audiences": ["videogen"], "user": user}}
+        )
 
     application = web.Application()
     application.router.add_post("/{path:.*}", reviewed)
     server = await serve(application, "127.0.0.1", 0)
     login = kopf.ConnectionInfo(server=f"http://127.0.0.1:{server.addresses[0][1]}")
     async with Cluster(lambda: login, (), ObjectWorld([])) as cluster:
-        yield PodTokens(cluster, "videogen", lambda: NOW, lambda: at[0]), asked, later
+        yield PodTokens(cluster, "videogen", lambda: NOW + at[0] - 100.0, lambda: at[0]), asked, later
     await server.cleanup()
 
 
@@ -160,3 +168,37 @@ async def test_after_a_refused_token_of_a_pod_none_of_its_others_is_reviewed_for
         later(DOUBTED_SECONDS)
         assert await answers(tokens, of_pod("models", "b")) == ["known"]
         assert len(asked) == 4
+
+
+async def test_many_live_pods_of_one_namespace_stay_known_when_what_is_known_of_all_ends_at_once() -> None:
+    """Each reports every 5 s; all became known within a short time, and none is refused when that ends for all of them."""
+    pods = [of_pod("models", f"pod-{number}", life=10**6) for number in range(100)]
+    async with reviewing() as (tokens, asked, later):
+        while "busy" in await answers(tokens, *pods):
+            later(5.0)
+        first = len(asked)
+        for _ in range(int(LONGEST_SECONDS / 5)):
+            later(5.0)
+            assert "busy" not in await answers(tokens, *pods)
+        assert len(asked) - first <= LONGEST_SECONDS * (REVIEWS_OF_A_NAMESPACE - LEFT_TO_NEW_TOKENS)
+
+
+async def test_renewals_leave_reviews_to_pods_that_report_for_the_first_time() -> None:
+    async with reviewing() as (tokens, asked, later):
+        old = [of_pod("models", f"pod-{number}", life=10**6) for number in range(REVIEWS_OF_A_NAMESPACE)]
+        assert await answers(tokens, *old) == ["known"] * len(old)
+        later(LONGEST_SECONDS - RENEWED_SECONDS + 1)
+        assert await answers(tokens, *old, of_pod("models", "new", life=10**6)) == ["known"] * (len(old) + 1)
+        assert len(asked) == len(old) + REVIEWS_OF_A_NAMESPACE - LEFT_TO_NEW_TOKENS + 1
+
+
+async def test_a_token_that_is_no_longer_valid_is_forgotten_when_it_is_reviewed_again() -> None:
+    async with reviewing() as (tokens, _, later):
+        sent = of_pod("models", "a", life=10**6)
+        assert await answers(tokens, sent) == ["known"]
+        REVOKED.add("a")
+        try:
+            later(LONGEST_SECONDS - RENEWED_SECONDS + 1)
+            assert await answers(tokens, sent) == ["refused"]
+        finally:
+            REVOKED.discard("a")

@@ -17,17 +17,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from videogen_operator.api_server.cluster import Cluster, path_of
+import aiohttp
+
+from videogen_operator.api_server.cluster import ApiError, Cluster, path_of
 from videogen_operator.resources import TOKEN_REVIEWS
 
 POD_NAME, POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
 LONGEST_TOKEN = 8192  # characters
 LONGEST_SECONDS = 600.0
+RENEWED_SECONDS = 400.0  # before that end it is reviewed again, if there is room: so a thousand that became known together stay known
 REFUSED_SECONDS = 10.0
 REMEMBERED = 5_000
 REVIEWS_AT_ONCE = 8
 REVIEWS_PER_SECOND = 20  # four namespaces' worth; pods that report for the first time are soon all known
 REVIEWS_OF_A_NAMESPACE = 5  # of those
+LEFT_TO_NEW_TOKENS = 2  # of the reviews of a namespace: renewals wait, a pod that reports for the first time does not
 DOUBTED_SECONDS = 1.0  # after a refused token of a pod none of its others is reviewed
 REVIEW_SECONDS = 5.0
 
@@ -72,13 +76,20 @@ class PodTokens:
         if claimed is None:
             return None
         digest, now = hashlib.sha256(token.encode()).hexdigest(), self._clock()
-        if digest in self._known and now < self._known[digest][0]:
-            return self._known[digest][1]
+        until, known = self._known.get(digest, (0.0, None))
+        if known is not None and now < until - RENEWED_SECONDS:
+            return known
         if now < self._refused.get(digest, 0.0):
             return None
-        self._count(claimed)
-        caller = await self._ask(token)
+        try:
+            self._count(claimed, LEFT_TO_NEW_TOKENS if known else 0)
+            caller = await self._ask(token)
+        except (BusyError, ApiError, aiohttp.ClientError, TimeoutError):
+            if known is not None and now < until:
+                return known  # the next report asks again
+            raise
         if caller is None:
+            self._known.pop(digest, None)
             _remember(self._refused, digest, now + REFUSED_SECONDS)
             _remember(self._doubted, claimed.pod_uid, self._steady() + DOUBTED_SECONDS)
         else:
@@ -99,14 +110,15 @@ class PodTokens:
         valid = status.get("authenticated") and self._audience in status.get("audiences", []) and pod and uid
         return Caller(parts[2], pod, uid) if valid and parts[:2] == ["system", "serviceaccount"] and len(parts) == 4 else None
 
-    def _count(self, claimed: Caller) -> None:
+    def _count(self, claimed: Caller, left: int = 0) -> None:
+        """Count a review that leaves so many of its namespace to others. Raises BusyError if it has to wait."""
         now = self._steady()
         if now < self._doubted.get(claimed.pod_uid, 0.0):
             raise BusyError("another token of this pod was refused a moment ago")
         recent = [namespace for at, namespace in self._asked if now - at < 1.0]
         if len(recent) == REVIEWS_PER_SECOND:
             raise BusyError(f"more than {REVIEWS_PER_SECOND} unknown tokens in a second")
-        if recent.count(claimed.namespace) >= REVIEWS_OF_A_NAMESPACE:
+        if recent.count(claimed.namespace) >= REVIEWS_OF_A_NAMESPACE - left:
             raise BusyError(f"more than {REVIEWS_OF_A_NAMESPACE} unknown tokens of this namespace in a second")
         self._asked.append((now, claimed.namespace))
 
