@@ -95,7 +95,7 @@ def is_new(run: Manifest) -> bool:
 def _released(run: Manifest) -> Iterator[object]:
     """The name of the release that a run would make."""
     model = value_at(run, "spec", "model")
-    if isinstance(model, Mapping) and all(isinstance(part, str) for part in model.values()):
+    if isinstance(model, dict) and all(isinstance(part, str) for part in model.values()):
         yield _name_of(tuple(model.items()))
 
 
