@@ -383,6 +383,7 @@ RIGHTS = {
     "videogen.pib.gov.in/modelreleases": READ | {"create"},
     "videogen.pib.gov.in/modelreleases/status": {"patch"},
     "kubeflow.org/pytorchjobs": READ | {"create", "delete"},
+    "kueue.x-k8s.io/workloads": SEEN,
     "/configmaps": {"create"},
     "/services": CHILD,
     "apps/deployments": CHILD,

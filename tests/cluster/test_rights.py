@@ -22,7 +22,7 @@ from videogen_testing.other_controllers import Client, OtherControllers, View, c
 from videogen_testing.patience import HANGS
 from videogen_testing.runs import TRAIN, a_run, pods_of, running
 from videogen_testing.supervision import SupervisedOperator
-from videogen_testing.upstream_crds import gateway_definitions, install, own_definitions, pytorch_job_definition
+from videogen_testing.upstream_crds import gateway_definitions, install, kueue_definitions, own_definitions, pytorch_job_definition
 from videogen_testing.webhook import post, token_of
 
 GROUP = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}"
@@ -53,7 +53,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     (folder / "policy.json").write_text(json.dumps(POLICY))
     flags = (f"--audit-policy-file={folder / 'policy.json'}", f"--audit-log-path={folder / 'audit.log'}", "--audit-log-mode=blocking")
     with control_plane(folder, *flags, "--enable-admission-plugins=OwnerReferencesPermissionEnforcement") as started:
-        install(started.api, [*own_definitions(), pytorch_job_definition(), *gateway_definitions()])
+        install(started.api, [*own_definitions(), pytorch_job_definition(), *gateway_definitions(), *kueue_definitions()])
         install_policies(started.api)
         yield started
 

@@ -24,6 +24,10 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create]
+# What a job in a queue waits for, where Kueue is installed.
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list, watch]
 # A release's children: applied, and deleted when its pods shall not run any more. An apply that makes the object needs create, too.
 - apiGroups: [apps]
   resources: [deployments]

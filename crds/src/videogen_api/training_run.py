@@ -98,7 +98,8 @@ class Reason(StrEnum):
     WRITE_INVALID = "WriteInvalid"  # the API server does not understand an object of the run; retried
     API_SERVER_UNAVAILABLE = "ApiServerUnavailable"  # the API server failed to store an object of the run; retried
     CLAIM_NOT_FOUND = "ClaimNotFound"  # the persistent volume claim does not exist; waits for it
-    QUEUED = "Queued"  # Kueue has not admitted the job yet; waits for it
+    QUEUED = "Queued"  # the job waits in its queue until Kueue lets it begin, or go on
+    QUEUE_UNAVAILABLE = "QueueUnavailable"  # Kueue does not look at the job, or its queue does not exist or is stopped; waits for it
     TRACKING_NOT_ALLOWED = "TrackingNotAllowed"  # the administrator does not let runs send anything to that host; waits for it
     CLAIM_NOT_ALLOWED = "ClaimNotAllowed"  # the claim has no label that lets runs mount it; waits for it
     IMAGE_NOT_FOUND = "ImageNotFound"  # the trainer image cannot be pulled; waits for it
@@ -300,9 +301,12 @@ class PhaseStatus(Observation):
         description="Image that the newest attempt's pods ran, as the kubelet tells it; of a reused phase the one that computed it.",
     )
     start_time: Timestamp | None = Field(default=None, description="When the first attempt was created.")
-    attempt_start_time: Timestamp | None = Field(default=None, description="When the current attempt was created.")
+    attempt_start_time: Timestamp | None = Field(
+        default=None, description="When the current attempt was created, or its queue let it go on."
+    )
+    queued_time: Timestamp | None = Field(default=None, description="Since when the attempt waits in its queue; absent: it does not.")
     completion_time: Timestamp | None = Field(default=None, description="When the phase succeeded or failed for good.")
-    suspended_seconds: int = Field(default=0, ge=0, le=2**31 - 1, description="Time spent suspended since then.")
+    suspended_seconds: int = Field(default=0, ge=0, le=2**31 - 1, description="Time spent suspended, or waiting in a queue, since then.")
     suspend_time: Timestamp | None = Field(default=None, description="When the present suspension began.")
     retry_time: Timestamp | None = Field(default=None, description="When the next attempt may begin.")
     window_start_time: Timestamp | None = Field(
@@ -329,6 +333,7 @@ class PhaseStatus(Observation):
     interruptions: int = Field(
         default=0, ge=0, le=100_000, description="Attempts that were preempted or lost, since the last retry request; not suspensions."
     )
+    evictions: int = Field(default=0, ge=0, le=100_000, description="How often the queue took back what it had given, since a retry.")
     divergences: int = Field(default=0, ge=0, le=100_000, description="Attempts that diverged; each halves the learning rate.")
     results: list[MetricResult] = Field(
         default=[],

@@ -33,6 +33,7 @@ PROMETHEUS = "3.5.0"
 ALERTMANAGER = "0.28.1"
 HELM = "4.3.1"
 ARGO_CD = "3.1.16"
+KUEUE = "0.17.0"
 PAUSE = "1"
 PYTHON_BASE = "2"
 
@@ -109,6 +110,14 @@ GO_PARTS = (
             "argocd-redis": "localcluster/argo-cd/argocd-redis",
         },
         stamps={"github.com/argoproj/argo-cd/v3/common.version": ARGO_CD},
+        in_cluster=False,
+    ),
+    GoPart(
+        module="kueue",
+        version=KUEUE,
+        source="sigs.k8s.io/kueue",
+        packages={"kueue": "sigs.k8s.io/kueue/cmd/kueue"},
+        stamps={"sigs.k8s.io/kueue/pkg/version.GitVersion": f"v{KUEUE}"},
         in_cluster=False,
     ),
     GoPart(

@@ -154,6 +154,7 @@ class Resource:
     optional: bool = False  # True: its CRD may be absent, which must not stop the operator
     selector: str = ""  # label selector of lists and watches
     keep: tuple[str, ...] = ()  # dotted paths kept in memory beside apiVersion, kind and metadata (`list[].field`); (): everything
+    owners: frozenset[str] = frozenset()  # kinds; not empty: only objects that one of them controls are kept in memory
     bare: bool = False  # True: only that it exists is known: its name and UID
     annotations: tuple[tuple[str, int], ...] = ()  # kept in memory (`prefix/`: all of that prefix) up to so many characters of 256 KiB
     conditions: frozenset[str] = frozenset()  # types of conditions that are ours to read and write; not empty: others' are left alone

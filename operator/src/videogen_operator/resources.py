@@ -8,6 +8,8 @@ from videogen_api.meta import ANNOTATION_REQUEST, GROUP, VERSION
 from videogen_operator.names import ANNOTATION_APPLIED, ANNOTATION_QUARANTINE, ANNOTATION_TEMPLATE, MANAGED_BY
 from videogen_operator.plan import Resource
 
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"  # of a job: the LocalQueue that lets it begin
+LABEL_JOB_UID = "kueue.x-k8s.io/job-uid"  # of a Workload: the job that Kueue has made it for
 OURS = "{}={}".format(*MANAGED_BY)  # label selector: children that the operator made, and their pods
 
 REQUEST = ((ANNOTATION_REQUEST, 128),)
@@ -53,6 +55,20 @@ PYTORCH_JOBS = Resource(
     optional=True,
     selector=OURS,
     keep=("spec.runPolicy.suspend", *(f"spec.pytorchReplicaSpecs.{role}.replicas" for role in ("Master", "Worker")), "status"),
+)
+WORKLOADS = Resource(
+    "kueue.x-k8s.io",
+    "v1beta2",
+    "workloads",
+    "Workload",
+    optional=True,
+    selector=LABEL_JOB_UID,
+    owners=frozenset({"PyTorchJob"}),
+    keep=(
+        "spec.active",
+        *(f"status.conditions[].{field}" for field in ("type", "status", "reason", "message", "lastTransitionTime")),
+        *(f"status.admissionChecks[].{field}" for field in ("name", "state", "message")),
+    ),
 )
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", selector=OURS, annotations=APPLIED)
 

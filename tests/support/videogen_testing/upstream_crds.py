@@ -34,6 +34,13 @@ def gateway_definitions() -> list[dict[str, Any]]:
     return [_definition(file) for file in files]
 
 
+def kueue_definitions() -> list[dict[str, Any]]:
+    """What Kueue makes of a job, and what an administrator writes: queues, flavors and priorities."""
+    folder = _folder("sigs.k8s.io/kueue", "kueue") / "config/components/crd/bases"
+    names = ("workloads", "localqueues", "clusterqueues", "resourceflavors", "workloadpriorityclasses")
+    return [_definition(folder / f"kueue.x-k8s.io_{name}.yaml") for name in names]
+
+
 def argo_cd_definitions() -> list[dict[str, Any]]:
     """Application, ApplicationSet and AppProject."""
     folder = _folder("github.com/argoproj/argo-cd/v3", "argo-cd") / "manifests/crds"

@@ -29,7 +29,8 @@ optional = pytest.mark.parametrize("resource", OPTIONAL, ids=lambda resource: re
 
 def item(resource: Resource, version: int = 5) -> dict[str, Any]:
     metadata = {"name": "standard", "namespace": "models", "uid": f"uid of a {resource.kind}", "resourceVersion": str(version)}
-    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
+    owners = [{"kind": kind, "name": "owner", "controller": True} for kind in resource.owners]  # what has none is not kept
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata | {"ownerReferences": owners}}
 
 
 @dataclass

@@ -19,7 +19,7 @@ from videogen_api.fine_tune_cycle import LABEL_CYCLE, LABEL_MEASURES
 from videogen_api.meta import GROUP, LABEL_RELEASE, LABEL_RUN, LABEL_SERVICE
 from videogen_operator.plan import Index, Manifest, Resource
 
-INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE, LABEL_CYCLE, LABEL_MEASURES})
+INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE, LABEL_CYCLE, LABEL_MEASURES, "kueue.x-k8s.io/job-uid"})
 REMEMBERED_DEAD = 20_000
 REMEMBERED_READ = 3_000  # objects: those that work, and not thousands of runs that have ended
 SHORT = 40  # characters
@@ -94,11 +94,12 @@ class ObjectWorld:
         """Take over a state of an object; False if it is not newer than what is known, or not different in what plans read."""
         kind, name = item["kind"], name_of(item)
         old = self._of(kind).get(name)
-        if self._is_over(item) or (old is not None and not newer(item, old)):
+        resource = self._resources.get(kind)
+        if self._is_over(item) or (old is not None and not newer(item, old)) or (resource and not _is_wanted(item, resource)):
             return False
         if old is not None:
             self._unindex(kind, name, old)
-        trimmed: Manifest = trim(item, self._resources.get(kind))
+        trimmed: Manifest = trim(item, resource)
         new = interned(trimmed) if old is None else _with_parts_of(old, trimmed)
         self._objects[kind][name] = new
         self._index(kind, name, new)
@@ -244,6 +245,12 @@ def trim(item: Manifest, resource: Resource | None = None) -> Manifest:
     if resource and resource.selector and len(json.dumps(rest.get("spec"))) > LONGEST_SPEC:
         rest["spec"] = {}  # nothing that the operator makes is so long; anybody may write its label
     return head | rest
+
+
+def _is_wanted(item: Manifest, resource: Resource) -> bool:
+    """Whether an object of one of the kinds controls it, where that is asked for."""
+    owners = item["metadata"].get("ownerReferences") or ()
+    return not resource.owners or any(owner.get("controller") and owner.get("kind") in resource.owners for owner in owners)
 
 
 def split_conditions(item: Manifest, resource: Resource) -> tuple[list[Any], list[Any]]:

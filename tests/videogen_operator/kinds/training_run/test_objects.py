@@ -139,6 +139,7 @@ def test_a_phase_is_placed_as_it_says_with_the_charts_defaults() -> None:
     placement |= {"topologySpread": [{"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 2}]}
     observed, job, manifest = made(placement=placement, workers={"replicas": 2})
     assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "research"
+    assert manifest["spec"]["runPolicy"] == {"cleanPodPolicy": "None", "suspend": True}
     pod = pod_of(manifest)
     assert (pod["nodeSelector"], pod["tolerations"][-1], "priorityClassName" in pod) == ({"pool": "gpu"}, own, False)
     (spread,) = pod["topologySpreadConstraints"]
@@ -153,6 +154,7 @@ def test_a_phase_is_placed_as_it_says_with_the_charts_defaults() -> None:
 def test_a_phase_that_says_nothing_of_its_place_has_no_queue() -> None:
     _, _, manifest = made()
     assert "kueue.x-k8s.io/queue-name" not in manifest["metadata"]["labels"]
+    assert "suspend" not in manifest["spec"]["runPolicy"]
     assert not {"nodeSelector", "priorityClassName", "topologySpreadConstraints", "imagePullSecrets"} & pod_of(manifest).keys()
 
 

@@ -31,9 +31,16 @@ ROWS = [
         Reason.TRAINING_OPERATOR_UNAVAILABLE,
     ),
     (
+        "Kueue's webhook that is away",
+        500,
+        'Internal error occurred: failed calling webhook "mpytorchjob.kb.io": failed to call webhook: Post'
+        ' "https://kueue-webhook-service.kueue-system.svc:443/mutate-kubeflow-org-v1-pytorchjob?timeout=10s": connection refused',
+        Reason.QUEUE_UNAVAILABLE,
+    ),
+    (
         "another webhook that is away",
         500,
-        'Internal error occurred: failed calling webhook "mutate.kueue.x-k8s.io": context deadline exceeded',
+        'Internal error occurred: failed calling webhook "mutate.example.org": context deadline exceeded',
         Reason.ADMISSION_UNAVAILABLE,
     ),
     (

@@ -132,21 +132,3 @@ def test_a_claim_applied_together_with_its_run_is_not_called_missing_at_once() -
     assert sim.run().get("status") is None
     sim.step(2)
     assert sim.top() == ("Unknown", Reason.CLAIM_NOT_FOUND)
-
-
-def test_a_job_that_kueue_has_not_admitted_waits_in_its_queue_and_then_starts() -> None:
-    sim = Simulation(phases=[TRAIN | {"placement": {"queueName": "research"}}])
-    sim.settle()
-    job = sim.current_job()
-    kept = {"spec": job["spec"] | {"runPolicy": {"suspend": True}}}
-    for pod in sim.pods():
-        sim.world.remove(pod)
-    sim.put(job | kept, "models")
-    sim.step(60)
-    sim.settle()
-    assert sim.top() == ("Unknown", Reason.QUEUED)
-    assert "waits in Kueue's queue research for room" in next(one.message for one in sim.status().conditions if one.type == "Succeeded")
-    sim.put(job, "models")
-    sim.set_pods(running())
-    sim.settle()
-    assert sim.top() == ("Unknown", Reason.TRAINING)

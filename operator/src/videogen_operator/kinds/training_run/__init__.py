@@ -9,11 +9,21 @@ from videogen_operator.kinds.training_run.plan import plan
 from videogen_operator.kinds.training_run.records import record
 from videogen_operator.kinds.training_run.sources import KIND
 from videogen_operator.plan import Kind
-from videogen_operator.resources import CLAIMS, FINE_TUNE_CYCLES, MODEL_RELEASES, NETWORK_POLICIES, NODES, PODS, PYTORCH_JOBS, TRAINING_RUNS
+from videogen_operator.resources import (
+    CLAIMS,
+    FINE_TUNE_CYCLES,
+    MODEL_RELEASES,
+    NETWORK_POLICIES,
+    NODES,
+    PODS,
+    PYTORCH_JOBS,
+    TRAINING_RUNS,
+    WORKLOADS,
+)
 
 TRAINING_RUN: Kind[Seen] = Kind(
     name=KIND,
-    resources=(TRAINING_RUNS, PYTORCH_JOBS, PODS, CLAIMS, NODES, MODEL_RELEASES, NETWORK_POLICIES, FINE_TUNE_CYCLES),
+    resources=(TRAINING_RUNS, PYTORCH_JOBS, PODS, CLAIMS, NODES, MODEL_RELEASES, NETWORK_POLICIES, FINE_TUNE_CYCLES, WORKLOADS),
     keys=keys,
     observe=observe,
     queries=queries,

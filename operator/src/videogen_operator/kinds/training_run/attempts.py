@@ -10,7 +10,8 @@ stored: it follows from what must be remembered anyway (`PhaseStatus`), so the t
 Attempts that ended through no fault of the work (preemption, lost nodes) do not use up `phase.attempts`; they are
 bounded by MAXIMUM_INTERRUPTIONS all the same, so that nothing repeats for ever. A suspension is a person's own wish
 and is not counted at all. Nor is an attempt that had no room for all its workers: the next one has fewer, and any other
-end is followed by all of them again, so that these rows are short.
+end is followed by all of them again, so that these rows are short. Nor is what a queue takes back: the attempt stays
+Active, and its job waits its turn again (`queued_time`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ NO_INTERRUPTIONS = (
     Reason.TOO_FEW_NEW_CLIPS,
 )  # a wish; too little room; too little data
 MOST_BYTES = 2**53  # that the API server takes, whatever pods tell
+MOST_EVICTIONS = 100_000  # that the API server takes
 REMEMBERED = 10  # records of ended attempts in the status
 
 
@@ -91,8 +93,8 @@ def begun(phase: PhaseStatus) -> PhaseStatus:
     return phase.model_copy(update={"begun": True})
 
 
-def started(phase: PhaseStatus, job: str, now: datetime, workers: int | None = None) -> PhaseStatus:
-    """The next attempt exists; `workers`: its pods, None: as many as workers.replicas."""
+def started(phase: PhaseStatus, job: str, now: datetime, workers: int | None = None, *, queued: bool = False) -> PhaseStatus:
+    """The next attempt exists; `workers`: its pods, None: as many as workers.replicas. `queued`: a queue lets it begin."""
     return moved(
         phase,
         attempt=phase.attempt + 1,
@@ -102,7 +104,38 @@ def started(phase: PhaseStatus, job: str, now: datetime, workers: int | None = N
         retry_time=None,
         progress=None,
         workers=workers,
+        queued_time=timestamp(now) if queued else None,
     )
+
+
+def admitted(phase: PhaseStatus, now: datetime) -> PhaseStatus:
+    """Its queue lets the attempt begin, or go on; the time in the queue is none that the phase has taken."""
+    return phase.model_copy(update={"attempt_start_time": timestamp(now), **_out_of_queue(phase, now)})
+
+
+def evicted(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
+    """The queue has taken back what it gave: the attempt is recorded as far as it came, and its job waits its turn again."""
+    kept = {"workers": phase.workers, "burst": phase.burst, "interruptions": phase.interruptions}
+    return recorded_end(phase, end, now).model_copy(
+        update=kept | {"queued_time": timestamp(now), "evictions": min(phase.evictions + 1, MOST_EVICTIONS)}
+    )
+
+
+def queued(phase: PhaseStatus, now: datetime) -> PhaseStatus:
+    """A queue holds the attempt, which has done nothing yet."""
+    return phase.model_copy(update={"queued_time": timestamp(now)})
+
+
+def was_evicted(phase: PhaseStatus) -> bool:
+    """Whether the current attempt was recorded by `evicted`."""
+    return state_of(phase) == State.ACTIVE and any(record.number == phase.attempt for record in phase.attempts)
+
+
+def _out_of_queue(phase: PhaseStatus, now: datetime) -> dict[str, object]:
+    if phase.queued_time is None:
+        return {}
+    waited = max(0, int((now - datetime.fromisoformat(phase.queued_time)).total_seconds()))
+    return {"queued_time": None, "suspended_seconds": phase.suspended_seconds + waited}
 
 
 def ended(phase: PhaseStatus, spec: Phase, end: Ending, now: datetime) -> PhaseStatus:
@@ -151,6 +184,7 @@ def recorded_end(phase: PhaseStatus, end: Ending, now: datetime) -> PhaseStatus:
         "workers": None,
         "burst": False,
         "checkpoint_step": saved,
+        **_out_of_queue(phase, now),
         **spent(phase, (report.goodput if report else None) or told_by(phase.progress), elapsed_seconds(phase, now)),
     }
     if report:
@@ -227,6 +261,7 @@ def completed(phase: PhaseStatus, now: datetime, message: str = "") -> PhaseStat
 def failed(phase: PhaseStatus, reason: Reason, message: str, now: datetime) -> PhaseStatus:
     """The phase, and with it the run, has failed for good."""
     changes = {"outcome": reason, "completion_time": timestamp(now), "retry_time": None, "suspend_time": None, "progress": None}
+    changes |= {"queued_time": None}
     return moved(phase, **changes, message=message[:1024])
 
 
@@ -243,6 +278,7 @@ def restarted(phase: PhaseStatus, now: datetime) -> PhaseStatus:
         retry_time=phase.completion_time if phase.attempt else None,
         counted_attempts=0,
         interruptions=0,
+        evictions=0,
         new_clips=None,
         results=[],
         report=None,
@@ -257,10 +293,11 @@ def restarted(phase: PhaseStatus, now: datetime) -> PhaseStatus:
 
 
 def elapsed_seconds(phase: PhaseStatus, now: datetime) -> float:
-    """Time since the phase began, without suspensions."""
+    """Time since the phase began, without suspensions and without the time that it waited in queues."""
     if phase.start_time is None:
         return 0.0
-    end = datetime.fromisoformat(phase.suspend_time) if phase.suspend_time else now
+    stopped = phase.suspend_time or phase.queued_time
+    end = datetime.fromisoformat(stopped) if stopped else now
     return (end - datetime.fromisoformat(phase.start_time)).total_seconds() - phase.suspended_seconds
 
 

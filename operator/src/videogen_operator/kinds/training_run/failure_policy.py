@@ -181,6 +181,12 @@ def _disruption(pod: Manifest) -> Manifest:
     return conditions(pod)["DisruptionTarget"] if is_true(pod, "DisruptionTarget") else EMPTY
 
 
+def interrupted_at(pod: Manifest) -> datetime | None:
+    """When a pod's interruption began; None: it was not stopped from outside, or that is not known."""
+    stopped = _interruption(pod)
+    return stopped.time if stopped else None
+
+
 def _began(pod: Manifest) -> datetime | None:
     """When an interruption began. Not known of a lost node: its pods are told a minute or more later."""
     disruption, metadata = _disruption(pod), pod["metadata"]

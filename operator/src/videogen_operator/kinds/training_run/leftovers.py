@@ -12,7 +12,7 @@ from videogen_api.training_run import PhaseStatus
 from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.failure_policy import pod_ending
 from videogen_operator.kinds.training_run.moments import seconds_since
-from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.observed import Observed, is_suspended
 from videogen_operator.kubernetes_objects import containers, has_ended, is_ready
 from videogen_operator.plan import Manifest, Ref
 
@@ -24,10 +24,15 @@ def past_pods(observed: Observed, phase: PhaseStatus) -> tuple[Manifest, ...]:
     return live_pods(tuple(pod for pod in observed.pods if is_past(phase, pod)), observed.nodes)
 
 
+def unstopped(observed: Observed, phase: PhaseStatus) -> tuple[Ref, ...]:
+    """Jobs of the phase's ended attempts, if one of them has pods that may still write, or a queue may give it some."""
+    may_begin = any(is_past(phase, job) and is_suspended(job) for job in observed.jobs)
+    return past_jobs(observed, phase) if may_begin or past_pods(observed, phase) else ()
+
+
 def past_jobs(observed: Observed, phase: PhaseStatus) -> tuple[Ref, ...]:
     """Jobs of the phase's ended attempts that are not being deleted yet."""
-    jobs = (job for job in observed.jobs if is_past(phase, job))
-    return tuple(reference(job) for job in jobs if not job["metadata"].get("deletionTimestamp"))
+    return tuple(reference(job) for job in observed.jobs if is_past(phase, job) and _is_there(job))
 
 
 def lingering(observed: Observed, now: datetime) -> tuple[tuple[Ref, ...], float | None]:
@@ -39,20 +44,23 @@ def lingering(observed: Observed, now: datetime) -> tuple[tuple[Ref, ...], float
     jobs: list[Ref] = []
     delay: float | None = None
     for phase in observed.status.phases:
-        if state_of(phase) != State.COMPLETED or phase.completion_time is None or not past_pods(observed, phase):
+        if state_of(phase) != State.COMPLETED or phase.completion_time is None:
+            continue
+        jobs += (reference(job) for job in observed.jobs if is_past(phase, job) and is_suspended(job) and _is_there(job))
+        if not past_pods(observed, phase):
             continue
         left = LINGER_SECONDS - seconds_since(phase.completion_time, now)
         if left <= 0:
             jobs += past_jobs(observed, phase)
         else:
             delay = left if delay is None else min(delay, left)
-    return tuple(jobs), delay
+    return tuple(dict.fromkeys(jobs)), delay
 
 
 def expired(observed: Observed, now: datetime) -> tuple[tuple[Ref, ...], float | None]:
     """Jobs of a run that ended ttlSecondsAfterFinished ago, and else the seconds until then. Their pods go with them."""
     ttl, ends = observed.spec.ttl_seconds_after_finished, [phase.completion_time for phase in observed.status.phases if phase.outcome]
-    jobs = tuple(reference(job) for job in observed.jobs if not job["metadata"].get("deletionTimestamp"))
+    jobs = tuple(reference(job) for job in observed.jobs if _is_there(job))
     if not jobs or not ends:
         return (), None
     left = ttl - (now - max(datetime.fromisoformat(end) for end in ends if end)).total_seconds()
@@ -63,6 +71,10 @@ def live_pods(pods: tuple[Manifest, ...], nodes: tuple[Manifest, ...]) -> tuple[
     """Pods whose processes may still write: not ended, or going, unless their node is lost."""
     ready = {node["metadata"]["name"] for node in nodes if is_ready(node)}
     return tuple(pod for pod in pods if not _is_over(pod, ready))
+
+
+def _is_there(job: Manifest) -> bool:
+    return not job["metadata"].get("deletionTimestamp")
 
 
 def _is_over(pod: Manifest, ready_nodes: set[str]) -> bool:

@@ -54,11 +54,11 @@ from videogen_operator.kinds.training_run.room import DEFAULTS, placement_of
 from videogen_operator.kinds.training_run.sources import KIND
 from videogen_operator.names import MANAGED_BY, job_file_name, job_name
 from videogen_operator.pod_placement import pod_fields
+from videogen_operator.resources import LABEL_QUEUE
 
 TOKEN_FOLDER = "/var/run/secrets/videogen"
 TOKEN_SECONDS = 3600
 DISK = "ephemeral-storage"
-QUEUE = "kueue.x-k8s.io/queue-name"
 SCRATCH_REQUEST = "1Gi"  # of a node's disk; without a request the limit would count as one
 REPLICA_INDEX = "training.kubeflow.org/replica-index"  # training-operator labels every pod with it
 LOST_NODE, LOST_NODE_SECONDS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"), 60
@@ -193,7 +193,8 @@ def pytorch_job(observed: Observed, phase: Phase, job: Job, settings: Mapping[st
         spec |= {"runPolicy": {"cleanPodPolicy": "None"}, "elasticPolicy": elastic, "pytorchReplicaSpecs": {"Worker": replicas}}
     meta = metadata(observed, job.phase, job.attempt)
     if phase.placement and phase.placement.queue_name:
-        meta["labels"] |= {QUEUE: phase.placement.queue_name}
+        meta["labels"] |= {LABEL_QUEUE: phase.placement.queue_name}
+        spec["runPolicy"]["suspend"] = True  # until Kueue lets it begin; only Kueue writes this again
     return {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": meta, "spec": spec}
 
 

@@ -17,6 +17,7 @@ from videogen_operator.kinds.training_run.sources import KIND, OF_RELEASE, Missi
 from videogen_operator.kubernetes_objects import conditions
 from videogen_operator.names import job_name
 from videogen_operator.plan import Index, Inputs, Key, Manifest, Query, World
+from videogen_operator.resources import LABEL_JOB_UID, LABEL_QUEUE
 
 CYCLE = "FineTuneCycle"
 LABEL_RUN_UID = "videogen.pib.gov.in/run-uid"
@@ -40,6 +41,7 @@ class Observed:
     pods: tuple[Manifest, ...] = ()
     policies: tuple[Manifest, ...] = ()  # NetworkPolicies of its attempts
     nodes: tuple[Manifest, ...] = ()
+    workloads: tuple[Manifest, ...] = ()  # what Kueue makes of its jobs
     claim: Manifest | None = None
     init_from: ArtifactReference | Missing | None = None  # what spec.initFrom leads to now; status.initFrom has what it led to at first
     release: Manifest | None = None  # the ModelRelease with the name of the run's model
@@ -130,6 +132,10 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
         case "PyTorchJob" | "Pod" | "NetworkPolicy":
             if run := (metadata.get("labels") or {}).get(LABEL_RUN):
                 yield Key(KIND, namespace, run)
+        case "Workload":
+            job = world.get("PyTorchJob", namespace, str(controller_of(item).get("name")))
+            if job and (run := (job["metadata"].get("labels") or {}).get(LABEL_RUN)):
+                yield Key(KIND, namespace, run)
         case "PersistentVolumeClaim":
             yield from _at_work(world.find(ON_CLAIM, metadata["name"], namespace))
         case "FineTuneCycle":
@@ -163,14 +169,16 @@ def observe(world: World, key: Key) -> Seen | None:
         return Unreadable(run=run, message=f"status.{first_problem(error)}")
     uid = run["metadata"]["uid"]
     labels = {LABEL_RUN: key.name, LABEL_RUN_UID: uid}
+    jobs = tuple(job for job in world.list("PyTorchJob", key.namespace, labels) if controller_of(job).get("uid") == uid)
     return Observed(
         run=run,
         spec=spec,
         status=status,
-        jobs=tuple(job for job in world.list("PyTorchJob", key.namespace, labels) if controller_of(job).get("uid") == uid),
+        jobs=jobs,
         pods=tuple(pod for pod in world.list("Pod", key.namespace, labels) if _is_of_some_job(pod)),
         policies=tuple(one for one in world.list("NetworkPolicy", key.namespace, labels) if controller_of(one).get("uid") == uid),
         nodes=world.list("Node"),
+        workloads=tuple(one for job in jobs for one in _workloads(world, job)),
         claim=world.get("PersistentVolumeClaim", key.namespace, spec.storage.claim_name),
         init_from=found(world, run, spec.init_from, spec.storage.claim_name) if spec.init_from else None,
         release=_release(world, key.namespace, spec),
@@ -183,6 +191,23 @@ def controller_of(item: Manifest) -> Mapping[str, Any]:
     """The owner reference of the controller (Kubernetes, "Owners and Dependents"), or an empty one."""
     owners: list[Mapping[str, Any]] = item["metadata"].get("ownerReferences") or []
     return next((owner for owner in owners if owner.get("controller")), {})
+
+
+def _workloads(world: World, job: Manifest) -> list[Manifest]:
+    uid = job["metadata"]["uid"]
+    found = world.list("Workload", job["metadata"]["namespace"], {LABEL_JOB_UID: uid})
+    return [one for one in found if controller_of(one).get("uid") == uid]
+
+
+def queue_of(job: Manifest) -> str | None:
+    """The queue of Kueue's that lets the job begin; None: it stands in none."""
+    name = (job["metadata"].get("labels") or {}).get(LABEL_QUEUE)
+    return str(name) if name else None
+
+
+def is_suspended(job: Manifest) -> bool:
+    """Whether the job has no pods because somebody wants it to have none."""
+    return bool(value_at(job, "spec", "runPolicy", "suspend"))
 
 
 def is_pod_of(pod: Manifest, job: Manifest) -> bool:

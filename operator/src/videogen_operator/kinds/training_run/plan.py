@@ -24,6 +24,7 @@ from videogen_operator.kinds.training_run import (
     network,
     objects,
     preflight,
+    queues,
     release,
     windows,
 )
@@ -120,12 +121,13 @@ def _begin(situation: Situation) -> Step:
     """Create the next attempt, if nothing stands against it."""
     status, observed = situation.status, situation.observed
     old_pods, old_jobs = leftovers.past_pods(observed, status), leftovers.past_jobs(observed, status)
+    unstopped = leftovers.unstopped(observed, status)
     if wait := before_attempt(situation):
         again = REFUSED_SECONDS if situation.failures else healing(observed)
-        return Step(status=status, said=wait, delete=old_jobs if old_pods else (), again=again)
+        return Step(status=status, said=wait, delete=unstopped, again=again)
     left = seconds_until(status.retry_time, situation.now, attempts.longest_delay(status))
     if left > 0:
-        return Step(status=status, said=_retrying(status), delete=old_jobs if old_pods else (), again=left)
+        return Step(status=status, said=_retrying(status), delete=unstopped, again=left)
     if old_pods:
         names = ", ".join(sorted(pod["metadata"]["name"] for pod in old_pods)[:3])
         said = Wait(Reason.RETRYING, f"attempt {status.attempt} is being stopped; waiting for {names} to end")
@@ -141,7 +143,7 @@ def _begin(situation: Situation) -> Step:
     fewer = fewer_workers.words(status, situation.phase.asked_workers)
     words = f"attempt {attempt} is PyTorchJob {name}" + (" in the burst pool" if status.burst else "") + (f" with {fewer}" if fewer else "")
     created = note(situation, "JobCreated", f"{situation.phase.title}: {words}")
-    begun = attempts.started(status, name, situation.now, job.workers)
+    begun = attempts.started(status, name, situation.now, job.workers, queued=queues.asked_for(phase))
     said = Wait(Reason.STARTING, f"attempt {attempt} is starting: {pod_states((), job.workers)}")
     return Step(status=begun, said=said, create=create, delete=old_jobs, notes=(created,))
 
@@ -149,6 +151,8 @@ def _begin(situation: Situation) -> Step:
 def _watch(situation: Situation, inputs: Inputs) -> Step:
     """Follow the current attempt to its end."""
     status = situation.status
+    if step := queues.advance(situation if status.queued_time else replace(situation, status=_with_progress(situation, inputs))):
+        return step
     if end := _end(situation):
         return _ended(situation, end)
     coming = lack_of_room.coming(situation)
@@ -248,8 +252,8 @@ def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tu
         said = Wait(status.outcome, status.message)
     new = assembled(observed, status, said, observed.status.artifact, inputs.now)
     delete, again = leftovers.lingering(observed, inputs.now)
-    if status is not None and leftovers.past_pods(observed, status):
-        delete = (*delete, *leftovers.past_jobs(observed, status))
+    if status is not None:
+        delete = (*delete, *leftovers.unstopped(observed, status))
     expired, later = leftovers.expired(observed, inputs.now)
     delete = (*dict.fromkeys((*delete, *expired)), *network.unneeded(observed, inputs.settings))
     return Plan(delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=soonest(again, later))

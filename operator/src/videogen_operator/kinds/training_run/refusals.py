@@ -57,6 +57,11 @@ CAUSES: tuple[Cause, ...] = (
         Reason.TRAINING_OPERATOR_UNAVAILABLE,
         "the webhook of the Kubeflow training-operator does not answer; is it running?",
     ),
+    Cause(
+        _says(r"failed calling webhook .*kueue"),
+        Reason.QUEUE_UNAVAILABLE,
+        "Kueue's webhook does not answer, without which no PyTorchJob is made; is Kueue running?",
+    ),
     Cause(_says(r"failed calling webhook"), Reason.ADMISSION_UNAVAILABLE, "that webhook does not answer; is it running?"),
     Cause(_has_code(401, 403), Reason.WRITE_FORBIDDEN, "the operator's account lacks that right; look at the chart's roles and namespaces"),
     Cause(_has_code(400, 404, 405, 413, 415, 422), Reason.WRITE_INVALID, "the cluster's version of that kind may be another one"),

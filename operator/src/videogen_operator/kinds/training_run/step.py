@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from videogen_api.pinned import RunArtifact
 from videogen_api.preflight import Preflight
 from videogen_api.training_run import PhaseStatus, Reason
-from videogen_operator.kinds.training_run.attempts import begun
+from videogen_operator.kinds.training_run.attempts import begun, was_evicted
 from videogen_operator.kinds.training_run.failure_policy import Action, Ending
 from videogen_operator.kinds.training_run.observed import Observed
 from videogen_operator.kinds.training_run.status import DOING
@@ -67,6 +67,9 @@ def end_without_pods(situation: Situation) -> Ending | None:
     if situation.pods or not conditions.keys() & {"Failed", "Succeeded"}:
         return None
     if failed := conditions.get("Failed"):
+        if was_evicted(situation.status) and situation.status.progress is None:  # training-operator has met a pod that still ended
+            said = f"PyTorchJob {name} failed as its queue let it go on: {failed.get('message', '')}"
+            return Ending(Reason.PREEMPTED, Action.RETRY_FREE, said)
         return Ending(Reason.TRAINER_FAILED, Action.RETRY, f"PyTorchJob {name} failed: {failed.get('message', '')}")
     return Ending(Reason.PREEMPTED, Action.RETRY_FREE, f"PyTorchJob {name} ended, and its pods were deleted before their report was read")
 

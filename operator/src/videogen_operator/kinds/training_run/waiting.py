@@ -15,7 +15,7 @@ from videogen_api.training_run import Phase, PhaseStatus, Reason, Task
 from videogen_operator.kinds.training_run.failure_policy import CONTAINER
 from videogen_operator.kinds.training_run.gpu_hours import Used, is_spent
 from videogen_operator.kinds.training_run.moments import seconds_since
-from videogen_operator.kinds.training_run.observed import Observed
+from videogen_operator.kinds.training_run.observed import Observed, is_suspended
 from videogen_operator.kinds.training_run.refusals import cause_of
 from videogen_operator.kinds.training_run.room import shortage
 from videogen_operator.kinds.training_run.sources import Missing
@@ -119,10 +119,21 @@ def nobody_answers(situation: Situation) -> Wait | None:
     return Wait(Reason.TRAINING_OPERATOR_UNAVAILABLE, f"{said} {helps}")
 
 
+def is_held(situation: Situation) -> Wait | None:
+    """Somebody has suspended the job: Kueue, where it manages jobs without the name of a queue, or a person."""
+    job = situation.observed.job(situation.status.job_name)
+    if job is None or situation.pods or not is_suspended(job):
+        return None
+    return Wait(
+        Reason.QUEUED,
+        f"PyTorchJob {situation.status.job_name} is suspended, by a Kueue that manages jobs without the name of a queue, or by somebody",
+    )
+
+
 def unanswered_in(situation: Situation) -> float | None:
     """Seconds until a job that nobody has looked at counts as unanswered; None if somebody has, or if it is to have no pods."""
     started, job = situation.status.attempt_start_time, situation.observed.job(situation.status.job_name)
-    if situation.pods or job is None or started is None or ((job.get("spec") or {}).get("runPolicy") or {}).get("suspend"):
+    if situation.pods or job is None or started is None or is_suspended(job):
         return None
     return None if _is_answered(job) else UNANSWERED_SECONDS - seconds_since(started, situation.now)
 
@@ -133,16 +144,6 @@ def _is_answered(job: Manifest) -> bool:
     """
     said = conditions(job)
     return bool(said) and said.get("Suspended", NOTHING).get("status") != "True"
-
-
-def is_queued(situation: Situation) -> Wait | None:
-    """Kueue keeps the job suspended until there is room in its queue for all of its pods."""
-    placement, job = situation.phase.placement, situation.observed.job(situation.status.job_name)
-    if placement is None or placement.queue_name is None or job is None or situation.pods:
-        return None
-    if not ((job.get("spec") or {}).get("runPolicy") or {}).get("suspend"):
-        return None
-    return Wait(Reason.QUEUED, f"PyTorchJob {situation.status.job_name} waits in Kueue's queue {placement.queue_name} for room")
 
 
 def image_is_missing(situation: Situation) -> Wait | None:
@@ -191,7 +192,7 @@ BEFORE: tuple[Rule, ...] = (
     tracking_is_not_allowed,  # what the run does would be sent to a stranger
 )
 DURING: tuple[Rule, ...] = (
-    is_queued,  # nobody else looks at it until then
+    is_held,  # training-operator leaves it alone
     nobody_answers,  # training-operator is absent
     image_is_missing,  # the kubelet says so
     too_large_for_any_node,  # waiting alone cannot help

@@ -46,9 +46,9 @@ def due(situation: Situation) -> datetime | None:
 
 
 def closes_in(situation: Situation) -> float | None:
-    """Seconds until the window closes, 0 or less once it has; None: it does not, or not while the phase is suspended."""
-    end = due(situation)
-    return None if end is None or state_of(situation.status) == State.SUSPENDED else (end - situation.now).total_seconds()
+    """Seconds until the window closes, 0 or less once it has; None: it does not, or not while the phase is suspended or in a queue."""
+    end, stands = due(situation), state_of(situation.status) == State.SUSPENDED or situation.status.queued_time is not None
+    return None if end is None or stands else (end - situation.now).total_seconds()
 
 
 def is_early(phase: Phase, now: datetime) -> bool:
@@ -70,11 +70,21 @@ def before(situation: Situation) -> Step | None:
 
 def resumed(situation: Situation) -> PhaseStatus:
     """The phase goes on after a suspension, and its window is longer by that time."""
-    status, since = attempts.resumed(situation.status, situation.now), counted_from(situation)
     assert situation.status.suspend_time is not None
+    return _longer(situation, attempts.resumed(situation.status, situation.now), situation.status.suspend_time)
+
+
+def admitted(situation: Situation) -> PhaseStatus:
+    """The phase goes on after its queue, and its window is longer by that time."""
+    assert situation.status.queued_time is not None
+    return _longer(situation, attempts.admitted(situation.status, situation.now), situation.status.queued_time)
+
+
+def _longer(situation: Situation, status: PhaseStatus, stopped_at: str) -> PhaseStatus:
+    since = counted_from(situation)
     if since is None or since >= situation.now:
         return status
-    stopped = max(since, datetime.fromisoformat(situation.status.suspend_time))
+    stopped = max(since, datetime.fromisoformat(stopped_at))
     return status.model_copy(update={"window_start_time": timestamp(since + max(situation.now - stopped, timedelta()))})
 
 
