@@ -85,7 +85,7 @@ build/fuzz/.installed: requirements/fuzz.lock $(VENV)/.installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/fuzz/site --require-hashes --requirement requirements/fuzz.lock
 	@touch $@
 
-stories: setup install lua ## the long end-to-end stories: every task, every example in small, Argo CD, strangers' pods against every NetworkPolicy
+stories: setup install lua ## the long end-to-end stories: every task, every example in small, Argo CD, queues, strangers' pods against every NetworkPolicy
 	$(BIN)/python -m pytest -q tests/e2e/stories_of_*.py
 
 demo: setup ## the main job: train, judge, release, A/B-test, roll back, on a real cluster

@@ -10,6 +10,7 @@ import yaml
 from videogen_testing import cycle_simulation, task_stories
 from videogen_testing.control_plane import ROOT, Api
 from videogen_testing.small_examples import BACKBONE, CLIP, DATASETS, curation, small
+from videogen_testing.upstream_crds import install, kueue_definitions
 
 EXAMPLES = ROOT / "examples"
 COLLECTIONS = {
@@ -23,6 +24,9 @@ COLLECTIONS = {
     "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
+    "ResourceFlavor": "/apis/kueue.x-k8s.io/v1beta2/resourceflavors",
+    "ClusterQueue": "/apis/kueue.x-k8s.io/v1beta2/clusterqueues",
+    "LocalQueue": "/apis/kueue.x-k8s.io/v1beta2/namespaces/{}/localqueues",
 }
 
 
@@ -40,6 +44,8 @@ def test_is_accepted_and_comes_back_as_it_was_sent(api: Api, namespace: str, exa
     manifest = DOCUMENTS[example] | {"metadata": {**DOCUMENTS[example]["metadata"]}}
     if manifest["metadata"].pop("namespace", None):
         manifest["metadata"]["namespace"] = namespace
+    if "kueue" in manifest["apiVersion"]:
+        install(api, kueue_definitions())
     answer = api.create(COLLECTIONS[manifest["kind"]].format(namespace) + "?dryRun=All&fieldValidation=Strict", manifest)
     assert lost(manifest, answer) == []
 

@@ -35,7 +35,7 @@ def test_every_task_is_told_once_and_judged(root: Path, monkeypatch: pytest.Monk
 
 
 def test_every_example_is_told(root: Path) -> None:
-    text = "".join((root / f"tests/e2e/stories_of_{name}.py").read_text() for name in ("examples", "gitops"))
+    text = "".join((root / f"tests/e2e/stories_of_{name}.py").read_text() for name in ("examples", "gitops", "queues"))
     told = {path for path in EXAMPLES.rglob("*.yaml") if f'"{path.relative_to(EXAMPLES)}"' in text}
     assert told | set(story.manifests()) == set(EXAMPLES.rglob("*.yaml"))
 

@@ -148,9 +148,9 @@ class PhasePlacement(Placement):
 
     queue_name: DnsLabel | None = Field(
         default=None,
-        description="Kueue's LocalQueue, in the namespace, that admits the phase's jobs; absent: none. Each is admitted with all of its"
-        " pods or not at all (label kueue.x-k8s.io/queue-name of the PyTorchJob). Needs Kueue with its PyTorchJob integration in the"
-        " cluster.",
+        description="Kueue's LocalQueue, in the namespace, that admits the phase's jobs; absent: none. Each is made suspended, and admitted"
+        " with all of its pods or not at all (label kueue.x-k8s.io/queue-name of the PyTorchJob). Without Kueue and its PyTorchJob"
+        " integration it does not begin.",
     )
 
 

@@ -19,6 +19,7 @@ from localcluster import (
     monitoring_pods,
     preflight,
     progress,
+    queueing,
     status,
 )
 from localcluster.addons import AddonImages
@@ -86,6 +87,8 @@ def parser() -> argparse.ArgumentParser:
     node = add("node", "add, kill (as by a loss of power) or remove a further real node", _node)
     node.add_argument("action", choices=tuple(NODE_ACTIONS))
     node.add_argument("name", metavar="node-N")
+    add("install-kueue", "add Kueue, for namespaces with the label localcluster.videogen/kueue=true; `up` does not", _install_kueue)
+    add("remove-kueue", "take Kueue away again, once its queues and what waited in them are gone", _remove_kueue)
     _add_images(add("install-addons", "give another cluster (current KUBECONFIG) what it lacks", _install_addons), AddonImages())
     pods = add("install-monitoring", "give another cluster Prometheus and Alertmanager, unless it has its own", _install_monitoring)
     pods.add_argument("--rules", type=Path, nargs="+", default=[], metavar="FILE", help="files of alert rules")
@@ -194,6 +197,17 @@ def _rules(arguments: argparse.Namespace, repo: Path) -> int:
 
 def _node(arguments: argparse.Namespace, repo: Path) -> int:
     NODE_ACTIONS[arguments.action](repo, arguments.name)
+    return 0
+
+
+def _install_kueue(_: argparse.Namespace, repo: Path) -> int:
+    preflight.check_go(claim.known_layout(repo), ["kueue"])
+    queueing.install(repo)
+    return 0
+
+
+def _remove_kueue(_: argparse.Namespace, repo: Path) -> int:
+    queueing.remove(repo)
     return 0
 
 

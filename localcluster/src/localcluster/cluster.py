@@ -229,8 +229,11 @@ def add_node(repo: Path, name: str) -> None:
         added = node.named(layout, name)
         start_node(layout, added)
         first = node.named(layout, node.FIRST)
-        for image in loading.names(first):
-            if image not in loading.names(added) and image not in {IMAGES[static] for static in images.STATIC}:
+        archives = {IMAGES[name]: layout.images / f"{name}.tar" for name in images.STATIC | images.ON_DEMAND}
+        for image in set(loading.names(first)) - set(loading.names(added)):
+            if image in archives:
+                loading.import_archive(added, archives[image], image)
+            else:
                 _load_from_buildah([added], [image])
 
 

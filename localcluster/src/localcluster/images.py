@@ -16,6 +16,7 @@ STATIC = {
     "training-operator": archives.StaticImage(name=IMAGES["training-operator"], program=Path("training-operator"), path="/manager"),
     "envoy-gateway": archives.StaticImage(name=IMAGES["envoy-gateway"], program=Path("envoy-gateway"), path="/usr/local/bin/envoy-gateway"),
 }
+ON_DEMAND = {"kueue": archives.StaticImage(name=IMAGES["kueue"], program=Path("kueue"), path="/manager")}  # of no cluster's start
 DEBIAN_SUITE = "bookworm"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Like the python:3.11-slim image in what Dockerfiles use of it: python, pip, venv, certificates.
@@ -40,18 +41,23 @@ find "$1/usr" -name __pycache__ -type d -prune -exec rm -rf {} +
 
 
 def ensure_static(layout: Layout) -> None:
-    """Archives of the images that are one program each; the stamp is the program's build."""
-    for name, image in STATIC.items():
-        target, part = layout.images / f"{name}.tar", next(part for part in GO_PARTS if part.module == name)
-        stamp = layout.images / f".{name}.stamp"
-        wanted = files.digest(build.stamp(layout, part), str(image))
-        if target.exists() and stamp.exists() and stamp.read_text() == wanted:
-            continue
+    """Archives of the images that are one program each."""
+    for name in STATIC:
+        ensure_program(layout, name)
+
+
+def ensure_program(layout: Layout, name: str) -> Path:
+    """The archive of an image that is one program; the stamp is the program's build."""
+    image, part = (STATIC | ON_DEMAND)[name], next(part for part in GO_PARTS if part.module == name)
+    target, stamp = layout.images / f"{name}.tar", layout.images / f".{name}.stamp"
+    wanted = files.digest(build.stamp(layout, part), str(image))
+    if not (target.exists() and stamp.exists() and stamp.read_text() == wanted):
         with progress.step(f"image {image.name}"):
             layout.images.mkdir(parents=True, exist_ok=True)
             program = layout.bin / image.program
             archives.write(archives.StaticImage(name=image.name, program=program, path=image.path, user=image.user), target)
             files.write(stamp, wanted)
+    return target
 
 
 def ensure_built(layout: Layout) -> None:

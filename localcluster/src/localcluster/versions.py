@@ -171,4 +171,5 @@ IMAGES = {
     "training-operator": f"{IMAGE_PREFIX}/training-operator:{TRAINING_OPERATOR}",
     "envoy-gateway": f"{IMAGE_PREFIX}/envoy-gateway:{ENVOY_GATEWAY}",
     "envoy": f"{IMAGE_PREFIX}/envoy:{ENVOY}",
+    "kueue": f"{IMAGE_PREFIX}/kueue:{KUEUE}",
 }

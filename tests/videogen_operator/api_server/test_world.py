@@ -267,3 +267,18 @@ def test_only_so_many_readings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
     first = [w.read(Status, item, "status") for item in items]
     assert w.read(Status, items[2], "status") is first[2]
     assert w.read(Status, items[0], "status") is not first[0]
+
+
+def test_of_a_kind_that_is_kept_by_owner_only_what_one_of_them_controls_is_in_memory() -> None:
+    """Workloads of other teams are read and dropped, however many there are."""
+    w = ObjectWorld([Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload", owners=frozenset({"PyTorchJob"}))])
+
+    def workload(called: str, **owner: Any) -> dict[str, Any]:
+        metadata = {"name": called, "namespace": "x", "uid": called, "resourceVersion": "1", "ownerReferences": [owner] if owner else []}
+        return {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "Workload", "metadata": metadata}
+
+    assert w.store(workload("ours", kind="PyTorchJob", name="run-train-1", uid="1", controller=True))
+    assert not w.store(workload("another-kind", kind="Job", name="batch", uid="2", controller=True))
+    assert not w.store(workload("no-controller", kind="PyTorchJob", name="run-train-1", uid="1"))
+    assert not w.store(workload("nobodys"))
+    assert [item["metadata"]["name"] for item in w.list("Workload")] == ["ours"]

@@ -6,7 +6,9 @@ import pytest
 
 from videogen_api.training_run import Reason
 from videogen_operator.kinds.training_run import TRAINING_RUN
+from videogen_operator.kinds.training_run.observed import Observed
 from videogen_operator.plan import Inputs, Key
+from videogen_testing.queue_simulation import PENDING, QueueSimulation
 from videogen_testing.run_simulation import KEY, Simulation
 from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_run, ended, running, trained
 
@@ -151,3 +153,24 @@ def test_a_label_that_is_no_number_stops_nothing() -> None:
     sim.set_pods(ended(1))
     sim.settle()
     assert sim.status().phases[0].attempts[0].reason == Reason.TRAINER_FAILED
+
+
+def test_a_workload_wakes_the_run_whose_job_it_is_for_and_nobody_else() -> None:
+    sim = QueueSimulation()
+    sim.kueue_says(PENDING)
+    (workload,) = sim.world.list("Workload", "models")
+    assert list(TRAINING_RUN.keys(workload, sim.world)) == [KEY]
+    (owner,) = workload["metadata"]["ownerReferences"]
+    stranger = workload | {"metadata": workload["metadata"] | {"ownerReferences": [owner | {"name": "of-another-team"}]}}
+    assert list(TRAINING_RUN.keys(stranger, sim.world)) == []
+
+
+def test_a_workload_that_only_names_our_job_says_nothing_about_it() -> None:
+    sim = QueueSimulation()
+    sim.kueue_says(PENDING)
+    (workload,) = sim.world.list("Workload", "models")
+    (owner,) = workload["metadata"]["ownerReferences"]
+    sim.put(workload, ownerReferences=[owner | {"uid": "another"}])
+    observed = TRAINING_RUN.observe(sim.world, KEY)
+    assert isinstance(observed, Observed)
+    assert observed.workloads == ()
