@@ -164,7 +164,7 @@ def release_name(service: int, place: int) -> str:
 
 
 def release(service: int, place: int) -> tuple[Manifest, Mapping[str, Any] | None]:
-    """A release and its status; None: the operator shall make it."""
+    """A release and its status; None: the operator makes it."""
     spec = {
         "service": service_name(service),
         "model": {"family": "VideoFusion", "version": f"{place + 1}.{service}.0"},

@@ -91,6 +91,27 @@ def test_of_two_requests_in_a_row_both_runs_are_accounted_for() -> None:
     assert runs(sim) == names(sim)
 
 
+@pytest.mark.parametrize("policy", ["Forbid", "Replace"])
+def test_an_edit_of_the_schedule_loses_no_run_that_the_status_does_not_know_yet(policy: str) -> None:
+    sim = Simulation(a_cycle(concurrencyPolicy=policy))
+    sim.settle()
+    sim.now = MONDAYS[0]
+    sim.writes_until_crash = 1  # the run is made, its status is not
+    with pytest.raises(Crashed):
+        sim.settle()
+    sim.edit(schedule="0 4 * * 1")
+    sim.now += MINUTE
+    sim.settle()
+    (run,) = names(sim)
+    current = sim.status().current
+    assert current is not None
+    assert current.run == run
+    assert runs(sim) == [], "it is no missed time"
+    followed = sim.status().followed
+    assert followed is not None
+    assert followed.schedule == "0 4 * * 1"
+
+
 def test_an_old_request_that_is_written_again_makes_nothing() -> None:
     sim = Simulation(a_cycle())
     for text in ("a", "b", "a"):

@@ -68,6 +68,37 @@ def test_however_long_it_waits_it_is_neither_late_nor_unanswered_and_the_time_do
     assert sim.jobs() == ()
 
 
+@pytest.mark.parametrize("how", ["the job is deleted", "the run is suspended"])
+def test_time_in_a_queue_that_ends_without_a_turn_does_not_count_either(how: str) -> None:
+    sim = QueueSimulation(phase={"owner": "ml-team", "window": {"deadlineSeconds": 3600}})
+    sim.kueue_says(PENDING)
+    sim.step(DAY)
+    sim.settle()
+    (waiting,) = sim.phase.waiting_for
+    assert (waiting.team, waiting.due) == ("ml-team", None), "nothing is due while the phase is in a queue"
+    if how == "the job is deleted":
+        sim.world.remove(sim.job())
+    else:
+        sim.spec(suspend=True)
+        sim.settle()
+        sim.spec(suspend=False)
+    sim.settle()
+    sim.step(400)
+    sim.settle()
+    assert (sim.top()[0], sim.phase.attempt) == ("Unknown", 2)
+
+
+def test_a_job_that_waited_when_the_operator_was_upgraded_was_not_taken_back() -> None:
+    sim = QueueSimulation()
+    sim.kueue_says(PENDING)
+    sim.settle()
+    status = sim.run()["status"]
+    phases = [{key: value for key, value in phase.items() if key != "queuedTime"} for phase in status["phases"]]
+    sim.put(sim.run() | {"status": status | {"phases": phases}})
+    sim.settle()
+    assert (sim.top(), sim.phase.evictions, sim.phase.attempts) == (("Unknown", Reason.QUEUED), 0, [])
+
+
 def test_what_is_taken_back_waits_its_turn_with_the_same_job_and_resumes_from_its_checkpoint() -> None:
     sim = QueueSimulation(phase={"attempts": 1})
     sim.kueue_says(PENDING)
@@ -287,6 +318,7 @@ def test_a_workload_that_somebody_deletes_costs_the_turn_and_nothing_else() -> N
     sim.settle()
     assert "was suspended, and Kueue does not say why" in sim.said
     sim.pods_end(40)
+    sim.settle()
     sim.pods_vanish()
     sim.kueue_says(PENDING)
     sim.settle()
@@ -302,7 +334,7 @@ def test_a_job_that_somebody_lets_go_on_is_followed_and_taken_back_by_kueue() ->
     sim.suspend(False)
     sim.set_pods(running())
     sim.settle()
-    assert "Admitted: train: PyTorchJob run-train-1 was let go on, and not by Kueue" in sim.log
+    assert "Admitted: train: PyTorchJob run-train-1 was let go on" in sim.log
     assert sim.top()[1] == Reason.TRAINING
     sim.suspend(True)
     sim.pods_end(0)

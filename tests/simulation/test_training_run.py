@@ -1,5 +1,6 @@
 """TrainingRuns in a closed loop: golden transcripts of stories, and invariants under a thousand random events."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -365,6 +366,38 @@ def test_a_worker_that_hangs_after_anothers_success_is_stopped_and_gives_its_nod
     assert not {first, second} & {pod["metadata"]["name"] for pod in sim.pods()}
     assert [ref.kind for ref in sim.step().delete] == ["NetworkPolicy"]
     assert sim.step().delete == ()
+
+
+def test_a_job_that_the_status_does_not_know_yet_stops_when_the_run_is_suspended() -> None:
+    sim = Simulation()
+    before: Any = {}
+    while not sim.jobs():
+        before = dict(sim.run().get("status") or {})
+        sim.step()
+    sim.put(sim.run() | {"status": before})  # an edit came before the status could be written
+    sim.set_pods(running())
+    sim.spec(suspend=True)
+    sim.settle()
+    assert (sim.top(), sim.jobs(), sim.pods()) == (("Unknown", Reason.SUSPENDED), (), ())
+    sim.spec(suspend=False)
+    sim.settle()
+    assert [job["metadata"]["name"] for job in sim.jobs()] == ["run-train-1"]
+
+
+def test_what_was_reported_last_counts_when_the_pod_dies_at_once() -> None:
+    sim = Simulation(phases=[TRAIN | {"attempts": 3}])
+    sim.settle()
+    sim.set_pods(running())
+    sim.settle()
+    for step in (10, 20):
+        sim.now += timedelta(seconds=5)
+        told = [{"name": "step", "value": str(step)}, {"name": "checkpointStep", "value": str(step)}]
+        (pod,) = sim.pods()
+        sim.progress[pod["metadata"]["uid"]] = {"lastUpdatedTime": sim.now.isoformat(), "metrics": told}
+        sim.step()
+    sim.set_pods(ended(137))
+    sim.settle()
+    assert sim.status().phases[0].checkpoint_step == 20
 
 
 def test_workers_that_end_by_themselves_keep_their_job_and_their_logs() -> None:

@@ -1,6 +1,6 @@
 """Kueue on the local cluster, for the stories of queues: built here, installed by its own chart, and taken away again.
 
-It manages PyTorchJobs alone, and those of namespaces with our label alone: without it, its webhook is on the way of nobody's jobs.
+It manages PyTorchJobs alone, and those of namespaces with our label alone: in others its webhook delays no job.
 """
 
 import json

@@ -9,7 +9,10 @@ DECISION_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 REQUESTS = Counter("videogen_api_requests_total", "Requests to the API server.", ["verb", "resource", "code"])
 PASSES = Counter("videogen_reconcile_total", "Passes by kind and result.", ["kind", "result"])
 PASS_SECONDS = Histogram(
-    "videogen_reconcile_seconds", "Duration of a pass.", ["kind"], buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15)
+    "videogen_reconcile_seconds",
+    "Duration of a pass, with its wait for others after it has made a job.",
+    ["kind"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15),
 )
 QUEUE_DEPTH = Gauge("videogen_reconcile_queue_depth", "Keys that wait for their pass.")
 LOOP_LAG = Gauge("videogen_event_loop_lag_seconds", "How much later than asked the event loop woke up, newest value.")

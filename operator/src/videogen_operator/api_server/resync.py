@@ -72,7 +72,8 @@ class Resync:
             try:
                 return await self.once()
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-                log.warning("listing the watched objects failed: %r", error)
+                absent = isinstance(error, ApiError) and error.code == 404  # of an optional kind, asked for a second time
+                log.log(logging.INFO if absent else logging.WARNING, "listing the watched objects failed: %r", error)
                 failed()
                 failures += 1
                 asked = error.retry_after if isinstance(error, ApiError) else None

@@ -18,8 +18,9 @@ from pydantic import BaseModel
 from videogen_api.fine_tune_cycle import LABEL_CYCLE, LABEL_MEASURES
 from videogen_api.meta import GROUP, LABEL_RELEASE, LABEL_RUN, LABEL_SERVICE
 from videogen_operator.plan import Index, Manifest, Resource
+from videogen_operator.resources import LABEL_JOB_UID
 
-INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE, LABEL_CYCLE, LABEL_MEASURES, "kueue.x-k8s.io/job-uid"})
+INDEXED = frozenset({LABEL_RUN, LABEL_SERVICE, LABEL_RELEASE, LABEL_CYCLE, LABEL_MEASURES, LABEL_JOB_UID})
 REMEMBERED_DEAD = 20_000
 REMEMBERED_READ = 3_000  # objects: those that work, and not thousands of runs that have ended
 SHORT = 40  # characters
@@ -95,8 +96,12 @@ class ObjectWorld:
         kind, name = item["kind"], name_of(item)
         old = self._of(kind).get(name)
         resource = self._resources.get(kind)
-        if self._is_over(item) or (old is not None and not newer(item, old)) or (resource and not _is_wanted(item, resource)):
+        if self._is_over(item) or (old is not None and not newer(item, old)):
             return False
+        if resource and not _is_wanted(item, resource):
+            if old is not None:
+                self._take_out(old)
+            return old is not None
         if old is not None:
             self._unindex(kind, name, old)
         trimmed: Manifest = trim(item, resource)
@@ -110,7 +115,9 @@ class ObjectWorld:
         version = item["metadata"].get("resourceVersion", "")
         old = self._of(item["kind"]).get(name_of(item))
         if old is None or _uid(old) != _uid(item):
-            self._bury(_uid(item), version)
+            resource = self._resources.get(item["kind"])
+            if resource is None or _is_wanted(item, resource):  # of others' objects nothing late can come in
+                self._bury(_uid(item), version)
             return False
         if _is_after(old, version):
             return False

@@ -6,6 +6,7 @@ made from its scheduled time, so no time is used twice, whenever the operator is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -121,18 +122,18 @@ def _awaited(known: FineTuneCycleStatus, now: datetime) -> Iterator[float]:
 
 
 def _decide(cycle: Cycle, context: Pass) -> Step:
-    spec, now = cycle.spec, context.now
-    expression = spec.schedule or SCHEDULES[spec.cadence]
+    now = context.now
+    expression, zone = _followed(cycle)
     try:
-        times = schedule(expression, spec.time_zone)
+        times = schedule(expression, zone)
     except ZoneError as error:
         return _stalled(cycle, Reason.TIME_ZONE_UNKNOWN, f"spec.timeZone: {error}")
     except ValueError as error:
         return _stalled(cycle, Reason.SCHEDULE_INVALID, f"spec.schedule: {error}")
     following = times.next(now)
     assert following is not None, "a schedule without a next time is refused"
-    cycle, left = _before_a_change(cycle, context, expression)
-    known = account.following(cycle, expression, spec.time_zone, now).model_copy(update={"next_schedule_time": timestamp(following)})
+    cycle, left = _before_a_change(cycle, context, expression, zone)
+    known = account.following(cycle, expression, zone, now).model_copy(update={"next_schedule_time": timestamp(following)})
     step = _follow(replace(cycle, status=known), context, times, following)
     return replace(step, notes=(*left, *step.notes))
 
@@ -157,10 +158,20 @@ def _follow(cycle: Cycle, context: Pass, times: Schedule, following: datetime) -
     return replace(step, notes=(*overtaken, *step.notes))
 
 
-def _before_a_change(cycle: Cycle, context: Pass, expression: str) -> tuple[Cycle, tuple[Note, ...]]:
+def _followed(cycle: Cycle) -> tuple[str, str]:
+    """Schedule and time zone that count now: the former ones until the status has each run that was made by them."""
+    spec, old = cycle.spec, cycle.status.followed
+    if old is not None and account.unaccounted(cycle) is not None:
+        with contextlib.suppress(ValueError):  # no zone of this operator's any more
+            schedule(old.schedule, old.time_zone)
+            return old.schedule, old.time_zone
+    return spec.schedule or SCHEDULES[spec.cadence], spec.time_zone
+
+
+def _before_a_change(cycle: Cycle, context: Pass, expression: str, zone: str) -> tuple[Cycle, tuple[Note, ...]]:
     """The cycle with an end for times of the schedule that was followed, if that is another one now."""
     old = cycle.status.followed
-    if old is None or (old.schedule, old.time_zone) == (expression, cycle.spec.time_zone):
+    if old is None or (old.schedule, old.time_zone) == (expression, zone):
         return cycle, ()
     try:
         times = schedule(old.schedule, old.time_zone)

@@ -91,11 +91,15 @@ def _has_stopped(pod: Manifest) -> bool:
 
 
 def is_past(phase: PhaseStatus, item: Manifest) -> bool:
-    """Of an attempt that has ended. One of a later number was created just before a crash, and will be taken up. Not the preflight."""
+    """Of an attempt that has ended. One of a later number was created just before a crash, or an edit, and is taken up, but not while the
+    phase is suspended. Not the preflight.
+    """
     labels = item["metadata"]["labels"]
     number = labels.get(LABEL_ATTEMPT, "")
+    if labels.get(LABEL_PHASE) != phase.name or not number.isdecimal() or int(number) == 0:
+        return False
     ended = phase.attempt - (1 if state_of(phase) == State.ACTIVE else 0)
-    return labels.get(LABEL_PHASE) == phase.name and number.isdecimal() and 0 < int(number) <= ended
+    return int(number) <= ended or state_of(phase) == State.SUSPENDED
 
 
 def reference(item: Manifest) -> Ref:

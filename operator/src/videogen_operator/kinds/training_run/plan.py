@@ -151,10 +151,12 @@ def _begin(situation: Situation) -> Step:
 def _watch(situation: Situation, inputs: Inputs) -> Step:
     """Follow the current attempt to its end."""
     status = situation.status
-    if step := queues.advance(situation if status.queued_time else replace(situation, status=_with_progress(situation, inputs))):
+    if step := queues.advance(
+        situation if status.queued_time else replace(situation, status=_with_progress(situation, inputs, at_once=True))
+    ):
         return step
-    if end := _end(situation):
-        return _ended(situation, end)
+    if end := _end(situation):  # with what was reported last, however short a time before
+        return _ended(replace(situation, status=_with_progress(situation, inputs, at_once=True)), end)
     coming = lack_of_room.coming(situation)
     if coming and coming.seconds <= 0:
         return _without_room(situation, coming)
@@ -188,7 +190,7 @@ def _ended(situation: Situation, end: Ending) -> Step:
     if end.report is None and (report := newest_report(situation.pods)):
         end = replace(end, report=report)
     end = with_all_written(end, situation.pods)
-    new = attempts.ended(status, spec, end, situation.now)
+    new = windows.out_of_queue(situation, attempts.ended(status, spec, end, situation.now))
     message = f"{spec.title}: attempt {status.attempt} ended with {end.reason}: {end.message}"
     return Step(status=new, said=_retrying(new), notes=(note(situation, "AttemptEnded", message, warning=True),))
 
@@ -221,7 +223,7 @@ def _suspension(situation: Situation) -> Step | None:
         return None  # the attempt had ended before it could be stopped
     asked = said.reason == Reason.SUSPENDED
     why = "stopped because spec.suspend is true" if asked else "stopped because the budget is used up"
-    status = attempts.suspended(situation.status, said.reason, why, situation.now)
+    status = windows.out_of_queue(situation, attempts.suspended(situation.status, said.reason, why, situation.now))
     notes = (note(situation, said.reason, said.message, warning=not asked),)
     return Step(status=status, said=said, notes=notes, preflight=preflight.forgotten(situation.observed))
 
@@ -301,12 +303,12 @@ def _situation(observed: Observed, phase: Phase, inputs: Inputs) -> Situation:
     )
 
 
-def _with_progress(situation: Situation, inputs: Inputs) -> PhaseStatus:
+def _with_progress(situation: Situation, inputs: Inputs, *, at_once: bool = False) -> PhaseStatus:
     reports = [inputs.progress[pod["metadata"]["uid"]] for pod in situation.pods if pod["metadata"]["uid"] in inputs.progress]
     if not reports:
         return situation.status
     newest = Progress.model_validate(max(reports, key=lambda report: report.get("lastUpdatedTime", "")))
-    if not worth_writing(situation.status.progress, newest):
+    if not (at_once or worth_writing(situation.status.progress, newest)):
         return situation.status
     told = {metric.name: metric.value for metric in newest.metrics}
     saved = told.get("checkpointStep", "0")

@@ -57,7 +57,7 @@ def _admitted(situation: Situation, job: Manifest) -> Step:
     by_kueue = workload is not None and is_true(workload, "Admitted")
     words = f"queue {queue_of(job)} lets PyTorchJob {status.job_name} go on" if attempts.was_evicted(status) else ""
     words = words or f"queue {queue_of(job)} lets PyTorchJob {status.job_name} begin"
-    words = words if by_kueue else f"PyTorchJob {status.job_name} was let go on, and not by Kueue"
+    words = words if by_kueue else f"PyTorchJob {status.job_name} was let go on"  # by hand, or its Workload is seen a moment later
     said = Wait(Reason.STARTING, f"attempt {status.attempt} is starting: {words}")
     return Step(status=status, said=said, notes=(note(situation, "Admitted", f"{situation.phase.title}: {words}"),), again=0.0)
 
@@ -70,7 +70,8 @@ def _taken_back(situation: Situation, job: Manifest) -> Step | None:
     end = ending(situation.pods, situation.phase.task, situation.now)
     if end is not None and end.action != Action.RETRY_FREE:
         return None
-    if not (asked_for(situation.phase) or situation.pods or situation.status.progress):
+    began = situation.pods or situation.status.progress or situation.status.image_id or _is_evicted(situation, job)
+    if not began:  # an operator before this one made it, and has not noted that it waits
         status = attempts.queued(situation.status, situation.now)
         return Step(status=status, said=waited_for(situation, status, job), again=0.0)
     why = _why(situation, job)
@@ -84,6 +85,11 @@ def _taken_back(situation: Situation, job: Manifest) -> Step | None:
     message = f"{situation.phase.title}: {why}; {then}"
     said = waited_for(situation, status, job)
     return Step(status=status, said=said, notes=(note(situation, Reason.PREEMPTED, message, warning=True),), again=0.0)
+
+
+def _is_evicted(situation: Situation, job: Manifest) -> bool:
+    workload = workload_of(situation, job)
+    return workload is not None and is_true(workload, "Evicted")
 
 
 def _settling(situation: Situation, job: Manifest) -> Step | None:

@@ -80,6 +80,12 @@ def admitted(situation: Situation) -> PhaseStatus:
     return _longer(situation, attempts.admitted(situation.status, situation.now), situation.status.queued_time)
 
 
+def out_of_queue(situation: Situation, status: PhaseStatus) -> PhaseStatus:
+    """The status with a window that is longer by the time in a queue, if the attempt ends there without its turn."""
+    queued = situation.status.queued_time
+    return status if queued is None or status.queued_time is not None else _longer(situation, status, queued)
+
+
 def _longer(situation: Situation, status: PhaseStatus, stopped_at: str) -> PhaseStatus:
     since = counted_from(situation)
     if since is None or since >= situation.now:
@@ -93,7 +99,8 @@ def whose_turn(situation: Situation, step: Step) -> list[WaitingFor]:
     state = state_of(step.status)
     if state == State.COMPLETED or step.said.reason in {Reason.WAITING_FOR_WINDOW, Reason.SUSPENDED}:
         return []
-    end, since = due(situation) if state != State.FAILED else None, counted_from(situation)
+    runs = state != State.FAILED and step.status.queued_time is None  # a window stands while the phase is in a queue
+    end, since = due(situation) if runs else None, counted_from(situation)
     said = step.status.message if state == State.FAILED else step.said.message
     asked = step.asked or (((situation.phase.owner, said),) if situation.phase.owner else ())
     return [
