@@ -220,6 +220,7 @@ def tell(story: Story, footage: Callable[[], Any], gateway: Callable[[], tuple[s
     wait_for_release(story, 2, "RolledBack")
     story.chapter = "after the rollback"
     _calm(story)
+    _judged(story)
     story.load.stop()
 
 
@@ -244,6 +245,17 @@ def _calm(story: Story, seconds: float = 10) -> None:
     if stray:
         raise CommandError(f"{len(stray)} requests sent after the rollback were answered by {RELEASES[2]}")
     story.mark("calm after the rollback")
+
+
+def _judged(story: Story) -> None:
+    """Viewers stay until the second signal: it needs requests that the release which took over has answered meanwhile."""
+
+    def judged() -> bool:
+        rollback = ((story.cluster.get("modelrelease", RELEASES[2], NAMESPACE) or {}).get("status") or {}).get("rollback")
+        return rollback is not None and not rollback.get("awaitsUntil")
+
+    story.cluster.wait("the judgement of the slow release", judged, 300)
+    story.mark("the slow release is judged")
 
 
 def judge(story: Story) -> None:
