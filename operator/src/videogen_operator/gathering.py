@@ -15,7 +15,7 @@ from videogen_operator.plan import Manifest
 KINDS = frozenset({"Node", "Gateway"})
 SECONDS = 1.0  # from a change to its telling
 LONGEST_SECONDS = 30.0
-CALM_SECONDS = 120.0  # without a change, after which one is told at once again
+CALM_SECONDS = 120.0  # without a change, after which one is passed on at once again
 REMEMBERED = 10_000  # objects
 Name = tuple[str, str, str]  # kind, namespace, name
 
@@ -25,15 +25,15 @@ class Restless:
     """How an object has changed lately."""
 
     told: float = float("-inf")
-    wait: float = SECONDS  # before its next change is told
+    wait: float = SECONDS  # before its next change is passed on
 
 
 class Gathering:
-    """`told(item)` passes on what it is told; of nodes and Gateways one for all that have changed."""
+    """Passes changes on to `tell`; those of a node or a Gateway that changes again and again after a pause."""
 
     def __init__(self, tell: Callable[[Manifest], None]) -> None:
         self._tell = tell
-        self._known: dict[Name, Restless] = {}  # who was told last comes last
+        self._known: dict[Name, Restless] = {}  # the one passed on last comes last
         self._due: dict[Name, tuple[float, Manifest]] = {}
         self._ticking: set[str] = set()  # kinds
 

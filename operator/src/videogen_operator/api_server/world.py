@@ -150,7 +150,7 @@ class ObjectWorld:
         objects = self._of(kind)
         names = objects if namespace is None else self._names.get((kind, namespace), ())
         found = tuple(objects[name] for name in sorted(names))
-        if found:  # what nobody has made is asked for under any name
+        if found:  # an empty list is not kept: any name may be asked for
             self._sorted[kind, namespace] = found
         return found
 

@@ -1,7 +1,7 @@
 """What a trainer has told since the run's status was written: whether that is worth a pass, and the run as it is by that.
 
 A status that is written for each report of each trainer costs the API server more than all the rest of the operator's work. So one is
-written in some seconds, and what came in between is told to Prometheus alone.
+written in some seconds, and what came in between goes to Prometheus alone.
 """
 
 from __future__ import annotations
