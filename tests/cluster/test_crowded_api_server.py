@@ -1,4 +1,4 @@
-"""An API server that has no time: it answers 429 for a minute, takes its time for each page, or tells of ten thousand changes a second."""
+"""An overloaded API server: it answers 429 for a minute, is slow with each page, or sends ten thousand changes a second."""
 
 import asyncio
 import time
@@ -73,7 +73,7 @@ async def test_an_api_server_that_answers_429_for_a_minute_ends_nothing_and_lose
             path = f"/api/v1/namespaces/{scene.view.namespace}/pods/{pod['metadata']['name']}"
             await scene.api.merge(f"{path}/status", {"status": running()})
         await asyncio.sleep(THROTTLED_SECONDS)
-        assert scene.proxy.throttles > 10, "nobody asked"
+        assert scene.proxy.throttles > 10, "too few requests were answered 429"
         assert scene.view.get("PyTorchJob", "meanwhile-train-0") == {}
         scene.proxy.throttled = False
         await a_job(scene, "meanwhile")

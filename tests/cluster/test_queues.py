@@ -156,7 +156,7 @@ def test_a_queue_that_does_not_exist_is_named(queue: Queue, operator: Any) -> No
 
 @pytest.mark.usefixtures("_kueue")
 def test_a_webhook_of_kueues_that_is_down_is_named_and_nothing_is_made_twice(queue: Queue, operator: Any) -> None:
-    """With Kueue's own names: the API server calls it for PyTorchJobs of this namespace, and nobody answers."""
+    """With Kueue's own names: the API server calls it for PyTorchJobs of this namespace, and gets no answer."""
     kinds, name = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", f"kueue-{queue.namespace}"
     rule = {"apiGroups": ["kubeflow.org"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pytorchjobs"]}
     service = {"name": "kueue-webhook-service", "namespace": "kueue-system", "path": "/mutate-kubeflow-org-v1-pytorchjob"}

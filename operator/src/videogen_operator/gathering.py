@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from videogen_operator.plan import Manifest
 
 KINDS = frozenset({"Node", "Gateway"})
-SECONDS = 1.0  # from a change to its telling
+SECONDS = 1.0  # from a change until it is passed on
 LONGEST_SECONDS = 30.0
 CALM_SECONDS = 120.0  # without a change, after which one is passed on at once again
 REMEMBERED = 10_000  # objects
@@ -29,7 +29,7 @@ class Restless:
 
 
 class Gathering:
-    """Passes changes on to `tell`; those of a node or a Gateway that changes again and again after a pause."""
+    """Passes changes on to `tell`: of nodes and of Gateways one for all that have changed, since each wakes the same loops."""
 
     def __init__(self, tell: Callable[[Manifest], None]) -> None:
         self._tell = tell

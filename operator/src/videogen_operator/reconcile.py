@@ -170,7 +170,7 @@ class Reconciler:
 
 
 async def _nobody_waits(_: Key) -> None:
-    """Without loops there is nobody to stand back for."""
+    """Without loops no other pass waits."""
 
 
 def writes(plan: Plan, cluster: Cluster) -> Iterator[tuple[Callable[[Any], Awaitable[bool]], Manifest | Ref, bool]]:

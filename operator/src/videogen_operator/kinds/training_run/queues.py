@@ -65,7 +65,7 @@ def _admitted(situation: Situation, job: Manifest) -> Step:
 def _taken_back(situation: Situation, job: Manifest) -> Step | None:
     """The job was suspended after it had begun: its pods end, then it is recorded. None: the work had ended before.
 
-    Kueue suspends as well what nobody put into a queue, where a LocalQueue is named `default`.
+    Where a LocalQueue is named `default`, Kueue suspends jobs that name no queue as well.
     """
     end = ending(situation.pods, situation.phase.task, situation.now)
     if end is not None and end.action != Action.RETRY_FREE:
@@ -97,10 +97,9 @@ def _settling(situation: Situation, job: Manifest) -> Step | None:
     end = ending(situation.pods, situation.phase.task, situation.now)
     if end is None or end.action != Action.RETRY_FREE:
         return None
-    workload = workload_of(situation, job)
     going = [moment for pod in situation.pods if (moment := interrupted_at(pod))]
     left = max((SETTLING_SECONDS - seconds_since(moment, situation.now) for moment in going), default=0.0)
-    if left <= 0 and not (workload and is_true(workload, "Evicted")):
+    if left <= 0 and not _is_evicted(situation, job):
         return None
     said = Wait(Reason.QUEUED, f"pods of attempt {situation.status.attempt} were stopped: {end.message}")
     return Step(status=situation.status, said=said, again=left if left > 0 else STOPPING_SECONDS)

@@ -131,7 +131,7 @@ def is_held(situation: Situation) -> Wait | None:
 
 
 def unanswered_in(situation: Situation) -> float | None:
-    """Seconds until a job that nobody has looked at counts as unanswered; None if somebody has, or if it is to have no pods."""
+    """Seconds until a job without a sign of training-operator counts as unanswered; None if there is one, or if it is to have no pods."""
     started, job = situation.status.attempt_start_time, situation.observed.job(situation.status.job_name)
     if situation.pods or job is None or started is None or is_suspended(job):
         return None
