@@ -39,13 +39,17 @@ class Served:
 
     resource: Resource
     listed: bool = True
+    denials: int = 0  # lists that are still answered with 404
+    asked: list[str] = field(default_factory=list)  # paths
     discovery: tuple[int, str] = (404, "404 page not found")
     told: list[str] = field(default_factory=list)  # kinds
     world: ObjectWorld = field(default_factory=lambda: ObjectWorld(WATCHED))
 
     async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
         if request.path == path_of(self.resource):
-            if not self.listed:
+            if not self.listed or self.denials:
+                self.denials = max(self.denials - 1, 0)
                 return web.Response(status=404, text="404 page not found")
             return web.json_response({"items": [item(self.resource)], "metadata": {"resourceVersion": "9"}})
         if request.path == path_of(self.resource).removesuffix(f"/{self.resource.plural}"):
@@ -62,7 +66,8 @@ class Served:
         login = kopf.ConnectionInfo(server=f"http://127.0.0.1:{runner.addresses[0][1]}")
         try:
             async with Cluster(lambda: login, WATCHED, self.world) as cluster:
-                yield Resync(cluster, self.world, [(resource, None) for resource in WATCHED], lambda item: self.told.append(item["kind"]))
+                places = [(resource, None) for resource in WATCHED]
+                yield Resync(cluster, self.world, places, lambda item: self.told.append(item["kind"]), doubt=0.0)
         finally:
             await runner.cleanup()
 
@@ -103,28 +108,28 @@ async def test_what_discovery_denies_twice_is_gone_and_may_come_back_as_it_was(r
     async with served.listing() as resync:
         await resync.once()
         served.listed = False
-        with pytest.raises(ApiError, match="404"):
-            await resync.once()
-        assert served.known() is not None, "once may be a mistake"
+        served.asked.clear()
         await resync.once()
         assert served.known() is None
+        assert served.asked.count(path_of(resource)) == 2, "once may be a mistake"
+        assert served.asked.count(path_of(CLAIMS)) == 1, "only what was not served is asked for again"
         await resync.once()
+        assert served.asked.count(path_of(resource)) == 3, "what is known to be absent is asked for once in each round"
         served.listed = True
         await resync.once()
     assert served.told == [resource.kind] * 3
     assert served.known() is not None
 
 
-async def test_denials_with_a_good_list_between_them_do_not_add_up() -> None:
+async def test_what_is_denied_once_and_listed_then_is_kept() -> None:
     served = Served(PYTORCH_JOBS)
     async with served.listing() as resync:
-        for served.listed in (True, False, True, False, True):
-            if served.listed:
-                await resync.once()
-            else:
-                with pytest.raises(ApiError, match="404"):
-                    await resync.once()
+        await resync.once()
+        for _ in range(3):
+            served.denials = 1
+            await resync.once()
             assert served.known() is not None
+    assert served.told == [PYTORCH_JOBS.kind]
 
 
 DOUBTS = {
@@ -159,13 +164,11 @@ async def test_a_resource_that_is_not_optional_is_never_taken_for_absent() -> No
     assert served.known() is not None
 
 
-async def test_without_a_resource_that_was_never_installed_the_second_list_is_complete() -> None:
-    served, listed = Served(PYTORCH_JOBS, listed=False), asyncio.Event()
+async def test_without_a_resource_that_was_never_installed_the_first_list_is_complete() -> None:
+    served = Served(PYTORCH_JOBS, listed=False)
     async with served.listing() as resync:
-        listing_for_ever = asyncio.create_task(resync.run(0.01, listed.set))
-        async with asyncio.timeout(HANGS):
-            await listed.wait()
-        listing_for_ever.cancel()
+        await resync.once()
+    assert served.told == []
 
 
 @dataclass

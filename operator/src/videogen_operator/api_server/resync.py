@@ -16,6 +16,7 @@ from videogen_operator.plan import Manifest, Resource
 
 Place = tuple[Resource, str | None]
 FIRST_SECONDS, LONGEST_SECONDS = 2.0, 15.0  # before a failed list is begun anew
+DOUBT_SECONDS = 1.0  # before a kind that the API server does not serve is asked for again
 EXPIRED = 410  # the API server has forgotten the version that the pages of a list are of; it remembers one for 5 minutes
 ANEW = 3  # times that one resource's list is begun anew because of that
 log = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ class Resync:
     """Lists resources into the world, and tells which objects are new, newer or gone.
 
     It tells so only when all of them have been listed: a decision about a run whose jobs are not known yet would take
-    them for deleted. For the same reason an optional resource counts as absent only when discovery denies it too, twice in a
-    row: a 404 that passes is a failed list.
+    them for deleted. For the same reason an optional resource counts as absent only when discovery denies it too, and does so
+    again `doubt` seconds later.
     """
 
     def __init__(
@@ -36,23 +37,23 @@ class Resync:
         places: Iterable[Place],
         told: Callable[[Manifest], None],
         heard: Callable[[], None] = lambda: None,
+        doubt: float = DOUBT_SECONDS,
     ) -> None:
         """`heard` is called for each page."""
-        self._heard = heard
+        self._heard, self._doubt = heard, doubt
         self._cluster, self._world, self._told = cluster, world, told
         self._changed: list[Manifest] = []  # not told yet, also when a list has failed in between
         self._absent: frozenset[Place] = frozenset()  # where the last round found no such resource
         self._places = tuple(places)
 
     async def once(self) -> None:
-        """List everything. Raises ApiError, aiohttp.ClientError or TimeoutError if something cannot be listed, or is absent for
-        the first time.
-        """
-        absent = {place: error for place in self._places if (error := await self._list(*place))}
-        before, self._absent = self._absent, frozenset(absent)
-        for place, error in absent.items():
-            if place not in before:
-                raise error
+        """List everything. Raises ApiError, aiohttp.ClientError or TimeoutError if something cannot be listed."""
+        absent = await self._absent_of(self._places)
+        if new := [place for place in absent if place not in self._absent]:
+            await asyncio.sleep(self._doubt)
+            absent = [place for place in absent if place in self._absent] + await self._absent_of(new)
+        self._absent = frozenset(absent)
+        for place in absent:
             self._forget(*place)
         changed, self._changed = self._changed, []
         for item in changed:
@@ -72,15 +73,18 @@ class Resync:
             try:
                 return await self.once()
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-                absent = isinstance(error, ApiError) and error.code == 404  # of an optional kind, asked for a second time
-                log.log(logging.INFO if absent else logging.WARNING, "listing the watched objects failed: %r", error)
+                log.warning("listing the watched objects failed: %r", error)
                 failed()
                 failures += 1
                 asked = error.retry_after if isinstance(error, ApiError) else None
                 await asyncio.sleep(max(back_off.delay(failures, random.random()), asked or 0.0))
 
-    async def _list(self, resource: Resource, namespace: str | None) -> ApiError | None:
-        """Returns the 404 of a resource that the API server does not serve."""
+    async def _absent_of(self, places: Iterable[Place]) -> list[Place]:
+        """Those whose resource the API server does not serve; the others are listed."""
+        return [place for place in places if not await self._list(*place)]
+
+    async def _list(self, resource: Resource, namespace: str | None) -> bool:
+        """Whether the API server serves the resource."""
         for attempt in range(1 + ANEW):
             try:
                 await self._list_once(resource, namespace)
@@ -90,9 +94,9 @@ class Resync:
                     continue
                 if error.code != 404 or not resource.optional or await self._cluster.serves(resource):
                     raise
-                return error
+                return False
             break
-        return None
+        return True
 
     async def _list_once(self, resource: Resource, namespace: str | None) -> None:
         """All pages of one list: names of an earlier one that was not finished would keep what has gone since."""
