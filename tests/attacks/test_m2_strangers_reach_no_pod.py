@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from videogen_operator.kinds.training_run import TRAINING_RUN
+from videogen_operator.names import run_child_name
 from videogen_operator.plan import Failure, Key
 from videogen_testing.releases import NAMESPACE, a_release, name_of
 from videogen_testing.run_simulation import Simulation as OneRun
@@ -83,6 +84,7 @@ def test_only_pods_of_the_same_attempt_reach_a_trainer() -> None:
         Pod("attacker", trainer.labels),
         Pod("models"),
         changed(trainer, attempt="2"),
+        changed(trainer, attempt="0"),
         changed(trainer, phase="validate"),
         changed(trainer, run_uid="another"),
         PROXY,
@@ -98,27 +100,39 @@ def policies_of(sim: OneRun) -> list[str]:
     return [one["metadata"]["name"] for one in sim.world.list("NetworkPolicy")]
 
 
-def test_a_policy_goes_when_no_pod_of_its_attempt_is_left_and_not_before() -> None:
+def test_the_policies_of_an_attempt_go_when_no_pod_of_it_is_left_and_not_before() -> None:
     sim, _ = training()
-    first = sim.current_job()["metadata"]["name"]
+    of_run, first = run_child_name("run"), sim.current_job()["metadata"]["name"]
     sim.spec(suspend=True)
     sim.step()
     assert first in policies_of(sim), "its pods are still ending"
     sim.settle()
-    assert policies_of(sim) == []
+    assert policies_of(sim) == [of_run], "a suspended run goes on"
     sim.spec(suspend=False)
     sim.settle()
     second = sim.current_job()["metadata"]["name"]
     assert second != first
-    assert second in policies_of(sim)
+    assert sorted(policies_of(sim)) == sorted([of_run, second])
     sim.set_pods(ended(1))
     sim.settle()
     assert second in policies_of(sim), "its job may still make pods"
 
 
-def test_a_policy_that_somebody_deletes_comes_back() -> None:
+def test_one_pod_that_talks_to_no_other_is_reached_by_nobody() -> None:
+    sim = OneRun(phases=[TRAIN])
+    sim.settle()
+    sim.set_pods(running())
+    sim.settle()
+    assert policies_of(sim) == [run_child_name("run")]
+    (pod,) = sim.pods()
+    trainer = Pod("models", pod["metadata"]["labels"])
+    assert not admits(list(sim.world.list("NetworkPolicy")), trainer, trainer, 29500)
+
+
+@pytest.mark.parametrize("of", ["run", "attempt"])
+def test_a_policy_that_somebody_deletes_comes_back(of: str) -> None:
     sim, _ = training()
-    name = sim.current_job()["metadata"]["name"]
+    name = run_child_name("run") if of == "run" else sim.current_job()["metadata"]["name"]
     policy = sim.world.get("NetworkPolicy", "models", name)
     assert policy is not None
     sim.world.remove(policy)

@@ -220,14 +220,15 @@ def test_a_suspended_run_has_none_and_one_that_is_suspended_looks_again_when_it_
     assert [job["metadata"]["name"] for job in sim.jobs()] == ["run-train-1"]
 
 
-def test_its_policy_and_job_go_when_they_are_no_longer_needed() -> None:
+def test_its_job_goes_when_it_is_no_longer_needed_and_the_policy_stays_for_the_run() -> None:
     sim = waiting()
-    assert [one["metadata"]["name"] for one in sim.world.list("NetworkPolicy", "models")] == ["run-train-0"]
+    (policy,) = sim.world.list("NetworkPolicy", "models")
+    assert policy["spec"]["ingress"] == []
     sim.set_preflight(ended(0, passed()))
     job = dict(sim.world.get("PyTorchJob", "models", "run-train-0") or {})
     sim.put(job | {"status": {"conditions": [{"type": "Succeeded", "status": "True"}]}})
     sim.settle()
-    assert [one["metadata"]["name"] for one in sim.world.list("NetworkPolicy", "models")] == ["run-train-1"]
+    assert list(sim.world.list("NetworkPolicy", "models")) == [policy]
     sim.set_pods(ended(0, trained().model_dump_json(by_alias=True, exclude_none=True)))
     sim.settle()
     assert sim.preflights() == ("run-train-0",), "its log stays as long as the others'"

@@ -130,7 +130,7 @@ def test_what_is_taken_back_waits_its_turn_with_the_same_job_and_resumes_from_it
     sim.step(DAY)
     sim.settle()
     assert sim.said.endswith(f"; Kueue: {NO_QUOTA}")
-    assert sim.policy_of(sim.job()), "of the pods that are still to come"
+    assert sim.policy_of(sim.job(), to_each_other=False), "of the pods that are still to come"
     sim.admit()
     assert (sim.job()["metadata"]["uid"], sim.phase.attempt, sim.phase.job_name) == (first, 1, "run-train-1")
     assert pods.isdisjoint(pod["metadata"]["uid"] for pod in sim.pods())

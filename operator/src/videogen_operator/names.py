@@ -16,7 +16,8 @@ MANAGED_BY = ("app.kubernetes.io/managed-by", "videogen-operator")  # on every c
 
 
 def job_name(run: str, phase: str, attempt: int) -> str:
-    """PyTorchJob of one attempt, at most 50 characters; its NetworkPolicy has the same name. No two attempts share one.
+    """PyTorchJob of one attempt, at most 50 characters; its NetworkPolicy, if it has several pods, has the same name. No two attempts
+    share one.
 
     `<run>-<phase>-<attempt>` where that can be read back: the attempt is what follows the last hyphen and the phase what
     follows the one before, if the phase has no hyphen of its own. Otherwise phase `b-c` of run `a` would be phase `c` of
@@ -28,6 +29,12 @@ def job_name(run: str, phase: str, attempt: int) -> str:
         return plain
     digest = hashlib.sha256(f"{run}/{phase}/{attempt}".encode()).hexdigest()[:DIGEST_LENGTH]  # no part has a slash
     return f"{plain[: JOB_NAME_LIMIT - DIGEST_LENGTH - 1].rstrip('-')}-{digest}"
+
+
+def run_child_name(run: str) -> str:
+    """NetworkPolicy of a run, at most 50 characters; it ends with 8 hex digits as no attempt's plain name does."""
+    digest = hashlib.sha256(run.encode()).hexdigest()[:DIGEST_LENGTH]
+    return f"{run[: JOB_NAME_LIMIT - DIGEST_LENGTH - 1].rstrip('-.')}-{digest}"
 
 
 def preflight_name(run: str, phase: str, number: int, generation: int) -> str:

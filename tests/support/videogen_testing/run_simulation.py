@@ -198,8 +198,10 @@ class Simulation:
         name = manifest["metadata"]["name"]
         begun = {phase.name for phase in self.status().phases if phase.begun}
         phase = manifest["metadata"]["labels"].get(LABEL_PHASE) or self.run()["spec"]["phases"][-1]["name"]  # a release has no label
-        preflight = manifest["metadata"]["labels"].get(LABEL_ATTEMPT) == "0"  # begins nothing
-        assert preflight or phase in begun, "what a phase does is fixed before anything is made for it"
+        preflight = manifest["metadata"]["labels"].get(LABEL_ATTEMPT) == "0"  # begins nothing, nor does the policy of the whole run
+        assert preflight or manifest["kind"] == "NetworkPolicy" or phase in begun, (
+            "what a phase does is fixed before anything is made for it"
+        )
         if manifest["kind"] == "ConfigMap":
             self.file_names.add(name)
             job = Job.model_validate_json(manifest["data"]["job.json"])
@@ -213,7 +215,9 @@ class Simulation:
         if manifest["kind"] == "PyTorchJob":
             file = next(one["configMap"]["name"] for one in volumes_of(manifest) if "configMap" in one)
             assert file in self.file_names, "the job file comes before its job"
-            assert self.policy_of(manifest), "the policy comes before its pods"
+            assert self.policy_of(manifest, to_each_other=False), "the policy comes before its pods"
+            if "Worker" in manifest["spec"]["pytorchReplicaSpecs"]:
+                assert self.policy_of(manifest, to_each_other=True), "its pods reach each other"
             stored = self.world.get("PyTorchJob", "models", name)
             (replicas,) = manifest["spec"]["pytorchReplicaSpecs"].values()
             self.templates[name] = replicas["template"]["spec"]
@@ -221,10 +225,13 @@ class Simulation:
             if manifest["metadata"]["labels"][LABEL_ATTEMPT] == "0":
                 self._create_preflight(manifest)
 
-    def policy_of(self, job: Any) -> bool:
-        """Whether a NetworkPolicy holds for the pods of a job."""
+    def policy_of(self, job: Any, *, to_each_other: bool) -> bool:
+        """Whether a NetworkPolicy holds for the pods of a job, and allows or denies what they say to each other."""
         labels = job["metadata"]["labels"].items()
-        return any(one["spec"]["podSelector"]["matchLabels"].items() <= labels for one in self.world.list("NetworkPolicy", "models"))
+        held = [
+            one["spec"] for one in self.world.list("NetworkPolicy", "models") if one["spec"]["podSelector"]["matchLabels"].items() <= labels
+        ]
+        return any(bool(one["ingress"]) == to_each_other for one in held)
 
     def _create_preflight(self, manifest: Any) -> None:
         name, phase = manifest["metadata"]["name"], manifest["metadata"]["labels"][LABEL_PHASE]

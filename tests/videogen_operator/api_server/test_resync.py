@@ -1,6 +1,5 @@
 """What the complete lists make of a 404: the operator must never be blind to what is there."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +18,6 @@ from videogen_operator.kinds import KINDS
 from videogen_operator.main import merged
 from videogen_operator.plan import Manifest, Resource
 from videogen_operator.resources import CLAIMS, PYTORCH_JOBS
-from videogen_testing.patience import HANGS
 
 WATCHED = merged(resource for kind in KINDS for resource in kind.resources)
 OPTIONAL = [resource for resource in WATCHED if resource.optional]

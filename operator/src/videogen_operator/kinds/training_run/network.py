@@ -1,7 +1,8 @@
-"""The NetworkPolicy of one attempt: its pods reach each other, on all ports, and nobody else reaches them.
+"""NetworkPolicies of a run: no pod of it can be reached, but those of one attempt reach each other, on all ports.
 
-torch's rendezvous and its collectives trust whoever connects, on ports that they choose themselves. The policy is there before the
-attempt's pods, and as long as one of them may run.
+torch's rendezvous and its collectives trust whoever connects, on ports that they choose themselves. One policy denies all connections
+to the run's pods; it is there before the first of them, and as long as one may run. An attempt of several pods has one more, which
+allows its own.
 """
 
 from __future__ import annotations
@@ -17,18 +18,31 @@ from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.leftovers import is_past, live_pods, reference
 from videogen_operator.kinds.training_run.observed import LABEL_RUN_UID, Observed
 from videogen_operator.kubernetes_objects import is_true
+from videogen_operator.names import run_child_name
 from videogen_operator.plan import Manifest, Ref
 
+OF_A_RUN = (LABEL_RUN_UID,)
 OF_AN_ATTEMPT = (LABEL_RUN_UID, LABEL_PHASE, LABEL_ATTEMPT)
 
 
 def current(observed: Observed, phase: PhaseStatus, settings: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
-    """The policy of the attempt or preflight that is at work, if there is one and policies are wanted."""
+    """The policies for the attempt or preflight that is at work, if there is one and policies are wanted."""
     if not network_policies.wanted(settings):
         return ()
     if preflight.is_active(observed.status.preflight):
-        return (policy(observed, phase.name, preflight.ATTEMPT),)
-    return (policy(observed, phase.name, phase.attempt),) if state_of(phase) == State.ACTIVE else ()
+        return (denial(observed),)
+    if state_of(phase) != State.ACTIVE:
+        return ()
+    several = next(one.asked_workers.replicas for one in observed.spec.phases if one.name == phase.name) > 1
+    return (denial(observed), policy(observed, phase.name, phase.attempt)) if several else (denial(observed),)
+
+
+def denial(observed: Observed) -> dict[str, Any]:
+    """The policy of all pods of the run."""
+    metadata = objects.metadata(observed, "", 0)
+    metadata["name"] = run_child_name(observed.name)
+    metadata["labels"] = {key: value for key, value in metadata["labels"].items() if key not in {LABEL_PHASE, LABEL_ATTEMPT}}
+    return network_policies.policy(metadata, {label: metadata["labels"][label] for label in OF_A_RUN}, ())
 
 
 def policy(observed: Observed, phase: str, attempt: int) -> dict[str, Any]:
@@ -38,22 +52,24 @@ def policy(observed: Observed, phase: str, attempt: int) -> dict[str, Any]:
     return network_policies.policy(metadata, own, network_policies.rule([{"podSelector": {"matchLabels": own}}]))
 
 
-def unneeded(observed: Observed, settings: Mapping[str, str]) -> tuple[Ref, ...]:
-    """Policies of attempts that have ended and of which no pod runs or can still come; all of them if none is wanted."""
+def unneeded(observed: Observed, settings: Mapping[str, str], *, finished: bool = False) -> tuple[Ref, ...]:
+    """Policies of attempts that have ended, and of a finished run, of which no pod runs or can still come; all if none is wanted."""
     kept = network_policies.wanted(settings)
     return tuple(
         reference(found)
         for found in observed.policies
-        if not found["metadata"].get("deletionTimestamp") and not (kept and _protects(observed, found))
+        if not found["metadata"].get("deletionTimestamp") and not (kept and _protects(observed, found, finished))
     )
 
 
-def _protects(observed: Observed, found: Manifest) -> bool:
-    attempt = {label: found["metadata"]["labels"].get(label) for label in OF_AN_ATTEMPT}.items()
-    phase = observed.phase_status(found["metadata"]["labels"].get(LABEL_PHASE, ""))
-    pods = tuple(pod for pod in observed.pods if attempt <= pod["metadata"]["labels"].items())
-    jobs = [job for job in observed.jobs if attempt <= job["metadata"]["labels"].items()]
-    return not _is_past(observed, phase, found) or bool(live_pods(pods, observed.nodes)) or not all(_is_over(job) for job in jobs)
+def _protects(observed: Observed, found: Manifest, finished: bool) -> bool:
+    labels = found["metadata"]["labels"]
+    whose = OF_AN_ATTEMPT if LABEL_ATTEMPT in labels else OF_A_RUN
+    own = {label: labels.get(label) for label in whose}.items()
+    pods = tuple(pod for pod in observed.pods if own <= pod["metadata"]["labels"].items())
+    jobs = [job for job in observed.jobs if own <= job["metadata"]["labels"].items()]
+    over = finished if whose == OF_A_RUN else _is_past(observed, observed.phase_status(labels.get(LABEL_PHASE, "")), found)
+    return not over or bool(live_pods(pods, observed.nodes)) or not all(_is_over(job) for job in jobs)
 
 
 def _is_past(observed: Observed, phase: PhaseStatus, found: Manifest) -> bool:

@@ -82,10 +82,14 @@ def plan(observed: Seen, inputs: Inputs) -> Plan:
     again = 0.0 if _moved_on(situation, step) else soonest(step.again, later, _closes_in(situation), counts)
     delete = (*step.delete, *lingering, *network.unneeded(observed, inputs.settings))
     policies = network.current(observed, step.status, inputs.settings)
-    # No pod without its policy; but a policy that cannot be restored must not keep a running attempt from being looked after.
-    create, beside = ((*policies, *step.create), ()) if step.create else ((), policies)
     written = _write(observed, status)
-    return Plan(create=create, beside=beside, delete=delete, statuses=written, notes=notes, requeue_after=again)
+    rest = Plan(delete=delete, statuses=written, notes=notes, requeue_after=again)
+    if not step.create:  # a policy that cannot be restored must not keep a running attempt from being looked after
+        return replace(rest, beside=policies)
+    known = {one["metadata"]["name"] for one in observed.policies}
+    there = tuple(one for one in policies if one["metadata"]["name"] in known)
+    missing = tuple(one for one in policies if one not in there)  # created, which asks nothing before
+    return replace(rest, apply=there, create=(*missing, *step.create))
 
 
 def _with_budget(observed: Observed) -> Observed:
@@ -257,7 +261,7 @@ def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tu
     if status is not None:
         delete = (*delete, *leftovers.unstopped(observed, status))
     expired, later = leftovers.expired(observed, inputs.now)
-    delete = (*dict.fromkeys((*delete, *expired)), *network.unneeded(observed, inputs.settings))
+    delete = (*dict.fromkeys((*delete, *expired)), *network.unneeded(observed, inputs.settings, finished=True))
     return Plan(delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=soonest(again, later))
 
 
