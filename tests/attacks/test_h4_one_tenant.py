@@ -15,13 +15,13 @@ from videogen_api.meta import ANNOTATION_REQUEST, GROUP
 from videogen_operator.api_server.cluster import LONGEST_PAGE, PAGE, Cluster
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.exporter import MOST_SERIES, WorldCollector
-from videogen_operator.gathering import Gathering
 from videogen_operator.inbound.listening import serve
 from videogen_operator.kinds import KINDS
 from videogen_operator.loops import Loops
 from videogen_operator.main import merged
 from videogen_operator.plan import Key
 from videogen_operator.resources import NETWORK_POLICIES, NODES, PODS
+from videogen_operator.waking import Gathering
 from videogen_testing.releases import a_node, a_release
 from videogen_testing.runs import a_run
 

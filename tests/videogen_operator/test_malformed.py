@@ -16,9 +16,11 @@ from videogen_operator.api_server.resync import Resync
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.exporter import WorldCollector
 from videogen_operator.kinds import KINDS
-from videogen_operator.main import merged, waking
+from videogen_operator.main import merged
 from videogen_operator.plan import Key, Manifest
+from videogen_operator.reconcile import PASSING
 from videogen_operator.telemetry import MALFORMED
+from videogen_operator.waking import Waking
 from videogen_testing.runs import a_run
 
 WATCHED = merged(resource for kind in KINDS for resource in kind.resources)
@@ -57,7 +59,11 @@ async def listing(*items: Manifest) -> AsyncIterator[tuple[ObjectWorld, Resync, 
     world, woken = ObjectWorld(WATCHED), list[Key]()
     try:
         async with Cluster(lambda: login, WATCHED, world) as cluster:
-            yield world, Resync(cluster, world, [(resource, None) for resource in WATCHED], waking(world, woken.append)), woken
+            yield (
+                world,
+                Resync(cluster, world, [(resource, None) for resource in WATCHED], Waking(KINDS, world, woken.append, PASSING.get).told),
+                woken,
+            )
     finally:
         await runner.cleanup()
 
@@ -83,7 +89,7 @@ async def test_beside_a_malformed_object_the_others_are_heard(bad: Manifest, ord
 async def test_a_malformed_object_is_named_once_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
     bad, before = MALFORMED_ITEMS["a release without a service"], counted("ModelRelease")
     caplog.set_level(logging.ERROR)
-    told = waking(world := ObjectWorld(WATCHED), lambda _: None)
+    told = Waking(KINDS, world := ObjectWorld(WATCHED), lambda _: None, PASSING.get).told
     world.store(bad | {"apiVersion": "videogen.pib.gov.in/v1alpha1"})
     for _ in range(3):
         told(bad)

@@ -15,9 +15,11 @@ from videogen_api.meta import LABEL_RUN
 from videogen_operator.api_server.cluster import Cluster
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.inbound.inbox import Mail
-from videogen_operator.main import waking
+from videogen_operator.kinds import KINDS
 from videogen_operator.plan import Key
+from videogen_operator.reconcile import PASSING
 from videogen_operator.resources import CONFIG_MAPS, MODEL_RELEASES, PODS
+from videogen_operator.waking import Waking
 from videogen_testing.patience import HANGS
 
 TIMES = 1_000
@@ -84,8 +86,8 @@ async def test_an_alert_wakes_everybody_who_still_waits_for_it() -> None:
 
 
 def test_of_malformed_objects_the_names_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("videogen_operator.main.REMEMBERED_MALFORMED", 2)
-    told = waking(ObjectWorld([MODEL_RELEASES]), lambda _: None)
+    monkeypatch.setattr("videogen_operator.waking.REMEMBERED_MALFORMED", 2)
+    told = Waking(KINDS, ObjectWorld([MODEL_RELEASES]), lambda _: None, PASSING.get).told
     for name in ("a", "b", "a", "c", "d", "a"):
         told({"kind": "ModelRelease", "metadata": {"name": name, "namespace": "models"}})
     assert [record.getMessage().partition(" is malformed")[0][-1] for record in caplog.records] == ["a", "b", "c", "d", "a"]

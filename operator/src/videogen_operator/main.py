@@ -33,9 +33,8 @@ from videogen_operator.api_server.leadership import Leadership
 from videogen_operator.api_server.login import connection
 from videogen_operator.api_server.recorder import Recorder
 from videogen_operator.api_server.resync import Place, Resync
-from videogen_operator.api_server.world import ObjectWorld, name_of
+from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.exporter import WorldCollector
-from videogen_operator.gathering import Gathering
 from videogen_operator.handlers import Changed, register
 from videogen_operator.inbound.certificates import Certificate
 from videogen_operator.inbound.endpoints import Renderings, metrics, probes
@@ -52,7 +51,8 @@ from videogen_operator.reconcile import PASSING, Reconciler
 from videogen_operator.seals import Keys
 from videogen_operator.settings import PREFIX, Settings, from_environment
 from videogen_operator.steady_clock import SteadyClock
-from videogen_operator.telemetry import MALFORMED, QUEUE_DEPTH
+from videogen_operator.telemetry import QUEUE_DEPTH
+from videogen_operator.waking import Gathering, Waking
 from videogen_operator.watchdog import DeafError, Watchdog
 
 WRITTEN = (known.CONFIG_MAPS, known.ENDPOINT_SLICES, known.EVENTS, known.LEASES, known.TOKEN_REVIEWS)
@@ -60,7 +60,6 @@ READ_BYTES = 64 * 1024  # for each connection; asyncio takes 256 KiB and fills t
 EVENTS_SECONDS = 2.0  # at the end, for Events that still wait; the Lease is held as long
 OF_METRICS = Limits(connections=64, per_address=8, answer_seconds=10.0)  # whoever reads slowly holds a rendering so long
 OF_PROBES = Limits(connections=32, per_address=8)
-REMEMBERED_MALFORMED = 10_000  # objects; one that was forgotten is named again
 log = logging.getLogger("videogen_operator")
 
 
@@ -164,7 +163,7 @@ async def _lead(
     loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random, share=lambda key: key.namespace)
     reconciler.seals, reconciler.stand_back = keys.seals, loops.stand_back
 
-    wake = Gathering(waking(world, loops.wake)).told
+    wake = Gathering(Waking(KINDS, world, loops.wake, PASSING.get).told).told
     cluster.told = wake
 
     def changed(item: Manifest, gone: bool) -> None:
@@ -232,30 +231,6 @@ def _certificate(settings: Settings) -> Certificate | None:
     if not settings.inbox_certificate or not settings.inbox_key:
         raise ValueError(f"{PREFIX}INBOX_CERTIFICATE and {PREFIX}INBOX_KEY are given together or not at all")
     return Certificate(Path(settings.inbox_certificate), Path(settings.inbox_key))
-
-
-def waking(world: ObjectWorld, wake: Callable[[Key], None]) -> Callable[[Manifest], None]:
-    """Wakes the loops that a changed object concerns. It never raises: an object that some other version of the schema
-    let in must not end the listing, a watcher or the pass that came across it.
-    """
-    named: dict[tuple[str, ...], None] = {}  # in the order in which they were named
-
-    def told(item: Manifest) -> None:
-        for kind in KINDS:
-            try:
-                for key in kind.keys(item, world):
-                    if key != PASSING.get():  # a pass knows what it has itself written
-                        wake(key)
-            except (AttributeError, LookupError, TypeError, ValueError):
-                MALFORMED.labels(str(item.get("kind"))).inc()
-                name = (kind.name, str(item.get("kind")), *name_of(item))
-                if name not in named:
-                    named[name] = None
-                    if len(named) > REMEMBERED_MALFORMED:
-                        del named[next(iter(named))]
-                    log.exception("%s %s/%s is malformed, or what %ss know beside it; its change is ignored", *name[1:], kind.name)
-
-    return told
 
 
 async def _end_of(task: asyncio.Future[None]) -> None:

@@ -209,5 +209,6 @@ class Kind(Generic[O]):
     with_reports: Callable[[World, Manifest, Mapping[str, Manifest]], Manifest] = lambda _, item, __: item  # for `samples`; by pod UID
     record: Callable[[World, Manifest, Any, datetime], Manifest] | None = None  # what a pod has computed, from what it says; see below
     indexes: tuple[Index, ...] = ()  # all that its functions look up by
+    reads: Mapping[str, Callable[[Manifest], object]] = field(default_factory=dict)  # by kind of object: all that its functions read of one
     gauges: tuple[Gauge, ...] = ()
     samples: Callable[[Manifest], Iterable[Sample]] = lambda _: ()  # of an object of the kind's name

@@ -24,6 +24,7 @@ from videogen_operator.kinds.model_release import MODEL_RELEASE
 from videogen_operator.kinds.training_run import TRAINING_RUN
 from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Plan, Query, Ref, Unavailable
 from videogen_operator.settings import Settings
+from videogen_operator.waking import Concerns
 
 Name = tuple[str, str, str]  # kind, namespace, name
 KINDS: tuple[Kind[Any], ...] = (FINE_TUNE_CYCLE, TRAINING_RUN, MODEL_RELEASE)
@@ -42,7 +43,9 @@ class VirtualCluster:
     def __init__(self, now: datetime, seed: int = 0) -> None:
         self.now = now
         self.random = random.Random(seed)
-        self.world = ObjectWorld({resource.kind: resource for kind in KINDS for resource in kind.resources}.values())
+        resources = {resource.kind: resource for kind in KINDS for resource in kind.resources}
+        self.world = ObjectWorld(resources.values(), (index for kind in KINDS for index in kind.indexes))
+        self._concerns = Concerns(self.world)
         self.objects: dict[Name, dict[str, Any]] = {}
         self.settings = Settings(gateway_metrics_namespace="", gateway_section="http").for_plans()
         self.away = False  # True: the operator is down
@@ -142,7 +145,7 @@ class VirtualCluster:
     def _wake(self, item: Manifest, but: Key | None = None) -> None:
         """Let the loops pass that an object concerns."""
         for kind in KINDS:
-            for key in kind.keys(item, self.world) if item["kind"] in READ_BY[kind.name] else ():
+            for key in self._concerns.of(kind, item) if item["kind"] in READ_BY[kind.name] else ():
                 if key != but and (wait := self.delay(key, item)):
                     self._look(key, min(self.now + wait, self._looks.get(key, self.now + wait)))
                 elif key != but:
@@ -188,7 +191,7 @@ class VirtualCluster:
         self.after(time, self._come_back)
 
     def _come_back(self) -> None:
-        self.away = False
+        self.away, self._concerns = False, Concerns(self.world)
         for item in list(self.objects.values()):
             self._wake(item)
 

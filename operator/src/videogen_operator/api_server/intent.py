@@ -23,8 +23,10 @@ def marked(manifest: Manifest, digest: str, **identity: str) -> dict[str, Any]:
 
 def contains(found: Any, wanted: Any) -> bool:
     """Whether every field of the intent stands in the object; lists must have the same length. Both are of what JSON has."""
+    if found == wanted:  # most of what is nested is as it was written
+        return True
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(key in found and contains(found[key], value) for key, value in wanted.items())
     if isinstance(wanted, list | tuple):
         return isinstance(found, list) and len(found) == len(wanted) and all(map(contains, found, wanted))
-    return bool(found == wanted)
+    return False

@@ -185,6 +185,11 @@ def _identity(parts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str] | Non
     return (model.type, model.specialization), model.version
 
 
+def read_of_release(release: Manifest) -> object:
+    """All that cycles read of a release. A service is looked at often, and writes into its releases what it saw each time."""
+    return value_at(release, "spec", "model"), value_at(release, "spec", "service"), _stable(release)
+
+
 def _key(cycle: Manifest) -> Key:
     line = _line(cycle)
     return Key(KIND, cycle["metadata"]["namespace"], "/".join(line) if line else f"{NO_LINE}{cycle['metadata']['name']}")

@@ -141,8 +141,8 @@ def keys(item: Manifest, world: World) -> Iterator[Key]:
         case "FineTuneCycle":
             yield from _at_work(world.list(KIND, namespace, {LABEL_CYCLE: metadata["name"]}))
         case "ModelRelease":
-            yield from map(_key, world.find(FROM_RELEASE, metadata["name"], namespace))
-            yield from map(_key, world.find(OF_RELEASE, metadata["name"], namespace))
+            yield from _at_work(world.find(FROM_RELEASE, metadata["name"], namespace))
+            yield from _at_work(world.find(OF_RELEASE, metadata["name"], namespace))
         case _:
             pass  # nodes change often and matter only to runs that wait, which look again by themselves
 

@@ -1,12 +1,17 @@
-"""Nodes that change: at once if they seldom do, and more and more seldom if they flap."""
+"""What a change wakes: of an object nothing that reads other parts of it; by nodes at once if they seldom change, and more and more seldom
+if they flap.
+"""
 
 import asyncio
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from videogen_operator.gathering import CALM_SECONDS, LONGEST_SECONDS, Gathering
-from videogen_testing.releases import a_node
+from videogen_operator.api_server.world import ObjectWorld
+from videogen_operator.kinds.fine_tune_cycle import FINE_TUNE_CYCLE as CYCLES
+from videogen_operator.plan import Key
+from videogen_operator.waking import CALM_SECONDS, LONGEST_SECONDS, Gathering, Waking
+from videogen_testing.releases import NAMESPACE, SERVICE, a_node, a_release, name_of
 
 Told = list[tuple[float, str]]
 
@@ -65,3 +70,37 @@ def test_a_node_that_was_calm_for_a_while_is_told_at_once_again(virtual_loop: An
 
     told = scene(virtual_loop, story)
     assert told[-1][0] == 100 + LONGEST_SECONDS + CALM_SECONDS + 5 + 1
+
+
+def release(version: int, state: str = "Stable", checks: int = 0, uid: str = "1") -> dict[str, Any]:
+    metadata = {"name": name_of("1.0.0"), "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version)}
+    return a_release("1.0.0") | {"metadata": metadata, "status": {"rollout": {"state": state}, "checks": checks}}
+
+
+def test_a_cycle_is_woken_by_what_it_reads_of_a_release_and_by_nothing_else() -> None:
+    world, woken = ObjectWorld(CYCLES.resources, CYCLES.indexes), list[Key]()
+    spec = {"model": {"family": "VideoFusion", "type": "videofusion"}, "startFrom": {"service": SERVICE}}
+    world.store(
+        {
+            "apiVersion": "videogen.pib.gov.in/v1alpha1",
+            "kind": "FineTuneCycle",
+            "metadata": {"name": "weekly", "namespace": NAMESPACE, "uid": "2", "resourceVersion": "1"},
+            "spec": spec,
+        }
+    )
+    told = Waking((CYCLES,), world, woken.append, lambda: None).told
+
+    def changes(item: dict[str, Any]) -> int:
+        before = len(woken)
+        world.store(item)
+        told(item)
+        return len(woken) - before
+
+    assert changes(release(1)) == 1, "it is new"
+    assert changes(release(2, checks=1)) == 0
+    assert changes(release(3, state="RolledBack")) == 1
+    assert changes(release(4, state="RolledBack", checks=2)) == 0
+    world.remove(release(5))
+    told(release(5))
+    assert len(woken) == 3, "it is gone"
+    assert changes(release(6, uid="another")) == 1, "another one of that name"
