@@ -54,7 +54,7 @@ def admits(policies: list[Any], target: Pod, source: Pod, port: int) -> bool:
     """Whether a connection is allowed: by one rule of one policy that selects the target, or because none does."""
     selecting = [one for one in policies if one["metadata"]["namespace"] == target.namespace]
     selecting = [one for one in selecting if selects(one["spec"]["podSelector"], target.labels)]
-    rules = [rule for one in selecting for rule in one["spec"]["ingress"]]
+    rules = [rule for one in selecting for rule in one["spec"].get("ingress", ())]
     return not selecting or any(
         ("ports" not in rule or port in {each["port"] for each in rule["ports"]})
         and ("from" not in rule or any(matches(peer, source, target.namespace) for peer in rule["from"]))

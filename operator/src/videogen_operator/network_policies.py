@@ -41,10 +41,11 @@ def rule(sources: Iterable[Peer], ports: Iterable[int] = ()) -> tuple[dict[str, 
 
 
 def policy(metadata: Mapping[str, Any], selected: Mapping[str, str], ingress: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A policy for the pods with these labels. Only connections to them are judged, none that they open."""
+    """A policy for the pods with these labels. Only connections to them are judged, none that they open. Without rules it denies all."""
+    rules = list(ingress)  # the API server leaves an empty list out
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": KIND,
         "metadata": dict(metadata),
-        "spec": {"podSelector": {"matchLabels": dict(selected)}, "policyTypes": ["Ingress"], "ingress": list(ingress)},
+        "spec": {"podSelector": {"matchLabels": dict(selected)}, "policyTypes": ["Ingress"]} | ({"ingress": rules} if rules else {}),
     }

@@ -231,7 +231,7 @@ class Simulation:
         held = [
             one["spec"] for one in self.world.list("NetworkPolicy", "models") if one["spec"]["podSelector"]["matchLabels"].items() <= labels
         ]
-        return any(bool(one["ingress"]) == to_each_other for one in held)
+        return any(("ingress" in one) == to_each_other for one in held)
 
     def _create_preflight(self, manifest: Any) -> None:
         name, phase = manifest["metadata"]["name"], manifest["metadata"]["labels"][LABEL_PHASE]
