@@ -110,8 +110,10 @@ def _barred(release: Release, context: Pass) -> str:
 
 def _adopted(release: Release, others: list[Release]) -> bool:
     """Whether an operator that lost the status goes on with this release: the route gives it the most, and none is Stable."""
+    if release.status.rollout is not None or release.weight == 0:
+        return False
     most = all((release.weight, release.version) > (other.weight, other.version) for other in others)
-    return release.status.rollout is None and release.weight > 0 and most and not _stable_beside(release, others)
+    return most and not _stable_beside(release, others)
 
 
 def waits_for(release: Release, roster: Mapping[str, Release], context: Pass) -> Trigger | None:
