@@ -18,6 +18,7 @@ from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.inbound.listening import serve
 from videogen_operator.inbound.tokens import (
     DOUBTED_SECONDS,
+    LEFT_TO_ALL_NEW_TOKENS,
     LEFT_TO_NEW_TOKENS,
     LONGEST_SECONDS,
     LONGEST_TOKEN,
@@ -190,6 +191,15 @@ async def test_renewals_leave_reviews_to_pods_that_report_for_the_first_time() -
         later(LONGEST_SECONDS - RENEWED_SECONDS + 1)
         assert await answers(tokens, *old, of_pod("models", "new", life=10**6)) == ["known"] * (len(old) + 1)
         assert len(asked) == len(old) + REVIEWS_OF_A_NAMESPACE - LEFT_TO_NEW_TOKENS + 1
+
+
+async def test_renewals_of_many_namespaces_leave_reviews_to_a_new_one() -> None:
+    async with reviewing() as (tokens, asked, later):
+        old = [of_pod(f"tenant-{number}", "pod", life=10**6) for number in range(REVIEWS_PER_SECOND)]
+        assert await answers(tokens, *old) == ["known"] * len(old)
+        later(LONGEST_SECONDS - RENEWED_SECONDS + 1)
+        assert await answers(tokens, *old, of_pod("models", "new", life=10**6)) == ["known"] * (len(old) + 1)
+        assert len(asked) == len(old) + REVIEWS_PER_SECOND - LEFT_TO_ALL_NEW_TOKENS + 1
 
 
 async def test_a_token_that_is_no_longer_valid_is_forgotten_when_it_is_reviewed_again() -> None:

@@ -32,6 +32,7 @@ REVIEWS_AT_ONCE = 8
 REVIEWS_PER_SECOND = 20  # four namespaces' worth; pods that report for the first time are soon all known
 REVIEWS_OF_A_NAMESPACE = 5  # of those
 LEFT_TO_NEW_TOKENS = 2  # of the reviews of a namespace: renewals wait, a pod that reports for the first time does not
+LEFT_TO_ALL_NEW_TOKENS = 8  # the same, of all
 DOUBTED_SECONDS = 1.0  # after a refused token of a pod none of its others is reviewed
 REVIEW_SECONDS = 5.0
 
@@ -82,7 +83,7 @@ class PodTokens:
         if now < self._refused.get(digest, 0.0):
             return None
         try:
-            self._count(claimed, LEFT_TO_NEW_TOKENS if known else 0)
+            self._count(claimed, renews=known is not None)
             caller = await self._ask(token)
         except (BusyError, ApiError, aiohttp.ClientError, TimeoutError):
             if known is not None and now < until:
@@ -110,15 +111,15 @@ class PodTokens:
         valid = status.get("authenticated") and self._audience in status.get("audiences", []) and pod and uid
         return Caller(parts[2], pod, uid) if valid and parts[:2] == ["system", "serviceaccount"] and len(parts) == 4 else None
 
-    def _count(self, claimed: Caller, left: int = 0) -> None:
-        """Count a review that leaves so many of its namespace to others. Raises BusyError if it has to wait."""
+    def _count(self, claimed: Caller, *, renews: bool) -> None:
+        """Count a review; a renewal leaves some to new tokens. Raises BusyError if it has to wait."""
         now = self._steady()
         if now < self._doubted.get(claimed.pod_uid, 0.0):
             raise BusyError("another token of this pod was refused a moment ago")
         recent = [namespace for at, namespace in self._asked if now - at < 1.0]
-        if len(recent) == REVIEWS_PER_SECOND:
+        if len(recent) >= REVIEWS_PER_SECOND - (LEFT_TO_ALL_NEW_TOKENS if renews else 0):
             raise BusyError(f"more than {REVIEWS_PER_SECOND} unknown tokens in a second")
-        if recent.count(claimed.namespace) >= REVIEWS_OF_A_NAMESPACE - left:
+        if recent.count(claimed.namespace) >= REVIEWS_OF_A_NAMESPACE - (LEFT_TO_NEW_TOKENS if renews else 0):
             raise BusyError(f"more than {REVIEWS_OF_A_NAMESPACE} unknown tokens of this namespace in a second")
         self._asked.append((now, claimed.namespace))
 
