@@ -161,7 +161,7 @@ async def _lead(
     reconciler = _reconciler(settings, world, cluster, mail, recorder, clock)
     keys = Keys(settings.record_keys)
     loops = Loops[Key](reconciler.pass_once, limit=settings.concurrency, random=random.random, share=lambda key: key.namespace)
-    reconciler.seals, reconciler.stand_back = keys.seals, loops.stand_back
+    reconciler.seals, reconciler.stand_back, recorder.is_busy = keys.seals, loops.stand_back, lambda: loops.depth > 0
 
     wake = Gathering(Waking(KINDS, world, loops.wake, PASSING.get).told).told
     cluster.told = wake

@@ -3,6 +3,8 @@
 import asyncio
 from datetime import UTC, datetime
 
+import pytest
+
 from videogen_operator.api_server import recorder
 from videogen_operator.api_server.recorder import Recorder
 from videogen_operator.plan import Manifest, Note
@@ -44,6 +46,27 @@ def taking(server: Server, *reasons: str) -> Recorder:
     for reason in reasons:
         events.take(a_note(reason))
     return events
+
+
+async def test_while_passes_wait_for_a_place_an_event_waits_too_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, looks = Server(), 0
+    server.open.set()
+
+    def is_busy() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks < 3
+
+    events = taking(server, "One")
+    events.is_busy = is_busy
+    running = asyncio.create_task(events.run())
+    await asyncio.wait_for(server.heard("One"), HANGS)
+    assert looks == 3
+    monkeypatch.setattr(recorder, "STANDS_BACK_SECONDS", 0.2)
+    events.is_busy = lambda: True
+    events.take(a_note("Two"))
+    await asyncio.wait_for(server.heard("Two"), HANGS)
+    running.cancel()
 
 
 async def test_one_that_is_refused_does_not_keep_the_others() -> None:
