@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -38,7 +37,7 @@ class Recorder:
         if len(self._waiting) == WAITING:
             log.warning("event %s of %s is dropped: %d others wait", note.reason, metadata["name"], WAITING)
             return
-        self._waiting.append((replace(note, object=named(note.object)), self._clock(), time.monotonic()))
+        self._waiting.append((replace(note, object=named(note.object)), self._clock(), asyncio.get_running_loop().time()))
         self._news.set()
 
     async def run(self) -> None:
@@ -59,7 +58,8 @@ class Recorder:
             log.warning("%d events were not sent", len(self._waiting))
 
     async def _stand_back(self, since: float) -> None:
-        while self.is_busy() and time.monotonic() - since < STANDS_BACK_SECONDS:
+        clock = asyncio.get_running_loop().time
+        while self.is_busy() and clock() - since < STANDS_BACK_SECONDS:  # noqa: ASYNC110 - the loops do not say when nothing waits
             await asyncio.sleep(LOOKS_SECONDS)
 
     async def _send_first(self) -> None:
