@@ -3,71 +3,27 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from videogen_api.job import work_path
-from videogen_demo import footage, install
 from videogen_demo.install import Installation
 from videogen_demo.kubectl import Cluster, Manifest
 from videogen_testing.patience import HANGS
 from videogen_testing.pod_processes import END_FIRST
+from videogen_testing.queued_runs import CALM, QUEUE, URGENT, queued, queues, says
 from videogen_testing.small_examples import documents, small
-from videogen_testing.stories import CLAIM, claim, curate, ended, phase, run, state, train
+from videogen_testing.stories import CLAIM, curate, ended, phase, run
 
-MANAGED = {"localcluster.videogen/kueue": "true"}
 ENDLESS = 1_000_000  # steps: the run is at work whenever the more urgent one comes
-QUEUE, CALM, URGENT = "video", "video-training", "video-urgent"  # of examples/queues, but the last
-ROOM = {"cpu": "500m", "memory": "8Gi"}
-ONE: Manifest = {"requests": {"cpu": "300m"}, "limits": {"memory": "3Gi"}}  # of which the queue has room for one
-
-
-def queue_of(namespace: str) -> list[Manifest]:
-    """The queue of examples/queues with room for one of our pods, on any node, and what goes before its trainings."""
-    flavor, shared, queue, priority = documents("queues/queue.yaml")
-    del flavor["spec"], shared["spec"]["cohortName"]
-    (group,) = shared["spec"]["resourceGroups"]
-    for one in group["flavors"][0]["resources"]:
-        one["nominalQuota"] = ROOM.get(one["name"], one["nominalQuota"])
-    queue["metadata"]["namespace"] = namespace
-    urgent = priority | {"metadata": {"name": URGENT}, "value": priority["value"] * 10}
-    return [flavor, shared, queue, priority, urgent]
 
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster, installation: Installation, clips: Path) -> Iterator[str]:
-    """A namespace that Kueue looks at, with its queue and the footage."""
-    if not installation.local:
-        pytest.skip("Kueue is installed on the local cluster alone")
-    install.local_cluster("install-kueue")
-    name = f"e2e-queues-{uuid.uuid4().hex[:6]}"
-    labels = MANAGED | {"pod-security.kubernetes.io/enforce": "restricted"}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, claim(name))
-    footage.upload(cluster, name, "models", clips, installation.images["trainer"])
-    cluster.apply(*queue_of(name))
-    yield name
-    cluster("delete", "trainingruns", "--all", "-n", name, "--cascade=foreground", "--timeout=400s")
-    cluster("delete", "namespace", name, "--timeout=400s")
-    cluster("delete", "clusterqueue", QUEUE, "--timeout=120s")
-    cluster("delete", "resourceflavor", "a100", "--timeout=120s")
-    cluster("delete", "priorityclass", CALM, URGENT)
-    install.local_cluster("remove-kueue")
-
-
-def queued(namespace: str, name: str, priority: str, steps: int, version: str, queue: str = QUEUE) -> Manifest:
-    placement = {"queueName": queue, "priorityClassName": priority}
-    return run(namespace, name, train(placement=placement, resources=ONE), steps=steps, version=version)
-
-
-def says(cluster: Cluster, namespace: str, name: str, reason: str, words: str, seconds: float = HANGS) -> None:
-    def probe() -> bool:
-        found = state(cluster, namespace, name)
-        return found.get("reason") == reason and words in found.get("message", "")
-
-    cluster.wait(f"{name} to say {reason}: {words}", probe, seconds)
+    with queues(cluster, installation, clips) as name:
+        yield name
 
 
 def uid_of(cluster: Cluster, namespace: str, kind: str, name: str) -> str:

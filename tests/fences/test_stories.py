@@ -35,7 +35,10 @@ def test_every_task_is_told_once_and_judged(root: Path, monkeypatch: pytest.Monk
 
 
 def test_every_example_is_told(root: Path) -> None:
-    text = "".join((root / f"tests/e2e/stories_of_{name}.py").read_text() for name in ("examples", "gitops", "queues"))
+    files = [f"tests/e2e/stories_of_{name}.py" for name in ("examples", "gitops", "queues")] + [
+        "tests/support/videogen_testing/queued_runs.py"
+    ]
+    text = "".join((root / file).read_text() for file in files)
     told = {path for path in EXAMPLES.rglob("*.yaml") if f'"{path.relative_to(EXAMPLES)}"' in text}
     assert told | set(story.manifests()) == set(EXAMPLES.rglob("*.yaml"))
 
