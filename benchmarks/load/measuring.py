@@ -28,7 +28,6 @@ from videogen_testing.webhook import an_alert
 
 NAMESPACE = "benchmark"
 AGENTS = ("Python/", "kopf/")  # aiohttp's and kopf's user agents
-TOKEN = "alertmanager-secret"
 QUIET_SECONDS = 8.0  # without a write
 REST_SECONDS = 30.0
 LOAD_SECONDS = 60.0
@@ -41,7 +40,12 @@ class Operator:
     """The real operator as a process, serving all namespaces."""
 
     def __init__(self, plane: ControlPlane) -> None:
-        self._process = OperatorProcess(plane, NAMESPACE, plane.folder, ExitStack(), VIDEOGEN_NAMESPACES="")
+        tokens = plane.folder / "tokens-of-namespaces"  # any alert is taken with its namespace's own
+        tokens.mkdir()
+        for number in range(scene.NAMESPACES):
+            (tokens / scene.namespace_of(number)).write_text(_token(scene.namespace_of(number)), encoding="ascii")
+        changes = {"VIDEOGEN_NAMESPACES": "", "VIDEOGEN_ALERT_NAMESPACE_TOKENS": str(tokens)}
+        self._process = OperatorProcess(plane, NAMESPACE, plane.folder, ExitStack(), **changes)
         self.inbox_port, self.log = self._process.inbox_port, self._process.log
 
     @contextmanager
@@ -66,6 +70,10 @@ class Operator:
     def metrics(self) -> str:
         """As Prometheus gets them."""
         return self._process.metrics()
+
+
+def _token(namespace: str) -> str:
+    return f"secret-of-{namespace}"
 
 
 @dataclass
@@ -204,21 +212,24 @@ async def under_reports(operator: Operator, pid: int, reporters: asyncio.subproc
 
 async def roll_backs(operator: Operator, views: dict[str, View], count: int, seen: Seen) -> None:
     """Webhooks name canaries, one after the other, while all trainers report."""
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session:
+    async with aiohttp.ClientSession() as session:
         for service in range(count):
             view, name = views[scene.namespace_of(service)], scene.release_name(service, OF_A_SERVICE - 1)
             body = {"version": "4", "alerts": [an_alert(name, view.namespace, datetime.now(UTC))]}
             begun = time.monotonic()
-            sending = asyncio.create_task(_send(session, operator.inbox_port, body))
-            await view.until(lambda: _weight(view, service, name) == 0, PATIENCE_SECONDS, f"{name} is rolled back")  # noqa: B023
-            seen.routes.append(time.monotonic() - begun)
-            await sending
+            async with asyncio.TaskGroup() as both:  # a webhook that is refused ends the wait for the route
+                both.create_task(_send(session, operator.inbox_port, view.namespace, body))
+                await view.until(lambda: _weight(view, service, name) == 0, PATIENCE_SECONDS, f"{name} is rolled back")  # noqa: B023
+                seen.routes.append(time.monotonic() - begun)
             await asyncio.sleep(0.3)
 
 
-async def _send(session: aiohttp.ClientSession, port: int, body: object) -> None:
-    async with session.post(f"http://127.0.0.1:{port}/v1/alerts", json=body) as answer:
-        assert answer.status == 200, await answer.text()
+async def _send(session: aiohttp.ClientSession, port: int, namespace: str, body: object) -> None:
+    headers = {"Authorization": f"Bearer {_token(namespace)}"}
+    async with session.post(f"http://127.0.0.1:{port}/v1/alerts", json=body, headers=headers) as answer:
+        text = await answer.text()
+    assert answer.status == 200, text
+    assert "RolledBack" in text, text
 
 
 def _weight(view: View, service: int, release: str) -> int:
