@@ -49,8 +49,8 @@ def remove(repo: Path) -> None:
         if not kubectl.get("customresourcedefinition", "workloads.kueue.x-k8s.io"):
             return
         for kind in ("workloads", "clusterqueues", "resourceflavors"):
-            left = kubectl.get(f"{kind}.kueue.x-k8s.io", "-A")["items"]
-            if left:
+            found = kubectl.get(f"{kind}.kueue.x-k8s.io", "-A")  # None: not even an empty list
+            if left := found["items"] if found else []:
                 raise Fault(f"{len(left)} {kind} are left, the first is {left[0]['metadata']['name']}; delete them before Kueue")
         with progress.step("Kueue removed"):
             _helm(layout, kubectl, "uninstall", "kueue", "--ignore-not-found", "--wait")
