@@ -91,11 +91,13 @@ def test_a_queue_that_does_not_exist_and_one_that_is_stopped_are_named(cluster: 
 
 
 def test_the_example_trains_two_workers_that_the_queue_lets_begin_together(cluster: Cluster, namespace: str) -> None:
-    cluster.apply(run(namespace, "make-pib", curate(dataset="pib", version="2026.11"), version="1.2.0"))
-    assert ended(cluster, namespace, "make-pib")["status"] == "True"
     (example,) = documents("queues/training-run.yaml")
     made = small(example, namespace, {})
     made["spec"]["storage"]["claimName"] = CLAIM
+    data = run(namespace, "make-pib", curate(dataset="pib", version="2026.11"), version="1.2.0")
+    data["spec"]["recipe"] = made["spec"]["recipe"]
+    cluster.apply(data)
+    assert ended(cluster, namespace, "make-pib")["status"] == "True"
     cluster.apply(made)
     name = made["metadata"]["name"]
     told = ended(cluster, namespace, name)
