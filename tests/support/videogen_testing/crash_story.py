@@ -1,6 +1,7 @@
-"""One story from a TrainingRun to its Stable release, with faults in the operator's writes."""
+"""One story from a FineTuneCycle over its run to a Stable release, with faults in the operator's writes."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -8,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videogen_api.meta import ANNOTATION_REQUEST
 from videogen_testing.chart_rights import operator_kubeconfig
 from videogen_testing.control_plane import ControlPlane
+from videogen_testing.cycle_simulation import a_cycle
 from videogen_testing.end_state import differences, end_state, events
 from videogen_testing.fault_proxy import FaultProxy, Point, WriteFault
-from videogen_testing.other_controllers import Client, OtherControllers, View, condition
+from videogen_testing.other_controllers import COLLECTIONS, Client, OtherControllers, View, condition
 from videogen_testing.patience import HANGS
 from videogen_testing.runs import EVALUATE, RELEASE, TRAIN, a_claim, a_run
 from videogen_testing.supervision import SupervisedOperator
@@ -21,6 +24,9 @@ CURATE = {"name": "curate", "task": "Curate", "curate": {"dataset": "clips", "ve
 UNCHECKED = {"checkIntervalSeconds": 3600}  # no round of checks, however long the story takes on this machine
 PHASES = [CURATE, TRAIN, EVALUATE, RELEASE | {"release": {"service": "standard", "serving": {"replicas": 2}, "rollout": UNCHECKED}}]
 RELEASE_NAME = "pib-videogen-videofusion-v1.0.0-base"
+CYCLE, REQUEST = "base", "story"
+CYCLES_RUN = f"{CYCLE}-now-{hashlib.sha256(REQUEST.encode()).hexdigest()[:8]}"  # the same in each story: no date is in it
+TEMPLATE = {name: value for name, value in a_run(phases=PHASES)["spec"].items() if name != "model"}
 GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/gateways"
 GATEWAY = {
     "apiVersion": "gateway.networking.k8s.io/v1",
@@ -57,10 +63,7 @@ async def tell(
         proxy.kill = operator.kill
         others = asyncio.create_task(OtherControllers(api, view, patience).play())
         stack.push_async_callback(_end, others)
-        await api.request(
-            "POST", f"/apis/videogen.pib.gov.in/v1alpha1/namespaces/{namespace}/trainingruns", a_run(namespace=namespace, phases=PHASES)
-        )
-        ending = asyncio.create_task(view.until(lambda: is_over(view), patience * 3, "the release is Stable and at rest"))
+        ending = asyncio.create_task(_play(api, view, proxy, patience * 3))
         try:
             await asyncio.wait({others, ending}, return_when=asyncio.FIRST_COMPLETED)
             await (ending if ending.done() else others)
@@ -70,16 +73,41 @@ async def tell(
             raise
         finally:
             ending.cancel()
-        await _rest(proxy)
         return Outcome(
             points=[point for point in proxy.points() if (point.verb, point.resource) != ("PUT", "leases")],
-            state=await end_state(api, namespace),
+            state=ending.result(),
             created=proxy.made(201),
             deleted=proxy.made(200, "DELETE"),
             events=await events(api, namespace),
             fired=proxy.fired,
             exits=operator.exits,
         )
+
+
+async def _play(api: Client, view: View, proxy: FaultProxy, patience: float) -> dict[str, Any]:
+    """What people do: ask a cycle for a run, and let it keep none when all is done -> all objects before that, and the cycle after it."""
+    cycle = a_cycle(CYCLE, cadence="Annual", suspend=True, runTemplate={"spec": TEMPLATE})  # the first version of a year is 1.0.0
+    cycle["metadata"] |= {"namespace": view.namespace, "annotations": {ANNOTATION_REQUEST: f"run-now@{REQUEST}"}}
+    cycles = COLLECTIONS["FineTuneCycle"].format(view.namespace)
+    await api.request("POST", cycles, cycle)
+    await view.until(lambda: is_over(view, CYCLES_RUN) and _has_ended(view), patience, "the release is Stable and at rest")
+    await _rest(proxy)
+    state = await end_state(api, view.namespace)
+    await api.merge(f"{cycles}/{CYCLE}", {"spec": {"successfulRunsHistoryLimit": 0}})
+    await view.until(lambda: not view.get("TrainingRun", CYCLES_RUN) and _is_current(view), patience, "the end of the cycle's run")
+    await _rest(proxy)
+    return state | {f"{CYCLE} without its run": (await end_state(api, view.namespace))[f"FineTuneCycle {CYCLE}"]}
+
+
+def _has_ended(view: View) -> bool:
+    """The cycle has written its account of the run."""
+    status = view.get("FineTuneCycle", CYCLE).get("status", {})
+    return bool(status.get("history")) and not status.get("current")
+
+
+def _is_current(view: View) -> bool:
+    cycle = view.get("FineTuneCycle", CYCLE)
+    return bool(cycle["status"]["observedGeneration"] == cycle["metadata"]["generation"])
 
 
 def common_points(outcomes: Sequence[Outcome]) -> list[Point]:
@@ -112,9 +140,9 @@ async def prepare(api: Client, namespace: str) -> None:
     await api.request("POST", GATEWAYS.format(namespace), GATEWAY)
 
 
-def is_over(view: View) -> bool:
+def is_over(view: View, name: str = "run") -> bool:
     """The run has succeeded; the release is ready, and nothing is being changed any more."""
-    run, release = view.get("TrainingRun", "run"), view.get("ModelRelease", RELEASE_NAME)
+    run, release = view.get("TrainingRun", name), view.get("ModelRelease", RELEASE_NAME)
     ready = condition(release, "Ready")
     done = condition(run, "Succeeded").get("status") == "True"
     return done and (ready.get("status"), ready.get("reason")) == ("True", "Stable") and not condition(release, "Reconciling")

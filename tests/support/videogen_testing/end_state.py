@@ -6,10 +6,10 @@ lost with a crash is not written again) and what the control plane itself puts i
 
 import hashlib
 import json
-import re
 from typing import Any
 
 from videogen_api.meta import GROUP
+from videogen_testing.fault_proxy import TIME
 from videogen_testing.other_controllers import COLLECTIONS, Client
 
 OTHERS = (
@@ -17,7 +17,6 @@ OTHERS = (
     "/api/v1/namespaces/{}/pods",
     "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
 )
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 VOLATILE = frozenset(
     {"resourceVersion", "managedFields", "creationTimestamp", "clusterIP", "clusterIPs", "generation", "observedGeneration"}
 )
@@ -47,7 +46,8 @@ async def events(api: Client, namespace: str) -> set[str]:
     """What the operator has noted, as `object: reason: words`."""
     listed = await api.request("GET", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
     ours = [item for item in listed["items"] if item.get("reportingController") == GROUP]  # the control plane notes things, too
-    return {f"{item['regarding']['name']}: {item['reason']}: {item['note']}".replace(namespace, "<namespace>") for item in ours}
+    told = (f"{item['regarding']['name']}: {item['reason']}: {item['note']}" for item in ours)
+    return {TIME.sub("<time>", words.replace(namespace, "<namespace>")) for words in told}
 
 
 def differences(wanted: Any, found: Any, path: str = "") -> list[str]:

@@ -27,6 +27,7 @@ HOP_BY_HOP = frozenset({"connection", "content-length", "content-encoding", "hos
 ADDRESS = re.compile(
     r"/(?:api/[^/]+|apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<resource>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[^/]+))?"
 )
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 REASONS = {403: "Forbidden", 404: "NotFound", 409: "Conflict", 410: "Expired", 422: "Invalid", 429: "TooManyRequests"} | {
     500: "InternalError",
     503: "ServiceUnavailable",
@@ -298,11 +299,11 @@ def _kept(headers: Any) -> dict[str, str]:
 def _name_in(body: bytes) -> str:
     """Name of a new object, of a job file without its hash; of an Event what it is about, because its name is a hash.
 
-    Both hashes have a UID in them.
+    Both hashes have a UID in them. Times in an Event's words are another one in each story.
     """
     manifest = json.loads(body)
     if manifest.get("kind") == "Event":
-        return f"{manifest['regarding']['kind']}/{manifest['regarding']['name']}: {manifest['reason']}: {manifest['note'][:60]}"
+        return f"{manifest['regarding']['kind']}/{manifest['regarding']['name']}: {manifest['reason']}: {TIME.sub('<time>', manifest['note'])[:60]}"
     name = str(manifest["metadata"]["name"])
     return re.sub("-[0-9a-f]{8}$", "", name) if manifest.get("kind") == "ConfigMap" else name
 

@@ -26,6 +26,7 @@ from videogen_testing.tls_session import tls_session
 
 GROUP = "/apis/videogen.pib.gov.in/v1alpha1"
 COLLECTIONS = {
+    "FineTuneCycle": f"{GROUP}/namespaces/{{}}/finetunecycles",
     "TrainingRun": f"{GROUP}/namespaces/{{}}/trainingruns",
     "ModelRelease": f"{GROUP}/namespaces/{{}}/modelreleases",
     "PyTorchJob": "/apis/kubeflow.org/v1/namespaces/{}/pytorchjobs",
@@ -86,14 +87,14 @@ async def client(plane: ControlPlane) -> AsyncIterator[Client]:
 class View:
     """One namespace's objects as they are now, by watches."""
 
-    def __init__(self, api: Client, namespace: str) -> None:
-        self._api, self.namespace = api, namespace
+    def __init__(self, api: Client, namespace: str, collections: Mapping[str, str] = COLLECTIONS) -> None:
+        self._api, self.namespace, self._collections = api, namespace, collections
         self._objects: dict[tuple[str, str], Object] = {}
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator["View"]:
-        tasks = [asyncio.create_task(self._watch(kind, path.format(self.namespace))) for kind, path in COLLECTIONS.items()]
+        tasks = [asyncio.create_task(self._watch(kind, path.format(self.namespace))) for kind, path in self._collections.items()]
         try:
             yield self
         finally:
@@ -119,7 +120,7 @@ class View:
 
     def said(self) -> str:
         """What the operator says about its objects."""
-        items = [*self.all("TrainingRun"), *self.all("ModelRelease")]
+        items = [item for kind in ("FineTuneCycle", "TrainingRun", "ModelRelease") for item in self.all(kind)]
         return "; ".join(f"{item['kind']} {item['metadata']['name']}: {conditions(item)}" for item in items)
 
     async def _watch(self, kind: str, path: str) -> None:
