@@ -72,9 +72,10 @@ test-kernels: setup tools ## the tests that compute, with PyTorch's CPU kernels 
 	ATEN_CPU_CAPABILITY=avx2 $(PYTEST) --numprocesses 2 $(NUMERIC)
 	env --unset=ATEN_CPU_CAPABILITY $(PYTEST) --numprocesses 2 $(NUMERIC)
 
-soak: setup control-plane fuzz ## the long campaigns: every write of the operator, every way it can be lost; 100 simulated years of cycles; and fuzz
+soak: setup control-plane fuzz ## the long campaigns: every write of the operator, every way it can be lost; any edit in any state; 100 simulated years of cycles; and fuzz
 	$(BIN)/python -m pytest --numprocesses 2 tests/simulation/soak/year_campaign.py
 	$(BIN)/python -m pytest tests/cluster/soak/crash_campaign.py
+	$(BIN)/python -m pytest -s tests/cluster/soak/edit_campaign.py
 
 fuzz: setup build/fuzz/.installed ## hostile bytes for everything that reads them, FUZZ_SECONDS (600) for each target
 	@for target in tests/fuzz/fuzz_*.py; do \

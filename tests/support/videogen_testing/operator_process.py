@@ -59,11 +59,21 @@ class OperatorProcess:
         return status_of(f"http://127.0.0.1:{self.health_port}/{path}")
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=HANGS) as answer:
-            return str(answer.read().decode())
+        return metrics_of(self.metrics_port)
 
     def requests(self, *verbs: str) -> float:
         """Requests to the API server so far; the Lease's apart."""
-        lines = [line for line in self.metrics().splitlines() if line.startswith("videogen_api_requests_total{")]
-        wanted = [line for line in lines if 'resource="leases"' not in line and any(f'verb="{verb}"' in line for verb in verbs)]
-        return sum(float(line.rpartition(" ")[2]) for line in wanted)
+        return requests_of(self.metrics_port, *verbs)
+
+
+def metrics_of(port: int) -> str:
+    """What the operator tells Prometheus."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=HANGS) as answer:
+        return str(answer.read().decode())
+
+
+def requests_of(port: int, *verbs: str) -> float:
+    """Requests of an operator to the API server so far, by its own metric; the Lease's apart."""
+    lines = [line for line in metrics_of(port).splitlines() if line.startswith("videogen_api_requests_total{")]
+    wanted = [line for line in lines if 'resource="leases"' not in line and any(f'verb="{verb}"' in line for verb in verbs)]
+    return sum(float(line.rpartition(" ")[2]) for line in wanted)
