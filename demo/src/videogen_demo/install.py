@@ -19,6 +19,8 @@ from videogen_demo import delivery, reach
 from videogen_demo.kubectl import REPOSITORY, Cluster, CommandError, run
 
 SYSTEM = "videogen-system"
+RELEASE = "videogen"  # of Helm
+PATIENTLY = ("--wait", "--timeout", "5m")  # until the operator is there
 TOKEN_SECRET = "videogen-alertmanager-token"
 INBOX_NAME = f"videogen-operator.{SYSTEM}.svc"  # in its certificate
 INBOX_AUTHORITY = "videogen-inbox-ca"
@@ -58,10 +60,22 @@ def ensure(say: Say = print, values: tuple[str, ...] = ()) -> Installation:
     cluster = Cluster(OWN_KUBECONFIG if local else None)
     say("images: building what has changed")
     images = delivery.to_local_cluster() if local else delivery.to_other_cluster(cluster, os.environ)
-    settings = (*(FAST_ALERTS if local or own_monitoring(cluster) else ()), *values)
-    chart(cluster, images, settings, peers_of_local_cluster(cluster) if local else {})
+    installation = Installation(cluster, images, local)
+    upgrade(installation, values=values)
     wire_alerts(cluster, local)
-    return Installation(cluster, images, local)
+    return installation
+
+
+def upgrade(installation: Installation, source: Path = REPOSITORY, values: tuple[str, ...] = ()) -> None:
+    """Install the chart of these sources, or upgrade to it, with the images of the installation and what its cluster needs."""
+    cluster, local = installation.cluster, installation.local
+    settings = (*(FAST_ALERTS if local or own_monitoring(cluster) else ()), *values)
+    chart(cluster, installation.images, settings, peers_of_local_cluster(cluster) if local else {}, source)
+
+
+def roll_back(cluster: Cluster) -> None:
+    """To the chart, images and values of before the last upgrade."""
+    run([_helm(), *cluster.flags, "rollback", RELEASE, "--namespace", SYSTEM, *PATIENTLY])
 
 
 def means_local_cluster(kubeconfig: str) -> bool:
@@ -93,7 +107,13 @@ def peers_at(control_plane: str) -> list[Peer]:
     return [{"ipBlock": {"cidr": f"{address}/32"}} for address in addresses]
 
 
-def chart(cluster: Cluster, images: dict[str, str], values: tuple[str, ...] = (), lists: Mapping[str, list[Peer]] = NO_LISTS) -> None:
+def chart(
+    cluster: Cluster,
+    images: dict[str, str],
+    values: tuple[str, ...] = (),
+    lists: Mapping[str, list[Peer]] = NO_LISTS,
+    source: Path = REPOSITORY,
+) -> None:
     """Install or upgrade the chart, with a token for Alertmanager that is made once. `lists`: values that are lists of objects."""
     namespace = {"apiVersion": "v1", "kind": "Namespace",
                  "metadata": {"name": SYSTEM, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}  # fmt: skip
@@ -116,8 +136,8 @@ def chart(cluster: Cluster, images: dict[str, str], values: tuple[str, ...] = ()
     sets = [word for setting in settings for word in ("--set", setting)]
     sets += [word for text in texts for word in ("--set-string", text)]  # a tag may have digits alone, which --set takes for a number
     sets += [word for name, value in lists.items() for word in ("--set-json", f"{name}={json.dumps(value)}")]
-    run([_helm(), *cluster.flags, "upgrade", "--install", "videogen", REPOSITORY / "charts/videogen",
-         "--namespace", SYSTEM, "--wait", "--timeout", "5m", *sets])  # fmt: skip
+    run([_helm(), *cluster.flags, "upgrade", "--install", RELEASE, source / "charts/videogen",
+         "--namespace", SYSTEM, *PATIENTLY, *sets])  # fmt: skip
 
 
 def _split(image: str) -> dict[str, str]:
