@@ -169,7 +169,7 @@ def cycle_of(namespace: str) -> Manifest:
 
 
 def canary_of(release: Manifest) -> Manifest:
-    """The same bundle under another version, which takes half of the requests and goes no further."""
+    """The same bundle under another version, which takes half of the requests and goes no further by itself."""
     stays = {"steps": [{"weightPercent": 50, "minimumRequests": 1_000_000, "minimumSeconds": 86_400}]}
     identity = ModelIdentity(family=ModelFamily.VIDEOFUSION, version=CANARY)
     spec = {key: release["spec"][key] for key in ("service", "artifact", "serving")}
@@ -182,7 +182,7 @@ def canary_of(release: Manifest) -> Manifest:
 
 
 def begun(cluster: Cluster, namespace: str, viewers: Load) -> Scene:
-    """A cycle with a past, a stable release and a canary, a run at work and one that waits, all made by the operator of now."""
+    """A cycle with a past, a stable release and a held canary, a run at work and one that waits, all made by the operator of now."""
     cluster.apply(cycle_of(namespace))
     cluster("annotate", f"finetunecycle/{CYCLE}", "-n", namespace, f"{ANNOTATION_REQUEST}=run-now@first")
     (past,) = cluster.wait("the cycle's run to end", lambda: _status(cluster, namespace, "finetunecycle", CYCLE).get("history"), 900)
@@ -198,11 +198,18 @@ def begun(cluster: Cluster, namespace: str, viewers: Load) -> Scene:
     cluster.wait("a checkpoint", lambda: stories.phase(cluster, namespace, TRAINING, "train").get("checkpointStep", 0) >= 2, HANGS)
     cluster.wait("a run to wait for its day", lambda: stories.state(cluster, namespace, WAITING).get("reason") == "WaitingForWindow", HANGS)
     name = canary["metadata"]["name"]
-    cluster.wait("the canary", lambda: _status(cluster, namespace, "modelrelease", name).get("rollout", {}).get("state") == "Canary", HANGS)
+    cluster.wait("the canary", lambda: _rollout(cluster, namespace, name) == "Canary", HANGS)
+    # A canary that goes on is judged again and again, and says whenever the verdict is another one.
+    cluster("annotate", f"modelrelease/{name}", "-n", namespace, f"{ANNOTATION_REQUEST}=hold@first")
+    cluster.wait("the canary to be held", lambda: _rollout(cluster, namespace, name) == "Held", HANGS)
     viewers.start()
     both = {past["release"], name}
     cluster.wait("answers of both releases", lambda: {answer.release for answer in viewers.answers if answer.ok} == both, HANGS)
     return Scene(cluster, namespace, viewers, look(cluster, namespace))
+
+
+def _rollout(cluster: Cluster, namespace: str, release: str) -> str:
+    return str(_status(cluster, namespace, "modelrelease", release).get("rollout", {}).get("state", ""))
 
 
 def _status(cluster: Cluster, namespace: str, kind: str, name: str) -> Manifest:
