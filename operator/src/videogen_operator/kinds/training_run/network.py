@@ -38,10 +38,12 @@ def current(observed: Observed, phase: PhaseStatus, settings: Mapping[str, str])
 
 
 def denial(observed: Observed) -> dict[str, Any]:
-    """The policy of all pods of the run."""
-    metadata = objects.metadata(observed, "", 0)
+    """The policy of all pods of the run. It names a phase and no attempt: an operator of before there were such policies, which somebody
+    may go back to, fails at one without a phase, and leaves one without an attempt alone.
+    """
+    metadata = objects.metadata(observed, observed.spec.phases[0].name, 0)
     metadata["name"] = run_child_name(observed.name)
-    metadata["labels"] = {key: value for key, value in metadata["labels"].items() if key not in {LABEL_PHASE, LABEL_ATTEMPT}}
+    del metadata["labels"][LABEL_ATTEMPT]
     return network_policies.policy(metadata, {label: metadata["labels"][label] for label in OF_A_RUN}, ())
 
 
