@@ -82,7 +82,7 @@ class Operator:
     def passes(self) -> float:
         """Finished passes of TrainingRuns so far; 0 while some wait for theirs."""
         values = dict(line.rsplit(" ", 1) for line in self._process.metrics().splitlines() if not line.startswith("#"))
-        if float(values["videogen_reconcile_queue_depth"]) > 0:
+        if any(float(value) > 0 for name, value in values.items() if name.startswith("videogen_reconcile_queue_depth{")):
             return 0.0
         return float(values.get('videogen_reconcile_total{kind="TrainingRun",result="Done"}', 0.0))
 

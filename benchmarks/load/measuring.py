@@ -62,7 +62,7 @@ class Operator:
     def passes(self) -> Counter[str]:
         """Finished passes by kind; none while keys wait for theirs."""
         values = dict(line.rsplit(" ", 1) for line in self.metrics().splitlines() if not line.startswith("#"))
-        if float(values["videogen_reconcile_queue_depth"]) > 0:
+        if any(float(value) > 0 for name, value in values.items() if name.startswith("videogen_reconcile_queue_depth{")):
             return Counter()
         kinds = ("TrainingRun", "ModelRelease", "FineTuneCycle")
         return Counter({kind: int(float(values.get(f'videogen_reconcile_total{{kind="{kind}",result="Done"}}', 0))) for kind in kinds})

@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry
 
 from videogen_operator.exporter import WorldCollector
 from videogen_operator.kinds import KINDS
+from videogen_operator.plan import Key
 from videogen_testing.releases import NAMESPACE, SERVICE, Objects, a_release, name_of
 
 LATENCY = {"name": "latency", "metric": "LatencyP95Seconds", "maximum": "2.5", "minimumRequests": 7}
@@ -51,3 +52,17 @@ def test_what_fails_its_checks_and_what_cannot_be_read_is_told_and_nothing_else(
 def test_a_release_that_was_replaced_is_told_by_its_state() -> None:
     assert told("videogen_release", {"service": SERVICE, "reason": "Superseded"}) == 1
     assert told("videogen_release", {"service": SERVICE, "reason": "Stable"}, Ready="Stable") == 1
+
+
+def test_the_queue_is_told_by_kind_with_the_one_that_waits_longest() -> None:
+    collector, registry = WorldCollector(Objects(), KINDS), CollectorRegistry()
+    registry.register(collector)
+    collector.waiting = lambda: [(Key("TrainingRun", "films", name), seconds) for name, seconds in (("a", 3.0), ("b", 70.0))]
+
+    def of(kind: str) -> list[float | None]:
+        return [
+            registry.get_sample_value(f"videogen_reconcile_{name}", {"kind": kind}) for name in ("queue_depth", "oldest_waiting_seconds")
+        ]
+
+    assert of("TrainingRun") == [2, 70]
+    assert of("ModelRelease") == [0, 0]

@@ -111,7 +111,7 @@ def test_who_stands_back_is_not_run_a_second_time_meanwhile_and_once_more_afterw
     async def story(loops: Loops[str]) -> None:
         await asyncio.sleep(15)
         loops.wake("a")
-        assert loops.depth == 2, "a and c wait for a place"
+        assert loops.waiting() == [("c", 15), ("a", 5)], "a and c wait for a place"
         await asyncio.sleep(100)
 
     happened = standing_back(virtual_loop, story)

@@ -12,12 +12,14 @@ from kopf import ConnectionInfo
 
 from videogen_operator import metrics_query
 from videogen_operator.api_server.cluster import Cluster
+from videogen_operator.api_server.leadership import NotLeadingError
 from videogen_operator.api_server.recorder import Recorder
 from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.inbound.inbox import Mail
+from videogen_operator.loops import Retry
 from videogen_operator.metrics_query import Prometheus
 from videogen_operator.plan import Inputs, Key, Kind, Plan, Query, Ref
-from videogen_operator.reconcile import Reconciler, writes
+from videogen_operator.reconcile import Reconciler, ended, writes
 from videogen_testing.patience import HANGS
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -110,3 +112,18 @@ async def test_an_alert_waits_for_no_other_question_and_for_its_own_only_so_long
         await going
         assert questions == asked
     assert [inputs.measurements for inputs in seen] == [{}]
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        (Retry("refused"), "Retry"),
+        (TimeoutError(), "Unanswered"),
+        (aiohttp.ServerDisconnectedError(), "Unanswered"),
+        (asyncio.CancelledError(), "Stopped"),
+        (NotLeadingError(), "Stopped"),
+        (KeyError("spec"), "Error"),
+    ],
+)
+def test_how_a_pass_has_ended_is_one_of_few_words(error: BaseException, result: str) -> None:
+    assert ended(error) == result

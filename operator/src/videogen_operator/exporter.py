@@ -1,9 +1,9 @@
-"""The kinds' objects as Prometheus gauges, read from the watched objects at each rendering: nothing to keep in step."""
+"""The kinds' objects and queues as Prometheus gauges, read at each rendering from what there is: nothing to keep in step."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -46,11 +46,14 @@ class WorldCollector(Collector):
         """`reports`: to whom pods have reported, and the last report of each pod by its UID."""
         self._world, self._kinds, self._reports = world, kinds, reports
         self._frozen: Mapping[str, tuple[Manifest, ...]] | None = None
+        self._queue: tuple[tuple[Key, float], ...] = ()
+        self.waiting: Callable[[], Iterable[tuple[Key, float]]] = tuple  # keys that wait for their pass, and for how many seconds
 
     def freeze(self) -> None:
         """Put aside what is told next. Stored objects never change, so that their tuple is a snapshot."""
         keys, reports = self._reports()
         self._frozen = {kind.name: tuple(self._live(kind, keys, reports)) for kind in self._kinds}
+        self._queue = tuple(self.waiting())
 
     def _live(self, kind: Kind[Any], keys: frozenset[Key], reports: Mapping[str, Manifest]) -> Iterator[Manifest]:
         """The kind's objects, with what their pods have reported since their status was written."""
@@ -67,6 +70,7 @@ class WorldCollector(Collector):
             self.freeze()
         assert self._frozen is not None
         frozen, self._frozen = self._frozen, None
+        yield from queues([kind.name for kind in self._kinds], self._queue)
         left_out = GaugeMetricFamily(
             "videogen_series_left_out", f"Series beyond {MOST_SERIES} of one metric in one namespace.", labels=("namespace", "metric")
         )
@@ -75,6 +79,19 @@ class WorldCollector(Collector):
             for namespace, count in family.left_out():
                 left_out.add_metric((namespace, family.name), count)
         yield left_out
+
+
+def queues(kinds: Iterable[str], waiting: Iterable[tuple[Key, float]]) -> Iterator[Metric]:
+    """How many keys of each kind wait, and how long the first of them has."""
+    depth = GaugeMetricFamily("videogen_reconcile_queue_depth", "Keys that wait for their pass.", labels=("kind",))
+    oldest = GaugeMetricFamily("videogen_reconcile_oldest_waiting_seconds", "Time since the first of them began to wait.", labels=("kind",))
+    of_kind: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for key, seconds in waiting:
+        of_kind[key.kind].append(seconds)
+    for kind, seconds_of in of_kind.items():
+        depth.add_metric((kind,), len(seconds_of))
+        oldest.add_metric((kind,), max(seconds_of, default=0.0))
+    yield from (depth, oldest)
 
 
 def families(kind: Kind[Any], items: Sequence[Manifest]) -> Iterator[Family]:

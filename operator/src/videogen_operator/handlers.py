@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,8 +11,11 @@ import kopf
 
 from videogen_operator.api_server.login import connection
 from videogen_operator.plan import Manifest, Resource
+from videogen_operator.telemetry import WATCH_REQUESTS, Watching
+from videogen_operator.watchdog import WATCHER
 
 CHUNK = 10  # objects of a page: kopf bounds no answer, and one object may have 1.5 MB, which is ten times as much in memory
+OTHERS = "others"
 Changed = Callable[[Manifest, bool], None]  # object, whether it is gone
 
 
@@ -39,7 +43,7 @@ def configure(registry: kopf.OperatorRegistry, resources: Iterable[Resource]) ->
     @kopf.on.startup(registry=registry)
     async def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
-        settings.networking.error_backoffs = Patience()
+        settings.networking.error_backoffs = Patience(resources)
         settings.watching.chunk_size = CHUNK
         settings.queueing.idle_timeout = 0.1  # a worker keeps its last event, with all managedFields, for so long (kopf: 5 s)
         settings.persistence.diffbase_storage = NoDifferences()
@@ -69,11 +73,23 @@ class NoProgress(kopf.AnnotationsProgressStorage):
 
 
 class Patience:
-    """Back-offs without end, with jitter: after the last one kopf would let a watcher die."""
+    """Back-offs without end, with jitter: after the last one kopf would let a watcher die. kopf asks for the first one before it sends a
+    request, and for another one after each attempt that has failed: so its requests are counted here.
+    """
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._plurals = frozenset(resource.plural for resource in resources)
 
     def __iter__(self) -> Iterator[float]:
         """About 1, 2, 4, 8, 16, 16, ... seconds, anew for each request."""
-        delay = 1.0
+        resource, result, delay = self._resource(), Watching.BEGUN, 1.0
         while True:
+            WATCH_REQUESTS.labels(resource, result).inc()
             yield delay * (1 + random.random() / 4)
-            delay = min(delay * 2, 16.0)
+            result, delay = Watching.FAILED, min(delay * 2, 16.0)
+
+    def _resource(self) -> str:
+        """Whose watcher the present task is; "others": what kopf asks besides, which kinds and namespaces there are."""
+        task = asyncio.current_task()
+        plural = task.get_name().removeprefix(WATCHER).partition(".")[0] if task else ""
+        return plural if plural in self._plurals else OTHERS

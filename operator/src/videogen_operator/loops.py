@@ -57,6 +57,7 @@ class Loops(Generic[K]):
         self._share = share
         self._queues: dict[Hashable, deque[K]] = {}  # in the order of their turns; none is empty
         self._queued: set[K] = set()
+        self._since: dict[K, float] = {}  # when what waits for a place began to
         self._running: dict[K, asyncio.Task[None]] = {}
         self._urgent: set[K] = set()  # running outside the limit
         self._standing_back: dict[K, asyncio.Future[None]] = {}  # running, but without a place until their turn comes
@@ -80,25 +81,29 @@ class Loops(Generic[K]):
             self._start(key, urgent=True)
         elif key not in self._queued:
             self._queued.add(key)
-            self._queues.setdefault(self._share(key), deque()).append(key)
-            self._fill()
+            self._wait(key)
 
     async def stand_back(self, key: K) -> None:
         """Of a running key: give its place to the keys that wait now, and return when its turn has come. An urgent key does not wait."""
         if key in self._urgent or not self._queues:
             return
         turn = self._standing_back[key] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(self._share(key), deque()).append(key)
-        self._fill()
+        self._wait(key)
         try:
             await turn
         finally:
             self._standing_back.pop(key, None)
+            self._since.pop(key, None)
 
     @property
     def depth(self) -> int:
         """Keys that wait for a place."""
-        return len(self._queued) + len(self._standing_back)
+        return len(self._since)
+
+    def waiting(self) -> list[tuple[K, float]]:
+        """Keys that wait for a place, and for how many seconds."""
+        now = asyncio.get_running_loop().time()
+        return [(key, now - since) for key, since in self._since.items()]
 
     async def close(self) -> None:
         """Cancel what runs or waits, and wait for its end."""
@@ -110,6 +115,11 @@ class Loops(Generic[K]):
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
+    def _wait(self, key: K) -> None:
+        self._since[key] = asyncio.get_running_loop().time()
+        self._queues.setdefault(self._share(key), deque()).append(key)
+        self._fill()
+
     def _fill(self) -> None:
         while self._queues and len(self._running) - len(self._urgent) - len(self._standing_back) < self._limit:
             key = self._pop()
@@ -120,6 +130,7 @@ class Loops(Generic[K]):
 
     def _resume(self, key: K) -> None:
         turn = self._standing_back.pop(key)
+        del self._since[key]
         if not turn.done():  # else its run is being cancelled
             turn.set_result(None)
 
@@ -134,6 +145,7 @@ class Loops(Generic[K]):
 
     def _start(self, key: K, urgent: bool = False) -> None:
         self._queued.discard(key)
+        self._since.pop(key, None)
         if urgent:
             self._urgent.add(key)
         self._running[key] = asyncio.get_running_loop().create_task(self._run(key), name=f"pass of {key}")

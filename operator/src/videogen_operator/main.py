@@ -51,7 +51,6 @@ from videogen_operator.reconcile import PASSING, Reconciler
 from videogen_operator.seals import Keys
 from videogen_operator.settings import PREFIX, Settings, from_environment
 from videogen_operator.steady_clock import SteadyClock
-from videogen_operator.telemetry import QUEUE_DEPTH
 from videogen_operator.waking import Gathering, Waking
 from videogen_operator.watchdog import DeafError, Watchdog
 
@@ -78,7 +77,7 @@ def main() -> None:
     parser.parse_args()
     try:
         settings = from_environment(os.environ)
-        certificate = _certificate(settings)
+        _certificate(settings)
         settings.for_plans()
         Keys(settings.record_keys)
     except ValueError as error:
@@ -88,7 +87,7 @@ def main() -> None:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     SSLProtocol.max_size = READ_BYTES
     with asyncio.Runner() as runner:
-        code = runner.run(run(settings if PREFIX + "IDENTITY" in os.environ else _named(settings, os.environ), certificate))
+        code = runner.run(run(settings if PREFIX + "IDENTITY" in os.environ else _named(settings, os.environ)))
         logging.shutdown()
         # Everything is put away. Ending the event loop would wait for kopf's tasks, and a watcher of kopf that was
         # cancelled twice waits for its scheduler for ever: the process would be deaf and never be started again.
@@ -105,7 +104,7 @@ def _named(settings: Settings, environment: Mapping[str, str]) -> Settings:
     return replace(settings, identity=f"{environment.get('HOSTNAME') or settings.identity}_{uuid.uuid4().hex[:8]}")
 
 
-async def run(settings: Settings, certificate: Certificate | None = None) -> int:
+async def run(settings: Settings) -> int:
     """Lead, list, watch, decide. Returns the exit code."""
     watched = everything()
     world = ObjectWorld(watched, (index for kind in KINDS for index in kind.indexes))
@@ -133,7 +132,7 @@ async def run(settings: Settings, certificate: Certificate | None = None) -> int
             ),
         ]
         try:
-            return await _lead(settings, world, cluster, mail, leadership, watchdog, watching, certificate)
+            return await _lead(settings, world, cluster, mail, leadership, watchdog, watching, collector)
         except DeafError as error:
             log.critical("%s; the process ends and must be started again", error)
             return 1
@@ -152,7 +151,7 @@ async def _lead(
     leadership: Leadership,
     watchdog: Watchdog,
     watching: asyncio.Task[None],
-    certificate: Certificate | None,
+    collector: WorldCollector,
 ) -> int:
     stop = asyncio.Event()
     _catch_signals(stop)
@@ -175,7 +174,7 @@ async def _lead(
     tokens = PodTokens(cluster, TOKEN_AUDIENCE, time.time)
     alert_tokens = AlertTokens(settings.alert_token_files, settings.alert_namespace_tokens)
     inbox = Inbox(KINDS, mail, world, tokens, alert_tokens, loops.wake, clock, Sealing(KINDS, world, tokens, keys.seals, clock))
-    QUEUE_DEPTH.set_function(lambda: loops.depth)
+    collector.waiting = loops.waiting
     keeping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     try:
         if not await _first(leadership.acquire(), stop, watching):
@@ -184,7 +183,7 @@ async def _lead(
         keeping = asyncio.create_task(leadership.keep(), name="keeping the Lease")  # the first list may last longer than it
         if not await _first(resync.until_done(watchdog.failed), stop, watching):
             return 0
-        server = await serve(inbox.application(), settings.inbox_host, settings.inbox_port, certificate=certificate)
+        server = await serve(inbox.application(), settings.inbox_host, settings.inbox_port, certificate=_certificate(settings))
         watchdog.listed()  # ready only now, when the inbox can be reached
         try:
             return await _until_one_ends(

@@ -10,14 +10,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import aiohttp
+
 from videogen_operator.api_server.cluster import ApiError, Cluster
+from videogen_operator.api_server.leadership import NotLeadingError
 from videogen_operator.api_server.recorder import Recorder
 from videogen_operator.inbound.inbox import Mail
 from videogen_operator.loops import Retry
 from videogen_operator.metrics_query import Prometheus
 from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Plan, Query, Ref, StatusWrite, Unavailable, World
 from videogen_operator.seals import Seals
-from videogen_operator.telemetry import PASS_SECONDS, PASSES
+from videogen_operator.telemetry import PASS_SECONDS, PASSES, Passed
 
 CONFLICT_SECONDS = 0.1
 VERIFY_SECONDS = 2.0  # for the question whether an alert is true; it is sent again if Prometheus takes longer
@@ -58,9 +61,9 @@ class Reconciler:
             try:
                 delay = await self._pass(self._kinds[key.kind], key)
             except BaseException as error:
-                PASSES.labels(key.kind, type(error).__name__).inc()
+                PASSES.labels(key.kind, ended(error)).inc()
                 raise
-        PASSES.labels(key.kind, "Done").inc()
+        PASSES.labels(key.kind, Passed.DONE).inc()
         return delay
 
     async def _pass(self, kind: Kind[Any], key: Key) -> float | None:
@@ -171,6 +174,15 @@ class Reconciler:
 
 async def _nobody_waits(_: Key) -> None:
     """Without loops no other pass waits."""
+
+
+def ended(error: BaseException) -> Passed:
+    """What the error that has ended a pass is counted as."""
+    if isinstance(error, Retry):
+        return Passed.RETRY
+    if isinstance(error, aiohttp.ClientError | TimeoutError):
+        return Passed.UNANSWERED
+    return Passed.STOPPED if isinstance(error, asyncio.CancelledError | NotLeadingError) else Passed.ERROR
 
 
 def writes(plan: Plan, cluster: Cluster) -> Iterator[tuple[Callable[[Any], Awaitable[bool]], Manifest | Ref, bool]]:

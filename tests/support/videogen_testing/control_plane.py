@@ -28,8 +28,9 @@ TRAINING_OPERATOR = "test-training-operator"  # the token of who makes trainers'
 TRAINING_OPERATORS_ACCOUNT = "system:serviceaccount:kubeflow:training-operator"
 SERVER_PORTS = 10_000, 32_768  # below net.ipv4.ip_local_port_range as Linux has it
 _given: set[int] = set()
-# Go collects garbage whenever the heap has doubled: all the time in a new API server, whose heap is small.
-SPARING = os.environ | {"GOGC": "400"}
+# Go collects garbage whenever the heap has doubled: all the time in a new API server, whose heap is small. Whom the API server asks
+# (webhooks, pods) is on this machine, and no proxy of the environment reaches it.
+SPARING = os.environ | {"GOGC": "400", "NO_PROXY": "*"}
 CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller"
 
 

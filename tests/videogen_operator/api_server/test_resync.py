@@ -10,6 +10,7 @@ from typing import Any
 import kopf
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from videogen_operator.api_server.cluster import ApiError, Cluster, path_of
 from videogen_operator.api_server.resync import ANEW, FIRST_SECONDS, Resync
@@ -42,6 +43,7 @@ class Served:
     discovery: tuple[int, str] = (404, "404 page not found")
     told: list[str] = field(default_factory=list)  # kinds
     world: ObjectWorld = field(default_factory=lambda: ObjectWorld(WATCHED))
+    now: float = 0.0
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
@@ -65,9 +67,12 @@ class Served:
         try:
             async with Cluster(lambda: login, WATCHED, self.world) as cluster:
                 places = [(resource, None) for resource in WATCHED]
-                yield Resync(cluster, self.world, places, lambda item: self.told.append(item["kind"]), doubt=0.0)
+                yield Resync(cluster, self.world, places, self.tell, doubt=0.0, clock=lambda: self.now)
         finally:
             await runner.cleanup()
+
+    def tell(self, item: Manifest) -> None:
+        self.told.append(item["kind"])
 
     def known(self) -> Manifest | None:
         return self.world.get(self.resource.kind, "models", "standard")
@@ -245,3 +250,38 @@ async def test_a_list_that_failed_is_begun_anew_when_the_api_server_says(monkeyp
     assert pauses[0] == 40.0
     assert FIRST_SECONDS * 2 <= pauses[1] < pauses[2] <= FIRST_SECONDS * 4 * 1.2
     assert len(failures) == 3
+
+
+def counted(plural: str, result: str) -> float:
+    return REGISTRY.get_sample_value("videogen_lists_total", {"resource": plural, "result": result}) or 0.0
+
+
+def age(plural: str) -> float | None:
+    return REGISTRY.get_sample_value("videogen_list_age_seconds", {"resource": plural})
+
+
+async def test_each_resource_has_the_time_since_its_own_last_list() -> None:
+    served = Served(CLAIMS, discovery=named(CLAIMS.plural))
+    async with served.listing() as resync:
+        served.now = 1000.0
+        assert age("persistentvolumeclaims") == 0, "a standby lists nothing"
+        await resync.once()
+        done = counted("persistentvolumeclaims", "Done")
+        served.now, served.listed = 1060.0, False
+        with pytest.raises(ApiError):
+            await resync.once()
+        assert counted("persistentvolumeclaims", "Done") == done
+        assert counted("persistentvolumeclaims", "Failed") >= 1
+        assert age("persistentvolumeclaims") == 60
+        assert age("trainingruns") == 0
+
+
+async def test_a_kind_that_is_not_served_counts_as_looked_at() -> None:
+    served = Served(PYTORCH_JOBS, listed=False)
+    async with served.listing() as resync:
+        before, failed = counted("pytorchjobs", "Absent"), counted("pytorchjobs", "Failed")
+        await resync.once()
+        served.now = 60.0
+        await resync.once()
+        assert (counted("pytorchjobs", "Failed"), age("pytorchjobs")) == (failed, 0)
+        assert counted("pytorchjobs", "Absent") == before + 3, "the first time it is asked for again"

@@ -26,7 +26,7 @@ from videogen_operator.api_server.world import ObjectWorld, trim
 from videogen_operator.names import ANNOTATION_APPLIED, MANAGED_BY
 from videogen_operator.plan import Manifest, Note, Ref, Resource, StatusWrite
 from videogen_operator.steady_clock import ServerClock
-from videogen_operator.telemetry import REQUESTS
+from videogen_operator.telemetry import NO_ANSWER, REQUESTS
 
 REMEMBERED_APPLIED = 20_000  # objects, deleted ones among them
 PAGE = 100  # objects; a large page would be a peak of memory that is never given back
@@ -108,15 +108,19 @@ class Cluster:
         headers, server = {"Content-Type": content, "Accept": JSON} | self._authorization(), self._connection.server.rstrip("/")
         # As a file, which is sent in pieces: a status may have more than a megabyte.
         data = None if body is None else BytesIO(json.dumps(body, separators=(",", ":")).encode())
-        async with self._session.request(verb, server + path, params=query, data=data, headers=headers) as response:
-            self.clock.hear(response.headers.get("Date", ""))
-            answer = await _read(response, longest)
-            REQUESTS.labels(verb, _resource_of(path), str(response.status)).inc()
-            if response.status == 401:
-                self._connected_at = float("-inf")
-            if response.status >= 400:
-                raise _error(response.status, response.reason or "", answer, response.headers.get("Retry-After"))
-            return _content(response.status, answer)
+        code = NO_ANSWER
+        try:
+            async with self._session.request(verb, server + path, params=query, data=data, headers=headers) as response:
+                self.clock.hear(response.headers.get("Date", ""))
+                code = str(response.status)
+                answer = await _read(response, longest)
+        finally:
+            REQUESTS.labels(verb, _resource_of(path), code).inc()
+        if response.status == 401:
+            self._connected_at = float("-inf")
+        if response.status >= 400:
+            raise _error(response.status, response.reason or "", answer, response.headers.get("Retry-After"))
+        return _content(response.status, answer)
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
         """All objects of a resource in small pages, each with the version at which the whole list is read. A page with too many

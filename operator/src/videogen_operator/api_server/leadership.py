@@ -19,7 +19,7 @@ import aiohttp
 
 from videogen_operator.api_server.cluster import ApiError, Cluster, path_of
 from videogen_operator.resources import LEASES
-from videogen_operator.telemetry import LEADER
+from videogen_operator.telemetry import LEADER, LEASE_TRANSITIONS
 
 MARGIN = 2 / 3  # writes stop, and the process exits, after this share of the lease's duration without a renewal
 log = logging.getLogger(__name__)
@@ -105,9 +105,12 @@ class Leadership:
             body = {"apiVersion": LEASES.api_version, "kind": "Lease", "metadata": {"name": self._name}, "spec": self._spec({})}
             await self._cluster.request("POST", path_of(LEASES, self._namespace), body=body)
             return True
+        LEASE_TRANSITIONS.set(lease["spec"].get("leaseTransitions", 0))
         if not self._is_free(lease):
             return False
-        await self._cluster.request("PUT", self._path(), body=lease | {"spec": self._spec(lease["spec"])})
+        spec = self._spec(lease["spec"])
+        await self._cluster.request("PUT", self._path(), body=lease | {"spec": spec})
+        LEASE_TRANSITIONS.set(spec["leaseTransitions"])
         return True
 
     def _is_free(self, lease: dict[str, Any]) -> bool:

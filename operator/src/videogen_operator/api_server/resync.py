@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import aiohttp
 
@@ -13,6 +15,7 @@ from videogen_operator.api_server.cluster import ApiError, Cluster
 from videogen_operator.api_server.world import Name, ObjectWorld, name_of
 from videogen_operator.loops import BackOff
 from videogen_operator.plan import Manifest, Resource
+from videogen_operator.telemetry import LIST_AGE, LISTS, Listed
 
 Place = tuple[Resource, str | None]
 FIRST_SECONDS, LONGEST_SECONDS = 2.0, 15.0  # before a failed list is begun anew
@@ -38,6 +41,7 @@ class Resync:
         told: Callable[[Manifest], None],
         heard: Callable[[], None] = lambda: None,
         doubt: float = DOUBT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`heard` is called for each page."""
         self._heard, self._doubt = heard, doubt
@@ -45,9 +49,15 @@ class Resync:
         self._changed: list[Manifest] = []  # not told yet, also when a list has failed in between
         self._absent: frozenset[Place] = frozenset()  # where the last round found no such resource
         self._places = tuple(places)
+        self._clock = clock
+        self._begun: float | None = None  # a standby lists nothing
+        self._listed: dict[Place, float] = {}  # when last
+        for plural in {resource.plural for resource, _ in self._places}:
+            LIST_AGE.labels(plural).set_function(partial(self._age, plural))
 
     async def once(self) -> None:
         """List everything. Raises ApiError, aiohttp.ClientError or TimeoutError if something cannot be listed."""
+        self._begun = self._clock() if self._begun is None else self._begun
         absent = await self._absent_of(self._places)
         if new := [place for place in absent if place not in self._absent]:
             await asyncio.sleep(self._doubt)
@@ -79,9 +89,26 @@ class Resync:
                 asked = error.retry_after if isinstance(error, ApiError) else None
                 await asyncio.sleep(max(back_off.delay(failures, random.random()), asked or 0.0))
 
+    def _age(self, plural: str) -> float:
+        """Seconds since the resource was listed, or found absent, where that is longest ago. May be asked by a thread."""
+        if self._begun is None:
+            return 0.0
+        return self._clock() - min(self._listed.get(place, self._begun) for place in self._places if place[0].plural == plural)
+
     async def _absent_of(self, places: Iterable[Place]) -> list[Place]:
         """Those whose resource the API server does not serve; the others are listed."""
-        return [place for place in places if not await self._list(*place)]
+        return [place for place in places if not await self._counted(*place)]
+
+    async def _counted(self, resource: Resource, namespace: str | None) -> bool:
+        """One list, as `_list`, and what became of it."""
+        result = Listed.FAILED
+        try:
+            served = await self._list(resource, namespace)
+            result = Listed.DONE if served else Listed.ABSENT
+        finally:
+            LISTS.labels(resource.plural, result).inc()
+        self._listed[resource, namespace] = self._clock()
+        return served
 
     async def _list(self, resource: Resource, namespace: str | None) -> bool:
         """Whether the API server serves the resource."""

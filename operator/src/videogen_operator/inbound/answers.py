@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import Counter
 from pydantic import ValidationError
+
+from videogen_operator.telemetry import Received
 
 
 def json_of(body: bytes) -> Any:
@@ -31,7 +34,7 @@ def bearer(request: web.Request) -> str:
     return token.strip() if scheme.lower() == "bearer" and token.isascii() else ""
 
 
-def told(counter: Any, result: str, status: int, message: str) -> web.Response:
+def told(counter: Counter, result: Received, status: int, message: str) -> web.Response:
     """The answer, counted."""
     counter.labels(result).inc()
     return web.json_response({"result": result, "message": message}, status=status)

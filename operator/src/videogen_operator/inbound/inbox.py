@@ -34,7 +34,7 @@ from videogen_operator.inbound.sealing import Sealing
 from videogen_operator.inbound.tokens import PodTokens
 from videogen_operator.plan import Alerts, Key, Kind, Manifest
 from videogen_operator.steady_clock import wall
-from videogen_operator.telemetry import ALERT_SECONDS, ALERTS, PROGRESS
+from videogen_operator.telemetry import ALERT_SECONDS, ALERTS, PROGRESS, Received
 
 REPORT_BYTES = 64 * 1024
 WEBHOOK_BYTES = 2 * 1024 * 1024  # some thousand alerts
@@ -209,29 +209,30 @@ class Inbox:
         except RefusedError as refused:
             return told(PROGRESS, refused.result, refused.status, refused.message)
         except (ValueError, KeyError, TypeError) as error:
-            return told(PROGRESS, "Invalid", 400, f"expected {{'trainerStatus': {{...}}}}: {first_problem(error)}")
+            return told(PROGRESS, Received.INVALID, 400, f"expected {{'trainerStatus': {{...}}}}: {first_problem(error)}")
         self._reporters.accepted(reporter)
         self._mail.report(reporter.key, reporter.uid, report)
-        if reporter.kind.is_news(self._world, reporter.pod, report):
-            self._wake(reporter.key, False)
-        return told(PROGRESS, "Accepted", 200, "accepted")
+        if not reporter.kind.is_news(self._world, reporter.pod, report):
+            return told(PROGRESS, Received.COALESCED, 200, "accepted, and written with a later one")
+        self._wake(reporter.key, False)
+        return told(PROGRESS, Received.ACCEPTED, 200, "accepted")
 
     async def take_alerts(self, request: web.Request) -> web.Response:
         """A webhook of Alertmanager or Grafana: `{"version": "4", "alerts": [...]}`. A malformed alert is named, and the others count."""
         received = time.monotonic()
         sender = self._alert_tokens.sender(token := bearer(request))
         if sender is None:
-            return told(ALERTS, "Unauthorized", 401, TOKEN_NEEDED)
+            return told(ALERTS, Received.UNAUTHORIZED, 401, TOKEN_NEEDED)
         try:
             alerts, malformed = read(Webhook.model_validate(json_of(await self._webhook(request, token))).alerts)
         except CrowdedError as error:
-            return told(ALERTS, "Crowded", 503, f"send it again: {error}")
+            return told(ALERTS, Received.CROWDED, 503, f"send it again: {error}")
         except web.HTTPRequestEntityTooLarge:
-            return told(ALERTS, "TooLarge", 413, f"a webhook has at most {WEBHOOK_BYTES} bytes; send fewer alerts together")
+            return told(ALERTS, Received.TOO_LARGE, 413, f"a webhook has at most {WEBHOOK_BYTES} bytes; send fewer alerts together")
         except ValueError as error:
             said = f"expected a webhook of Alertmanager (version 4) or Grafana (version 1): {first_problem(error)}"
-            return told(ALERTS, "Invalid", 400, said)
-        ALERTS.labels("Malformed").inc(len(malformed))
+            return told(ALERTS, Received.INVALID, 400, said)
+        ALERTS.labels(Received.MALFORMED).inc(len(malformed))
         if malformed and not alerts:
             return web.json_response({"result": "Malformed", "message": malformed[0]}, status=400)
         self._mail.forget()
@@ -260,7 +261,7 @@ class Inbox:
             async with asyncio.timeout(DECISION_SECONDS):
                 results = await asyncio.gather(*(self._decide(alert) for alert in firing))
         except TimeoutError:
-            return told(ALERTS, "Undecided", 503, "not decided yet; send it again")
+            return told(ALERTS, Received.UNDECIDED, 503, "not decided yet; send it again")
         for result in results:
             ALERTS.labels(result).inc()
         ALERT_SECONDS.observe(time.monotonic() - received)

@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from videogen_operator.inbound.certificates import Certificate
-from videogen_operator.telemetry import HTTP_REFUSED
+from videogen_operator.telemetry import HTTP_REFUSED, Closed
 
 ACCEPTS = 128  # in a turn of the event loop, so that a flood leaves room for other work
 BACKLOG = 4096  # the kernel drops who comes beyond it, and he tries again after a second only
@@ -66,7 +66,7 @@ class _Connection(web.RequestHandler):
         """The answer to what is no HTTP, in one line; an error of our own is aiohttp's to log."""
         if status != 400:
             return super().handle_error(request, status, exc, message)
-        HTTP_REFUSED.labels(self.port, "Malformed").inc()
+        HTTP_REFUSED.labels(self.port, Closed.MALFORMED).inc()
         words = "".join(letter for letter in (message or "").partition("\n")[0] if letter.isprintable())[:200]
         answer = web.Response(status=400, text=f"no valid HTTP/1.1 request: {words.rstrip(':')}\n")
         answer.force_close()
@@ -130,9 +130,9 @@ class Listener:
             self._admit(accepted, str(address[0]))
 
     def _admit(self, accepted: socket.socket, address: str) -> None:
-        if self._addresses[address] >= self._limits.per_address and not self._make_room("ManyOfOneAddress", address):
+        if self._addresses[address] >= self._limits.per_address and not self._make_room(Closed.MANY_OF_ONE_ADDRESS, address):
             return accepted.close()
-        if len(self._open) >= self._limits.connections and not self._make_room("ManyConnections"):
+        if len(self._open) >= self._limits.connections and not self._make_room(Closed.MANY_CONNECTIONS):
             return accepted.close()
         assert self._runner.server is not None
         connection = _Connection(self._runner.server, self._port, address, self._forget)
@@ -144,7 +144,7 @@ class Listener:
         connection.connecting.add_done_callback(lambda task: self._connected(task, connection, accepted))
         return None
 
-    def _make_room(self, reason: str, address: str = "") -> bool:
+    def _make_room(self, reason: Closed, address: str = "") -> bool:
         """Close who has waited longest, of this address if one is given; False if all have sent a request."""
         HTTP_REFUSED.labels(self._port, reason).inc()
         found = next((one for one in (*self._waiting, *self._idle) if not address or one.address == address), None)
@@ -163,7 +163,7 @@ class Listener:
         connection.connecting = None
         if task.cancelled() or task.exception() is not None:
             if not task.cancelled():
-                HTTP_REFUSED.labels(self._port, "Handshake").inc()
+                HTTP_REFUSED.labels(self._port, Closed.HANDSHAKE).inc()
             self._forget(connection)
             accepted.close()
 
@@ -207,7 +207,7 @@ class Listener:
             await asyncio.sleep(SWEEP_SECONDS)
             now = asyncio.get_running_loop().time()
             for connection in [one for one in self._open if now > one.until]:
-                HTTP_REFUSED.labels(self._port, "TooSlow").inc()
+                HTTP_REFUSED.labels(self._port, Closed.TOO_SLOW).inc()
                 self._close(connection)
 
 

@@ -17,6 +17,7 @@ from videogen_operator.inbound.answers import bearer, json_of
 from videogen_operator.inbound.bodies import Bodies, CrowdedError
 from videogen_operator.inbound.tokens import BusyError, Caller, PodTokens
 from videogen_operator.plan import Key, Kind, Manifest
+from videogen_operator.telemetry import Received
 
 REMEMBERED = 10_000  # pods of which it is known when they reported last
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 class RefusedError(Exception):
     """The request is answered with this result, HTTP status and message."""
 
-    def __init__(self, result: str, status: int, message: str) -> None:
+    def __init__(self, result: Received, status: int, message: str) -> None:
         super().__init__(message)
         self.result, self.status, self.message = result, status, message
 
@@ -58,13 +59,13 @@ class Reporters:
         reporter = await self._reporter(bearer(request))
         often = time.monotonic() - self._reported.get(reporter.uid, float("-inf")) < self._seconds
         if often or self._bodies.reads(reporter.uid):
-            raise RefusedError("TooOften", 429, f"report at most every {self._seconds} s, one at a time")
+            raise RefusedError(Received.TOO_OFTEN, 429, f"report at most every {self._seconds} s, one at a time")
         try:
             return reporter, json_of(await self._bodies.read(request, reporter.uid, self._largest))
         except CrowdedError as error:
-            raise RefusedError("Crowded", 503, f"send it again: {error}") from error
+            raise RefusedError(Received.CROWDED, 503, f"send it again: {error}") from error
         except web.HTTPRequestEntityTooLarge:
-            raise RefusedError("TooLarge", 413, f"a report has at most {self._largest} bytes") from None
+            raise RefusedError(Received.TOO_LARGE, 413, f"a report has at most {self._largest} bytes") from None
 
     def accepted(self, reporter: Reporter) -> None:
         """From now on its next report is counted as too soon for a while."""
@@ -78,12 +79,12 @@ class Reporters:
             # A token that does not even claim to be a living reporter's costs no review.
             caller = await self._tokens.review(token) if self._known(self._tokens.claimed(token)) else None
         except BusyError as error:
-            raise RefusedError("Unreviewed", 503, f"the token cannot be checked now: {error}") from error
+            raise RefusedError(Received.UNREVIEWED, 503, f"the token cannot be checked now: {error}") from error
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             log.warning("the token of a trainer's pod cannot be checked: %r", error)  # not for strangers: it names our API server
-            raise RefusedError("Unreviewed", 503, "the token cannot be checked now; send the report again") from error
+            raise RefusedError(Received.UNREVIEWED, 503, "the token cannot be checked now; send the report again") from error
         if (known := self._known(caller)) is None:
-            raise RefusedError("Unauthorized", 401, "the token is not that of a trainer's pod")
+            raise RefusedError(Received.UNAUTHORIZED, 401, "the token is not that of a trainer's pod")
         return known
 
     def _known(self, caller: Caller | None) -> Reporter | None:

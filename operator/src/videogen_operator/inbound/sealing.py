@@ -21,7 +21,7 @@ from videogen_operator.inbound.reporters import RefusedError, Reporters
 from videogen_operator.inbound.tokens import PodTokens
 from videogen_operator.plan import Kind
 from videogen_operator.seals import Seals
-from videogen_operator.telemetry import RECORDS
+from videogen_operator.telemetry import RECORDS, Received
 
 REPORT_BYTES = 16 * 1024
 REPORT_SECONDS = 1.0  # a pod that asks more often than this is answered with 429
@@ -53,18 +53,19 @@ class Sealing:
         except RefusedError as refused:
             return told(RECORDS, refused.result, refused.status, refused.message)
         except ValueError as error:
-            return told(RECORDS, "Invalid", 400, f"expected {{'report': {{...}}}}: {first_problem(error)}")
+            return told(RECORDS, Received.INVALID, 400, f"expected {{'report': {{...}}}}: {first_problem(error)}")
         seals, metadata = self._seals(), reporter.pod["metadata"]
         if not seals.keys or reporter.kind.record is None:
-            return told(RECORDS, "Off", 404, "nothing is sealed here: the chart's reuse.enabled is false, or its Secret has no key")
+            return told(RECORDS, Received.OFF, 404, "nothing is sealed here: the chart's reuse.enabled is false, or its Secret has no key")
         self._reporters.accepted(reporter)
         try:
             record = reporter.kind.record(self._world, reporter.pod, body, self._clock())
         except ValueError as error:
             log.info("what pod %s/%s says is not sealed: %s", metadata["namespace"], metadata["name"], error)
-            return told(RECORDS, "Refused", 409, first_problem(error))
+            return told(RECORDS, Received.REFUSED, 409, first_problem(error))
         whole = seals.sealed(record, reporter.key.namespace)
         if (size := len(canonical_json(whole))) > RECORD_BYTES:
-            return told(RECORDS, "TooLarge", 413, f"the record has {size} bytes, and only one of {RECORD_BYTES} could be found again")
-        RECORDS.labels("Sealed").inc()
+            message = f"the record has {size} bytes, and only one of {RECORD_BYTES} could be found again"
+            return told(RECORDS, Received.TOO_LARGE, 413, message)
+        RECORDS.labels(Received.SEALED).inc()
         return web.json_response({"record": whole})
