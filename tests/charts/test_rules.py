@@ -49,6 +49,20 @@ def check_of(limit: str, maximum: str, minimum_requests: int = 10) -> dict[str, 
     return {limit: f"{maximum}x60", limit.replace("check_maximum", "check_minimum_requests"): f"{minimum_requests}x60"}
 
 
+def of_operator(metric: str, instance: str = "a", **labels: str) -> str:
+    """A series of one operator about itself."""
+    return f"{metric}{_series({'job': 'operator', 'instance': instance} | labels)}"
+
+
+def listed(**results: str) -> dict[str, str]:
+    """Lists of pods by what became of them."""
+    return {of_operator("videogen_lists_total", resource="pods", result=result): values for result, values in results.items()}
+
+
+def status_writes(code: str, values: str, verb: str = "PATCH") -> dict[str, str]:
+    return {of_operator("videogen_api_requests_total", verb=verb, resource="trainingruns", code=code): values}
+
+
 def told(metric: str) -> str:
     """A series of the operator about the release."""
     return f"{metric}{{{RELEASE}}}"
@@ -77,6 +91,14 @@ def turn(since: str, due: str) -> dict[str, str]:
     return {turned("turn_since"): f"{since}x2000", turned("due"): f"{due}x2000"}
 
 
+STUCK, PASSES, LISTS, WATCHES, STATUSES, UNSTABLE = (
+    "VideogenOperatorStuck",
+    "VideogenPassesFailing",
+    "VideogenListsFailing",
+    "VideogenWatchesFailing",
+    "VideogenStatusWritesFailing",
+    "VideogenLeadershipUnstable",
+)
 LATENCY, ERRORS, OVERLOADED, DEAF, STALLED, FAILING, UNREADABLE, OVERDUE, SPENT, NO_RUNS, PHASE_DUE = (
     "VideogenReleaseLatencyHigh",
     "VideogenReleaseErrorsHigh",
@@ -209,6 +231,75 @@ ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
         None,
     ),
     "no operator at all is deaf": ({"up": "1x200"}, DEAF, "10m", {}),
+    "a key that waits for long fires": (
+        {of_operator("videogen_reconcile_oldest_waiting_seconds", kind="TrainingRun"): "0+5x200"},
+        STUCK,
+        "10m",
+        {},
+    ),
+    "a burst that is worked off does not": (
+        {of_operator("videogen_reconcile_oldest_waiting_seconds", kind="TrainingRun"): "0+5x40 0x160"},
+        STUCK,
+        "10m",
+        None,
+    ),
+    "passes that end with unexpected errors again and again fire": (
+        {of_operator("videogen_reconcile_total", kind="TrainingRun", result="Error"): "0+1x200"},
+        PASSES,
+        "10m",
+        {},
+    ),
+    "passes that are repeated because something was refused do not": (
+        {of_operator("videogen_reconcile_total", kind="TrainingRun", result="Retry"): "0+1x200"},
+        PASSES,
+        "10m",
+        None,
+    ),
+    "a resource of which each list fails fires": (listed(Failed="0+1x300", Done="5x300"), LISTS, "16m", {}),
+    "also if the operator ends itself because of it": (listed(Failed="0 1 2 3x30 0 1 2 3x30 0 1 2 3x30 0 1 2 3x100"), LISTS, "14m", {}),
+    "one that is listed now and then does not": (listed(Failed="0+1x300", Done="0+0x60 1x60 2x60 3x120"), LISTS, "16m", None),
+    "nor does a kind that is not served": (listed(Failed="0 1 1x300", Absent="0+1x300"), LISTS, "16m", None),
+    "a watch that fails for minutes fires": (
+        {of_operator("videogen_watch_requests_total", resource="pods", result="Failed"): "0+1x200"},
+        WATCHES,
+        "12m",
+        {},
+    ),
+    "one that is opened anew again and again does not": (
+        {
+            of_operator("videogen_watch_requests_total", resource="pods", result="Begun"): "0+1x200",
+            of_operator("videogen_watch_requests_total", resource="pods", result="Failed"): "0 1 2 2x200",
+        },
+        WATCHES,
+        "12m",
+        None,
+    ),
+    "statuses that are refused fire": (status_writes("422", "0+1x200"), STATUSES, "10m", {}),
+    "statuses that are not answered fire": (status_writes("none", "0+1x200"), STATUSES, "10m", {}),
+    "statuses that somebody else has changed meanwhile do not": (status_writes("409", "0+1x200"), STATUSES, "10m", None),
+    "statuses that are written do not": (status_writes("200", "0+1x200"), STATUSES, "10m", None),
+    "runs that cannot be made do not": (status_writes("422", "0+1x200", "POST"), STATUSES, "10m", None),
+    "a Lease that goes from one to the other fires": (
+        {
+            of_operator("videogen_lease_transitions"): "3x60 4x60 5x60 6x60 7x60 8x100",
+            of_operator("videogen_lease_transitions", "b"): "_x100 4x20 5x60 6x60 7x60 8x100",
+        },
+        UNSTABLE,
+        "33m",
+        {},
+    ),
+    "a rolling upgrade does not": ({of_operator("videogen_lease_transitions"): "3x120 4x60 5x200"}, UNSTABLE, "30m", None),
+    "a leader that restarts in its own pod fires": (
+        {
+            of_operator("process_start_time_seconds"): "1x60 2x60 3x60 4x60 5x200",
+            of_operator("videogen_leader"): "1x500",
+            of_operator("videogen_lease_transitions"): "3x500",
+        },
+        UNSTABLE,
+        "30m",
+        {},
+    ),
+    "other programs that restart do not": ({of_operator("process_start_time_seconds"): "1x60 2x60 3x60 4x60 5x200"}, UNSTABLE, "30m", None),
     "training that steps is not stalled": ({STEP: "0+1x400", TRAINING: "1x400"}, STALLED, "25m", None),
     "training whose step stands still is": ({STEP: "7x400", TRAINING: "1x400"}, STALLED, "25m", {"namespace": "models"}),
     "training that has just begun is not": ({STEP: "_x250 7x60", TRAINING: "1x400"}, STALLED, "25m", None),
@@ -252,6 +343,7 @@ def test_the_people_are_told_the_measured_share_and_not_the_bound(tmp_path: Path
     told = {
         "summary": "Release r2 answers with errors",
         "description": "10% of the requests to models/r2 in service standard fail, above the limit of its error check.",
+        "runbook_url": "docs/runbooks.md#videogenreleaseerrorshigh",
     }
     alert = {"exp_labels": NAMED | {"service": "standard", "severity": "critical"}, "exp_annotations": told}
     test["alert_rule_test"] = [{"alertname": ERRORS, "eval_time": "2m", "exp_alerts": [alert]}]
@@ -284,6 +376,8 @@ def test_values_change_windows_intervals_fors_and_labels(render: Render, tmp_pat
     assert {rule["for"] for rule in rollback["rules"]} == {"4s"}
     assert {rule["for"] for rule in health["rules"]} == {"1m"}
     assert all(rule["labels"]["team"] == "video" for rule in rollback["rules"] + health["rules"])
+    elsewhere = groups(render, runbookUrl="https://git.example.org/runbooks.md")["groups"][1]["rules"][0]["annotations"]
+    assert elsewhere["runbook_url"] == "https://git.example.org/runbooks.md#videogenoperatordeaf"
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(changed))
     promtool("check", "rules", str(tmp_path / "rules.yaml"))
 

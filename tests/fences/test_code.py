@@ -3,6 +3,7 @@
 import ast
 import re
 import statistics
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,14 @@ def test_no_folder_shadows_a_module_of_pythons_own(repository_files: tuple[Path,
     ]
     assert not wrong
     assert not (root / "tests/operator").exists()
+
+
+def test_shell_scripts_can_be_parsed(repository_files: tuple[Path, ...]) -> None:
+    scripts = [path for path in repository_files if path.suffix == ".sh" or path.read_bytes()[:64].startswith(b"#!/usr/bin/env bash")]
+    assert len(scripts) >= 2
+    for script in scripts:
+        result = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
 
 
 HOSTS = (

@@ -12,6 +12,7 @@
 {{- $_ := unset $rule "for" }}
 {{- end }}
 {{- $_ := set $rule "labels" (mergeOverwrite (dict) $rule.labels $.Values.alerts.labels) }}
+{{- $_ := set $rule.annotations "runbook_url" (printf "%s#%s" $.Values.alerts.runbookUrl (lower $rule.alert)) }}
 {{- end }}
 {{- end }}
 {{- toYaml $file }}
