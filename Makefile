@@ -107,8 +107,9 @@ year: setup ## a year of examples/schedule in virtual time, with failures: a pic
 bench-rollback: install ## 20 rollbacks under load: webhook and alert path to the last bad answer
 	$(BIN)/python -m benchmarks.rollback
 
-bench-operator: setup control-plane ## 1, 100 and 1,000 TrainingRuns, 500 FineTuneCycles: latency, CPU, requests, memory, restart
+bench-operator: setup control-plane ## 1, 100 and 1,000 TrainingRuns, 500 FineTuneCycles: latency, CPU, requests, memory, restart; and a full cluster
 	$(BIN)/python -m benchmarks.operator
+	$(BIN)/python -m benchmarks.load
 
 bench-attack: setup control-plane ## rollbacks while thousands of half requests press on the operator; takeover when it is killed
 	$(BIN)/python -m benchmarks.attack
