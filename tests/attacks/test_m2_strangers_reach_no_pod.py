@@ -129,6 +129,17 @@ def test_one_pod_that_talks_to_no_other_is_reached_by_nobody() -> None:
     assert not admits(list(sim.world.list("NetworkPolicy")), trainer, trainer, 29500)
 
 
+def test_the_policy_of_a_run_comes_back_also_while_its_pods_end() -> None:
+    sim, _ = training()
+    sim.spec(suspend=True)
+    sim.step()
+    policy = sim.world.get("NetworkPolicy", "models", run_child_name("run"))
+    assert policy is not None
+    sim.world.remove(policy)
+    sim.step()
+    assert run_child_name("run") in policies_of(sim), "a pod may still save"
+
+
 @pytest.mark.parametrize("of", ["run", "attempt"])
 def test_a_policy_that_somebody_deletes_comes_back(of: str) -> None:
     sim, _ = training()

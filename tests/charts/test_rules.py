@@ -59,8 +59,8 @@ def listed(**results: str) -> dict[str, str]:
     return {of_operator("videogen_lists_total", resource="pods", result=result): values for result, values in results.items()}
 
 
-def status_writes(code: str, values: str, verb: str = "PATCH") -> dict[str, str]:
-    return {of_operator("videogen_api_requests_total", verb=verb, resource="trainingruns", code=code): values}
+def status_writes(result: str, values: str) -> dict[str, str]:
+    return {of_operator("videogen_status_writes_total", kind="TrainingRun", result=result): values}
 
 
 def told(metric: str) -> str:
@@ -274,11 +274,29 @@ ROWS: dict[str, tuple[dict[str, str], str, str, dict[str, str] | None]] = {
         "12m",
         None,
     ),
-    "statuses that are refused fire": (status_writes("422", "0+1x200"), STATUSES, "10m", {}),
-    "statuses that are not answered fire": (status_writes("none", "0+1x200"), STATUSES, "10m", {}),
-    "statuses that somebody else has changed meanwhile do not": (status_writes("409", "0+1x200"), STATUSES, "10m", None),
-    "statuses that are written do not": (status_writes("200", "0+1x200"), STATUSES, "10m", None),
-    "runs that cannot be made do not": (status_writes("422", "0+1x200", "POST"), STATUSES, "10m", None),
+    "statuses that fail again and again fire": (status_writes("Failed", "0+1x200"), STATUSES, "10m", {}),
+    "one that is tried once a minute does": (status_writes("Failed", " ".join(f"{n}x11" for n in range(14))), STATUSES, "11m", {}),
+    "a burst of failures that is over does not": (status_writes("Failed", "0+5x4 20x200"), STATUSES, "6m", None),
+    "statuses that others have changed meanwhile do not": (status_writes("Conflict", "0+1x200"), STATUSES, "10m", None),
+    "statuses that are written do not": (status_writes("Done", "0+1x200"), STATUSES, "10m", None),
+    "a burst of failed watches in many namespaces does not": (
+        {of_operator("videogen_watch_requests_total", resource="pods", result="Failed"): "0+20x4 80x200"},
+        WATCHES,
+        "6m",
+        None,
+    ),
+    "a burst of unexpected errors does not": (
+        {of_operator("videogen_reconcile_total", kind="TrainingRun", result="Error"): "0+5x4 20x200"},
+        PASSES,
+        "6m",
+        None,
+    ),
+    "a restart that knows its Lease a while later does not": (
+        {of_operator("videogen_lease_transitions"): "57x60 0x8 57x200"},
+        UNSTABLE,
+        "30m",
+        None,
+    ),
     "a Lease that goes from one to the other fires": (
         {
             of_operator("videogen_lease_transitions"): "3x60 4x60 5x60 6x60 7x60 8x100",

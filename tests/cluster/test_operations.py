@@ -5,18 +5,14 @@ API server. Of the cluster's parts only the kubelet is played, which has the ope
 """
 
 import base64
-import fcntl
-import ipaddress
 import json
 import os
 import re
-import socket
-import struct
 import subprocess
 import tarfile
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +31,7 @@ from videogen_testing.upstream_crds import gateway_definitions, install, kueue_d
 
 SCRIPT = ROOT / "charts/videogen/files/support-bundle.sh"
 SYSTEM, WATCHED, HIDDEN, STORED = "videogen-system", "films", "hidden", "stored"  # stored: no operator acts upon what is in it
+ADDRESS = "198.18.0.1"  # of the pod (RFC 2544): the API server proxies nothing to 127.0.0.0/8
 GROUP = "/apis/videogen.pib.gov.in/v1alpha1/namespaces/{}"
 OURS = {"app.kubernetes.io/managed-by": "videogen-operator", "videogen.pib.gov.in/run": "run", "videogen.pib.gov.in/run-uid": "1"}
 ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"
@@ -115,7 +112,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         for name in (SYSTEM, WATCHED, HIDDEN, STORED):
             plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
         port = stack.enter_context(kubelet_with(plane, logs))
-        settings = {"VIDEOGEN_NAMESPACES": f"{WATCHED},{HIDDEN}", "VIDEOGEN_METRICS_HOST": "0.0.0.0"}
+        stack.enter_context(own_address())
+        settings = {"VIDEOGEN_NAMESPACES": f"{WATCHED},{HIDDEN}", "VIDEOGEN_METRICS_HOST": ADDRESS}
         operator = OperatorProcess(plane, SYSTEM, folder, stack, **settings).start()
         plant(plane.api, secrets, operator, port)
         install_chart(plane)
@@ -124,6 +122,17 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         logs["videogen-operator-0", True] = f"2026-01-01 00:00:00,000 CRITICAL videogen_operator: it ended; {secrets.one('token={}')}\n"
         logs["run-train-1-master-0", False] = "step 10\n"
         yield Scene(plane, folder, secrets, bare)
+
+
+@contextmanager
+def own_address() -> Iterator[None]:
+    """An address of the loopback interface, which no other machine reaches."""
+    where = [f"{ADDRESS}/32", "dev", "lo"]
+    subprocess.run(["ip", "address", "replace", *where], check=True, timeout=HANGS)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "address", "delete", *where], check=True, timeout=HANGS)
 
 
 @pytest.fixture(scope="module")
@@ -168,22 +177,8 @@ def operators_pod(api: Api, port: int, secrets: Secrets) -> None:
         pods, {"metadata": {"name": "videogen-operator-0", "labels": labels}, "spec": {"nodeName": "node", "containers": [container]}}
     )
     running = {"name": "operator", "image": "operator", "imageID": "", "ready": True, "restartCount": 1, "state": {"running": {}}}
-    status = {"phase": "Running", "podIP": address(), "podIPs": [{"ip": address()}], "containerStatuses": [running]}
+    status = {"phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}], "containerStatuses": [running]}
     api.merge(f"{pods}/videogen-operator-0/status", {"status": status})
-
-
-def address() -> str:
-    """Where the API server finds the operator's metrics: to loopback addresses it proxies nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        for _, name in socket.if_nameindex():
-            try:
-                answer = fcntl.ioctl(any_socket, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
-            except OSError:
-                continue  # it has no IPv4 address
-            found = ipaddress.IPv4Address(answer[20:24])
-            if not found.is_loopback and not found.is_link_local:
-                return str(found)
-    raise AssertionError("this machine has no IPv4 address but that of its loopback")
 
 
 def plant_strangers(api: Api, secrets: Secrets, namespace: str) -> None:
@@ -247,6 +242,7 @@ def pod_spec(secrets: Secrets) -> dict[str, Any]:
         "USER_ALONE": "https://{}@example.org/x",
         "SIGNED": "https://example.org/x?sig={}", "HEADER": "Authorization: Bearer {}", "PLAIN": "curl -H 'x-api-key: {}'",
         "NAKED": "hub login hf_{}", "QUOTED": "login --password='two words {}' --now", "IN_JSON": '{{"auths": {{"registry": {{"password": "{}"}}}}}}',
+        "OF_YAML": "user: a\npassword: |\n  {}\n", "FOLDED": "token: >-\n  {}", "LISTED": '{{"tokens": ["a", "{}"], "steps": 10}}',
     }  # fmt: skip
     environment = [{"name": name, "value": secrets.one(form)} for name, form in values.items()]
     environment += [

@@ -100,7 +100,11 @@ def test_a_cycle_is_woken_by_what_it_reads_of_a_release_and_by_nothing_else() ->
     assert changes(release(2, checks=1)) == 0
     assert changes(release(3, state="RolledBack")) == 1
     assert changes(release(4, state="RolledBack", checks=2)) == 0
-    world.remove(release(5))
-    told(release(5))
-    assert len(woken) == 3, "it is gone"
-    assert changes(release(6, uid="another")) == 1, "another one of that name"
+    world.store(release(5))
+    told(release(1))
+    assert len(woken) == 3, "a list tells of it as it was"
+    assert changes(release(6, state="RolledBack")) == 1, "and that is not taken for what is known"
+    world.remove(release(7))
+    told(release(7))
+    assert len(woken) == 5, "it is gone"
+    assert changes(release(8, uid="another")) == 1, "another one of that name"

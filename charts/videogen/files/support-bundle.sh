@@ -103,6 +103,8 @@ function without(s,   out, name, value, start, size) {
     s = substr(s, start)
     size = extent(s, name ~ /authorization|cookie/)
     value = substr(s, 1, size)
+    if (value ~ /^([|>]|[\\]u003e)[0-9+-]*$/) return out R  # lines of YAML: where they end is not known here
+    if (value ~ /^[[]/ && (size = index(s, "]"))) { out = out R; s = substr(s, size + 1); continue }
     match(value, /^[\\]*["']/)
     if (RLENGTH < 0 ? value !~ /^([{[]|null|true|false|None|True|False|REDACTED)?[],}]*$/ : length(value) > RLENGTH) value = substr(value, 1, RLENGTH) R
     out = out value
@@ -159,6 +161,7 @@ mode != "json" {
   if (match(body, /^"([^"\\]|\\.)*": /)) { key = substr(body, 2, RLENGTH - 4); head = substr(body, 1, RLENGTH); body = substr(body, RLENGTH + 1) } else head = ""
   if (body ~ /[[{]$/ && (key == "managedFields" || key == "images")) { skipping = 1; skipped = indent; begun = substr($0, 1, indent) head; next }
   if (body ~ /[{]$/) delete named[indent + 4]
+  if (body ~ /[[{]$/) listed[indent + 4] = body ~ /[[]$/ ? key : ""
   if (key == "annotations" && body ~ /[{]$/) annotated = indent + 4
   else if (indent < annotated) annotated = 0
   if (body !~ /^"/) { flag = 0; if (indent == 12 && key == "metadata") object = namespace = ""; print; if (indent == 8 && /^ *}/) print kind "/" namespace "/" object > names; next }
@@ -168,7 +171,7 @@ mode != "json" {
   if (indent == 12 && key == "kind") kind = value
   if (indent == 16 && key == "name") object = value
   if (indent == 16 && key == "namespace") namespace = value
-  lower = tolower(key == "value" ? named[indent] : key)
+  lower = tolower(key == "value" ? named[indent] : key == "" ? listed[indent] : key)
   if (annotated && indent == annotated && (key !~ OURS || key ~ /\/(template|last-applied-configuration)$/)) value = R
   else if (key == "value" && lower ~ OF_ENVIRONMENT) value = R
   else if (lower ~ WORDS && lower !~ /(name|ref|policy|path|audience)s?$/) value = R

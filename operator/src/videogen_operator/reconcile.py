@@ -20,7 +20,7 @@ from videogen_operator.loops import Retry
 from videogen_operator.metrics_query import Prometheus
 from videogen_operator.plan import Failure, Inputs, Key, Kind, Manifest, Plan, Query, Ref, StatusWrite, Unavailable, World
 from videogen_operator.seals import Seals
-from videogen_operator.telemetry import PASS_SECONDS, PASSES, Passed
+from videogen_operator.telemetry import PASS_SECONDS, PASSES, STATUS_WRITES, Passed, Written
 
 CONFLICT_SECONDS = 0.1
 VERIFY_SECONDS = 2.0  # for the question whether an alert is true; it is sent again if Prometheus takes longer
@@ -151,17 +151,25 @@ class Reconciler:
         return any(written) or not written
 
     async def _write_status(self, write: StatusWrite) -> bool:
-        metadata = write.object["metadata"]
+        kind, name, result = write.object["kind"], write.object["metadata"]["name"], Written.FAILED
         try:
             await self._cluster.write_status(write)
+            result = Written.DONE
+        except NotLeadingError:
+            result = Written.GONE
+            raise
         except ApiError as error:
             if error.code == 404:
-                log.debug("%s %s is gone, and its status with it", write.object["kind"], metadata["name"])
+                result = Written.GONE
+                log.debug("%s %s is gone, and its status with it", kind, name)
                 return False
             if error.code != 409:
-                raise Retry(f"status of {write.object['kind']} {metadata['name']}: {error}", least=error.retry_after or 0.0) from error
+                raise Retry(f"status of {kind} {name}: {error}", least=error.retry_after or 0.0) from error
+            result = Written.CONFLICT
             await self._refresh(write.object)
-            raise Retry(f"{write.object['kind']} {metadata['name']} has changed meanwhile", CONFLICT_SECONDS) from error
+            raise Retry(f"{kind} {name} has changed meanwhile", CONFLICT_SECONDS) from error
+        finally:
+            STATUS_WRITES.labels(kind, result).inc()
         return True
 
     async def _refresh(self, item: Manifest) -> None:

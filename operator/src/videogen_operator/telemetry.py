@@ -11,7 +11,7 @@ from enum import StrEnum
 from prometheus_client import Counter, Gauge, Histogram
 
 DECISION_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-NO_ANSWER = "none"  # in place of an HTTP code: no answer has come, or not in time
+NO_ANSWER = "none"  # in place of an HTTP code: no whole answer has come in time
 
 
 class Passed(StrEnum):
@@ -22,6 +22,15 @@ class Passed(StrEnum):
     UNANSWERED = "Unanswered"  # no answer of the API server has come
     STOPPED = "Stopped"  # the process ends, or no longer leads
     ERROR = "Error"  # unexpected, and tried again
+
+
+class Written(StrEnum):
+    """What has become of a status that was to be written."""
+
+    DONE = "Done"
+    GONE = "Gone"  # with its object
+    CONFLICT = "Conflict"  # the object has changed since it was observed
+    FAILED = "Failed"  # refused, or not answered; the pass is repeated
 
 
 class Listed(StrEnum):
@@ -69,6 +78,7 @@ class Closed(StrEnum):
 
 REQUESTS = Counter("videogen_api_requests_total", "Requests to the API server, but for watches.", ["verb", "resource", "code"])
 PASSES = Counter("videogen_reconcile_total", "Passes by kind and result.", ["kind", "result"])
+STATUS_WRITES = Counter("videogen_status_writes_total", "Statuses that were to be written, by kind and result.", ["kind", "result"])
 PASS_SECONDS = Histogram(
     "videogen_reconcile_seconds",
     "Duration of a pass, with its wait for others after it has made a job.",

@@ -39,14 +39,16 @@ class Concerns:
         if reads is None:
             return kind.keys(item, self._world)
         name = (kind.name, _name_of(item))
-        if self._world.get(*name[1]) is None:
+        now = self._world.get(*name[1])  # a list may tell of a state that a watch has overtaken
+        if now is None:
             self._read.pop(name, None)
             return kind.keys(item, self._world)
-        part = (str(item["metadata"].get("uid")), reads(item))
+        part = (str(now["metadata"].get("uid")), reads(now))
         if self._read.get(name) == part:
             return ()
+        keys = tuple(kind.keys(now, self._world))  # all of them, before it counts as known
         self._read[name] = part
-        return kind.keys(item, self._world)
+        return keys
 
 
 class Waking:

@@ -59,16 +59,16 @@ class OperatorProcess:
         return status_of(f"http://127.0.0.1:{self.health_port}/{path}")
 
     def metrics(self) -> str:
-        return metrics_of(self.metrics_port)
+        return metrics_of(self.metrics_port, self.environment["VIDEOGEN_METRICS_HOST"])
 
     def requests(self, *verbs: str) -> float:
         """Requests to the API server so far; the Lease's apart."""
         return requests_of(self.metrics_port, *verbs)
 
 
-def metrics_of(port: int) -> str:
+def metrics_of(port: int, host: str = "127.0.0.1") -> str:
     """What the operator tells Prometheus."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=HANGS) as answer:
+    with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=HANGS) as answer:
         return str(answer.read().decode())
 
 

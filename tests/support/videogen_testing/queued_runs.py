@@ -27,16 +27,17 @@ def queues(cluster: Cluster, installation: Installation, clips: Path) -> Iterato
     install.local_cluster("install-kueue")
     name = f"e2e-queues-{uuid.uuid4().hex[:6]}"
     labels = MANAGED | {"pod-security.kubernetes.io/enforce": "restricted"}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, claim(name))
-    footage.upload(cluster, name, "models", clips, installation.images["trainer"])
-    cluster.apply(*queue_of(name))
-    yield name
-    cluster("delete", "trainingruns", "--all", "-n", name, "--cascade=foreground", "--timeout=400s")
-    cluster("delete", "namespace", name, "--timeout=400s")
-    cluster("delete", "clusterqueue", QUEUE, "--timeout=120s")
-    cluster("delete", "resourceflavor", "a100", "--timeout=120s")
-    cluster("delete", "priorityclass", CALM, URGENT)
-    install.local_cluster("remove-kueue")
+    try:
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, claim(name))
+        footage.upload(cluster, name, "models", clips, installation.images["trainer"])
+        cluster.apply(*queue_of(name))
+        yield name
+    finally:
+        cluster("delete", "trainingruns", "--all", "-n", name, "--cascade=foreground", "--timeout=400s")
+        cluster("delete", "namespace", name, "--timeout=400s")
+        for kind, one in (("clusterqueue", QUEUE), ("resourceflavor", "a100"), ("priorityclass", CALM), ("priorityclass", URGENT)):
+            cluster("delete", kind, one, "--ignore-not-found", "--timeout=120s")
+        install.local_cluster("remove-kueue")
 
 
 def queue_of(namespace: str) -> list[Manifest]:

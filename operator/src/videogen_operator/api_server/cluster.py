@@ -112,8 +112,8 @@ class Cluster:
         try:
             async with self._session.request(verb, server + path, params=query, data=data, headers=headers) as response:
                 self.clock.hear(response.headers.get("Date", ""))
-                code = str(response.status)
                 answer = await _read(response, longest)
+                code = str(response.status)
         finally:
             REQUESTS.labels(verb, _resource_of(path), code).inc()
         if response.status == 401:

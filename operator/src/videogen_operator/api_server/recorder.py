@@ -1,4 +1,4 @@
-"""Sends Events beside the passes, one after the other, as client-go's recorder does: no decision waits for what is only told. While passes
+"""Sends Events beside the passes, one after the other, as client-go's recorder does: no decision waits for an Event. While passes
 wait for a place, an Event waits too, for a while: of many runs that are created together the jobs come first.
 
 An Event that is lost with the process is lost; what it said stands in the object's conditions.

@@ -117,10 +117,12 @@ class PodTokens:
         if now < self._doubted.get(claimed.pod_uid, 0.0):
             raise BusyError("another token of this pod was refused a moment ago")
         recent = [namespace for at, namespace in self._asked if now - at < 1.0]
-        if len(recent) >= REVIEWS_PER_SECOND - (LEFT_TO_ALL_NEW_TOKENS if renews else 0):
-            raise BusyError(f"more than {REVIEWS_PER_SECOND} unknown tokens in a second")
-        if recent.count(claimed.namespace) >= REVIEWS_OF_A_NAMESPACE - (LEFT_TO_NEW_TOKENS if renews else 0):
-            raise BusyError(f"more than {REVIEWS_OF_A_NAMESPACE} unknown tokens of this namespace in a second")
+        most = REVIEWS_PER_SECOND - (LEFT_TO_ALL_NEW_TOKENS if renews else 0)
+        if len(recent) >= most:
+            raise BusyError(f"more than {most} tokens to review in a second")
+        most = REVIEWS_OF_A_NAMESPACE - (LEFT_TO_NEW_TOKENS if renews else 0)
+        if recent.count(claimed.namespace) >= most:
+            raise BusyError(f"more than {most} tokens of this namespace to review in a second")
         self._asked.append((now, claimed.namespace))
 
 

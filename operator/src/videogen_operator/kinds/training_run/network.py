@@ -1,6 +1,6 @@
 """NetworkPolicies of a run: no pod of it can be reached, but those of one attempt reach each other, on all ports.
 
-torch's rendezvous and its collectives trust whoever connects, on ports that they choose themselves. One policy denies all connections
+torch's rendezvous and its collectives trust all that connect, on ports that they choose themselves. One policy denies all connections
 to the run's pods; it is there before the first of them, and as long as one may run. An attempt of several pods has one more, which
 allows its own.
 """
@@ -18,23 +18,30 @@ from videogen_operator.kinds.training_run.attempts import State, state_of
 from videogen_operator.kinds.training_run.leftovers import is_past, live_pods, reference
 from videogen_operator.kinds.training_run.observed import LABEL_RUN_UID, Observed
 from videogen_operator.kubernetes_objects import is_true
-from videogen_operator.names import run_child_name
+from videogen_operator.names import job_name, run_child_name
 from videogen_operator.plan import Manifest, Ref
 
 OF_A_RUN = (LABEL_RUN_UID,)
 OF_AN_ATTEMPT = (LABEL_RUN_UID, LABEL_PHASE, LABEL_ATTEMPT)
 
 
-def current(observed: Observed, phase: PhaseStatus, settings: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
-    """The policies for the attempt or preflight that is at work, if there is one and policies are wanted."""
+def current(observed: Observed, phase: PhaseStatus | None, settings: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
+    """The policies for the attempt or preflight that is at work, and for pods that still end, where policies are wanted."""
     if not network_policies.wanted(settings):
         return ()
-    if preflight.is_active(observed.status.preflight):
-        return (denial(observed),)
-    if state_of(phase) != State.ACTIVE:
+    looks, active = preflight.is_active(observed.status.preflight), phase is not None and state_of(phase) == State.ACTIVE
+    if not looks and not active and not live_pods(observed.pods, observed.nodes):
         return ()
-    several = next(one.asked_workers.replicas for one in observed.spec.phases if one.name == phase.name) > 1
-    return (denial(observed), policy(observed, phase.name, phase.attempt)) if several else (denial(observed),)
+    if phase is not None and active and not looks and _has_several_pods(observed, phase):
+        return (denial(observed), policy(observed, phase.name, phase.attempt))
+    return (denial(observed),)
+
+
+def _has_several_pods(observed: Observed, phase: PhaseStatus) -> bool:
+    """Of the attempt, or of one that began before the spec was changed."""
+    asked = next(one.asked_workers.replicas for one in observed.spec.phases if one.name == phase.name)
+    name = job_name(observed.name, phase.name, phase.attempt)
+    return asked > 1 or any(one["metadata"]["name"] == name for one in observed.policies)
 
 
 def denial(observed: Observed) -> dict[str, Any]:

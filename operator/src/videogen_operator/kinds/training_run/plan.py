@@ -262,7 +262,8 @@ def _finished(observed: Observed, phase: Phase | None, inputs: Inputs, notes: tu
         delete = (*delete, *leftovers.unstopped(observed, status))
     expired, later = leftovers.expired(observed, inputs.now)
     delete = (*dict.fromkeys((*delete, *expired)), *network.unneeded(observed, inputs.settings, finished=True))
-    return Plan(delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=soonest(again, later))
+    policies = network.current(observed, None, inputs.settings)
+    return Plan(beside=policies, delete=delete, statuses=_write(observed, new), notes=notes, requeue_after=soonest(again, later))
 
 
 def _answer_request(observed: Observed, now: datetime) -> tuple[Observed, tuple[Note, ...]]:
