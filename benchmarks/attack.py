@@ -181,7 +181,7 @@ async def _playing(api: Client, view: View) -> AsyncIterator[None]:
         while True:
             for path, status in await view.until(work, 10**6, "something to play"):
                 await api.merge(f"{path}/status", {"status": status})
-            await asyncio.sleep(0.2)  # until the watch has told of what was just written
+            await asyncio.sleep(0.2)  # until the watch has seen what was just written
 
     playing = asyncio.create_task(play_all())
     try:

@@ -193,7 +193,7 @@ async def _play(api: Client, view: View) -> None:
                 await api.merge(f"{path}/status", {"status": status})
             except (Refused, aiohttp.ClientError) as error:
                 print(f"{path}: {error}", flush=True)
-        await asyncio.sleep(0.2)  # until the watch has told of what was just written
+        await asyncio.sleep(0.2)  # until the watch has seen what was just written
 
 
 def _to_play(view: View) -> list[tuple[str, Manifest]]:

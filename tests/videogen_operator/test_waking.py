@@ -102,7 +102,7 @@ def test_a_cycle_is_woken_by_what_it_reads_of_a_release_and_by_nothing_else() ->
     assert changes(release(4, state="RolledBack", checks=2)) == 0
     world.store(release(5))
     told(release(1))
-    assert len(woken) == 3, "a list tells of it as it was"
+    assert len(woken) == 3, "a list that is older than the watch"
     assert changes(release(6, state="RolledBack")) == 1, "and that is not taken for what is known"
     world.remove(release(7))
     told(release(7))

@@ -148,7 +148,7 @@ class People:
         return cycle | {"metadata": {"name": cycle["metadata"]["name"]}}
 
     def _steps(self) -> list[Object]:
-        """Of a rollout that ends by itself, or waits for requests that nobody makes."""
+        """Of a rollout that ends by itself, or waits for requests that do not come."""
         waits = {"weightPercent": 20, "minimumRequests": 100, "minimumSeconds": 60}
         return self._chance.choice(([], [{"weightPercent": 50, "minimumRequests": 0, "minimumSeconds": 0}], [waits]))
 

@@ -50,7 +50,7 @@ class AnyStateControllers:
                 except (Refused, aiohttp.ClientError) as error:  # it has changed meanwhile
                     if action[0] == "make" and not any(f": {code}: " in str(error) for code in (404, 409)):
                         self.over.add(action[2]["metadata"]["ownerReferences"][0]["uid"])  # the API server takes no such pod
-            await asyncio.sleep(0.1)  # until the watch has told of what was just written
+            await asyncio.sleep(0.1)  # until the watch has seen what was just written
 
     async def _act(self, verb: str, path: str, body: Object) -> None:
         if verb == "make":

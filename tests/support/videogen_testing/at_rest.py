@@ -110,7 +110,7 @@ class Invariants:
     def _check_lost(self, found: Found, ours: Mapping[tuple[str, str], str]) -> None:
         there = {(kind, item["metadata"]["name"]): item["metadata"]["uid"] for kind in OURS for item in found[kind]}
         lost = {key for key, uid in ours.items() if there.get(key) != uid}
-        assert not lost, f"gone, though nobody has deleted them: {sorted(lost)}"
+        assert not lost, f"gone, and not deleted by an operation: {sorted(lost)}"
         for cycle in found["FineTuneCycle"]:
             status, uid, name = cycle.get("status", {}), cycle["metadata"]["uid"], cycle["metadata"]["name"]
             history, current = [_key(past) for past in status.get("history", [])], status.get("current", {}).get("run")

@@ -15,7 +15,7 @@ from videogen_testing.control_plane import ControlPlane
 @contextmanager
 def kubelet_with(plane: ControlPlane, lines: Mapping[tuple[str, bool], str]) -> Iterator[int]:
     """Serves logs by pod and whether they are those of the container before; yields the port. The API server asks whom a Node names,
-    and verifies no kubelet unless it is told an authority.
+    and verifies no kubelet unless it has an authority.
     """
 
     class Answers(BaseHTTPRequestHandler):
