@@ -22,6 +22,7 @@ from videogen_testing.webhook import an_alert, post
 PLURALS = {resource.plural for resource in (*everything(), *WRITTEN)}
 RESULTS: dict[str, set[str]] = {
     "videogen_reconcile": set(telemetry.Passed),
+    "videogen_status_writes": set(telemetry.Written),
     "videogen_lists": set(telemetry.Listed),
     "videogen_watch_requests": set(telemetry.Watching),
     "videogen_progress_reports": set(telemetry.Received),
