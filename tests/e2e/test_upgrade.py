@@ -84,7 +84,7 @@ def look(cluster: Cluster, namespace: str) -> Seen:
 
 
 def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """What was there before and is no more, or is another. What a newer version says besides is no loss."""
+    """What has gone or changed. What a newer version adds does not count."""
     if isinstance(before, list) and isinstance(after, list):
         before, after = _by_name(before), _by_name(after)
     if not isinstance(before, dict) or not isinstance(after, dict):

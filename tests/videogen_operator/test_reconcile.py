@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from kopf import ConnectionInfo
 
 from videogen_operator import metrics_query
@@ -18,8 +19,10 @@ from videogen_operator.api_server.world import ObjectWorld
 from videogen_operator.inbound.inbox import Mail
 from videogen_operator.loops import Retry
 from videogen_operator.metrics_query import Prometheus
-from videogen_operator.plan import Inputs, Key, Kind, Plan, Query, Ref
+from videogen_operator.plan import Inputs, Key, Kind, Plan, Query, Ref, StatusWrite
 from videogen_operator.reconcile import Reconciler, ended, writes
+from videogen_operator.resources import MODEL_RELEASES
+from videogen_operator.telemetry import STATUS_WRITES, Written
 from videogen_testing.patience import HANGS
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -127,3 +130,35 @@ async def test_an_alert_waits_for_no_other_question_and_for_its_own_only_so_long
 )
 def test_how_a_pass_has_ended_is_one_of_few_words(error: BaseException, result: str) -> None:
     assert ended(error) == result
+
+
+@pytest.mark.parametrize(("code", "result"), [(200, "Done"), (404, "Gone"), (409, "Conflict"), (500, "Failed")])
+async def test_a_status_is_counted_by_what_has_become_of_it(code: int, result: str) -> None:
+    metadata = {"name": "one", "namespace": "films", "uid": "1", "resourceVersion": "1"}
+    item = {"apiVersion": MODEL_RELEASES.api_version, "kind": MODEL_RELEASES.kind, "metadata": metadata}
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(item | {"status": {"observedGeneration": 1}} if code == 200 else {}, status=code)
+
+    def counted(one: str) -> float:
+        samples = [found for metric in STATUS_WRITES.collect() for found in metric.samples if found.name.endswith("_total")]
+        return sum(found.value for found in samples if found.labels["result"] == one)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    login = ConnectionInfo(server=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    world, before = ObjectWorld([MODEL_RELEASES]), {one: counted(one) for one in Written}
+    try:
+        async with Cluster(lambda: login, [MODEL_RELEASES], world) as cluster:
+            recorder = Recorder(cluster.record, lambda: ARRIVED)
+            parts = {"settings": dict, "clock": lambda: ARRIVED, "prometheus": Prometheus(""), "mail": Mail(), "recorder": recorder}
+            writing = Reconciler((), world=world, cluster=cluster, **parts)._write_status(StatusWrite(item, {"observedGeneration": 1}))  # type: ignore[arg-type]
+            with nullcontext() if code in {200, 404} else pytest.raises(Retry):
+                assert await writing is (code == 200)
+    finally:
+        await runner.cleanup()
+    new = {one: counted(one) - before[one] for one in Written}
+    assert [one for one, count in new.items() if count] == [result]

@@ -155,7 +155,7 @@ class Reconciler:
         try:
             await self._cluster.write_status(write)
             result = Written.DONE
-        except NotLeadingError:
+        except (NotLeadingError, asyncio.CancelledError):  # the process ends, and another one writes it
             result = Written.GONE
             raise
         except ApiError as error:

@@ -28,7 +28,7 @@ class Written(StrEnum):
     """What has become of a status that was to be written."""
 
     DONE = "Done"
-    GONE = "Gone"  # with its object
+    GONE = "Gone"  # with its object, or another operator's to write
     CONFLICT = "Conflict"  # the object has changed since it was observed
     FAILED = "Failed"  # refused, or not answered; the pass is repeated
 
